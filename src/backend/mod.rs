@@ -1,0 +1,94 @@
+//! Destinations: places that hold a replica's objects, behind four methods.
+//!
+//! A backend makes one request a call. It never retries, never logs and never looks inside a body;
+//! it sees neither pages nor SQLite. Every backend passes the one suite in `conformance`.
+
+#[cfg(test)]
+pub mod conformance;
+pub mod faulty;
+pub mod fs;
+pub mod mem;
+
+use crate::name::Name;
+use std::fmt;
+
+pub trait Backend: fmt::Display + Send + Sync {
+    /// Stores a new object. `Ok` means durable: a power cut after it loses nothing. A name that is
+    /// taken is `Kind::Exists`, whatever its bytes, and the object there stays as it was.
+    fn put(&self, name: &Name, body: &[u8]) -> Result<(), Error>;
+
+    /// The whole object. A body shorter than the store says it is, is an error, never a success.
+    fn get(&self, name: &Name) -> Result<Vec<u8>, Error>;
+
+    /// One page of the names that begin with `prefix` (one of `Name::PREFIXES`, or longer) and come
+    /// after `after`, in the order of their text. A destination where nothing was ever put lists
+    /// nothing; one that is not there at all (an unmounted disk) is an error.
+    fn list(&self, prefix: &str, after: Option<&Name>) -> Result<Listing, Error>;
+
+    /// Removes an object. One that is absent is `Ok`.
+    fn delete(&self, name: &Name) -> Result<(), Error>;
+}
+
+/// One page of a listing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listing {
+    pub entries: Vec<Entry>,
+    /// Keys under the prefix that are not names of ours; unfinished writes of ours are left out.
+    pub foreign: Vec<String>,
+    /// Whether more may follow after the last entry.
+    pub more: bool,
+}
+
+/// An object as listed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub name: Name,
+    pub bytes: u64,
+}
+
+/// What a caller can do about it is the kind; the rest is for people.
+#[derive(Debug)]
+pub struct Error {
+    pub operation: &'static str,
+    /// The destination, as its `Display` says.
+    pub place: String,
+    /// The object's name, or the prefix of a listing.
+    pub name: String,
+    pub kind: Kind,
+    pub cause: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    NotFound,
+    Exists,
+    Denied,
+    Locked,
+    Full,
+    Corrupt,
+    /// Likely to go away by itself: a time-out, a reset, a busy server.
+    Transient,
+    Other,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let Self { operation, place, name, cause, .. } = self;
+        write!(f, "{operation}: {place}/{name}: {cause}")
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Every object under `prefix`, page by page.
+pub fn list_all(backend: &dyn Backend, prefix: &str) -> Result<Listing, Error> {
+    let mut all = Listing::default();
+    loop {
+        let page = backend.list(prefix, all.entries.last().map(|entry| &entry.name))?;
+        all.entries.extend(page.entries);
+        all.foreign.extend(page.foreign);
+        if !page.more {
+            return Ok(all);
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! The one error type of the program, and the exit statuses that scripts rely on.
+//!
+//! An error says what was being done, to which thing, and why it failed; it is returned, never
+//! printed where it arises. `main` alone turns it into words and a status.
+
+use crate::backend;
+use std::{fmt, io};
+
+/// Why a command failed, as scripts tell reasons apart. The discriminant is the exit status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Status {
+    Failed = 1,
+    Usage = 2,
+    Missing = 3,
+    Integrity = 4,
+    Stale = 5,
+    Locked = 6,
+    Key = 7,
+    Unreachable = 8,
+    Exists = 9,
+    Newer = 10,
+}
+
+impl Status {
+    /// One word, for JSON.
+    pub fn kind(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::Usage => "usage",
+            Self::Missing => "missing",
+            Self::Integrity => "integrity",
+            Self::Stale => "stale",
+            Self::Locked => "locked",
+            Self::Key => "key",
+            Self::Unreachable => "unreachable",
+            Self::Exists => "exists",
+            Self::Newer => "newer",
+        }
+    }
+}
+
+#[derive(Debug)]
+pub struct Error {
+    pub status: Status,
+    /// `operation: thing: cause`, without a full stop.
+    pub message: String,
+    /// What a person can do about it, a sentence of its own.
+    pub hint: Option<String>,
+}
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    pub fn new(
+        status: Status,
+        operation: &str,
+        thing: impl fmt::Display,
+        cause: impl fmt::Display,
+    ) -> Self {
+        Self { status, message: format!("{operation}: {thing}: {cause}"), hint: None }
+    }
+
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// An error of the operating system about a local file.
+    pub fn io(operation: &str, thing: impl fmt::Display, cause: &io::Error) -> Self {
+        Self::new(Status::Failed, operation, thing, cause)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<backend::Error> for Error {
+    fn from(error: backend::Error) -> Self {
+        use backend::Kind::*;
+        let status = match error.kind {
+            NotFound => Status::Missing,
+            Corrupt => Status::Integrity,
+            Exists | Denied | Locked | Full | Transient | Other => Status::Unreachable,
+        };
+        Self { status, message: error.to_string(), hint: None }
+    }
+}
