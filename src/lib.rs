@@ -7,7 +7,17 @@
 pub mod commit;
 pub mod error;
 
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod progress;
+pub mod units;
+
 pub mod backend;
 pub mod name;
 
+pub mod daemon;
+pub mod list;
 pub mod restore;
+pub mod status;
+pub mod verify;
