@@ -11,7 +11,11 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod progress;
+pub mod report;
 pub mod units;
+pub mod verbs;
+
+pub mod durable;
 
 pub mod backend;
 pub mod name;
