@@ -25,3 +25,6 @@ pub mod list;
 pub mod restore;
 pub mod status;
 pub mod verify;
+
+#[cfg(test)]
+mod manual;

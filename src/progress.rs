@@ -176,7 +176,7 @@ mod tests {
         check(0, all, 500, 45, "  0% [-------] 0 B of 256 MiB  0 B/s  -- left");
         check(all, all, 4000, 50, "100% 256 MiB of 256 MiB  64.0 MiB/s  0s left");
         check(0, 0, 0, 79, "100% [##########################] 0 B of 0 B  0 B/s  -- left");
-        check(u64::MAX, 1, 1, 30, "100% 1 B of 1 B  1000 B/s  0s ");
+        check(u64::MAX, 1, 1, 30, "100% 1 B of 1 B  1.0 KiB/s  0s");
     }
 
     #[test]

@@ -29,7 +29,7 @@ fn restore_of(words: &[&str]) -> (Arguments, RestoreOf) {
 }
 
 /// All verbs there are, from the tables that the parser itself uses.
-pub(crate) fn verbs() -> Vec<argh::CommandInfoWithArgs> {
+fn verbs() -> Vec<argh::CommandInfoWithArgs> {
     Arguments::get_args_info().commands.into_iter().map(|verb| verb.command).collect()
 }
 
