@@ -11,3 +11,6 @@ pub mod backend;
 pub mod name;
 
 pub mod restore;
+pub mod object;
+pub mod change;
+pub mod snapshot;
