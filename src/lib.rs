@@ -6,6 +6,7 @@
 
 pub mod commit;
 pub mod error;
+pub mod wal;
 
 pub mod backend;
 pub mod name;
