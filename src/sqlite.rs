@@ -251,6 +251,26 @@ impl Handles {
         unsafe { (*self.index.add(offset / 4)).load(Ordering::Relaxed) }
     }
 
+    /// The page that a frame of the living generation holds, from the wal-index's hash tables.
+    pub fn frame_page(&self, frame: u32) -> Option<u32> {
+        const HEADER_WORDS: u32 = 136 / 4;
+        const PER_REGION: u32 = 4096;
+        let at = frame.checked_sub(1)? + HEADER_WORDS;
+        let (region, word) = (at / PER_REGION, at % PER_REGION);
+        // SAFETY: a region that SQLite maps stays mapped until the connection closes, and one that it
+        // does not map comes back as null; page numbers are the first words of each.
+        unsafe {
+            let mut words: *mut c_void = ptr::null_mut();
+            let map = (*(*self.database).pMethods).xShmMap?;
+            let words = {
+                let place = ptr::from_mut(&mut words).cast();
+                let rc = map(self.database, region as c_int, REGION_BYTES, 0, place);
+                (rc == ffi::SQLITE_OK && !words.is_null()).then_some(words)?
+            };
+            Some((*words.cast::<AtomicU32>().add(word as usize)).load(Ordering::Relaxed))
+        }
+    }
+
     /// What is read after this was not read before it.
     pub fn barrier(&self) {
         fence(Ordering::SeqCst);
