@@ -8,6 +8,8 @@ pub mod commit;
 pub mod error;
 pub mod wal;
 
+pub mod durable;
+
 pub mod backend;
 pub mod name;
 
