@@ -72,11 +72,11 @@ impl Cursor {
         self.file.is_none() || self.bytes > LONG
     }
 
-    /// Writes `state` as the only record. The page index has to be in the state's state, and durable.
-    pub fn replace(&mut self, state: &State) -> io::Result<()> {
+    /// Writes `state` as the only record. The page index, but for `changes`, has to be durable.
+    pub fn replace(&mut self, state: &State, changes: &[Change]) -> io::Result<()> {
         self.file = None;
         let mut bytes = MAGIC.to_vec();
-        bytes.extend(record(STATE, &encode(state), &[]));
+        bytes.extend(record(STATE, &encode(state), changes));
         durable::replace(&self.path, &bytes)?;
         self.file = Some(OpenOptions::new().append(true).open(&self.path)?);
         self.bytes = bytes.len() as u64;
@@ -107,11 +107,11 @@ impl Cursor {
     }
 }
 
-/// Reads the cursor at `path`, handing on the changes of the page index with the size in pages of the
-/// state that they lead to. `None`: there is none that can be believed.
+/// Reads the cursor at `path`, handing on the changes of the page index that lead to each state.
+/// `None`: there is none that can be believed.
 pub fn load(
     path: &Path,
-    mut change: impl FnMut(&[Change], u32) -> io::Result<()>,
+    mut change: impl FnMut(&[Change]) -> io::Result<()>,
 ) -> io::Result<Option<State>> {
     let bytes = match std::fs::read(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -125,7 +125,7 @@ pub fn load(
         let Ok((next, changes)) = decode(payload) else { break };
         staged.extend(changes);
         if let Some(next) = next {
-            change(&std::mem::take(&mut staged), next.commit.pages)?;
+            change(&std::mem::take(&mut staged))?;
             state = Some(next);
         }
     }
@@ -236,8 +236,7 @@ mod tests {
 
     fn read(path: &Path) -> (Option<State>, Vec<Change>) {
         let mut all = Vec::new();
-        let state = load(path, |changes, pages| {
-            assert_eq!(pages, 10);
+        let state = load(path, |changes| {
             all.extend_from_slice(changes);
             Ok(())
         });
@@ -251,7 +250,7 @@ mod tests {
         assert_eq!(read(&path), (None, vec![]));
         let mut cursor = Cursor::new(path.clone());
         assert!(cursor.is_long() && cursor.append(&state(1), &[]).is_err());
-        cursor.replace(&state(1)).unwrap();
+        cursor.replace(&state(1), &[]).unwrap();
         assert_eq!(read(&path), (Some(state(1)), vec![]));
         let (a, b) = ((PageNo(1), PageHash(2)), (PageNo(3), PageHash(4)));
         cursor.append(&state(2), &[a]).unwrap();
@@ -268,7 +267,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("cursor");
         let mut cursor = Cursor::new(path.clone());
-        cursor.replace(&state(1)).unwrap();
+        cursor.replace(&state(1), &[]).unwrap();
         cursor.append(&state(2), &[(PageNo(1), PageHash(2))]).unwrap();
         let whole = std::fs::read(&path).unwrap();
         let mut seen = [0; 3];

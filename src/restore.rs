@@ -15,7 +15,8 @@ use crate::name::{Change, Name, Span};
 use crate::object::Damage;
 use crate::replica::{Plan, Replica, Run, damaged, read_change};
 use crate::snapshot::{Manifest, PartPages, PartRef};
-use crate::{clock, durable};
+use crate::clock;
+use crate::durable::{self, Overwrite};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -85,7 +86,7 @@ pub fn restore(
     let wanted = Wanted::read(&**source, &plan)?;
     let (mut bytes, mut objects) = (0, 0);
     if !options.dry_run {
-        let temp = durable::temp_for(options.output)
+        let temp = durable::temp_beside(options.output)
             .map_err(|error| Error::io("create a file beside", options.output.display(), &error))?;
         let writer = Writer::new(&**source, &wanted, temp.as_file(), progress, &replica);
         (bytes, objects) = writer.run(&plan)?;
@@ -566,14 +567,11 @@ fn publish(temp: tempfile::NamedTempFile, options: &Options) -> Result<()> {
         std::os::unix::fs::fchown(file, uid, gid).map_err(failed("keep the owner of"))?;
     }
     if options.force {
-        durable::replace_with(temp, output, || {
-            companions(output).try_for_each(|path| match std::fs::remove_file(path) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-                _ => Ok(()),
-            })
-        })
-    } else {
-        durable::create_from(temp, output)
+        // Before the new file takes its name: an old WAL must never be played into it.
+        for path in companions(output).filter(|path| path.symlink_metadata().is_ok()) {
+            durable::remove(&path).map_err(failed("remove what belongs to the old"))?;
+        }
     }
-    .map_err(failed("publish"))
+    let overwrite = if options.force { Overwrite::Replace } else { Overwrite::Never };
+    durable::publish(temp, output, overwrite).map_err(failed("publish"))
 }

@@ -167,16 +167,17 @@ impl Manifest {
         fields.end()?;
         let Header { page_size, chain, .. } = object.header;
         let manifest = Self { commit, timeline: span.timeline, page_size, chain, parts };
-        let gapless = manifest.covers_every_page();
+        let gapless = manifest.has_no_gap();
         let same = manifest.name() == Name::Snapshot(span) && commit.digest.is_some();
         (gapless && same).then_some(manifest).ok_or(Damage::BadTable("parts that leave a gap"))
     }
 
-    fn covers_every_page(&self) -> bool {
-        let end = self.parts.iter().try_fold(1, |next, part| {
+    /// Pages past the last part came to the database after it was read: change-sets hold them.
+    fn has_no_gap(&self) -> bool {
+        let end = self.parts.iter().try_fold(1, |next: u32, part| {
             (part.part.page.0 == next).then(|| next.checked_add(part.pages)).flatten()
         });
-        end.is_some_and(|end| end > self.commit.pages)
+        end.is_some()
     }
 }
 

@@ -48,10 +48,9 @@ const TAIL_BYTES: usize = 16 << 20;
 pub struct Look {
     /// SQLite's own count of commits; wraps.
     pub change: u32,
-    pub page_size: PageSize,
     /// The last published frame.
     pub frames: u32,
-    /// The database's size in pages.
+    /// The database's size in pages; 0 where no frame has told it yet.
     pub pages: u32,
     /// Of the last published frame.
     pub checksum: Checksum,
@@ -187,20 +186,25 @@ pub enum Read {
 #[derive(Debug)]
 pub struct Source {
     handles: Handles,
+    page_size: PageSize,
     pin: Pin,
     mark: Mark,
 }
 
 impl Source {
     /// Takes up a database at `mark`, or, without one, at what is published now.
-    pub fn new(handles: Handles, mark: Option<Mark>) -> Result<Self, Trouble> {
+    pub fn new(
+        handles: Handles,
+        page_size: PageSize,
+        mark: Option<Mark>,
+    ) -> Result<Self, Trouble> {
         let at = Mark {
             salts: Salts::default(),
             position: Position { frame: 0, checksum: Checksum::default() },
             big_endian: false,
             change: 0,
         };
-        let mut source = Self { handles, pin: Pin::Free, mark: mark.unwrap_or(at) };
+        let mut source = Self { handles, page_size, pin: Pin::Free, mark: mark.unwrap_or(at) };
         source.hold()?;
         if mark.is_none() {
             source.rebase()?;
@@ -229,7 +233,6 @@ impl Source {
         let ([a, b, c, d], [e, f, g, h]) = (salt(first[8]), salt(first[9]));
         Some(Look {
             change: first[2],
-            page_size: page_size(first[3])?,
             frames: first[4],
             pages: first[5],
             checksum: Checksum([first[6], first[7]]),
@@ -264,7 +267,7 @@ impl Source {
 
     /// Begins anew at what is published now: whatever lies before it is somebody else's to capture.
     /// Returns the database's size in pages.
-    pub fn rebase(&mut self) -> Result<Look, Trouble> {
+    pub fn rebase(&mut self) -> Result<u32, Trouble> {
         let look = self.steady_look().ok_or(Trouble::Lost("the wal-index does not come to rest"))?;
         let header = self.header(look.salts)?;
         let start = header.map_or(Checksum::default(), |header| header.checksum);
@@ -275,7 +278,11 @@ impl Source {
             big_endian: header.is_some_and(|header| header.big_endian),
             change: look.change,
         };
-        Ok(look)
+        if look.pages > 0 {
+            return Ok(look.pages);
+        }
+        // Nothing was committed since the wal-index was made: the file tells.
+        Ok((self.handles.database_bytes()? / self.page_size.bytes() as u64) as u32)
     }
 
     /// A writer publishes in nanoseconds; one that died in the middle leaves it torn until recovery.
@@ -294,7 +301,14 @@ impl Source {
     fn header(&self, salts: Salts) -> Result<Option<wal::Header>, Trouble> {
         let mut bytes = [0; wal::HEADER_BYTES];
         self.handles.read_wal(&mut bytes, 0)?;
-        Ok(wal::Header::parse(&bytes).ok().filter(|header| header.salts == salts))
+        match wal::Header::parse(&bytes) {
+            Ok(header) if header.salts != salts => Ok(None),
+            Ok(header) if header.page_size != self.page_size => {
+                Err(Trouble::Lost("the page size has changed"))
+            }
+            Ok(header) => Ok(Some(header)),
+            Err(_) => Ok(None),
+        }
     }
 
     /// Reads what was published since the mark, as far as `sink` takes it. The mark follows.
@@ -384,7 +398,7 @@ impl Source {
     /// What is left of the generation at the mark, copied before it is overwritten.
     fn old_tail(&self) -> Result<Tail, Trouble> {
         let header = wal::Header {
-            page_size: self.look().map_or(PageSize::new(4096).expect("a size"), |look| look.page_size),
+            page_size: self.page_size,
             salts: self.mark.salts,
             big_endian: self.mark.big_endian,
             checkpoint_seq: 0,
@@ -495,10 +509,10 @@ impl Source {
     /// the page. Needs a pin.
     pub fn read_pages(&self, pages: Range<u32>, bytes: &mut [u8]) -> Result<(), Trouble> {
         let look = self.steady_look().ok_or(Trouble::Lost("the wal-index does not come to rest"))?;
-        let size = look.page_size.bytes();
+        let size = self.page_size.bytes();
         assert_eq!(bytes.len(), pages.len() * size, "room for just these pages");
         let overlay = self.overlay(&look, &pages);
-        let read = self.handles.read_database(bytes, look.page_size.offset(PageNo(pages.start)))?;
+        let read = self.handles.read_database(bytes, self.page_size.offset(PageNo(pages.start)))?;
         bytes[read..].fill(0);
         let Some(header) = self.header(self.mark.salts)? else { return Ok(()) };
         for (page, frame) in overlay {
@@ -584,15 +598,6 @@ fn is_sound(header: &[u32; 12]) -> bool {
     }
     let [initialised, ..] = header[3].to_ne_bytes();
     header[0] == VERSION && initialised != 0 && sums == (header[10], header[11])
-}
-
-/// The page size's two bytes hold 65536 as 1.
-fn page_size(word: u32) -> Option<PageSize> {
-    let [_, _, a, b] = word.to_ne_bytes();
-    match u16::from_ne_bytes([a, b]) {
-        1 => PageSize::new(65536),
-        size => PageSize::new(size.into()),
-    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -200,21 +200,8 @@ fn file_pointer(connection: &Connection, operation: c_int) -> *mut ffi::sqlite3_
 
 /// Reads up to `buffer`'s length, and returns how much there was; the rest of `buffer` is zeros.
 fn read_at(file: *mut ffi::sqlite3_file, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-    // SAFETY: `file` belongs to an open connection, and `buffer` is as long as it is said to be.
-    let size = unsafe {
-        let methods = (*file).pMethods;
-        if methods.is_null() {
-            return Err(io::Error::other("SQLite has closed the file"));
-        }
-        let mut size = 0;
-        let rc = (*methods).xFileSize.expect("every VFS file has a size")(file, &mut size);
-        if rc != ffi::SQLITE_OK {
-            return Err(failed("size", rc));
-        }
-        size as u64
-    };
-    let there = size.saturating_sub(offset).min(buffer.len() as u64) as usize;
-    // SAFETY: as above.
+    let there = size(file)?.saturating_sub(offset).min(buffer.len() as u64) as usize;
+    // SAFETY: `file` belongs to an open connection, and `buffer` has at least the bytes asked for.
     let rc = unsafe {
         let read = (*(*file).pMethods).xRead.expect("every VFS file can be read");
         read(file, buffer.as_mut_ptr().cast(), there as c_int, offset as i64)
@@ -227,6 +214,21 @@ fn read_at(file: *mut ffi::sqlite3_file, buffer: &mut [u8], offset: u64) -> io::
     }
 }
 
+fn size(file: *mut ffi::sqlite3_file) -> io::Result<u64> {
+    // SAFETY: `file` belongs to an open connection.
+    unsafe {
+        let methods = (*file).pMethods;
+        if methods.is_null() {
+            return Err(io::Error::other("SQLite has closed the file"));
+        }
+        let mut size = 0;
+        match (*methods).xFileSize.expect("every VFS file has a size")(file, &mut size) {
+            ffi::SQLITE_OK => Ok(size as u64),
+            rc => Err(failed("size", rc)),
+        }
+    }
+}
+
 fn failed(operation: &str, rc: c_int) -> io::Error {
     let error = rusqlite::Error::SqliteFailure(ffi::Error::new(rc), None);
     io::Error::other(format!("{operation}: {error}"))
@@ -236,6 +238,10 @@ impl Handles {
     /// Reads from the WAL; fewer bytes than asked for where it ends.
     pub fn read_wal(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         read_at(self.wal, buffer, offset)
+    }
+
+    pub fn database_bytes(&self) -> io::Result<u64> {
+        size(self.database)
     }
 
     /// Reads from the database file; fewer bytes than asked for where it ends.
