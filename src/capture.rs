@@ -65,6 +65,13 @@ pub struct Batch {
     pub index: Arc<Changes>,
 }
 
+/// Whether a batch ends the snapshot under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finish {
+    Nothing,
+    Snapshot,
+}
+
 /// A transaction too large to be held, left in the WAL under the pin.
 #[derive(Clone, Debug)]
 pub struct Large {
@@ -254,9 +261,11 @@ impl Capture {
         }
     }
 
-    /// Hands out what was captured, if there is any. The one before must have been shipped.
-    pub fn batch(&mut self) -> Option<Batch> {
-        let manifest = self.finish_roll();
+    /// Hands out what was captured, if there is any. The one before must have been shipped. With
+    /// `Finish::Snapshot`, everything published when the last part was read has been captured, every
+    /// part is stored, and the manifest goes along.
+    pub fn batch(&mut self, finish: Finish) -> Option<Batch> {
+        let manifest = (finish == Finish::Snapshot).then(|| self.finish_roll()).flatten();
         if self.ledger.builder.is_empty() && manifest.is_none() {
             return None;
         }
@@ -318,13 +327,12 @@ impl Capture {
         Ok(Some(RawPart { part, page_size: *page_size, bytes }))
     }
 
-    /// Whether every part was read, and the manifest waits for nothing but their being stored.
+    /// Whether every part of the snapshot under way was read.
     pub fn parts_are_read(&self) -> bool {
         self.roll.as_ref().is_some_and(|roll| roll.next.0 > self.ledger.last.pages)
     }
 
-    /// The manifest, once every part is read: from now on the digest is known. The caller has seen
-    /// to it that every part is stored, and that nothing is being shipped.
+    /// The manifest, once every part is read: from now on the digest is known.
     fn finish_roll(&mut self) -> Option<Manifest> {
         if !self.parts_are_read() {
             return None;
