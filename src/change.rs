@@ -256,7 +256,8 @@ fn apply(patch: &[u8], page: &mut [u8]) -> Result<(), Damage> {
         let at = usize::from(fields.u16()?);
         let bytes = usize::from(fields.u16()?) + 1;
         let run = fields.bytes(bytes)?;
-        let place = page.get_mut(at..at + bytes).ok_or(Damage::BadTable("a patch past its page"))?;
+        let place =
+            page.get_mut(at..at + bytes).ok_or(Damage::BadTable("a patch past its page"))?;
         place.copy_from_slice(run);
     }
     Ok(())
@@ -311,7 +312,8 @@ impl ChangeSet {
             return bad("commits other than its name says");
         }
         let Header { page_size, parent, chain } = self.object.header;
-        let after = self.commits.iter().fold(parent, |chain, commit| chain.after(page_size, commit));
+        let after =
+            self.commits.iter().fold(parent, |chain, commit| chain.after(page_size, commit));
         let last = self.commits.last().map(|commit| commit.time);
         let same = after == chain && last == Some(change.span.time);
         if same { Ok(()) } else { bad("commits that do not give its chain") }

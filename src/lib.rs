@@ -8,11 +8,11 @@
 pub mod commit;
 pub mod error;
 
+pub mod capture;
+pub mod index;
+pub mod source;
 pub mod sqlite;
 pub mod wal;
-pub mod source;
-pub mod index;
-pub mod capture;
 
 pub mod change;
 pub mod name;
@@ -21,8 +21,8 @@ pub mod snapshot;
 
 pub mod backend;
 pub mod cursor;
-pub mod ship;
 pub mod daemon;
+pub mod ship;
 
 pub mod list;
 pub mod replica;

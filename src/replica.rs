@@ -123,7 +123,8 @@ impl Replica {
             let mut stretches = ancestry.iter();
             stretches.any(|at| at.timeline == span.timeline && span.last <= at.until)
         };
-        let mut snapshots: Vec<Span> = self.snapshots.iter().filter(|s| on_it(s)).copied().collect();
+        let mut snapshots: Vec<Span> =
+            self.snapshots.iter().filter(|s| on_it(s)).copied().collect();
         snapshots.sort_unstable_by_key(|span| (span.last, span.timeline));
         let whole = self.changes.iter().filter(|(_, parts)| is_whole(parts));
         let mut changes: Vec<Span> =
@@ -157,9 +158,8 @@ impl Replica {
         assert!(run.holds(commit), "a run restores the commits that it holds");
         let before = run.snapshots.iter().filter(|snapshot| snapshot.last <= commit);
         let snapshot = *before.max_by_key(|snapshot| snapshot.last).unwrap_or(&run.snapshot);
-        let needed = run.changes.iter().filter(|span| {
-            span.last > snapshot.first && span.first <= commit
-        });
+        let needed =
+            run.changes.iter().filter(|span| span.last > snapshot.first && span.first <= commit);
         let parts = needed.filter_map(|span| {
             let levels = self.changes.range((*span, 0)..=(*span, u8::MAX));
             levels.map(|(_, parts)| parts).find(|parts| is_whole(parts)).cloned()

@@ -9,14 +9,14 @@
 
 use crate::backend::Backend;
 use crate::change::ChangeSet;
+use crate::clock;
 use crate::commit::{Chain, Commit, CommitNo, Digest, PageHash, PageNo, PageSize, Time, Timeline};
+use crate::durable::{self, Overwrite};
 use crate::error::{Error, Result, Status};
 use crate::name::{Change, Name, Span};
 use crate::object::Damage;
 use crate::replica::{Plan, Replica, Run, damaged, read_change};
 use crate::snapshot::{Manifest, PartPages, PartRef};
-use crate::clock;
-use crate::durable::{self, Overwrite};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -211,13 +211,15 @@ impl Wanted {
             Some(part) if plan.commit > plan.snapshot.last => {
                 let commits = read_change(source, part)?.commits;
                 let found = commits.into_iter().find(|commit| commit.number == plan.commit);
-                let lost = || damaged(source, &Name::Change(*part), Damage::BadTable("no such commit"));
+                let lost =
+                    || damaged(source, &Name::Change(*part), Damage::BadTable("no such commit"));
                 (found.ok_or_else(lost)?, part.span.timeline)
             }
             _ => (manifest.commit, plan.snapshot.timeline),
         };
         if commit.digest.is_none() {
-            let cause = format!("commit {} has no digest, it is not a restore point", commit.number);
+            let cause =
+                format!("commit {} has no digest, it is not a restore point", commit.number);
             return Err(Error::new(Status::Integrity, "restore", source, cause));
         }
         Ok(Self { commit, timeline, manifest })
@@ -327,21 +329,26 @@ impl<'a> Writer<'a> {
         let source = self.source;
         let mut link = None;
         let mut writer = 0; // commits of a change-set whose parts follow
-        fetch_ahead(&wanted, |change| read_change(source, change), |change, set: ChangeSet| {
-            self.fetched(&Name::Change(*change));
-            self.check_link(change, &set, &mut link)?;
-            let commits = &set.commits[..set.commits.partition_point(|c| c.number <= plan.commit)];
-            if !commits.is_empty() {
-                writer = commits.len();
-            }
-            assert!(writer > 0, "the last part comes first, and holds the commits");
-            self.sizes.prepend(commits);
-            let first = change.span.first.0;
-            set.pages_at(plan.commit, |page, place, bytes| {
-                self.page(page, CommitNo(first + place as u64), bytes)
-            })
-            .map_err(|error| error.at(source, &Name::Change(*change)))
-        })?;
+        fetch_ahead(
+            &wanted,
+            |change| read_change(source, change),
+            |change, set: ChangeSet| {
+                self.fetched(&Name::Change(*change));
+                self.check_link(change, &set, &mut link)?;
+                let commits =
+                    &set.commits[..set.commits.partition_point(|c| c.number <= plan.commit)];
+                if !commits.is_empty() {
+                    writer = commits.len();
+                }
+                assert!(writer > 0, "the last part comes first, and holds the commits");
+                self.sizes.prepend(commits);
+                let first = change.span.first.0;
+                set.pages_at(plan.commit, |page, place, bytes| {
+                    self.page(page, CommitNo(first + place as u64), bytes)
+                })
+                .map_err(|error| error.at(source, &Name::Change(*change)))
+            },
+        )?;
         self.check_manifest(plan, link)
     }
 
@@ -381,7 +388,12 @@ impl<'a> Writer<'a> {
     }
 
     /// Writes a page as `commit` left it, unless a newer version was written or it is dead.
-    fn page(&mut self, page: PageNo, commit: CommitNo, bytes: &[u8]) -> std::result::Result<(), Stop> {
+    fn page(
+        &mut self,
+        page: PageNo,
+        commit: CommitNo,
+        bytes: &[u8],
+    ) -> std::result::Result<(), Stop> {
         let end = self.wanted.commit.pages;
         if page.0 > end || page.0 > self.sizes.least_after(commit) || self.is_written(page) {
             return Ok(());
@@ -414,7 +426,8 @@ impl<'a> Writer<'a> {
             Ok(())
         };
         std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..FETCHERS.min(parts.len())).map(|_| scope.spawn(work)).collect();
+            let threads: Vec<_> =
+                (0..FETCHERS.min(parts.len())).map(|_| scope.spawn(work)).collect();
             let results = threads.into_iter().map(|thread| thread.join().expect("no panic"));
             results.fold(Ok(()), Result::and)
         })?;
@@ -516,7 +529,8 @@ fn fetch_ahead<W: Sync, T: Send>(
                 let (fetch, stop) = (&fetch, &stop);
                 scope.spawn(move || {
                     for item in wanted.iter().skip(lane).step_by(lanes) {
-                        let ended = stop.load(Ordering::Relaxed) || sender.send(fetch(item)).is_err();
+                        let ended =
+                            stop.load(Ordering::Relaxed) || sender.send(fetch(item)).is_err();
                         if ended {
                             return;
                         }
@@ -552,12 +566,14 @@ fn check(path: &Path, check: Check) -> Result<()> {
 /// until this moment.
 fn publish(temp: tempfile::NamedTempFile, options: &Options) -> Result<()> {
     let output = options.output;
-    let failed = |operation| move |error: std::io::Error| {
-        let status = match error.kind() {
-            std::io::ErrorKind::AlreadyExists => Status::Exists,
-            _ => Status::Failed,
-        };
-        Error::new(status, operation, output.display(), error)
+    let failed = |operation| {
+        move |error: std::io::Error| {
+            let status = match error.kind() {
+                std::io::ErrorKind::AlreadyExists => Status::Exists,
+                _ => Status::Failed,
+            };
+            Error::new(status, operation, output.display(), error)
+        }
     };
     if let Ok(old) = output.metadata() {
         use std::os::unix::fs::MetadataExt;

@@ -8,7 +8,7 @@
 use crate::backend::{Backend, Kind};
 use crate::capture::{Batch, Capture, Changes, Large, RawPart};
 use crate::change::{SOFT_BYTES, encode_part};
-use crate::commit::{Chain, Commit, CommitNo, Digest, PageHash, PageNo, Timeline};
+use crate::commit::{Commit, Digest, PageHash, PageNo, Timeline};
 use crate::cursor::{Cursor, State};
 use crate::durable;
 use crate::error::{Error, Result, Status};
@@ -86,7 +86,8 @@ fn put(destination: &dyn Backend, name: &Name, body: &[u8]) -> Result<()> {
             }
             let cause = "another daemon has stored other commits there";
             let error = Error::new(Status::Locked, "put", format!("{destination}/{name}"), cause);
-            Err(error.hint("let only one daemon write a replica; give this one another destination"))
+            Err(error
+                .hint("let only one daemon write a replica; give this one another destination"))
         }
         result => result.map_err(Error::from),
     }
@@ -120,15 +121,14 @@ impl Shipper {
     fn record(&mut self, state: &State, changes: &Changes) -> Result<()> {
         let list: Vec<_> = changes.iter().map(|(page, hash)| (*page, *hash)).collect();
         self.write_cursor(state, &list)?;
-        list.iter().try_for_each(|(page, hash)| self.index.set(*page, *hash)).map_err(|error| {
-            Error::io("write", self.state_dir.join("index").display(), &error)
-        })
+        list.iter()
+            .try_for_each(|(page, hash)| self.index.set(*page, *hash))
+            .map_err(|error| Error::io("write", self.state_dir.join("index").display(), &error))
     }
 
     fn write_cursor(&mut self, state: &State, changes: &[(PageNo, PageHash)]) -> Result<()> {
         let written = if self.cursor.is_long() {
-            durable::sync_data(self.index.file())
-                .and_then(|()| self.cursor.replace(state, changes))
+            durable::sync_data(self.index.file()).and_then(|()| self.cursor.replace(state, changes))
         } else {
             self.cursor.append(state, changes)
         };

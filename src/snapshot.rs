@@ -72,6 +72,7 @@ pub fn encode_part(
 pub struct PartPages {
     object: Object,
     first: PageNo,
+    hash: u128,
     pages: u32,
 }
 
@@ -85,7 +86,7 @@ impl PartPages {
         if first != part.page || first.0 == 0 || first.0.checked_add(pages).is_none() {
             return Err(Damage::BadTable("a part that covers other pages"));
         }
-        Ok(Self { object, first, pages })
+        Ok(Self { object, first, hash: part.hash, pages })
     }
 
     pub fn page_size(&self) -> PageSize {
@@ -94,6 +95,17 @@ impl PartPages {
 
     pub fn pages(&self) -> u32 {
         self.pages
+    }
+
+    /// Decodes every page, and compares them with the hash in the name.
+    pub fn check(&self) -> Result<(), Damage> {
+        let mut hashes = Vec::new();
+        self.each(|page, bytes| {
+            hashes.push(PageHash::of(page, bytes));
+            Ok::<(), Damage>(())
+        })?;
+        let same = part_name(self.page_size(), self.first, &hashes).hash == self.hash;
+        same.then_some(()).ok_or(Damage::BadTable("pages other than its name says"))
     }
 
     /// Hands each page to `each`, in order.

@@ -193,11 +193,7 @@ pub struct Source {
 
 impl Source {
     /// Takes up a database at `mark`, or, without one, at what is published now.
-    pub fn new(
-        handles: Handles,
-        page_size: PageSize,
-        mark: Option<Mark>,
-    ) -> Result<Self, Trouble> {
+    pub fn new(handles: Handles, page_size: PageSize, mark: Option<Mark>) -> Result<Self, Trouble> {
         let at = Mark {
             salts: Salts::default(),
             position: Position { frame: 0, checksum: Checksum::default() },
@@ -268,7 +264,8 @@ impl Source {
     /// Begins anew at what is published now: whatever lies before it is somebody else's to capture.
     /// Returns the database's size in pages.
     pub fn rebase(&mut self) -> Result<u32, Trouble> {
-        let look = self.steady_look().ok_or(Trouble::Lost("the wal-index does not come to rest"))?;
+        let look =
+            self.steady_look().ok_or(Trouble::Lost("the wal-index does not come to rest"))?;
         let header = self.header(look.salts)?;
         let start = header.map_or(Checksum::default(), |header| header.checksum);
         let checksum = if look.frames == 0 { start } else { look.checksum };
@@ -286,7 +283,7 @@ impl Source {
     }
 
     /// A writer publishes in nanoseconds; one that died in the middle leaves it torn until recovery.
-    fn steady_look(&self) -> Option<Look> {
+    pub fn steady_look(&self) -> Option<Look> {
         (0..1000).find_map(|_| {
             let look = self.look();
             if look.is_none() {
@@ -328,7 +325,9 @@ impl Source {
             self.mark.change = look.change;
             return Ok(());
         }
-        let Some(header) = self.header(look.salts)? else { return self.broken(look, End::BadMagic) };
+        let Some(header) = self.header(look.salts)? else {
+            return self.broken(look, End::BadMagic);
+        };
         let mut commits = 0;
         // At frame 0, the header may have been written since it was last looked for.
         let at = self.mark.position;
@@ -374,7 +373,8 @@ impl Source {
     fn turn_over(&mut self, sink: &mut impl Sink) -> Result<(), Trouble> {
         let tail = self.old_tail()?;
         self.hold()?;
-        let look = self.steady_look().ok_or(Trouble::Lost("the wal-index does not come to rest"))?;
+        let look =
+            self.steady_look().ok_or(Trouble::Lost("the wal-index does not come to rest"))?;
         let header = self.header(look.salts)?;
         let start = header.map_or(self.mark.position, |header| header.start());
         let start = Position { frame: 0, ..start };
@@ -413,19 +413,15 @@ impl Source {
             bytes.truncate(have + read);
             let mut frames = Frames::new(&header, self.mark.position, &bytes);
             frames.by_ref().for_each(drop);
-            if read < READ_BYTES || !matches!(frames.end(), Some(End::Exhausted | End::ShortFrame)) {
+            if read < READ_BYTES || !matches!(frames.end(), Some(End::Exhausted | End::ShortFrame))
+            {
                 return Ok(Tail { header, from: self.mark.position, bytes });
             }
         }
         Err(Trouble::Lost("too much of the old WAL was left"))
     }
 
-    fn count(
-        &self,
-        header: &wal::Header,
-        from: Position,
-        upto: u32,
-    ) -> Result<Commits, Trouble> {
+    fn count(&self, header: &wal::Header, from: Position, upto: u32) -> Result<Commits, Trouble> {
         let mut commits = Commits::default();
         let reached = self.read(header, from, upto, &mut |frame| {
             commits.add(frame);
@@ -508,7 +504,8 @@ impl Source {
     /// come as that commit left it, or torn: the caller captures that commit too, before it counts on
     /// the page. Needs a pin.
     pub fn read_pages(&self, pages: Range<u32>, bytes: &mut [u8]) -> Result<(), Trouble> {
-        let look = self.steady_look().ok_or(Trouble::Lost("the wal-index does not come to rest"))?;
+        let look =
+            self.steady_look().ok_or(Trouble::Lost("the wal-index does not come to rest"))?;
         let size = self.page_size.bytes();
         assert_eq!(bytes.len(), pages.len() * size, "room for just these pages");
         let overlay = self.overlay(&look, &pages);

@@ -39,7 +39,9 @@ pub fn version() -> Result<&'static str, String> {
     let number = rusqlite::version_number();
     let version = rusqlite::version();
     if number < OLDEST {
-        return Err(format!("SQLite {version} can corrupt a WAL when it is reset, 3.51.3 is needed"));
+        return Err(format!(
+            "SQLite {version} can corrupt a WAL when it is reset, 3.51.3 is needed"
+        ));
     }
     Ok(version)
 }

@@ -51,7 +51,8 @@ pub fn open(database: &Database) -> Result<Live> {
     let state = believable(database, &stores, &replicas, &index, page_size, identity)?;
     let source = Source::new(handles, page_size, state.map(|state| state.mark));
     let source = source.map_err(|trouble| failed("read", &database.path, trouble))?;
-    let continues = source.continues().map_err(|trouble| failed("read", &database.path, trouble))?;
+    let continues =
+        source.continues().map_err(|trouble| failed("read", &database.path, trouble))?;
     let (state, snapshot) = match state {
         Some(state) if continues => (Some(state), None),
         Some(state) => (Some(state), Some("its WAL does not go on from where the cursor stands")),
@@ -171,8 +172,10 @@ fn stores(database: &Database) -> Result<Stores> {
     let open = |destination: &Destination| -> Result<Arc<dyn Backend>> {
         let Destination::File { root } = destination;
         let fs = Fs::create(root).map_err(|error| {
-            let hint = format!("make it, or mount what belongs there, then try again: {}",
-                durable::parent(root).display());
+            let hint = format!(
+                "make it, or mount what belongs there, then try again: {}",
+                durable::parent(root).display()
+            );
             Error { status: Status::Unreachable, ..Error::from(error) }.hint(hint)
         })?;
         fs.tidy()?;
@@ -258,7 +261,12 @@ fn read_tip(source: &dyn Backend, replica: &Replica, span: &Span) -> Result<(Com
 
 /// Claims the next timeline on every destination. Two that claim the same one at a time cannot both
 /// succeed: a name is taken once.
-fn claim(stores: &Stores, replicas: &[Replica], tip: &Tip, page_size: PageSize) -> Result<Timeline> {
+fn claim(
+    stores: &Stores,
+    replicas: &[Replica],
+    tip: &Tip,
+    page_size: PageSize,
+) -> Result<Timeline> {
     let newest = replicas.iter().map(Replica::newest_timeline).max().unwrap_or_default();
     let timeline = Timeline(newest.max(tip.timeline).0 + 1);
     let first = tip.commit.number == CommitNo(0);
