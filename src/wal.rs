@@ -32,9 +32,11 @@
 //!
 //! # What a reader may conclude
 //!
-//! - The log is reset by a new header with a new first salt; its file keeps its length. Frames beyond
-//!   the new ones keep their old salts, and are read from a [`Position`] and header kept from before.
-//! - Salts name a generation and order nothing. The sequence number may go backwards.
+//! - The log is reset by a new header, its first salt one higher, its second one random; the file
+//!   keeps its length. Frames beyond the new ones keep their old salts, and can still be read from a
+//!   [`Position`] and header kept from before.
+//! - Salts name a generation and order nothing: a file made anew has two random ones. The sequence
+//!   number may go backwards.
 //! - Up to a commit frame, bytes never change while the generation lives. Behind the last one anything
 //!   may: a transaction rolled back is overwritten under the same salts. Pages spilled early are
 //!   rewritten in place below their old frame headers; frames that follow have zeros for salts and
