@@ -9,11 +9,18 @@ pub const BIG: u32 = 0x377f_0683;
 pub const SIZES: [u32; 8] = [512, 1024, 2048, 4096, 8192, 16384, 32768, 65536];
 
 /// One frame to be encoded.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Write {
     pub page: u32,
     pub commit: u32,
     pub data: Vec<u8>,
+}
+
+impl fmt::Debug for Write {
+    /// Without data, which would fill the screen.
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{}/{}", self.page, self.commit)
+    }
 }
 
 /// A WAL to be encoded: what the parser has to find again.
