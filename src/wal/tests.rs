@@ -170,20 +170,31 @@ fn trap_03_header_without_frames() {
     });
 }
 
-/// A transaction rolled back leaves frames that look good, and the next one takes their place.
-#[test]
-fn trap_04_uncommitted_frames_at_tail() {
-    let rolled_back = Plan::new(512, &[(1, 0), (2, 2), (3, 0), (4, 0)]).encode();
-    let done = Plan::new(512, &[(1, 0), (2, 2), (5, 0), (6, 6), (7, 7)]).encode();
-    let header = Header::parse(&rolled_back).unwrap();
-    let (commit, end, _) = positions(&header, &rolled_back);
-    assert_eq!((commit.frame, end.frame), (2, 4));
+/// Frames behind the published commit look good, and the next transaction takes their place.
+fn overwritten(behind: [(u32, u32); 2], last_commit: u32) {
+    let before = Plan::new(512, &[&[(1, 0), (2, 2)], &behind[..]].concat()).encode();
+    let now = Plan::new(512, &[(1, 0), (2, 2), (5, 0), (6, 6), (7, 7)]).encode();
+    let header = Header::parse(&before).unwrap();
+    let (commit, end, _) = positions(&header, &before);
+    assert_eq!((commit.frame, end.frame), (last_commit, 4));
     let pages = |from| {
-        let frames = Frames::new(&header, from, after(&header, from, &done));
+        let frames = Frames::new(&header, from, after(&header, from, &now));
         frames.map(|frame| frame.page.0).collect::<Vec<_>>()
     };
-    assert_eq!(pages(commit), [5, 6, 7]);
-    assert_eq!(pages(end), [], "a position that is no commit's is worth nothing");
+    let published = positions(&header, &before[..header.frame_offset(3) as usize]).0;
+    assert_eq!(pages(published), [5, 6, 7]);
+    assert_eq!(pages(end), [], "a position behind the published commit is worth nothing");
+}
+
+#[test]
+fn trap_04_uncommitted_frames_at_tail() {
+    overwritten([(3, 0), (4, 0)], 2);
+}
+
+/// To the parser it is a commit like any other: only the wal-index knows better.
+#[test]
+fn trap_07_phantom_commit() {
+    overwritten([(3, 0), (4, 4)], 4);
 }
 
 #[test]

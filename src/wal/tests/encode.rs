@@ -17,7 +17,7 @@ pub struct Write {
 }
 
 impl fmt::Debug for Write {
-    /// Without data, which would fill the screen.
+    /// Without data, which would fill the screen. An arbitrary plan's follows from the rest.
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         write!(f, "{}/{}", self.page, self.commit)
     }
@@ -102,8 +102,8 @@ impl Arbitrary for Plan {
         let page_size = *g.choose(&SIZES).unwrap();
         let mut writes = Vec::<Write>::arbitrary(g);
         writes.truncate(if page_size > 4096 { 3 } else { 12 });
-        for write in &mut writes {
-            write.data = noise(u64::arbitrary(g), page_size as usize);
+        for (i, write) in writes.iter_mut().enumerate() {
+            write.data = noise(u64::from(write.page) << 32 | i as u64, page_size as usize);
         }
         let salts = u64::arbitrary(g).to_be_bytes();
         let (magic, seq) = (*g.choose(&[LITTLE, BIG]).unwrap(), u32::arbitrary(g));

@@ -206,7 +206,7 @@ const KINDS: [(&str, Mutate); 14] = [
         let frame = random.frame(wal).start;
         wal[frame + 8 + random.below(8)] = random.next() as u8;
     }),
-    ("header rewritten", rewrite_header),
+    ("header rewritten", |wal, random| rewrite_header(wal, random)),
     ("old frames behind", append_old),
     ("another history", rewrite_history),
 ];
@@ -223,7 +223,7 @@ fn sector(wal: &mut [u8], random: &mut Random, with: impl Fn(&[u8]) -> Vec<u8>) 
 }
 
 /// A header field gets another value, and the header's checksum is right.
-fn rewrite_header(wal: &mut Vec<u8>, random: &mut Random) {
+fn rewrite_header(wal: &mut [u8], random: &mut Random) {
     let (at, value) = *random.choose(&[
         (0, LITTLE),
         (0, BIG),
