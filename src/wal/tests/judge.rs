@@ -74,7 +74,7 @@ impl Seen {
             None => "refused",
             Some(db) if *db == base.1.db => "empty",
             _ if *outcome == base.0 => "whole",
-            Some(_) => "less",
+            Some(_) => "other",
         };
         *self.kinds.entry(kind).or_default() += 1;
         *self.results.entry(result).or_default() += 1;
@@ -89,7 +89,7 @@ impl Seen {
         let at_least = |result, count| assert!(self.results[result] >= count, "few {result}");
         at_least("refused", 5);
         at_least("empty", 200);
-        at_least("less", 200);
+        at_least("other", 200);
         at_least("whole", 200);
     }
 }
@@ -105,7 +105,7 @@ fn by_parser(pair: &Pair) -> (Outcome, End) {
     ((!refused).then(|| overlay(pair.db.clone(), &writes)), end)
 }
 
-/// What a checkpoint writes: a page that one commit cut off comes back when another one grows past it.
+/// What a checkpoint writes: a page cut off by one commit comes back when another grows past it.
 fn overlay(mut db: Vec<u8>, writes: &[Write]) -> Vec<u8> {
     let Some(Write { commit: pages, data, .. }) = writes.last() else { return db };
     let bytes = data.len();
@@ -116,8 +116,8 @@ fn overlay(mut db: Vec<u8>, writes: &[Write]) -> Vec<u8> {
     db
 }
 
-/// The file after SQLite has found the pair, put the log into the file and closed both. A page 1 that
-/// makes no sense is an error too, but one that comes after recovery.
+/// The file after SQLite has found the pair, put the log into the file and closed both. A page 1
+/// that makes no sense is an error too, but one that comes after recovery.
 fn by_sqlite(dir: &Path, pair: &Pair) -> Outcome {
     let (path, wal) = (dir.join("x.db"), dir.join("x.db-wal"));
     put(dir, pair);
@@ -270,8 +270,8 @@ fn rewrite_history(wal: &mut Vec<u8>, random: &mut Random) {
     *wal = plan.encode();
 }
 
-/// One change. SQLite takes a commit for impossible whose database exceeds file and log by more than
-/// 64 KiB, which is how large they are here.
+/// One change. SQLite takes a commit for impossible whose database exceeds file and log by more
+/// than 64 KiB, which is how large they are here.
 fn edit(plan: &mut Plan, random: &mut Random) {
     let (a, b) = (random.below(plan.writes.len()), random.below(plan.writes.len()));
     let page_size = plan.page_size as usize;
