@@ -26,23 +26,26 @@
 //!
 //! A header counts when magic, page size, checksum and version are good, looked at in that order.
 //! SQLite takes a WAL that fails one of the first three for empty, and refuses a database whose WAL
-//! is sound but of another version. A frame counts when it is whole, its salts are the header's, its
-//! page is not 0 and its checksum is right. The first frame that does not count ends the log, whatever
-//! follows it, and what follows the last commit frame before that end was never committed.
+//! is sound but of another version. A frame counts when it is whole, its salts are the header's,
+//! its page is not 0 and its checksum is right. The first frame that does not count ends the log,
+//! whatever follows it, and what follows the last commit frame before that end was never committed.
 //!
 //! # What a reader may conclude
 //!
-//! - The log is reset by a new header with a new first salt; its file keeps its length. Frames beyond
-//!   the new ones keep their old salts, and are read from a [`Position`] and header kept from before.
-//! - Salts name a generation and order nothing. The sequence number may go backwards.
-//! - Up to a commit frame, bytes never change while the generation lives. Behind the last one anything
-//!   may: a transaction rolled back is overwritten under the same salts. Pages spilled early are
-//!   rewritten in place below their old frame headers; frames that follow have zeros for salts and
-//!   checksum, until the commit puts all of them right. Keep no position but a commit's.
+//! - The log is reset by a new header, its first salt one higher, its second one random; the file
+//!   keeps its length. Frames beyond the new ones keep their old salts, and can still be read from
+//!   a [`Position`] and header kept from before.
+//! - Salts name a generation and order nothing: a file made anew has two random ones. The sequence
+//!   number may go backwards.
+//! - Up to a commit that SQLite has published, bytes never change while the generation lives.
+//!   Behind it anything may: a transaction rolled back is overwritten under the same salts, and so
+//!   is the commit of a writer that died before it published it. Pages spilled early are rewritten
+//!   in place below their old frame headers; frames that follow have zeros for salts and checksum,
+//!   until the commit puts all of them right. Keep no position but a published commit's.
 //! - A file system that may tear a sector gets the commit frame again and again up to the sector's
 //!   end. Each copy reads as a commit; it is one, with the same page, size and data.
-//! - A page may come several times in a commit: the last one counts. Pages past the commit's own size
-//!   may come too: they are not part of the database.
+//! - A page may come several times in a commit: the last one counts. Pages past the commit's own
+//!   size may come too: they are not part of the database.
 
 use crate::commit::{PageNo, PageSize};
 use std::fmt;
@@ -67,7 +70,7 @@ impl Checksum {
     /// The checksum further on, past `bytes`, of which there is a multiple of 8.
     #[must_use]
     fn past(self, bytes: &[u8], big_endian: bool) -> Self {
-        debug_assert!(bytes.len().is_multiple_of(8), "checksums take two words at a time");
+        assert!(bytes.len().is_multiple_of(8), "checksums take two words at a time");
         if big_endian {
             self.sum(bytes, |pair| u64::from_be_bytes(pair).rotate_left(32))
         } else {
@@ -242,10 +245,8 @@ impl<'a> Frames<'a> {
 impl<'a> Iterator for Frames<'a> {
     type Item = Frame<'a>;
 
+    /// An end stays one: nothing moves past it.
     fn next(&mut self) -> Option<Frame<'a>> {
-        if self.end.is_some() {
-            return None;
-        }
         self.read().map_err(|end| self.end = Some(end)).ok()
     }
 }
