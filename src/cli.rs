@@ -33,8 +33,7 @@ pub enum Asked {
 )]
 pub struct Arguments {
     #[argh(option, short = 'c', arg_name = "FILE")]
-    /// the configuration, else $BAKELITE_CONFIG, else
-    /// /etc/bakelite/bakelite.toml
+    /// the configuration, else the one $BAKELITE_CONFIG names
     pub config: Option<PathBuf>,
     #[argh(option, arg_name = "NAME")]
     /// one database of the configuration
@@ -74,11 +73,11 @@ pub enum Verb {
 )]
 pub struct DaemonOf {
     #[argh(positional, arg_name = "DB DEST")]
-    /// a database and the roots of its replicas, else the configuration's
+    /// a database and the roots of its replicas
     pub given: Vec<String>,
 }
 
-/// make everything committed by now durable on every destination
+/// make all that is committed durable on every destination
 #[derive(Debug, FromArgs, ArgsInfo)]
 #[argh(
     subcommand,
@@ -88,7 +87,7 @@ pub struct DaemonOf {
 )]
 pub struct SyncOf {
     #[argh(positional, arg_name = "DB DEST")]
-    /// a database and the roots of its replicas, else the configuration's
+    /// a database and the roots of its replicas
     pub given: Vec<String>,
 }
 
@@ -102,7 +101,7 @@ pub struct SyncOf {
 )]
 pub struct RestoreOf {
     #[argh(positional, arg_name = "SOURCE")]
-    /// the root of a replica, else the configuration's first destination
+    /// the root of a replica, else the first one configured
     pub source: Option<String>,
     #[argh(option, arg_name = "FILE")]
     /// where the database goes
@@ -129,35 +128,35 @@ pub struct RestoreOf {
 #[argh(subcommand, name = "list", example = "bakelite list /mnt/backup/app --json")]
 pub struct ListOf {
     #[argh(positional, arg_name = "SOURCE")]
-    /// the root of a replica, else the configuration's first destination
+    /// the root of a replica, else the first one configured
     pub source: Option<String>,
     #[argh(switch)]
     /// objects instead of restore points
     pub objects: bool,
 }
 
-/// show how each database and each of its destinations stands
+/// show how each database and its destinations stand
 #[derive(Debug, FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "status", example = "bakelite status --db app --json")]
 pub struct StatusOf {
     #[argh(positional, arg_name = "DB DEST")]
-    /// a database and the roots of its replicas, else the configuration's
+    /// a database and the roots of its replicas
     pub given: Vec<String>,
 }
 
-/// check that a replica is whole: names, headers, chain, hashes
+/// check that a replica is whole: names, chain, hashes
 #[derive(Debug, FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "verify", example = "bakelite verify /mnt/backup/app --deep")]
 pub struct VerifyOf {
     #[argh(positional, arg_name = "SOURCE")]
-    /// the root of a replica, else every destination of the configuration
+    /// the root of a replica, else every one configured
     pub source: Option<String>,
     #[argh(switch)]
     /// restore it all into a scratch file and check that as well
     pub deep: bool,
 }
 
-/// show the versions of bakelite, its format and SQLite, and the target
+/// show the versions of bakelite, its format and SQLite
 #[derive(Debug, FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "version", example = "bakelite version --json")]
 pub struct VersionOf {}

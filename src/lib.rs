@@ -34,5 +34,10 @@ pub mod clock;
 pub mod config;
 pub mod durable;
 pub mod progress;
+pub mod report;
 pub mod status;
 pub mod units;
+pub mod verbs;
+
+#[cfg(test)]
+mod manual;

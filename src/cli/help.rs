@@ -24,31 +24,35 @@ pub(super) fn of(verb: Option<&str>) -> String {
 }
 
 fn of_program(program: &CommandInfoWithArgs) -> String {
-    let mut out = String::from("Usage: bakelite COMMAND [ARGUMENT...] [OPTION...]\n\n");
-    out += &paragraph(program.description);
+    let mut out =
+        String::from("Usage: bakelite COMMAND [ARGUMENT...] [OPTION...] | COMMAND --help\n\n");
+    out += &paragraph(&format!("{}.", program.description));
     out += "\nCommands:\n";
     for command in &program.commands {
         out += &entry(command.name, command.command.description);
     }
     out += "\nOptions, before or after the command:\n";
-    program.flags.iter().for_each(|flag| out += &entry(&spelled(flag), flag.description));
+    own(program).for_each(|flag| out += &entry(&spelled(flag), flag.description));
     out + &examples(program)
 }
 
 fn of_verb(verb: &CommandInfoWithArgs, program: &CommandInfoWithArgs) -> String {
     let mut out = paragraph(&usage(verb));
-    out += "\n";
-    out += &paragraph(verb.description);
-    verb.notes.iter().for_each(|note| out += &paragraph(note));
-    out += "\n";
+    let mut about = format!("{}.", verb.description);
+    verb.notes.iter().for_each(|note| about += &format!(" {note}"));
+    out += &format!("\n{}\n", paragraph(&about));
     for positional in verb.positionals {
         out += &entry(positional.name, positional.description);
     }
-    let own = verb.flags.iter().filter(|flag| flag.long != "--help");
-    own.for_each(|flag| out += &entry(&spelled(flag), flag.description));
-    let everywhere: Vec<String> = program.flags.iter().map(spelled).collect();
+    own(verb).for_each(|flag| out += &entry(&spelled(flag), flag.description));
+    let everywhere: Vec<String> = program.flags.iter().map(spelled_long).collect();
     out += &paragraph(&format!("Everywhere: {}", everywhere.join(", ")));
     out + &examples(verb)
+}
+
+/// What it takes besides `--help`, which goes without saying.
+fn own(command: &CommandInfoWithArgs) -> impl Iterator<Item = &FlagInfo<'static>> {
+    command.flags.iter().filter(|flag| flag.long != "--help")
 }
 
 fn usage(verb: &CommandInfoWithArgs) -> String {
@@ -58,18 +62,21 @@ fn usage(verb: &CommandInfoWithArgs) -> String {
         out += &format!(" [{}{more}]", positional.name);
     }
     for flag in verb.flags.iter().filter(|flag| flag.optionality == Optionality::Required) {
-        out += &format!(" {}", spelled(flag));
+        out += &format!(" {}", spelled_long(flag));
     }
     out + " [OPTION...]"
 }
 
 fn spelled(flag: &FlagInfo) -> String {
-    let long = match flag.kind {
+    let long = spelled_long(flag);
+    flag.short.map(|letter| format!("-{letter}, {long}")).unwrap_or(long)
+}
+
+fn spelled_long(flag: &FlagInfo) -> String {
+    match flag.kind {
         FlagInfoKind::Switch => flag.long.to_owned(),
         FlagInfoKind::Option { arg_name } => format!("{} {arg_name}", flag.long),
-    };
-    let short = if flag.long == "--help" { Some('h') } else { flag.short };
-    short.map(|letter| format!("-{letter}, {long}")).unwrap_or(long)
+    }
 }
 
 fn examples(command: &CommandInfoWithArgs) -> String {
@@ -78,18 +85,16 @@ fn examples(command: &CommandInfoWithArgs) -> String {
     format!("\n{title}:\n{}", lines.collect::<String>())
 }
 
-/// A name and what it is, side by side.
+/// A name and what it is, side by side; a long name has its line to itself.
 fn entry(name: &str, description: &str) -> String {
     let name = format!("  {name}");
-    let lines = wrapped(description, WIDTH - COLUMN);
-    let gap = if name.len() < COLUMN { "" } else { "\n" };
-    let first = if gap.is_empty() { format!("{name:COLUMN$}") } else { name };
     let indent = " ".repeat(COLUMN);
-    let rest = lines.join(&format!("\n{indent}"));
-    match gap {
-        "" => format!("{first}{rest}\n"),
-        _ => format!("{first}\n{indent}{rest}\n"),
-    }
+    let gap = match name.len() < COLUMN {
+        true => indent[name.len()..].to_owned(),
+        false => format!("\n{indent}"),
+    };
+    let description = wrapped(description, WIDTH - COLUMN).join(&format!("\n{indent}"));
+    format!("{name}{gap}{description}\n")
 }
 
 /// Prose, its first letter a capital.
