@@ -138,7 +138,20 @@ impl Workload {
         self.event(&format!("checkpoint-{mode}-{outcome}{slow}"))
     }
 
-    fn event(&mut self, what: &str) -> Result<()> {
+    /// The application's settings for its own checkpoints.
+    pub fn tune(&self, autocheckpoint: Option<u32>, size_limit: Option<u32>) -> Result<()> {
+        for (pragma, value) in
+            [("wal_autocheckpoint", autocheckpoint), ("journal_size_limit", size_limit)]
+        {
+            if let Some(value) = value {
+                self.db.execute_batch(&format!("PRAGMA {pragma} = {value}"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes something that happened between two transactions.
+    pub fn event(&mut self, what: &str) -> Result<()> {
         let seq = self.state.as_ref().map_or(0, |state| state.seq);
         Ok(self.ledger.event(seq, what)?)
     }
