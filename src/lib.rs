@@ -7,6 +7,8 @@
 pub mod commit;
 pub mod error;
 
+pub mod durable;
+
 pub mod backend;
 pub mod name;
 

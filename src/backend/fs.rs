@@ -1,1 +1,312 @@
-//! fs
+//! A replica in a directory: the object `change/0/…` is the file `change/0/…` below its root.
+//!
+//! Holds no descriptor between calls, and never makes the directory above the root: where a disk is
+//! not mounted there must be an error, not a replica in the mount point.
+
+use super::{Backend, Entry, Error, Kind, Listing};
+use crate::durable;
+use crate::name::Name;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::fs;
+use std::io::{self, ErrorKind, Read};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+/// How many objects a listing shows at a time: some 2 MiB, and a directory of a million is read a
+/// hundred times.
+const PAGE: usize = 10_000;
+
+/// Directories below the root that can hold a name of ours: `change/0`. Deeper ones are foreign.
+const DEPTH: usize = 2;
+
+#[derive(Debug)]
+pub struct Fs {
+    root: PathBuf,
+    page: usize,
+    /// Directories known to be there for good. Each is made at the first put that needs it.
+    made: Mutex<BTreeSet<PathBuf>>,
+}
+
+impl Fs {
+    /// A replica that must be there. Changes nothing: a restore may read from a read-only disk.
+    pub fn open(root: &Path) -> Result<Self, Error> {
+        let fs = Self { root: root.to_path_buf(), page: PAGE, made: Mutex::default() };
+        fs.check_root().map_err(|cause| fs.error("open", "", &cause))?;
+        Ok(fs)
+    }
+
+    /// A replica that may be new: the directory is made, the one above it must be there.
+    pub fn create(root: &Path) -> Result<Self, Error> {
+        let fs = Self { root: root.to_path_buf(), page: PAGE, made: Mutex::default() };
+        durable::make_dir(root).map_err(|cause| fs.error("create", "", &cause))?;
+        Ok(fs)
+    }
+
+    /// With fewer objects to a page of a listing.
+    #[must_use]
+    pub fn with_page(self, page: usize) -> Self {
+        Self { page, ..self }
+    }
+
+    /// Clears up after a writer that died, for the next writer to call before it lists: what a
+    /// listing then shows is durable, and unfinished files are gone.
+    ///
+    /// Those of a writer still alive go too. They cannot be told apart without trusting clocks, and
+    /// need not be: its put fails, nothing is stored, and it puts again.
+    pub fn tidy(&self) -> Result<(), Error> {
+        Name::PREFIXES.iter().try_for_each(|prefix| {
+            self.tidy_dir(&self.root.join(prefix.trim_end_matches('/')), 1)
+                .map_err(|cause| self.error("tidy", prefix, &cause))
+        })
+    }
+
+    fn tidy_dir(&self, dir: &Path, depth: usize) -> io::Result<()> {
+        let entries = match fs::read_dir(dir) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return self.check_root(),
+            entries => entries?,
+        };
+        for entry in entries {
+            let entry = entry?;
+            let path = entry.path();
+            if is_temp(&entry.file_name().to_string_lossy()) && entry.file_type()?.is_file() {
+                durable::remove(&path)?;
+            } else if depth < DEPTH && path.is_dir() {
+                self.tidy_dir(&path, depth + 1)?;
+            }
+        }
+        durable::sync_dir(dir)
+    }
+
+    fn path(&self, name: &Name) -> PathBuf {
+        self.root.join(name.to_string())
+    }
+
+    fn check_root(&self) -> io::Result<()> {
+        match fs::metadata(&self.root) {
+            Ok(metadata) if metadata.is_dir() => Ok(()),
+            Ok(_) => Err(ErrorKind::NotADirectory.into()),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                Err(io::Error::new(ErrorKind::NotFound, "destination is not there"))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes the directories between the root and an object, never the root.
+    fn make_dirs(&self, dir: &Path) -> io::Result<()> {
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if made.contains(dir) {
+            return Ok(());
+        }
+        let below = dir.strip_prefix(&self.root).expect("names are relative");
+        let mut path = self.root.clone();
+        for part in below.components() {
+            path.push(part);
+            durable::make_dir(&path)?;
+        }
+        made.insert(path);
+        Ok(())
+    }
+
+    fn create_object(&self, path: &Path, body: &[u8]) -> io::Result<()> {
+        self.make_dirs(durable::parent(path))?;
+        durable::create(path, body).map_err(|error| self.explain_missing(error))
+    }
+
+    /// A directory that vanished under a put: somebody wiped the destination, and another put makes
+    /// it again; or the destination itself is gone.
+    fn explain_missing(&self, error: io::Error) -> io::Error {
+        if error.kind() != ErrorKind::NotFound {
+            return error;
+        }
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.check_root().err().unwrap_or_else(|| {
+            io::Error::new(ErrorKind::ResourceBusy, "removed by somebody while being written")
+        })
+    }
+
+    fn error(&self, operation: &'static str, name: &str, cause: &io::Error) -> Error {
+        Error {
+            operation,
+            place: self.to_string(),
+            name: name.to_owned(),
+            kind: kind(cause),
+            cause: cause.to_string(),
+        }
+    }
+}
+
+impl fmt::Display for Fs {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        self.root.display().fmt(f)
+    }
+}
+
+impl Backend for Fs {
+    fn put(&self, name: &Name, body: &[u8]) -> Result<(), Error> {
+        self.create_object(&self.path(name), body)
+            .map_err(|cause| self.error("put", &name.to_string(), &cause))
+    }
+
+    fn get(&self, name: &Name) -> Result<Vec<u8>, Error> {
+        read_whole(&self.path(name)).map_err(|cause| match self.check_root() {
+            // The object is not known to be absent.
+            Err(gone) => Error { kind: Kind::Other, ..self.error("get", &name.to_string(), &gone) },
+            Ok(()) => self.error("get", &name.to_string(), &cause),
+        })
+    }
+
+    fn list(&self, prefix: &str, after: Option<&Name>) -> Result<Listing, Error> {
+        self.list_page(prefix, after).map_err(|cause| self.error("list", prefix, &cause))
+    }
+
+    fn delete(&self, name: &Name) -> Result<(), Error> {
+        match durable::remove(&self.path(name)) {
+            Err(error) if error.kind() == ErrorKind::NotFound => self.check_root(),
+            removed => removed,
+        }
+        .map_err(|cause| self.error("delete", &name.to_string(), &cause))
+    }
+}
+
+/// Listing: a directory comes unordered, so each page reads all of it and keeps the first names.
+impl Fs {
+    fn list_page(&self, prefix: &str, after: Option<&Name>) -> io::Result<Listing> {
+        assert!(Name::PREFIXES.iter().any(|known| prefix.starts_with(known)), "{prefix}");
+        self.check_root()?;
+        let after = after.map(Name::to_string).unwrap_or_default();
+        let mut found = Found { prefix, after: &after, page: self.page, ..Found::default() };
+        let dir = &prefix[..prefix.rfind('/').expect("every known prefix has one")];
+        found.walk(&self.root, dir)?;
+        found.listing(&self.root)
+    }
+}
+
+#[derive(Default)]
+struct Found<'a> {
+    prefix: &'a str,
+    after: &'a str,
+    page: usize,
+    /// The first names by text, one more than a page.
+    names: BTreeMap<String, Name>,
+    /// As many at most: they are told to a person, who needs no more to be warned.
+    foreign: BTreeSet<String>,
+}
+
+impl Found<'_> {
+    fn walk(&mut self, root: &Path, dir: &str) -> io::Result<()> {
+        let entries = match fs::read_dir(root.join(dir)) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            entries => entries?,
+        };
+        for entry in entries {
+            let entry = entry?;
+            let file_name = entry.file_name();
+            let key = format!("{dir}/{}", file_name.to_string_lossy());
+            if is_dir(&entry)? {
+                self.enter(root, key)?;
+            } else if !is_temp(&file_name.to_string_lossy()) {
+                self.file(key);
+            }
+        }
+        Ok(())
+    }
+
+    fn enter(&mut self, root: &Path, key: String) -> io::Result<()> {
+        if key.split('/').count() > DEPTH {
+            self.add_foreign(key + "/");
+            return Ok(());
+        }
+        self.walk(root, &key)
+    }
+
+    fn file(&mut self, key: String) {
+        if !key.starts_with(self.prefix) || key.as_str() <= self.after {
+            return;
+        }
+        match key.parse() {
+            Ok(name) => {
+                self.names.insert(key, name);
+                if self.names.len() > self.page + 1 {
+                    self.names.pop_last();
+                }
+            }
+            Err(_) => self.add_foreign(key),
+        }
+    }
+
+    fn add_foreign(&mut self, key: String) {
+        if key.starts_with(self.prefix) && key.as_str() > self.after {
+            self.foreign.insert(key);
+            if self.foreign.len() > self.page {
+                self.foreign.pop_last();
+            }
+        }
+    }
+
+    /// What lies up to the page's last name, or to the end where nothing follows: every foreign key
+    /// belongs to one page.
+    fn listing(mut self, root: &Path) -> io::Result<Listing> {
+        let more = self.names.len() > self.page;
+        if more {
+            self.names.pop_last();
+            let last = self.names.last_key_value().map(|(key, _)| key.clone());
+            self.foreign.retain(|key| Some(key) <= last.as_ref());
+        }
+        let mut entries = Vec::with_capacity(self.names.len());
+        for (key, name) in self.names {
+            match fs::metadata(root.join(key)) {
+                Ok(metadata) => entries.push(Entry { name, bytes: metadata.len() }),
+                // Deleted since the directory was read.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Listing { entries, foreign: self.foreign.into_iter().collect(), more })
+    }
+}
+
+/// Links count as what they lead to: an operator may have moved a directory to another disk.
+fn is_dir(entry: &fs::DirEntry) -> io::Result<bool> {
+    let file_type = entry.file_type()?;
+    Ok(file_type.is_dir() || file_type.is_symlink() && entry.path().is_dir())
+}
+
+fn is_temp(file_name: &str) -> bool {
+    file_name.starts_with(durable::TEMP_PREFIX)
+}
+
+fn read_whole(path: &Path) -> io::Result<Vec<u8>> {
+    let mut file = fs::File::open(path)?;
+    let metadata = file.metadata()?;
+    let mut body = Vec::with_capacity(metadata.len() as usize);
+    file.read_to_end(&mut body)?;
+    if body.len() as u64 != metadata.len() {
+        let cause = format!("{} bytes read of {}", body.len(), metadata.len());
+        return Err(io::Error::new(ErrorKind::UnexpectedEof, cause));
+    }
+    Ok(body)
+}
+
+/// What a caller can do about an error of the system.
+fn kind(error: &io::Error) -> Kind {
+    use ErrorKind::*;
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    match error.kind() {
+        NotFound => Kind::NotFound,
+        AlreadyExists => Kind::Exists,
+        PermissionDenied | ReadOnlyFilesystem => Kind::Denied,
+        StorageFull | QuotaExceeded | FileTooLarge => Kind::Full,
+        UnexpectedEof => Kind::Corrupt,
+        TimedOut
+        | Interrupted
+        | WouldBlock
+        | ResourceBusy
+        | OutOfMemory
+        | StaleNetworkFileHandle => Kind::Transient,
+        _ if matches!(error.raw_os_error(), Some(ENFILE | EMFILE)) => Kind::Transient,
+        _ => Kind::Other,
+    }
+}

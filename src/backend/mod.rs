@@ -52,7 +52,7 @@ pub struct Error {
     pub operation: &'static str,
     /// The destination, as its `Display` says.
     pub place: String,
-    /// The object's name, or the prefix of a listing.
+    /// The object's name, or the prefix of a listing; empty where the place itself is meant.
     pub name: String,
     pub kind: Kind,
     pub cause: String,
@@ -74,7 +74,8 @@ pub enum Kind {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let Self { operation, place, name, cause, .. } = self;
-        write!(f, "{operation}: {place}/{name}: {cause}")
+        let slash = if name.is_empty() { "" } else { "/" };
+        write!(f, "{operation}: {place}{slash}{name}: {cause}")
     }
 }
 

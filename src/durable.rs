@@ -1,0 +1,337 @@
+//! Making files last: the only caller of fsync, rename and link, and of mkdir and unlink where the
+//! result has to outlive a power cut.
+//!
+//! A new file is written beside its target under a name that begins with `.tmp-`, synced, renamed,
+//! and then its directory is synced: before the rename nobody sees it, after the last step nothing
+//! loses it. A rename alone survives a crash of the process, not one of the machine.
+//!
+//! A failed fsync is final. The kernel reports a failed write-back once, marks the pages clean and
+//! drops what they held, so that a second fsync of the same descriptor succeeds without the data
+//! being anywhere ("fsyncgate", PostgreSQL 2018). So nothing here syncs twice: the file is thrown
+//! away, and a caller that wants another try writes a new one from memory.
+//!
+//! Errors are bare; callers know the words.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Write};
+use std::path::Path;
+use tempfile::NamedTempFile;
+
+/// How the names of unfinished files begin.
+pub const TEMP_PREFIX: &str = ".tmp-";
+
+/// What happens to a file that is already at the target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overwrite {
+    Never,
+    Replace,
+}
+
+/// Writes a file that must not exist yet, else `AlreadyExists`. After any other error nothing of it
+/// is left.
+pub fn create(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    publish(write_temp(path, bytes)?, path, Overwrite::Never)
+}
+
+/// Writes a file, in place of the old one if there is one. After an error the file is the old one or
+/// the new one, whole.
+pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    publish(write_temp(path, bytes)?, path, Overwrite::Replace)
+}
+
+/// An empty file beside `path`, readable by its owner alone, removed when dropped.
+pub fn temp_beside(path: &Path) -> io::Result<NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    step(Step::Create, path)?;
+    builder.prefix(TEMP_PREFIX).tempfile_in(parent(path)).map_err(without_path)
+}
+
+/// Moves a finished file to its target and makes both last. The file is synced through the
+/// descriptor that wrote it: another one might be opened too late to be told of a failed write.
+///
+/// `Never` leaves nothing at the target after an error, and takes care that a file which was there
+/// already lasts too: its writer may have died between rename and directory sync.
+pub fn publish(temp: NamedTempFile, target: &Path, overwrite: Overwrite) -> io::Result<()> {
+    step(Step::Sync, temp.path())?;
+    temp.as_file().sync_all()?;
+    step(Step::Rename, target)?;
+    let renamed = match overwrite {
+        Overwrite::Never => temp.persist_noclobber(target),
+        Overwrite::Replace => temp.persist(target),
+    };
+    if let Err(failed) = renamed {
+        if failed.error.kind() == ErrorKind::AlreadyExists {
+            sync_dir(parent(target))?;
+        }
+        return Err(failed.error);
+    }
+    sync_dir(parent(target)).inspect_err(|_| {
+        if overwrite == Overwrite::Never {
+            // It is ours, and it may or may not last: better none than one that looks stored.
+            fs::remove_file(target).ok();
+        }
+    })
+}
+
+/// Removes a file for good. `NotFound` if there is none.
+pub fn remove(path: &Path) -> io::Result<()> {
+    step(Step::Remove, path)?;
+    fs::remove_file(path)?;
+    sync_dir(parent(path))
+}
+
+/// Makes a directory and what is missing above it.
+pub fn make_dirs(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    make_dirs(parent(path))?;
+    make_dir(path)
+}
+
+/// Makes one directory below an existing one. One that is there already is synced into its parent
+/// nevertheless: whoever made it may not have come that far.
+pub fn make_dir(path: &Path) -> io::Result<()> {
+    step(Step::MakeDir, path)?;
+    match fs::create_dir(path) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => {}
+        // A file in the way is not an object that exists.
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            return Err(ErrorKind::NotADirectory.into());
+        }
+        made => made?,
+    }
+    sync_dir(parent(path))
+}
+
+/// Makes what was appended to a file last. After an error the file is not to be trusted again.
+pub fn sync_data(file: &File) -> io::Result<()> {
+    step(Step::Sync, Path::new(""))?;
+    file.sync_data()
+}
+
+/// Makes the names in a directory last.
+pub fn sync_dir(path: &Path) -> io::Result<()> {
+    step(Step::SyncDir, path)?;
+    match File::open(path)?.sync_all() {
+        // Some network and FUSE filesystems know no sync of a directory and say so like this.
+        Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => {
+            Ok(())
+        }
+        synced => synced,
+    }
+}
+
+/// Where a file is; `.` for a bare name.
+pub fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        Some(_) => Path::new("."),
+        None => path,
+    }
+}
+
+fn write_temp(path: &Path, bytes: &[u8]) -> io::Result<NamedTempFile> {
+    let mut temp = temp_beside(path)?;
+    step(Step::Write, temp.path())?;
+    temp.as_file_mut().write_all(bytes)?;
+    Ok(temp)
+}
+
+/// tempfile wraps the system's error with the name of a file that nobody has heard of.
+fn without_path(error: io::Error) -> io::Error {
+    let inner = error.get_ref().and_then(|wrapped| wrapped.source());
+    let code = inner.and_then(|inner| inner.downcast_ref::<io::Error>()?.raw_os_error());
+    code.map_or(error, io::Error::from_raw_os_error)
+}
+
+/// What the disk is asked to do. Tests see every step and can make it fail; a release has nothing
+/// of that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    Create,
+    Write,
+    Sync,
+    Rename,
+    SyncDir,
+    MakeDir,
+    Remove,
+}
+
+#[cfg(not(test))]
+fn step(_step: Step, _path: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(test)]
+use fault::step;
+
+/// A disk that fails when told to, on the calling thread alone.
+#[cfg(test)]
+pub mod fault {
+    use super::*;
+    use std::cell::RefCell;
+    use std::path::PathBuf;
+
+    #[derive(Default)]
+    struct Disk {
+        taken: Vec<(Step, PathBuf)>,
+        /// The step, how many of it still succeed, and the error number after that.
+        plan: Option<(Step, u64, i32)>,
+    }
+
+    thread_local!(static DISK: RefCell<Disk> = RefCell::default());
+
+    /// The steps taken until this is dropped.
+    #[derive(Debug)]
+    pub struct Watch;
+
+    /// Records every step of this thread.
+    pub fn watch() -> Watch {
+        DISK.take();
+        Watch
+    }
+
+    /// Makes the `nth` step of a kind fail (counted from 1), once, with a number from errno(3).
+    /// Dropping the watch panics if it never came to that: such a test would prove nothing.
+    pub fn fail(step: Step, nth: u64, errno: i32) -> Watch {
+        let watch = watch();
+        DISK.with_borrow_mut(|disk| disk.plan = Some((step, nth - 1, errno)));
+        watch
+    }
+
+    impl Watch {
+        /// What was asked of the disk so far, the failed step included.
+        pub fn steps(&self) -> Vec<(Step, PathBuf)> {
+            DISK.with_borrow(|disk| disk.taken.clone())
+        }
+    }
+
+    impl Drop for Watch {
+        fn drop(&mut self) {
+            let plan = DISK.take().plan;
+            assert!(plan.is_none() || std::thread::panicking(), "never fired: {plan:?}");
+        }
+    }
+
+    pub(super) fn step(step: Step, path: &Path) -> io::Result<()> {
+        DISK.with_borrow_mut(|disk| {
+            disk.taken.push((step, path.to_path_buf()));
+            match &mut disk.plan {
+                Some((planned, 0, errno)) if *planned == step => {
+                    let error = io::Error::from_raw_os_error(*errno);
+                    disk.plan = None;
+                    Err(error)
+                }
+                Some((planned, left, _)) if *planned == step => {
+                    *left -= 1;
+                    Ok(())
+                }
+                _ => Ok(()),
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EIO: i32 = 5;
+    const ENOSPC: i32 = 28;
+
+    fn files(dir: &Path) -> Vec<String> {
+        let entries = fs::read_dir(dir).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    fn kinds(watch: &fault::Watch) -> Vec<Step> {
+        watch.steps().into_iter().map(|(step, _)| step).collect()
+    }
+
+    #[test]
+    fn a_file_is_created_once_and_replaced_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        create(&path, b"one").unwrap();
+        assert_eq!(create(&path, b"two").unwrap_err().kind(), ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&path).unwrap(), b"one");
+        replace(&path, b"three").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"three");
+        assert_eq!(files(dir.path()), ["f"]);
+        remove(&path).unwrap();
+        assert_eq!(remove(&path).unwrap_err().kind(), ErrorKind::NotFound);
+    }
+
+    /// A rename that was not followed by a sync of the directory is undone by a power cut
+    /// (Litestream #1344).
+    #[test]
+    fn trap_59_rename_without_dir_fsync() {
+        use Step::*;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        let watch = fault::watch();
+        create(&path, b"one").unwrap();
+        assert_eq!(kinds(&watch), [Create, Write, Sync, Rename, SyncDir]);
+        assert_eq!(watch.steps().last(), Some(&(SyncDir, dir.path().to_path_buf())));
+        let watch = fault::watch();
+        replace(&path, b"two").unwrap();
+        assert_eq!(kinds(&watch), [Create, Write, Sync, Rename, SyncDir]);
+        let watch = fault::watch();
+        remove(&path).unwrap();
+        assert_eq!(kinds(&watch), [Remove, SyncDir]);
+        let watch = fault::watch();
+        make_dirs(&dir.path().join("a/b")).unwrap();
+        let (a, root) = (dir.path().join("a"), dir.path().to_path_buf());
+        let b = a.join("b");
+        assert_eq!(
+            watch.steps(),
+            [(MakeDir, a.clone()), (SyncDir, root), (MakeDir, b), (SyncDir, a)]
+        );
+    }
+
+    /// The object was there, its writer died before it synced the directory: whoever finds the name
+    /// taken and its bytes equal will take the object for stored.
+    #[test]
+    fn a_name_found_taken_is_made_to_last() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        fs::write(&path, b"one").unwrap();
+        let watch = fault::watch();
+        create(&path, b"one").unwrap_err();
+        assert_eq!(kinds(&watch).last(), Some(&Step::SyncDir));
+        let _fault = fault::fail(Step::SyncDir, 1, EIO);
+        assert_eq!(create(&path, b"one").unwrap_err().raw_os_error(), Some(EIO));
+        assert_eq!(fs::read(&path).unwrap(), b"one", "not ours, so not removed");
+    }
+
+    /// After a failed fsync the pages count as clean: syncing again would succeed and mean nothing.
+    #[test]
+    fn trap_57_fsync_eio_is_final() {
+        for (step, syncs) in [(Step::Sync, [1, 0]), (Step::SyncDir, [1, 1])] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("f");
+            let watch = fault::fail(step, 1, EIO);
+            assert_eq!(create(&path, b"one").unwrap_err().raw_os_error(), Some(EIO));
+            let count = |of| kinds(&watch).into_iter().filter(|&step| step == of).count();
+            assert_eq!([count(Step::Sync), count(Step::SyncDir)], syncs, "no second try");
+            assert_eq!(files(dir.path()), [""; 0], "thrown away");
+            drop(watch);
+            create(&path, b"one").unwrap();
+        }
+    }
+
+    #[test]
+    fn a_replaced_file_is_the_old_or_the_new_one_whatever_fails() {
+        for step in [Step::Create, Step::Write, Step::Sync, Step::Rename, Step::SyncDir] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("f");
+            create(&path, b"old").unwrap();
+            let _fault = fault::fail(step, 1, ENOSPC);
+            assert_eq!(replace(&path, b"new").unwrap_err().kind(), ErrorKind::StorageFull);
+            let expected: &[u8] = if step == Step::SyncDir { b"new" } else { b"old" };
+            assert_eq!(fs::read(&path).unwrap(), expected, "{step:?}");
+            assert_eq!(files(dir.path()), ["f"], "{step:?}");
+        }
+    }
+}
