@@ -241,6 +241,10 @@ impl Truth {
         self.seqs.keys().next_back().copied()
     }
 
+    pub fn all_events(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.events.iter().map(|(what, &times)| (&**what, times))
+    }
+
     /// How often an event was recorded, by the start of its name.
     pub fn events(&self, prefix: &str) -> u64 {
         self.events.iter().filter(|(what, _)| what.starts_with(prefix)).map(|(_, n)| n).sum()

@@ -95,11 +95,8 @@ pub struct Output {
 
 /// Runs a command to its end; `None` if the watchdog had to make one.
 pub fn run(command: &mut Command, log: &Path) -> io::Result<Option<Output>> {
-    let child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(File::create(log)?)
-        .spawn()?;
+    let child =
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(File::create(log)?).spawn()?;
     let (output, bitten) = watched(child.id(), PATIENCE, || child.wait_with_output());
     let output = output?;
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -148,8 +145,7 @@ mod tests {
     #[test]
     fn a_killed_process_is_told_from_one_that_had_ended() {
         let log = log();
-        let mut sleeping =
-            Process::spawn(Command::new("sleep").arg("100"), log.path()).unwrap();
+        let mut sleeping = Process::spawn(Command::new("sleep").arg("100"), log.path()).unwrap();
         assert_eq!(sleeping.ended().unwrap(), None);
         assert_eq!(sleeping.kill().unwrap(), Ok(()));
         let mut failing =
@@ -163,8 +159,7 @@ mod tests {
     #[test]
     fn the_watchdog_ends_what_hangs_and_leaves_the_rest_alone() {
         let log = log();
-        let mut sleeping =
-            Process::spawn(Command::new("sleep").arg("100"), log.path()).unwrap();
+        let mut sleeping = Process::spawn(Command::new("sleep").arg("100"), log.path()).unwrap();
         let pid = sleeping.child.id();
         let (status, bitten) = watched(pid, Duration::from_millis(20), || sleeping.child.wait());
         assert!(bitten && status.unwrap().signal() == Some(libc::SIGKILL));
