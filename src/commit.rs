@@ -119,6 +119,26 @@ pub struct Commit {
     pub pages: u32,
     /// The state after this commit; `None` while the first snapshot has not seen every page yet.
     pub digest: Option<Digest>,
+    /// It stands for every commit since the one before it: what happened in between was not seen.
+    pub resync: bool,
+}
+
+impl Commit {
+    const HAS_DIGEST: u8 = 1;
+    const RESYNC: u8 = 2;
+
+    /// What is optional about it as one byte, as objects and chains hold it.
+    pub fn flags(&self) -> u8 {
+        let digest = if self.digest.is_some() { Self::HAS_DIGEST } else { 0 };
+        digest | if self.resync { Self::RESYNC } else { 0 }
+    }
+
+    /// Its digest and mark, back from `flags`; `None` for a flag that this version does not know.
+    pub fn with_flags(mut self, flags: u8, digest: Digest) -> Option<Self> {
+        self.digest = (flags & Self::HAS_DIGEST != 0).then_some(digest);
+        self.resync = flags & Self::RESYNC != 0;
+        (self.flags() == flags).then_some(self)
+    }
 }
 
 /// The lineage of a commit: a hash over every commit up to it. All zeros before the first one.
@@ -135,7 +155,7 @@ impl Chain {
         hasher.update(&commit.time.0.to_le_bytes());
         hasher.update(&page_size.get().to_le_bytes());
         hasher.update(&commit.pages.to_le_bytes());
-        hasher.update(&[u8::from(commit.digest.is_some())]);
+        hasher.update(&[commit.flags()]);
         hasher.update(&commit.digest.unwrap_or_default().0.to_le_bytes());
         Self(*hasher.finalize().as_bytes())
     }

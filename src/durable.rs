@@ -33,7 +33,7 @@ pub fn create(path: &Path, bytes: &[u8]) -> io::Result<()> {
     publish(write_temp(path, bytes)?, path, Overwrite::Never)
 }
 
-/// Writes a file, in place of the old one if there is one. After an error the file is the old one or
+/// Writes a file, in place of the old one if there is one. After an error the file is the old or
 /// the new one, whole.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     publish(write_temp(path, bytes)?, path, Overwrite::Replace)
@@ -148,7 +148,7 @@ fn without_path(error: io::Error) -> io::Error {
 /// What the disk is asked to do. Tests see every step and can make it fail; a release has nothing
 /// of that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub(crate) enum Step {
     Create,
     Write,
     Sync,
@@ -168,7 +168,7 @@ use fault::step;
 
 /// A disk that fails when told to, on the calling thread alone.
 #[cfg(test)]
-pub mod fault {
+pub(crate) mod fault {
     use super::*;
     use std::cell::RefCell;
     use std::path::PathBuf;
@@ -319,6 +319,20 @@ mod tests {
             drop(watch);
             create(&path, b"one").unwrap();
         }
+    }
+
+    /// The kernel refuses to sync /dev/null, which shows that it is really asked.
+    #[test]
+    fn the_error_of_the_kernel_comes_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, target) = (dir.path().join("f"), dir.path().join("g"));
+        fs::write(&path, b"one").unwrap();
+        let null = File::open("/dev/null").unwrap();
+        assert_eq!(sync_data(&null).unwrap_err().kind(), ErrorKind::InvalidInput);
+        let temp = tempfile::TempPath::try_from_path(path).unwrap();
+        let error = publish(NamedTempFile::from_parts(null, temp), &target, Overwrite::Never);
+        assert_eq!(error.unwrap_err().kind(), ErrorKind::InvalidInput);
+        assert_eq!(files(dir.path()), [""; 0]);
     }
 
     #[test]

@@ -1,15 +1,43 @@
 //! Continuous backup of SQLite databases, as a library behind the `bakelite` program.
 //!
-//! Data flows one way out: `source` reads commits from a database in use, `object` makes bytes of
-//! them, `daemon` ships those to every `backend`. And one way back: `restore` lists a backend, plans
-//! with the names alone, and writes a database file. `commit` is the waist between the two.
+//! Data flows one way out: `source` reads commits from a database in use, `capture` makes change-sets
+//! and snapshots of them, `daemon` ships those to every `backend`. And one way back: `replica` plans
+//! from the names that a backend lists, `restore` writes a database file. `commit` is the waist
+//! between the two.
 
 pub mod commit;
 pub mod error;
 
-pub mod durable;
+pub mod capture;
+pub mod index;
+pub mod source;
+pub mod sqlite;
+pub mod wal;
+
+pub mod change;
+pub mod name;
+pub mod object;
+pub mod snapshot;
 
 pub mod backend;
-pub mod name;
+pub mod cursor;
+pub mod daemon;
+pub mod ship;
 
+pub mod list;
+pub mod replica;
 pub mod restore;
+pub mod verify;
+
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod durable;
+pub mod progress;
+pub mod report;
+pub mod status;
+pub mod units;
+pub mod verbs;
+
+#[cfg(test)]
+mod manual;

@@ -1,1 +1,46 @@
-fn main() {}
+//! The program: reads its arguments, runs one command, and is the one place that prints errors.
+
+use bakelite::cli::{self, Arguments, Asked, Verb};
+use bakelite::error::{Error, Result, Status};
+use bakelite::report;
+use bakelite::verbs::{self, Outcome};
+use std::env;
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let argv: Vec<OsString> = env::args_os().skip(1).collect();
+    let json = cli::wants_json(&argv);
+    let done = cli::parse(argv).and_then(|asked| match asked {
+        Asked::Help(text) => report::print(&text).map(|()| Outcome::Well),
+        Asked::Run(arguments) => run(&arguments),
+    });
+    match done {
+        Ok(Outcome::Well) => ExitCode::SUCCESS,
+        Ok(Outcome::Findings) => ExitCode::from(Status::Integrity as u8),
+        Err(error) => fail(&error, json),
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<Outcome> {
+    match &arguments.verb {
+        Verb::Daemon(of) => verbs::daemon(arguments, of),
+        Verb::Sync(of) => verbs::sync(arguments, of),
+        Verb::Restore(of) => verbs::restore(arguments, of),
+        Verb::List(of) => verbs::list(arguments, of),
+        Verb::Status(of) => verbs::status(arguments, of),
+        Verb::Verify(of) => verbs::verify(arguments, of),
+        Verb::Version(_) => verbs::version(arguments),
+    }
+}
+
+/// There is nobody left to tell when these cannot be written; the status still says it.
+fn fail(error: &Error, json: bool) -> ExitCode {
+    use std::io::Write;
+    let hint = error.hint.as_ref().map(|hint| format!("hint: {hint}\n")).unwrap_or_default();
+    let _ = write!(std::io::stderr(), "bakelite: {error}\n{hint}");
+    if json {
+        let _ = report::print(&report::failure(error));
+    }
+    ExitCode::from(error.status as u8)
+}

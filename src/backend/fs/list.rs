@@ -1,0 +1,110 @@
+//! One page of a listing. A directory comes unordered, so each page reads all of it and keeps the
+//! first names: memory is bounded by the page, not by the replica.
+
+use super::{DEPTH, is_temp};
+use crate::backend::{Entry, Listing};
+use crate::name::Name;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::Path;
+
+/// How many foreign keys a page tells of: they are for a person, who needs no more to be warned.
+const FOREIGN: usize = 1000;
+
+/// The first `page` names below `root` that begin with `prefix` and come after `after`.
+pub fn page(root: &Path, prefix: &str, after: &str, page: usize) -> io::Result<Listing> {
+    let mut found = Found { prefix, after, page, ..Found::default() };
+    let dir = &prefix[..prefix.rfind('/').expect("every known prefix has one")];
+    found.walk(root, dir)?;
+    found.listing(root)
+}
+
+#[derive(Default)]
+struct Found<'a> {
+    prefix: &'a str,
+    after: &'a str,
+    page: usize,
+    /// The first names by text, one more than a page.
+    names: BTreeMap<String, Name>,
+    foreign: BTreeSet<String>,
+}
+
+impl Found<'_> {
+    fn walk(&mut self, root: &Path, dir: &str) -> io::Result<()> {
+        let entries = match fs::read_dir(root.join(dir)) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            entries => entries?,
+        };
+        for entry in entries {
+            let entry = entry?;
+            let file_name = entry.file_name();
+            let key = format!("{dir}/{}", file_name.to_string_lossy());
+            if is_dir(&entry)? {
+                self.enter(root, key)?;
+            } else if !is_temp(&file_name.to_string_lossy()) {
+                self.file(key);
+            }
+        }
+        Ok(())
+    }
+
+    fn enter(&mut self, root: &Path, key: String) -> io::Result<()> {
+        if key.split('/').count() > DEPTH {
+            self.add_foreign(key + "/");
+            return Ok(());
+        }
+        self.walk(root, &key)
+    }
+
+    fn file(&mut self, key: String) {
+        if !key.starts_with(self.prefix) || key.as_str() <= self.after {
+            return;
+        }
+        match key.parse() {
+            Ok(name) => {
+                self.names.insert(key, name);
+                if self.names.len() > self.page + 1 {
+                    self.names.pop_last();
+                }
+            }
+            Err(_) => self.add_foreign(key),
+        }
+    }
+
+    fn add_foreign(&mut self, key: String) {
+        if key.starts_with(self.prefix) && key.as_str() > self.after {
+            self.foreign.insert(key);
+            if self.foreign.len() > FOREIGN {
+                self.foreign.pop_last();
+            }
+        }
+    }
+
+    /// What lies up to the page's last name, or to the end where nothing follows: every foreign key
+    /// belongs to one page.
+    fn listing(mut self, root: &Path) -> io::Result<Listing> {
+        let more = self.names.len() > self.page;
+        if more {
+            self.names.pop_last();
+            let last = self.names.last_key_value().map(|(key, _)| key.clone());
+            self.foreign.retain(|key| Some(key) <= last.as_ref());
+        }
+        let mut entries = Vec::with_capacity(self.names.len());
+        for (key, name) in self.names {
+            match fs::metadata(root.join(key)) {
+                Ok(metadata) => entries.push(Entry { name, bytes: metadata.len() }),
+                // Deleted since the directory was read.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Listing { entries, foreign: self.foreign.into_iter().collect(), more })
+    }
+}
+
+/// Links count as what they lead to: an operator may have moved a directory to another disk.
+fn is_dir(entry: &fs::DirEntry) -> io::Result<bool> {
+    let file_type = entry.file_type()?;
+    Ok(file_type.is_dir() || file_type.is_symlink() && entry.path().is_dir())
+}

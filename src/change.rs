@@ -1,0 +1,416 @@
+//! Change-sets: the pages that a contiguous range of commits wrote, every commit apart.
+//!
+//! A change-set holds each page once, as its last commit left it, and for every earlier version the
+//! bytes that differ: applying these *undo* patches from the newest to the oldest walks back to any
+//! commit. So the newest state, the one mostly wanted, costs no patch at all, and forty versions of a
+//! page that grew a row at a time cost forty short runs of zeros. `bakelite(5)` owns the byte tables.
+//!
+//! Pure: no I/O, no clock.
+
+use crate::commit::{Chain, Commit, CommitNo, PageNo, PageSize, Time, Timeline};
+use crate::name::{Change, Name, Span};
+use crate::object::{BLOCK_BYTES, Compression, Damage, Encoder, Fields, Header, Object};
+use std::collections::HashMap;
+use std::ops::Range;
+
+/// Past this many bytes of pages or of undo patches, a change-set ends at the next commit.
+pub const SOFT_BYTES: usize = 4 << 20;
+/// Equal bytes between two differing runs are cheaper repeated than skipped up to here.
+const GAP: usize = 8;
+
+/// Collects the commits of one change-set.
+#[derive(Debug)]
+pub struct Builder {
+    page_size: PageSize,
+    parent: Chain,
+    chain: Chain,
+    commits: Vec<Commit>,
+    /// Which pages each commit wrote, as slots, one commit after the other, and where each ends.
+    writes: Vec<u32>,
+    ends: Vec<usize>,
+    slots: HashMap<PageNo, u32>,
+    pages: Vec<PageNo>,
+    contents: Vec<u8>,
+    undo: Vec<u8>,
+}
+
+impl Builder {
+    pub fn new(page_size: PageSize, parent: Chain) -> Self {
+        Self {
+            page_size,
+            parent,
+            chain: parent,
+            commits: Vec::new(),
+            writes: Vec::new(),
+            ends: Vec::new(),
+            slots: HashMap::new(),
+            pages: Vec::new(),
+            contents: Vec::new(),
+            undo: Vec::new(),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.commits.is_empty()
+    }
+
+    /// Whether no further commit should be added.
+    pub fn is_full(&self) -> bool {
+        self.contents.len().max(self.undo.len()) >= SOFT_BYTES
+    }
+
+    pub fn commits(&self) -> &[Commit] {
+        &self.commits
+    }
+
+    /// The lineage after the last commit in here.
+    pub fn chain(&self) -> Chain {
+        self.chain
+    }
+
+    /// Adds a commit. `pages` are those that it wrote, each one once, none past its end.
+    pub fn commit<'a>(
+        &mut self,
+        commit: Commit,
+        pages: impl IntoIterator<Item = (PageNo, &'a [u8])>,
+    ) {
+        let expected = self.commits.last().map_or(commit.number, |last| last.number.next());
+        assert_eq!(commit.number, expected, "commits come in order");
+        for (page, bytes) in pages {
+            assert!(page.0 >= 1 && page.0 <= commit.pages, "no page past the end");
+            assert_eq!(bytes.len(), self.page_size.bytes(), "whole pages");
+            let slot = self.write(page, bytes);
+            self.writes.push(slot);
+        }
+        self.ends.push(self.writes.len());
+        self.chain = self.chain.after(self.page_size, &commit);
+        self.commits.push(commit);
+    }
+
+    fn write(&mut self, page: PageNo, bytes: &[u8]) -> u32 {
+        let size = self.page_size.bytes();
+        if let Some(&slot) = self.slots.get(&page) {
+            let old = &mut self.contents[slot as usize * size..][..size];
+            diff(bytes, old, &mut self.undo);
+            old.copy_from_slice(bytes);
+            return slot;
+        }
+        let slot = self.pages.len() as u32;
+        self.slots.insert(page, slot);
+        self.pages.push(page);
+        self.contents.extend_from_slice(bytes);
+        slot
+    }
+
+    pub fn span(&self, timeline: Timeline) -> Span {
+        let (first, last) = (self.commits.first(), self.commits.last());
+        let (first, last) = first.zip(last).expect("a change-set has a commit");
+        Span { first: first.number, last: last.number, time: last.time, timeline }
+    }
+
+    /// The object, complete.
+    pub fn encode(&self, timeline: Timeline, compression: Compression) -> (Name, Vec<u8>) {
+        let span = self.span(timeline);
+        let name = Name::Change(Change { level: 0, span, part: 0, end: true });
+        let header = Header { page_size: self.page_size, parent: self.parent, chain: self.chain };
+        let mut encoder = Encoder::new(&name, &header, compression);
+        let mut order: Vec<u32> = (0..self.pages.len() as u32).collect();
+        order.sort_unstable_by_key(|&slot| self.pages[slot as usize]);
+        self.put_pages(&mut encoder, &order);
+        self.undo.chunks(BLOCK_BYTES).for_each(|chunk| encoder.block(chunk));
+        encoder.block(&self.table(&order));
+        (name, encoder.finish())
+    }
+
+    fn put_pages(&self, encoder: &mut Encoder, order: &[u32]) {
+        let size = self.page_size.bytes();
+        let mut block = Vec::with_capacity(BLOCK_BYTES.min(order.len() * size));
+        for slots in order.chunks(BLOCK_BYTES / size) {
+            block.clear();
+            for &slot in slots {
+                block.extend_from_slice(&self.contents[slot as usize * size..][..size]);
+            }
+            encoder.block(&block);
+        }
+    }
+
+    fn table(&self, order: &[u32]) -> Vec<u8> {
+        let mut rank = vec![0; order.len()];
+        order.iter().enumerate().for_each(|(at, &slot)| rank[slot as usize] = at as u32);
+        let pages: Vec<PageNo> = order.iter().map(|&slot| self.pages[slot as usize]).collect();
+        let writes: Vec<u32> = self.writes.iter().map(|&slot| rank[slot as usize]).collect();
+        put_table(&self.commits, &pages, &self.ends, &writes)
+    }
+}
+
+/// One part of a change-set of a single commit too large to be held. Its pages are in this part only.
+#[must_use]
+pub fn encode_part(
+    change: Change,
+    header: &Header,
+    commit: Option<&Commit>,
+    pages: &[PageNo],
+    contents: &[u8],
+    compression: Compression,
+) -> Vec<u8> {
+    assert_eq!(change.end, commit.is_some(), "the last part holds the commit");
+    assert_eq!(contents.len(), pages.len() * header.page_size.bytes(), "whole pages");
+    assert!(pages.is_sorted(), "pages in order");
+    let mut encoder = Encoder::new(&Name::Change(change), header, compression);
+    let per_block = BLOCK_BYTES / header.page_size.bytes() * header.page_size.bytes();
+    contents.chunks(per_block).for_each(|block| encoder.block(block));
+    let writes: Vec<u32> = (0..pages.len() as u32).collect();
+    let commits: Vec<Commit> = commit.copied().into_iter().collect();
+    encoder.block(&put_table(&commits, pages, &[writes.len()], &writes));
+    encoder.finish()
+}
+
+fn put_table(commits: &[Commit], pages: &[PageNo], ends: &[usize], writes: &[u32]) -> Vec<u8> {
+    let mut table = Vec::new();
+    let mut put = |value: u32| table.extend_from_slice(&value.to_le_bytes());
+    put(pages.len() as u32);
+    pages.iter().for_each(|page| put(page.0));
+    put(ends.len() as u32);
+    let mut start = 0;
+    for &end in ends {
+        put((end - start) as u32);
+        writes[start..end].iter().for_each(|&slot| put(slot));
+        start = end;
+    }
+    put(commits.len() as u32);
+    commits.iter().for_each(|commit| put_commit(&mut table, commit));
+    table
+}
+
+/// A commit's record, 37 bytes, as change-sets and snapshots hold it.
+pub(crate) fn put_commit(table: &mut Vec<u8>, commit: &Commit) {
+    table.extend_from_slice(&commit.number.0.to_le_bytes());
+    table.extend_from_slice(&commit.time.0.to_le_bytes());
+    table.extend_from_slice(&commit.pages.to_le_bytes());
+    table.push(commit.flags());
+    table.extend_from_slice(&commit.digest.unwrap_or_default().0.to_le_bytes());
+}
+
+pub(crate) fn take_commit(fields: &mut Fields) -> Result<Commit, Damage> {
+    let (number, time) = (CommitNo(fields.u64()?), Time(fields.u64()?));
+    let (pages, flags) = (fields.u32()?, fields.u8()?);
+    let digest = crate::commit::Digest(fields.u128()?);
+    let commit = Commit { number, time, pages, digest: None, resync: false };
+    commit.with_flags(flags, digest).ok_or(Damage::BadTable("an unknown flag"))
+}
+
+/// Appends the patch that turns `new` into `old`: a count of runs, then offset, length less one, and
+/// bytes of each.
+fn diff(new: &[u8], old: &[u8], patch: &mut Vec<u8>) {
+    let start = patch.len();
+    patch.extend_from_slice(&[0; 2]);
+    let mut runs = 0u16;
+    let mut at = 0;
+    while let Some(first) = first_difference(new, old, at) {
+        let end = run_end(new, old, first);
+        patch.extend_from_slice(&(first as u16).to_le_bytes());
+        patch.extend_from_slice(&((end - first - 1) as u16).to_le_bytes());
+        patch.extend_from_slice(&old[first..end]);
+        runs += 1;
+        at = end;
+    }
+    patch[start..start + 2].copy_from_slice(&runs.to_le_bytes());
+}
+
+fn first_difference(new: &[u8], old: &[u8], from: usize) -> Option<usize> {
+    const STEP: usize = 32;
+    let mut at = from;
+    while at + STEP <= new.len() && new[at..at + STEP] == old[at..at + STEP] {
+        at += STEP;
+    }
+    (at..new.len()).find(|&i| new[i] != old[i])
+}
+
+/// Where a run of differences that starts at `first` ends: before `GAP` equal bytes or at the end.
+fn run_end(new: &[u8], old: &[u8], first: usize) -> usize {
+    let mut end = first + 1;
+    for at in end..new.len() {
+        if new[at] != old[at] {
+            end = at + 1;
+        } else if at - end >= GAP {
+            break;
+        }
+    }
+    end
+}
+
+/// Skips one patch.
+fn patch_length(bytes: &[u8]) -> Result<usize, Damage> {
+    let mut fields = Fields(bytes);
+    for _ in 0..fields.u16()? {
+        fields.u16()?;
+        let length = usize::from(fields.u16()?) + 1;
+        fields.bytes(length)?;
+    }
+    Ok(bytes.len() - fields.0.len())
+}
+
+fn apply(patch: &[u8], page: &mut [u8]) -> Result<(), Damage> {
+    let mut fields = Fields(patch);
+    for _ in 0..fields.u16()? {
+        let at = usize::from(fields.u16()?);
+        let bytes = usize::from(fields.u16()?) + 1;
+        let run = fields.bytes(bytes)?;
+        let place =
+            page.get_mut(at..at + bytes).ok_or(Damage::BadTable("a patch past its page"))?;
+        place.copy_from_slice(run);
+    }
+    Ok(())
+}
+
+/// One part of a change-set, opened.
+#[derive(Debug)]
+pub struct ChangeSet {
+    object: Object,
+    /// Empty in every part but the last.
+    pub commits: Vec<Commit>,
+    pages: Vec<PageNo>,
+    /// Which pages each commit wrote, as places in `pages`.
+    writes: Vec<Vec<u32>>,
+}
+
+impl ChangeSet {
+    pub fn open(change: &Change, bytes: Vec<u8>) -> Result<Self, Damage> {
+        let object = Object::open(&Name::Change(*change), bytes)?;
+        let table = object.table()?;
+        let mut fields = Fields(&table);
+        let count = fields.count(4)?;
+        let pages: Vec<PageNo> =
+            (0..count).map(|_| fields.u32().map(PageNo)).collect::<Result<_, _>>()?;
+        let count = fields.count(4)?;
+        let writes = (0..count).map(|_| take_slots(&mut fields, pages.len()));
+        let writes = writes.collect::<Result<Vec<_>, _>>()?;
+        let count = fields.count(37)?;
+        let commits = (0..count).map(|_| take_commit(&mut fields));
+        let commits = commits.collect::<Result<Vec<_>, _>>()?;
+        fields.end()?;
+        let set = Self { object, commits, pages, writes };
+        set.check(change)?;
+        Ok(set)
+    }
+
+    /// What the table says must fit the name, the chain and itself.
+    fn check(&self, change: &Change) -> Result<(), Damage> {
+        let bad = |what| Err(Damage::BadTable(what));
+        if !self.pages.is_sorted_by(|a, b| a < b) || self.pages.first() == Some(&PageNo(0)) {
+            return bad("pages out of order");
+        }
+        if !change.end {
+            let whole = self.commits.is_empty() && self.writes.len() == 1;
+            return if whole { Ok(()) } else { bad("a commit before the last part") };
+        }
+        if self.commits.len() != self.writes.len() {
+            return bad("commits without their pages");
+        }
+        let numbers = self.commits.iter().map(|commit| commit.number.0);
+        if !numbers.eq(change.span.first.0..=change.span.last.0) {
+            return bad("commits other than its name says");
+        }
+        let Header { page_size, parent, chain } = self.object.header;
+        let after =
+            self.commits.iter().fold(parent, |chain, commit| chain.after(page_size, commit));
+        let last = self.commits.last().map(|commit| commit.time);
+        let same = after == chain && last == Some(change.span.time);
+        if same { Ok(()) } else { bad("commits that do not give its chain") }
+    }
+
+    pub fn header(&self) -> &Header {
+        &self.object.header
+    }
+
+    /// Hands each page, as of the commit numbered `target` or the last one in here before it, to
+    /// `each`, with the place of the commit that wrote it among this object's commits.
+    pub fn pages_at<E: From<Damage>>(
+        &self,
+        target: CommitNo,
+        mut each: impl FnMut(PageNo, usize, &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let written = self.written_by(target);
+        let undo = self.undo_after(target)?;
+        let size = self.object.header.page_size.bytes();
+        for (number, pages) in self.pages.chunks(BLOCK_BYTES / size).enumerate() {
+            let mut block = self.object.block(number)?;
+            if block.len() != pages.len() * size {
+                return Err(Damage::BadTable("a block of other pages").into());
+            }
+            for (at, (page, bytes)) in pages.iter().zip(block.chunks_mut(size)).enumerate() {
+                let slot = number * (BLOCK_BYTES / size) + at;
+                let Some(commit) = written[slot] else { continue };
+                undo.restore(slot as u32, bytes)?;
+                each(*page, commit, bytes)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// How many commits of this object are at or before `target`. A part that is not the last one
+    /// has no commit of its own, but its pages are those of the one that the last part names.
+    fn reached(&self, target: CommitNo) -> usize {
+        if self.commits.is_empty() {
+            return self.writes.len();
+        }
+        self.commits.partition_point(|commit| commit.number <= target)
+    }
+
+    /// For each page the place of the last commit up to `target` that wrote it.
+    fn written_by(&self, target: CommitNo) -> Vec<Option<usize>> {
+        let mut written = vec![None; self.pages.len()];
+        for (place, slots) in self.writes[..self.reached(target)].iter().enumerate() {
+            slots.iter().for_each(|&slot| written[slot as usize] = Some(place));
+        }
+        written
+    }
+
+    /// The patches that take pages back from the last commit in here to `target`.
+    fn undo_after(&self, target: CommitNo) -> Result<Undo, Damage> {
+        let reached = self.reached(target);
+        let mut undo = Undo::default();
+        if reached == self.writes.len() {
+            return Ok(undo);
+        }
+        let page_blocks = self.pages.len().div_ceil(BLOCK_BYTES / self.header().page_size.bytes());
+        for number in page_blocks..self.object.len() - 1 {
+            undo.stream.extend(self.object.block(number)?);
+        }
+        let mut seen = vec![false; self.pages.len()];
+        let mut at = 0;
+        for (place, slots) in self.writes.iter().enumerate() {
+            for &slot in slots {
+                if std::mem::replace(&mut seen[slot as usize], true) {
+                    let end = at + patch_length(undo.stream.get(at..).ok_or(Damage::Short)?)?;
+                    if place >= reached {
+                        undo.patches.entry(slot).or_default().push(at..end);
+                    }
+                    at = end;
+                }
+            }
+        }
+        Ok(undo)
+    }
+}
+
+fn take_slots(fields: &mut Fields, pages: usize) -> Result<Vec<u32>, Damage> {
+    let count = fields.count(4)?;
+    let slots = (0..count).map(|_| fields.u32()).collect::<Result<Vec<_>, _>>()?;
+    let known = slots.iter().all(|&slot| (slot as usize) < pages);
+    known.then_some(slots).ok_or(Damage::BadTable("a page that is not there"))
+}
+
+#[derive(Default)]
+struct Undo {
+    stream: Vec<u8>,
+    /// By page, oldest first.
+    patches: HashMap<u32, Vec<Range<usize>>>,
+}
+
+impl Undo {
+    fn restore(&self, slot: u32, page: &mut [u8]) -> Result<(), Damage> {
+        let patches = self.patches.get(&slot).into_iter().flatten().rev();
+        patches.into_iter().try_for_each(|range| apply(&self.stream[range.clone()], page))
+    }
+}

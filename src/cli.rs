@@ -1,0 +1,302 @@
+//! The command line: arguments as typed, then as meant.
+//!
+//! `normal` puts the arguments into the one order that argh reads and refuses what does not exist,
+//! in our own words; argh turns the rest into the types below; `help` shows them. Nothing is opened
+//! here but the configuration.
+
+mod help;
+mod normal;
+
+use crate::clock;
+use crate::commit::{CommitNo, Time};
+use crate::config::{self, Config, Database, Destination};
+use crate::error::{Error, Result, Status};
+use crate::progress::Mode;
+use crate::restore::{Check, Target};
+use argh::{ArgsInfo, FromArgs};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub enum Asked {
+    /// Print this and be done.
+    Help(String),
+    Run(Arguments),
+}
+
+/// continuous backup of SQLite databases: every commit is a restore point
+#[derive(Debug, FromArgs, ArgsInfo)]
+#[argh(
+    example = "bakelite daemon /var/lib/app/app.db /mnt/backup/app",
+    example = "bakelite restore /mnt/backup/app --output /tmp/app.db --at 90m"
+)]
+pub struct Arguments {
+    #[argh(option, short = 'c', arg_name = "FILE")]
+    /// the configuration, else the one $BAKELITE_CONFIG names
+    pub config: Option<PathBuf>,
+    #[argh(option, arg_name = "NAME")]
+    /// one database of the configuration
+    pub db: Option<String>,
+    #[argh(switch)]
+    /// one JSON document on standard output
+    pub json: bool,
+    #[argh(switch)]
+    /// say nothing when all is well
+    pub quiet: bool,
+    #[argh(option, arg_name = "WHEN", default = "Mode::Auto", from_str_fn(progress))]
+    /// auto, always or never: a bar for long work
+    pub progress: Mode,
+    #[argh(subcommand)]
+    pub verb: Verb,
+}
+
+#[derive(Debug, FromArgs, ArgsInfo)]
+#[argh(subcommand)]
+pub enum Verb {
+    Daemon(DaemonOf),
+    Sync(SyncOf),
+    Restore(RestoreOf),
+    List(ListOf),
+    Status(StatusOf),
+    Verify(VerifyOf),
+    Version(VersionOf),
+}
+
+/// watch databases and ship every commit, in the foreground
+#[derive(Debug, FromArgs, ArgsInfo)]
+#[argh(
+    subcommand,
+    name = "daemon",
+    note = "SIGTERM or SIGINT ships everything committed and ends; a second one ends at once.",
+    example = "bakelite daemon /var/lib/app/app.db /mnt/backup/app"
+)]
+pub struct DaemonOf {
+    #[argh(positional, arg_name = "DB DEST")]
+    /// a database and the roots of its replicas
+    pub given: Vec<String>,
+}
+
+/// make all that is committed durable on every destination
+#[derive(Debug, FromArgs, ArgsInfo)]
+#[argh(
+    subcommand,
+    name = "sync",
+    note = "Makes one pass, or waits for the running daemon to have made it.",
+    example = "bakelite sync /var/lib/app/app.db /mnt/backup/app"
+)]
+pub struct SyncOf {
+    #[argh(positional, arg_name = "DB DEST")]
+    /// a database and the roots of its replicas
+    pub given: Vec<String>,
+}
+
+/// rebuild a database as it stood at one commit
+#[derive(Debug, FromArgs, ArgsInfo)]
+#[argh(
+    subcommand,
+    name = "restore",
+    note = "The digest of the whole database is always proved; --check asks SQLite as well.",
+    example = "bakelite restore /mnt/backup/app --output /tmp/app.db --at 90m"
+)]
+pub struct RestoreOf {
+    #[argh(positional, arg_name = "SOURCE")]
+    /// the root of a replica, else the first one configured
+    pub source: Option<String>,
+    #[argh(option, arg_name = "FILE")]
+    /// where the database goes
+    pub output: String,
+    #[argh(option, arg_name = "TIME")]
+    /// the last commit by then: RFC 3339, or an age such as 90m
+    pub at: Option<String>,
+    #[argh(option, arg_name = "N", from_str_fn(commit))]
+    /// this commit
+    pub commit: Option<CommitNo>,
+    #[argh(option, arg_name = "HOW", default = "Check::None", from_str_fn(check))]
+    /// none (default), quick or full: SQLite's own check
+    pub check: Check,
+    #[argh(switch)]
+    /// replace FILE if it exists, once the new one is proved
+    pub force: bool,
+    #[argh(switch)]
+    /// find the commit and what it takes, write nothing
+    pub dry_run: bool,
+}
+
+/// show the restore points of a replica, or its objects
+#[derive(Debug, FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "list", example = "bakelite list /mnt/backup/app --json")]
+pub struct ListOf {
+    #[argh(positional, arg_name = "SOURCE")]
+    /// the root of a replica, else the first one configured
+    pub source: Option<String>,
+    #[argh(switch)]
+    /// objects instead of restore points
+    pub objects: bool,
+}
+
+/// show how each database and its destinations stand
+#[derive(Debug, FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "status", example = "bakelite status --db app --json")]
+pub struct StatusOf {
+    #[argh(positional, arg_name = "DB DEST")]
+    /// a database and the roots of its replicas
+    pub given: Vec<String>,
+}
+
+/// check that a replica is whole: names, chain, hashes
+#[derive(Debug, FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "verify", example = "bakelite verify /mnt/backup/app --deep")]
+pub struct VerifyOf {
+    #[argh(positional, arg_name = "SOURCE")]
+    /// the root of a replica, else every one configured
+    pub source: Option<String>,
+    #[argh(switch)]
+    /// restore it all into a scratch file and check that as well
+    pub deep: bool,
+}
+
+/// show the versions of bakelite, its format and SQLite
+#[derive(Debug, FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "version", example = "bakelite version --json")]
+pub struct VersionOf {}
+
+/// Reads the arguments that follow the program's name.
+pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Asked> {
+    match normal::normalise(argv)? {
+        normal::Wanted::Help(verb) => Ok(Asked::Help(help::of(verb))),
+        normal::Wanted::Run { verb, ordered } => {
+            let words: Vec<&str> = ordered.iter().map(String::as_str).collect();
+            let read = Arguments::from_args(&["bakelite"], &words);
+            read.map(Asked::Run).map_err(|exit| in_our_words(verb, &exit.output))
+        }
+    }
+}
+
+/// Whether an error belongs on standard output too, asked before the arguments can be trusted.
+pub fn wants_json(argv: &[OsString]) -> bool {
+    argv.iter().take_while(|word| *word != "--").any(|word| word == "--json")
+}
+
+/// argh quotes the option and the value; what it says of them comes from the functions below.
+fn in_our_words(verb: &str, said: &str) -> Error {
+    let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+    let quoted = said.strip_prefix("Error parsing option '");
+    let parts = quoted.and_then(|rest| {
+        let (option, rest) = rest.split_once("' with value '")?;
+        Some((option, rest.rsplit_once("': ")?))
+    });
+    let error = match parts {
+        Some((option, (_, "duplicate values provided"))) => {
+            Error::new(Status::Usage, verb, option, "given twice")
+        }
+        Some((option, (value, cause))) => {
+            Error::new(Status::Usage, verb, format!("{option} {value}"), cause)
+        }
+        None => Error::new(Status::Usage, verb, "arguments", said),
+    };
+    error.hint(help::pointer(verb))
+}
+
+fn progress(text: &str) -> std::result::Result<Mode, String> {
+    match text {
+        "auto" => Ok(Mode::Auto),
+        "always" => Ok(Mode::Always),
+        "never" => Ok(Mode::Never),
+        _ => Err("not one of auto, always, never".into()),
+    }
+}
+
+fn check(text: &str) -> std::result::Result<Check, String> {
+    match text {
+        "none" => Ok(Check::None),
+        "quick" => Ok(Check::Quick),
+        "full" => Ok(Check::Full),
+        _ => Err("not one of none, quick, full".into()),
+    }
+}
+
+fn commit(text: &str) -> std::result::Result<CommitNo, String> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = text.parse::<u64>().ok().filter(|&number| digits && number > 0);
+    number.map(CommitNo).ok_or_else(|| "not a commit's number, which counts from 1".into())
+}
+
+impl Arguments {
+    /// The databases that a verb of the form `[DB DEST...]` is about.
+    pub fn databases(&self, given: &[String]) -> Result<Vec<Database>> {
+        let Some((path, destinations)) = given.split_first() else {
+            return Config::load(self.config.as_deref())?.choose(self.db.as_deref());
+        };
+        self.alone("DB")?;
+        if destinations.is_empty() {
+            return Err(Error::new(Status::Usage, "arguments", path, "a DB without a DEST")
+                .hint("name where its replica goes: a path or file:///path"));
+        }
+        Ok(vec![Database::given(path, destinations)?])
+    }
+
+    /// The replicas that a verb of the form `[SOURCE]` is about; at least one.
+    pub fn sources(&self, given: Option<&str>) -> Result<Vec<Destination>> {
+        if let Some(url) = given {
+            self.alone("SOURCE")?;
+            return Ok(vec![Destination::parse(url)?]);
+        }
+        let databases = Config::load(self.config.as_deref())?.choose(self.db.as_deref())?;
+        Ok(databases.into_iter().flat_map(|database| database.destinations).collect())
+    }
+
+    /// The replicas of one database, in the order of the configuration.
+    pub fn copies(&self, given: Option<&str>) -> Result<Vec<Destination>> {
+        if given.is_some() {
+            return self.sources(given);
+        }
+        let mut databases = self.databases(&[])?;
+        if databases.len() > 1 {
+            let names: Vec<_> = databases.iter().map(|each| each.name.as_str()).collect();
+            return Err(Error::new(Status::Usage, "arguments", "SOURCE", "which database?")
+                .hint(format!("choose one with --db: {}", names.join(", "))));
+        }
+        Ok(databases.remove(0).destinations)
+    }
+
+    /// With everything on the command line, no configuration is read; asking for one is a mistake.
+    fn alone(&self, given: &str) -> Result<()> {
+        let option = match (&self.config, &self.db) {
+            (Some(_), _) => "--config",
+            (None, Some(_)) => "--db",
+            (None, None) => return Ok(()),
+        };
+        Err(Error::new(Status::Usage, "arguments", option, format!("cannot stand with {given}"))
+            .hint(format!("leave out {option} or {given}")))
+    }
+}
+
+impl RestoreOf {
+    /// The commit that is wanted, ages counting back from `now`.
+    pub fn target(&self, now: Time) -> Result<Target> {
+        match (&self.at, self.commit) {
+            (None, None) => Ok(Target::Latest),
+            (None, Some(commit)) => Ok(Target::Commit(commit)),
+            (Some(time), None) => {
+                let at = clock::parse_target(time, now).map_err(|mut error| {
+                    let what = error.message.strip_prefix("time: ").unwrap_or(&error.message);
+                    error.message = format!("restore: --at: {what}");
+                    error
+                });
+                at.map(Target::At)
+            }
+            (Some(_), Some(_)) => {
+                Err(Error::new(Status::Usage, "restore", "--at", "cannot stand with --commit")
+                    .hint("a commit has one time: leave out --at or --commit"))
+            }
+        }
+    }
+
+    pub fn output(&self) -> Result<PathBuf> {
+        config::absolute("--output", &self.output)
+    }
+}
+
+#[cfg(test)]
+mod tests;

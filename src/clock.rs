@@ -1,0 +1,104 @@
+//! The only caller of the system's clocks, and the one spelling of times: RFC 3339 in UTC with
+//! milliseconds. Everything else is handed a `Time` or an `Instant`.
+
+use crate::commit::Time;
+use crate::error::{Error, Result, Status};
+use crate::units;
+use jiff::Timestamp;
+use jiff::civil;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// The time of day; a clock set before 1970 reads as 1970.
+pub fn now() -> Time {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).map_or(Time::MAX, Time).min(Time::MAX)
+}
+
+/// The steady clock, for how long something took.
+pub fn instant() -> Instant {
+    Instant::now()
+}
+
+/// `2025-11-23T14:00:00.123Z`. A time past the year 9999 shows as that year's end.
+pub fn format(time: Time) -> String {
+    let shown = i64::try_from(time.0).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
+    format!("{:.3}", shown.unwrap_or(Timestamp::MAX))
+}
+
+/// What a person means by `--at`: an RFC 3339 time, or an age such as `90m`.
+pub fn parse_target(text: &str, now: Time) -> Result<Time> {
+    match units::duration(text) {
+        Some(age) => {
+            let age = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+            let then = now.0.checked_sub(age).map(Time);
+            then.ok_or_else(|| refuse(text, "an age that reaches back past 1970"))
+        }
+        None => parse_time(text),
+    }
+}
+
+fn parse_time(text: &str) -> Result<Time> {
+    let Ok(stamp) = text.parse::<Timestamp>() else {
+        return Err(match text.parse::<civil::DateTime>() {
+            Ok(_) => refuse(text, "a time without its zone")
+                .hint(format!("add Z for UTC or an offset such as +01:00: {}", zoned(text))),
+            Err(_) => refuse(text, "neither a time nor an age"),
+        });
+    };
+    let ms = u64::try_from(stamp.as_millisecond());
+    ms.map(Time).map_err(|_| refuse(text, "a time before 1970"))
+}
+
+fn zoned(text: &str) -> String {
+    if text.len() > 10 { format!("{text}Z") } else { format!("{text}T00:00:00Z") }
+}
+
+fn refuse(text: &str, cause: &str) -> Error {
+    Error::new(Status::Usage, "time", text, cause)
+        .hint("write RFC 3339, such as 2025-11-23T14:00:00Z, or an age, such as 90m or 2d")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_reads_back_as_it_was_shown() {
+        for ms in [0, 1, 999, 1_763_906_400_123, 1_763_906_400_000] {
+            let shown = format(Time(ms));
+            assert_eq!(shown.len(), "2025-11-23T14:00:00.123Z".len(), "{shown}");
+            assert_eq!(parse_target(&shown, Time(0)).unwrap(), Time(ms));
+        }
+        assert_eq!(format(Time(1_763_906_400_120)), "2025-11-23T14:00:00.120Z");
+        assert!(format(Time::MAX).starts_with("9999-12-"));
+    }
+
+    #[test]
+    fn targets_are_times_or_ages() {
+        let now = Time(1_763_906_400_000);
+        let check = |text, time| assert_eq!(parse_target(text, now).unwrap(), Time(time), "{text}");
+        check("90m", now.0 - 5_400_000);
+        check("0s", now.0);
+        check("2025-11-23T14:00:00Z", now.0);
+        check("2025-11-23T15:00:00+01:00", now.0);
+        check("2025-11-23 14:00:00.5Z", now.0 + 500);
+    }
+
+    #[test]
+    fn other_targets_are_refused_with_a_hint() {
+        let check = |text, cause| {
+            let error = parse_target(text, Time(1_763_906_400_000)).unwrap_err();
+            assert_eq!(error.status, Status::Usage, "{text}");
+            assert_eq!(error.message, format!("time: {text}: {cause}"));
+            assert!(error.hint.is_some(), "{text}");
+        };
+        check("yesterday", "neither a time nor an age");
+        check("", "neither a time nor an age");
+        check("90", "neither a time nor an age");
+        check("2025-13-01T00:00:00Z", "neither a time nor an age");
+        check("2025-11-23T14:00:00", "a time without its zone");
+        check("2025-11-23", "a time without its zone");
+        check("1969-12-31T23:00:00Z", "a time before 1970");
+        check("1000y", "an age that reaches back past 1970");
+    }
+}

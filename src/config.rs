@@ -1,0 +1,187 @@
+//! What is backed up to where, and how: the configuration as typed values.
+//!
+//! A `Config` that exists is valid: paths are absolute, names are fit to be directories, nothing
+//! stands twice. `read` makes one from TOML; bakelite.5 describes the keys. Whether the things it
+//! names exist is for those to say who open them.
+
+mod expand;
+mod field;
+mod read;
+
+pub use read::{KEYS, Key, Place};
+
+use crate::error::{Error, Result, Status};
+use crate::units;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use std::{env, fmt, fs, io, path};
+
+/// Where the configuration is when nobody says otherwise.
+pub const DEFAULT_FILE: &str = "/etc/bakelite/bakelite.toml";
+/// The variable of the environment that says otherwise.
+pub const FILE_VARIABLE: &str = "BAKELITE_CONFIG";
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    pub databases: Vec<Database>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Database {
+    pub name: String,
+    pub path: PathBuf,
+    pub state_dir: PathBuf,
+    pub destinations: Vec<Destination>,
+    pub settings: Settings,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    pub poll_interval: Duration,
+    /// `None` leaves it to the kind of destination.
+    pub ship_interval: Option<Duration>,
+    pub snapshot_interval: Duration,
+    pub checkpoint_pages: u32,
+    pub wal_max: u64,
+    pub spool_max: u64,
+    pub compression: Compression,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression {
+    Zstd,
+    None,
+}
+
+/// Where one replica is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Destination {
+    File { root: PathBuf },
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            poll_interval: Duration::from_millis(10),
+            ship_interval: None,
+            snapshot_interval: Duration::from_secs(86_400),
+            checkpoint_pages: 4000,
+            wal_max: 256 << 20,
+            spool_max: 1 << 30,
+            compression: Compression::Zstd,
+        }
+    }
+}
+
+impl Config {
+    /// Reads `file`, else the one that the environment names, else the usual one.
+    pub fn load(file: Option<&Path>) -> Result<Self> {
+        let named = || env::var_os(FILE_VARIABLE).filter(|value| !value.is_empty());
+        let file = file.map(Path::to_path_buf).or_else(|| named().map(PathBuf::from));
+        let file = file.unwrap_or_else(|| DEFAULT_FILE.into());
+        let text = fs::read_to_string(&file).map_err(|cause| unreadable(&file, &cause))?;
+        Self::parse(&text, &file, &|name| env::var(name).ok())
+    }
+
+    /// Reads a configuration's text. `file` is only named in errors.
+    pub fn parse(
+        text: &str,
+        file: &Path,
+        variable: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self> {
+        read::config(&field::Source { file, text, variable })
+    }
+
+    /// The database of that name alone, or all of them.
+    pub fn choose(mut self, name: Option<&str>) -> Result<Vec<Database>> {
+        let Some(name) = name else { return Ok(self.databases) };
+        let names: Vec<_> = self.databases.iter().map(|each| each.name.clone()).collect();
+        self.databases.retain(|database| database.name == name);
+        if self.databases.is_empty() {
+            let meant = units::nearest(name, names.iter().map(String::as_str));
+            let hint = meant.map_or_else(
+                || format!("the configuration has {}", names.join(", ")),
+                |meant| format!("did you mean {meant}?"),
+            );
+            let error = Error::new(Status::Missing, "--db", name, "no such database");
+            return Err(error.hint(hint));
+        }
+        Ok(self.databases)
+    }
+}
+
+fn unreadable(file: &Path, cause: &io::Error) -> Error {
+    let hint = match cause.kind() {
+        io::ErrorKind::NotFound => "name one with --config FILE, or give DB and DEST (or SOURCE)",
+        io::ErrorKind::PermissionDenied => "run as a user that may read it, or change its mode",
+        _ => "name another one with --config FILE",
+    };
+    Error::new(Status::Usage, "config", file.display(), cause).hint(hint)
+}
+
+impl Database {
+    /// A database as given on the command line, with every setting at its default.
+    pub fn given(path: &str, destinations: &[String]) -> Result<Self> {
+        let path = absolute("database", path)?;
+        let Some(file) = path.file_name() else {
+            return Err(Error::new(Status::Usage, "database", path.display(), "not a file's path")
+                .hint("name the database's file, such as /var/lib/app/app.db"));
+        };
+        let stem = Path::new(file).file_stem().unwrap_or(file);
+        let name = stem.to_string_lossy().into_owned();
+        let destinations = destinations.iter().map(|url| Destination::parse(url));
+        let destinations = destinations.collect::<Result<Vec<_>>>()?;
+        if let Some(twice) = duplicate(&destinations) {
+            return Err(Error::new(Status::Usage, "destination", twice, "named twice")
+                .hint("give each destination once"));
+        }
+        let state_dir = state_dir_beside(&path);
+        Ok(Self { name, path, state_dir, destinations, settings: Settings::default() })
+    }
+}
+
+/// `.app.db.bakelite` beside `app.db`.
+fn state_dir_beside(path: &Path) -> PathBuf {
+    let mut name = std::ffi::OsString::from(".");
+    name.push(path.file_name().expect("a database's path ends in a file name"));
+    name.push(".bakelite");
+    path.with_file_name(name)
+}
+
+fn duplicate<T: PartialEq>(items: &[T]) -> Option<&T> {
+    items.iter().enumerate().find(|(at, item)| items[..*at].contains(item)).map(|(_, item)| item)
+}
+
+impl Destination {
+    /// A path or `file:///path`, taken as it is: nothing is decoded.
+    pub fn parse(url: &str) -> Result<Self> {
+        let refuse = |cause: &str| Error::new(Status::Usage, "destination", url, cause);
+        match url.split_once("://") {
+            None => Ok(Self::File { root: absolute("destination", url)? }),
+            Some(("file", path)) if path.starts_with('/') => Ok(Self::File { root: path.into() }),
+            Some(("file", _)) => Err(refuse("a file URL with a host or a relative path")
+                .hint("write file:///path with three slashes, or the path alone")),
+            Some(("s3", _)) => Err(refuse("s3 is not supported yet by this version")
+                .hint("use a path or file:///path")),
+            Some(_) => Err(refuse("unknown scheme").hint("use a path or file:///path")),
+        }
+    }
+}
+
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::File { root } => write!(f, "file://{}", root.display()),
+        }
+    }
+}
+
+/// A path of the command line, which is relative to the working directory.
+pub fn absolute(what: &str, text: &str) -> Result<PathBuf> {
+    path::absolute(text).map_err(|cause| {
+        Error::new(Status::Usage, what, format!("{text:?}"), cause).hint("give a path")
+    })
+}
+
+#[cfg(test)]
+mod tests;

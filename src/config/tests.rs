@@ -1,0 +1,292 @@
+use super::*;
+
+fn parse(text: &str) -> Result<Config> {
+    let variable = |name: &str| (name == "ROOT").then(|| "/srv".to_owned());
+    Config::parse(text, Path::new("b.toml"), &variable)
+}
+
+/// A sound configuration, with a line in each of its tables to fill in.
+fn with(defaults: &str, database: &str, destination: &str) -> String {
+    format!(
+        "[defaults]\n{defaults}\n[[database]]\nname = \"app\"\npath = \"/a/app.db\"\n{database}\n\
+         [[database.destination]]\ntype = \"file\"\npath = \"/m\"\n{destination}\n"
+    )
+}
+
+fn only(text: &str) -> Database {
+    let mut databases = parse(text).unwrap().databases;
+    assert_eq!(databases.len(), 1);
+    databases.remove(0)
+}
+
+#[test]
+fn the_least_configuration_has_every_default() {
+    let expected = Database {
+        name: "app".into(),
+        path: "/a/app.db".into(),
+        state_dir: "/a/.app.db.bakelite".into(),
+        destinations: vec![Destination::File { root: "/m/app".into() }],
+        settings: Settings::default(),
+    };
+    assert_eq!(only(&with("", "", "")), expected);
+    let short = "database = [{ name = 'app', path = '/a/app.db', \
+                 destination = [{ type = 'file', path = '/m' }] }]";
+    assert_eq!(only(short), expected);
+}
+
+#[test]
+fn every_setting_can_stand_in_both_places() {
+    let lines = "poll_interval = \"20ms\"\nship_interval = \"0s\"\nsnapshot_interval = \"7d\"\n\
+                 checkpoint_pages = 0x10\nwal_max = \"1GiB\"\nspool_max = 4096\n\
+                 compression = \"none\"\n";
+    let expected = Settings {
+        poll_interval: Duration::from_millis(20),
+        ship_interval: Some(Duration::ZERO),
+        snapshot_interval: Duration::from_secs(7 * 86_400),
+        checkpoint_pages: 16,
+        wal_max: 1 << 30,
+        spool_max: 4096,
+        compression: Compression::None,
+    };
+    assert_eq!(only(&with(lines, "", "")).settings, expected);
+    assert_eq!(only(&with("", lines, "")).settings, expected);
+    for key in KEYS.iter().filter(|key| key.place == Place::Setting && key.supported) {
+        assert!(lines.contains(key.name), "{} is not tried here", key.name);
+    }
+}
+
+#[test]
+fn a_database_overrides_the_defaults_for_itself_alone() {
+    let two = with("ship_interval = \"5s\"\nwal_max = \"1MB\"", "ship_interval = \"auto\"", "")
+        + "[[database]]\nname = \"b\"\npath = \"/a/b.db\"\nstate_dir = \"/s/b\"\n\
+           [[database.destination]]\ntype = \"file\"\npath = \"${ROOT}/${DIR:-x}\"\n";
+    let databases = parse(&two).unwrap().databases;
+    assert_eq!(databases[0].settings.ship_interval, None);
+    assert_eq!(databases[1].settings.ship_interval, Some(Duration::from_secs(5)));
+    assert_eq!([0, 1].map(|at: usize| databases[at].settings.wal_max), [1_000_000; 2]);
+    assert_eq!(databases[1].state_dir, Path::new("/s/b"));
+    assert_eq!(databases[1].destinations[0].to_string(), "file:///srv/x/b");
+    let names = |name| parse(&two).unwrap().choose(name).unwrap().len();
+    assert_eq!((names(None), names(Some("b"))), (2, 1));
+}
+
+#[test]
+fn a_database_that_is_not_there_is_missing() {
+    let check = |name, hint: &str| {
+        let error = parse(&with("", "", "")).unwrap().choose(Some(name)).unwrap_err();
+        assert_eq!(error.status, Status::Missing);
+        assert_eq!(error.message, format!("--db: {name}: no such database"));
+        assert_eq!(error.hint.as_deref(), Some(hint));
+    };
+    check("ap", "did you mean app?");
+    check("orders", "the configuration has app");
+}
+
+#[test]
+fn keys_of_later_versions_may_be_there_but_off() {
+    let off = "compaction = []\nkeep = []\nkey_files = []\nmetrics_file = \"\"\n\
+               metrics_listen = \"\"\nping_url = \"\"";
+    assert_eq!(only(&with(off, "", "in_step = true")), only(&with("", "", "")));
+    assert_eq!(only(&with("", off, "lock = \"\"")), only(&with("", "", "")));
+}
+
+#[test]
+fn each_key_of_a_later_version_is_refused_when_it_asks_for_something() {
+    for key in KEYS.iter().filter(|key| !key.supported) {
+        let line = format!("{} = [\"x\"]", key.name);
+        let text = match key.place {
+            Place::Destination => with("", "", &line),
+            _ => with(&line, "", ""),
+        };
+        let error = parse(&text).expect_err(key.name);
+        assert_eq!(error.status, Status::Usage);
+        assert!(error.message.contains(key.name), "{error}");
+        assert!(error.hint.is_some(), "{error}");
+    }
+}
+
+/// Where the text goes, the text, what is said after `config: b.toml:`, a word of the hint.
+const BAD: &[(&str, &str, &str, &str)] = &[
+    ("defaults", "pol_interval = \"1s\"", "2: pol_interval: unknown key", "poll_interval?"),
+    ("defaults", "snapshot = \"1d\"", "2: snapshot: unknown key", "snapshot_interval?"),
+    ("defaults", "colour = 1", "2: colour: unknown key", "known here: poll_interval, "),
+    ("defaults", "name = \"x\"", "2: name: unknown key", "known here: "),
+    ("defaults", "state_dir = \"/x\"", "2: state_dir: unknown key", "known here: "),
+    ("defaults", "wal_max = 1\nwal_max = 2", "3: duplicate key", "bakelite(5)"),
+    ("defaults", "wal_max = ", "2: ", "bakelite(5)"),
+    ("defaults", "wal_max", "2: ", "bakelite(5)"),
+    ("defaults", "poll_interval = \"soon\"", "2: poll_interval: \"soon\" is not a", "200ms"),
+    ("defaults", "poll_interval = \"10 ms\"", "2: poll_interval: \"10 ms\" is not a", "200ms"),
+    ("defaults", "poll_interval = \"\"", "2: poll_interval: \"\" is not a duration", "200ms"),
+    ("defaults", "poll_interval = 10", "2: poll_interval: a duration without its unit", "ms"),
+    ("defaults", "poll_interval = 1.5", "2: poll_interval: a float where a string", "write"),
+    ("defaults", "poll_interval = true", "2: poll_interval: a boolean where a string", "write"),
+    ("defaults", "poll_interval = [\"1s\"]", "2: poll_interval: an array where a", "write"),
+    ("defaults", "poll_interval = \"0ms\"", "2: poll_interval: 0ms is out of range", "1ms to 1s"),
+    ("defaults", "poll_interval = \"1h\"", "2: poll_interval: 1h is out of range", "1ms to 1s"),
+    ("defaults", "ship_interval = \"Auto\"", "2: ship_interval: \"Auto\" is not a", "200ms"),
+    ("defaults", "ship_interval = \"2h\"", "2: ship_interval: 2h is out of range", "0s to 1h"),
+    ("defaults", "snapshot_interval = \"0s\"", "2: snapshot_interval: 0s is out", "1s to 100y"),
+    ("defaults", "snapshot_interval = \"1w\"", "2: snapshot_interval: \"1w\" is not", "30d"),
+    ("defaults", "checkpoint_pages = 0", "2: checkpoint_pages: 0 is out of range", "from 1"),
+    ("defaults", "checkpoint_pages = -1", "2: checkpoint_pages: -1 is out of", "from 1"),
+    ("defaults", "checkpoint_pages = 99999999999", "2: checkpoint_pages: 99999999999", "4000"),
+    ("defaults", "checkpoint_pages = \"4000\"", "2: checkpoint_pages: a string where a", "4000"),
+    ("defaults", "wal_max = \"256 MiB\"", "2: wal_max: \"256 MiB\" is not a size", "256MiB"),
+    ("defaults", "wal_max = \"256mb\"", "2: wal_max: \"256mb\" is not a size", "256MiB"),
+    ("defaults", "wal_max = -1", "2: wal_max: \"-1\" is not a size", "256MiB"),
+    ("defaults", "wal_max = 0", "2: wal_max: must be more than 0", "256MiB"),
+    ("defaults", "spool_max = \"99999999TiB\"", "2: spool_max: \"99999999TiB\" is not", "MiB"),
+    ("defaults", "spool_max = false", "2: spool_max: a boolean where a string", "write"),
+    ("defaults", "compression = \"gzip\"", "2: compression: \"gzip\" is no kind", "\"zstd\""),
+    ("defaults", "compression = 3", "2: compression: an integer where a string", "write"),
+    ("defaults", "key_files = [\"/k\"]", "2: key_files: not supported yet", "leave it out"),
+    ("defaults", "keep = [\"all:24h\"]", "2: keep: not supported yet", "leave it out"),
+    ("defaults", "compaction = [\"5m\"]", "2: compaction: not supported yet", "leave it out"),
+    ("defaults", "metrics_listen = \":1\"", "2: metrics_listen: not supported", "leave it out"),
+    ("database", "key_files = \"/k\"", "6: key_files: not supported yet", "leave it out"),
+    ("database", "nmae = \"x\"", "6: nmae: unknown key", "did you mean name?"),
+    ("database", "destinations = []", "6: destinations: unknown key", "mean destination?"),
+    ("database", "state_dir = \"state\"", "6: state_dir: \"state\" is not an abs", "from / on"),
+    ("database", "state_dir = 1", "6: state_dir: an integer where a string", "write"),
+    (
+        "database",
+        "state_dir = \"${GONE}\"",
+        "6: state_dir: the environment has no GONE",
+        "set GONE",
+    ),
+    ("database", "state_dir = \"/${X\"", "6: state_dir: a ${ without its }", "close it"),
+    ("database", "state_dir = \"/${1}\"", "6: state_dir: ${1} does not name", "${NAME}"),
+    ("destination", "in_step = false", "10: in_step: not supported yet", "leave it out"),
+    ("destination", "bucket = \"b\"", "10: bucket: belongs to a destination of", "leave it out"),
+    ("destination", "lock = \"30d\"", "10: lock: belongs to a destination of", "leave it out"),
+    ("destination", "wal_max = 1", "10: wal_max: unknown key", "known here: type, path"),
+    ("destination", "[[database.destination]]", "10: type: missing", "type = \"file\""),
+    (
+        "destination",
+        "[[database.destination]]\ntype = \"file\"",
+        "10: path: missing",
+        "name the directory",
+    ),
+    (
+        "destination",
+        "[[database.destination]]\ntype = \"file\"\npath = \"/m/\"",
+        "12: path: file:///m/app stands twice",
+        "once",
+    ),
+    (
+        "destination",
+        "[[database.destination]]\ntype = \"s3\"",
+        "11: type: s3 is not supported yet by this version",
+        "type = \"file\"",
+    ),
+    (
+        "destination",
+        "[[database.destination]]\ntype = \"ftp\"",
+        "11: type: \"ftp\" is no kind of destination",
+        "type = \"file\"",
+    ),
+    (
+        "destination",
+        "[[database.destination]]\ntype = \"file\"\npath = \"backup\"",
+        "12: path: \"backup\" is not an absolute path",
+        "from / on",
+    ),
+    ("destination", "[[databse]]", "10: databse: unknown key", "did you mean database?"),
+    ("destination", "[[database]]", "10: name: missing", "name = \"app\""),
+    ("destination", "[[database]]\nname = \"\"", "11: name: \"\" is not fit", "a-z"),
+    ("destination", "[[database]]\nname = \"a/b\"", "11: name: \"a/b\" is not fit", "a-z"),
+    ("destination", "[[database]]\nname = \"..\"", "11: name: \"..\" is not fit", "a-z"),
+    ("destination", "[[database]]\nname = \"b\"", "10: path: missing", "path = "),
+    (
+        "destination",
+        "[[database]]\nname = \"b\"\npath = \"b.db\"",
+        "12: path: \"b.db\" is not an absolute path",
+        "from / on",
+    ),
+    (
+        "destination",
+        "[[database]]\nname = \"b\"\npath = \"/\"",
+        "12: path: not a file's path",
+        "name the database's file",
+    ),
+    (
+        "destination",
+        "[[database]]\nname = \"b\"\npath = \"/a/b.db\"",
+        "10: destination: missing",
+        "add at least one [[database.destination]]",
+    ),
+    (
+        "destination",
+        "[[database]]\nname = \"b\"\npath = \"/a/b.db\"\ndestination = []",
+        "10: destination: missing",
+        "add at least one",
+    ),
+    (
+        "destination",
+        "[[database]]\nname = \"b\"\npath = \"/a/b.db\"\ndestination = \"/m\"",
+        "13: destination: a string where a table belongs",
+        "[[database.destination]]",
+    ),
+    (
+        "destination",
+        "[[database]]\nname = \"b\"\npath = \"/a/b.db\"\n[database.destination]",
+        "13: destination: a table where",
+        "[[database.destination]]",
+    ),
+    (
+        "destination",
+        "[[database]]\nname = \"app\"\npath = \"/a/b.db\"\ndestination = [{type=\"file\", path=\"/m\"}]",
+        "11: name: two databases are called app",
+        "a name of its own",
+    ),
+    (
+        "destination",
+        "[[database]]\nname = \"b\"\npath = \"/a/app.db\"\ndestination = [{type=\"file\", path=\"/m\"}]",
+        "12: path: /a/app.db stands twice",
+        "app has it already",
+    ),
+    (
+        "destination",
+        "[[database]]\nname = \"b\"\npath = \"/a/b.db\"\nstate_dir = \"/a/.app.db.bakelite\"\n\
+         destination = [{type=\"file\", path=\"/m\"}]",
+        "13: state_dir: /a/.app.db.bakelite stands twice",
+        "app has it already",
+    ),
+    ("all", "", "1: database: missing", "add at least one [[database]]"),
+    ("all", "database = []", "1: database: missing", "add at least one [[database]]"),
+    ("all", "[database]\nname = \"x\"", "1: database: a table where", "[[database]]"),
+    ("all", "defaults = 1", "1: defaults: an integer where a table", "[defaults]"),
+    ("all", "[default]", "1: default: unknown key", "did you mean defaults?"),
+    ("all", "{\"database\": []}", "1: ", "bakelite(5)"),
+    ("all", "database = [1]", "1: database: an array where", "[[database]]"),
+];
+
+#[test]
+fn a_bad_configuration_is_refused_by_line_and_key_with_a_hint() {
+    for (place, text, message, hint) in BAD {
+        let whole = match *place {
+            "defaults" => with(text, "", ""),
+            "database" => with("", text, ""),
+            "destination" => with("", "", text),
+            _ => (*text).to_owned(),
+        };
+        let error = parse(&whole).expect_err(text);
+        assert_eq!(error.status, Status::Usage, "{text}");
+        let expected = format!("config: b.toml:{message}");
+        assert!(error.message.starts_with(&expected), "{text}: {error}, not {expected}");
+        assert_eq!(error.message.lines().count(), 1, "{text}: {error}");
+        let given = error.hint.unwrap_or_default();
+        assert!(given.contains(hint) && given.lines().count() == 1, "{text}: {given}");
+    }
+}
+
+#[test]
+fn destinations_read_back_as_they_are_shown() {
+    for url in ["file:///m/app", "file:///with space/%20"] {
+        assert_eq!(Destination::parse(url).unwrap().to_string(), url);
+    }
+    assert_eq!(Destination::parse("/m/app").unwrap(), Destination::parse("file:///m/app").unwrap());
+    let relative = Destination::parse("m").unwrap().to_string();
+    assert!(relative.starts_with("file:///") && relative.ends_with("/m"), "{relative}");
+}

@@ -1,0 +1,71 @@
+//! `sync`: everything committed by now is durable on every destination, then it returns.
+//!
+//! Beside a running daemon it waits until the daemon's cursor has reached what is published now; the
+//! cursor is all that passes between the two. Without one it runs a daemon that drains at once.
+
+use super::{Stop, open_database, run, try_lock};
+use crate::config::Database;
+use crate::cursor::{self, State};
+use crate::error::{Error, Result, Status};
+use crate::restore::Progress;
+use crate::ship::cursor_path;
+use crate::source::{Look, Source};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// How often a running daemon's cursor is looked at.
+const POLL: Duration = Duration::from_millis(5);
+
+struct Quiet;
+
+impl Progress for Quiet {
+    fn at(&self, _: u64, _: u64) {}
+}
+
+pub fn sync(databases: &[Database]) -> Result<()> {
+    databases.iter().try_for_each(sync_one)
+}
+
+fn sync_one(database: &Database) -> Result<()> {
+    let (handles, page_size) = open_database(&database.path)?;
+    let source = Source::new(handles, page_size, None);
+    let source = source
+        .map_err(|trouble| Error::new(Status::Failed, "read", database.path.display(), trouble))?;
+    let mut wanted = look(&source, database)?;
+    while daemon_runs(database)? {
+        let now = look(&source, database)?;
+        if (now.change.wrapping_sub(wanted.change) as i32) < 0 {
+            wanted = now; // recovery restarted the count: all that is published now is enough
+        }
+        let cursor = cursor_path(&database.state_dir);
+        let state = cursor::load(&cursor, |_| Ok(()));
+        let state = state.map_err(|error| Error::io("read", cursor.display(), &error))?;
+        if state.is_some_and(|state| reaches(&state, &wanted)) {
+            return Ok(());
+        }
+        std::thread::sleep(POLL);
+    }
+    drop(source);
+    let stop = Stop::default();
+    stop.flag().store(true, Ordering::Relaxed);
+    run(std::slice::from_ref(database), &stop, &Quiet)
+}
+
+fn look(source: &Source, database: &Database) -> Result<Look> {
+    source.steady_look().ok_or_else(|| {
+        let cause = "its wal-index does not come to rest";
+        Error::new(Status::Failed, "read", database.path.display(), cause)
+    })
+}
+
+fn daemon_runs(database: &Database) -> Result<bool> {
+    Ok(database.state_dir.is_dir() && try_lock(&database.state_dir)?.is_none())
+}
+
+/// Whether all that was published at `wanted` is durable, and can be restored.
+fn reaches(state: &State, wanted: &Look) -> bool {
+    let mark = &state.mark;
+    let same = mark.salts == wanted.salts && mark.position.frame >= wanted.frames;
+    let later = mark.salts != wanted.salts && (mark.change.wrapping_sub(wanted.change) as i32) >= 0;
+    state.commit.digest.is_some() && (same || later)
+}

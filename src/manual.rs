@@ -1,0 +1,184 @@
+//! The man pages are written by hand; this holds them to the tables that the program works from:
+//! commands and flags, exit statuses, configuration keys and defaults, and every example.
+
+use crate::cli::{self, Arguments, Asked};
+use crate::config::{self, Config, KEYS, Key, Place, Settings};
+use crate::error::Status;
+use argh::{ArgsInfo, CommandInfoWithArgs, FlagInfoKind};
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::path::Path;
+
+const COMMANDS: &str = include_str!("../man/bakelite.1");
+const CONFIG: &str = include_str!("../man/bakelite.5");
+
+/// The lines below `.Sh name` or `.Ss name`, up to the next heading of either kind.
+fn section<'a>(page: &'a str, name: &str) -> Vec<&'a str> {
+    let mut lines = page.lines();
+    let heading =
+        |line: &str| line.strip_prefix(".Sh ").or(line.strip_prefix(".Ss ")) == Some(name);
+    assert!(lines.any(heading), "the page has a section {name}");
+    lines.take_while(|line| !line.starts_with(".Sh ") && !line.starts_with(".Ss ")).collect()
+}
+
+/// The first words of the section's list items after `.It macro `.
+fn items<'a>(section: &[&'a str], macro_name: &str) -> Vec<&'a str> {
+    let prefix = format!(".It {macro_name} ");
+    section.iter().filter_map(|line| line.strip_prefix(prefix.as_str())).collect()
+}
+
+/// A flag as the pages spell it, from its last macro on: `-output Ar FILE`.
+fn in_mdoc(command: &CommandInfoWithArgs) -> BTreeSet<String> {
+    let flags = command.flags.iter().map(|flag| match flag.kind {
+        FlagInfoKind::Switch => flag.long[1..].to_owned(),
+        FlagInfoKind::Option { arg_name } => format!("{} Ar {arg_name}", &flag.long[1..]),
+    });
+    flags.collect()
+}
+
+fn documented_flags(section: &[&str]) -> BTreeSet<String> {
+    let last = |item: &str| item.rsplit("Fl ").next().map(str::to_owned);
+    items(section, "Fl").into_iter().filter_map(last).collect()
+}
+
+#[test]
+fn every_flag_of_every_command_is_documented_and_no_other() {
+    let program = Arguments::get_args_info();
+    assert_eq!(documented_flags(&section(COMMANDS, "DESCRIPTION")), in_mdoc(&program));
+    for verb in &program.commands {
+        let mut flags = in_mdoc(&verb.command);
+        flags.remove("-help");
+        assert_eq!(documented_flags(&section(COMMANDS, verb.name)), flags, "{}", verb.name);
+    }
+}
+
+#[test]
+fn the_short_flags_are_documented() {
+    let items = items(&section(COMMANDS, "DESCRIPTION"), "Fl").join("\n");
+    for flag in Arguments::get_args_info().flags {
+        let short = if flag.long == "--help" { Some('h') } else { flag.short };
+        let Some(letter) = short else { continue };
+        let item = items.lines().find(|item| item.contains(&flag.long[1..])).unwrap();
+        assert!(item.starts_with(letter), "{} as -{letter}: {item}", flag.long);
+    }
+}
+
+#[test]
+fn the_commands_documented_are_those_there_are() {
+    let program = Arguments::get_args_info();
+    let verbs: Vec<&str> = program.commands.iter().map(|verb| verb.name).collect();
+    let headings: Vec<&str> =
+        COMMANDS.lines().filter_map(|line| line.strip_prefix(".Ss ")).collect();
+    assert_eq!(headings, verbs);
+    let synopsis = section(COMMANDS, "SYNOPSIS");
+    let listed: Vec<&str> = synopsis.iter().filter_map(|line| line.strip_prefix(".Cm ")).collect();
+    assert_eq!(listed, verbs);
+}
+
+#[test]
+fn the_synopsis_has_every_flag_and_argument() {
+    let synopsis = section(COMMANDS, "SYNOPSIS").join("\n");
+    for verb in &Arguments::get_args_info().commands {
+        let from = synopsis.split(&format!(".Cm {}", verb.name)).nth(1).unwrap();
+        let own = from.split(".Nm").next().unwrap();
+        let found = own.matches("Fl ").count();
+        let mut flags = in_mdoc(&verb.command);
+        flags.remove("-help");
+        assert_eq!(found, flags.len(), "{}: {own}", verb.name);
+        flags.iter().for_each(|flag| assert!(own.contains(&format!("Fl {flag}")), "{flag}: {own}"));
+        for positional in verb.command.positionals {
+            assert!(own.contains(&format!(".Op Ar {}", positional.name)), "{own}");
+        }
+    }
+}
+
+/// Every status. The match refuses to compile when one is added that is not in the list.
+fn statuses() -> [Status; 10] {
+    use Status::*;
+    let all = [Failed, Usage, Missing, Integrity, Stale, Locked, Key, Unreachable, Exists, Newer];
+    match all[0] {
+        Failed | Usage | Missing | Integrity | Stale => all,
+        Locked | Key | Unreachable | Exists | Newer => all,
+    }
+}
+
+#[test]
+fn the_exit_statuses_documented_are_those_there_are() {
+    let section = section(COMMANDS, "EXIT STATUS");
+    let documented: Vec<&str> = section.iter().filter_map(|it| it.strip_prefix(".It ")).collect();
+    let mut expected = vec!["0".to_owned()];
+    expected.extend(statuses().iter().map(|&status| (status as u8).to_string()));
+    assert_eq!(documented, expected);
+}
+
+#[test]
+fn the_files_and_variables_documented_are_those_there_are() {
+    assert!(items(&section(COMMANDS, "FILES"), "Pa").contains(&config::DEFAULT_FILE));
+    assert!(items(&section(CONFIG, "FILES"), "Pa").contains(&config::DEFAULT_FILE));
+    let environment = section(COMMANDS, "ENVIRONMENT");
+    assert_eq!(items(&environment, "Ev"), [config::FILE_VARIABLE, "COLUMNS"]);
+}
+
+/// The keys of a subsection, each up to its default.
+fn documented_keys(name: &str) -> BTreeSet<&'static str> {
+    let items = items(&section(CONFIG, name), "Va");
+    items.into_iter().map(|item| item.split(' ').next().unwrap()).collect()
+}
+
+#[test]
+fn the_configuration_keys_documented_are_those_there_are() {
+    let named = |wanted: &dyn Fn(&Key) -> bool| -> BTreeSet<&str> {
+        KEYS.iter().filter(|key| wanted(key)).map(|key| key.name).collect()
+    };
+    for (name, place) in [
+        ("Settings", Place::Setting),
+        ("Databases", Place::Database),
+        ("Destinations", Place::Destination),
+    ] {
+        let keys = named(&|key| key.supported && key.place == place);
+        assert_eq!(documented_keys(name), keys, "{name}");
+    }
+    assert_eq!(documented_keys("Keys of later versions"), named(&|key| !key.supported));
+    let top = items(&section(CONFIG, "CONFIGURATION"), "Li");
+    let plain: BTreeSet<&str> = top.into_iter().map(|item| item.trim_matches(['[', ']'])).collect();
+    assert_eq!(plain, named(&|key| key.place == Place::Top));
+}
+
+/// `poll_interval No = Qq 10ms` as TOML, `checkpoint_pages No = 4000` likewise.
+fn toml(item: &str) -> String {
+    let (key, value) = item.split_once(" No = ").unwrap_or_else(|| panic!("{item} has a default"));
+    match value.strip_prefix("Qq ") {
+        Some(text) => format!("{key} = \"{text}\"\n"),
+        None => format!("{key} = {value}\n"),
+    }
+}
+
+#[test]
+fn the_defaults_documented_are_those_there_are() {
+    const DATABASE: &str = "[[database]]\nname = \"x\"\npath = \"/x\"\n\
+                            destination = [{ type = \"file\", path = \"/m\" }]";
+    let lines: String = items(&section(CONFIG, "Settings"), "Va").into_iter().map(toml).collect();
+    let parse = |text: &str| Config::parse(text, Path::new("page"), &|_| None).unwrap().databases;
+    let documented = parse(&format!("[defaults]\n{lines}{DATABASE}"));
+    assert_eq!(documented[0].settings, Settings::default());
+    assert_eq!(documented, parse(DATABASE));
+}
+
+#[test]
+fn the_example_of_the_configuration_is_one() {
+    let from = CONFIG.split(".Bd -literal -offset indent\n").nth(1).unwrap();
+    let example = from.split(".Ed").next().unwrap();
+    let config = Config::parse(example, Path::new("page"), &|_| None).unwrap();
+    assert_eq!(config.databases[0].destinations[0].to_string(), "file:///mnt/backup/app");
+}
+
+#[test]
+fn the_examples_are_commands() {
+    let examples: Vec<&str> =
+        COMMANDS.lines().filter_map(|line| line.strip_prefix(".Dl $ bakelite ")).collect();
+    assert!(examples.len() >= 4);
+    for example in examples {
+        let asked = cli::parse(example.split(' ').map(OsString::from));
+        assert!(matches!(asked, Ok(Asked::Run(_))), "{example}: {asked:?}");
+    }
+}

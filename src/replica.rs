@@ -1,0 +1,223 @@
+//! What a listing of a destination means: which timelines there are, which commits can be restored,
+//! and which objects that takes. Names alone are enough, but for the few records that say where a
+//! timeline left its parent.
+//!
+//! Objects of an older timeline past the point where a newer one left it belong to an abandoned
+//! branch, and are passed over here. Nothing is read but timeline records; nothing is written.
+
+use crate::backend::{self, Backend, list_all};
+use crate::change::ChangeSet;
+use crate::commit::{CommitNo, Time, Timeline};
+use crate::error::{Error, Result, Status};
+use crate::name::{Change, Name, Part, Span};
+use crate::object::Damage;
+use crate::snapshot::Fork;
+use std::collections::{BTreeMap, HashMap};
+
+/// A replica as listed.
+#[derive(Debug, Default)]
+pub struct Replica {
+    pub timelines: Vec<Timeline>,
+    pub snapshots: Vec<Span>,
+    /// The parts of each change-set, in order; only those that are there.
+    pub changes: BTreeMap<(Span, u8), Vec<Change>>,
+    pub parts: HashMap<Part, u64>,
+    pub foreign: Vec<String>,
+    pub objects: Vec<backend::Entry>,
+}
+
+/// A piece of the newest timeline's ancestry: the commits in `after+1..=until` belong to `timeline`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stretch {
+    pub timeline: Timeline,
+    pub after: CommitNo,
+    pub until: CommitNo,
+}
+
+/// Consecutive commits that can each be restored, and with what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// The oldest snapshot of the run; the commits from its last one on can be restored.
+    pub snapshot: Span,
+    /// All snapshots in it, oldest first.
+    pub snapshots: Vec<Span>,
+    /// The change-sets from the oldest snapshot's first part on, in order, without a gap.
+    pub changes: Vec<Span>,
+}
+
+impl Run {
+    pub fn first(&self) -> CommitNo {
+        self.snapshot.last
+    }
+
+    pub fn from(&self) -> Time {
+        self.snapshot.time
+    }
+
+    pub fn end(&self) -> &Span {
+        self.changes.last().filter(|last| last.last > self.snapshot.last).unwrap_or(&self.snapshot)
+    }
+
+    pub fn holds(&self, commit: CommitNo) -> bool {
+        (self.first()..=self.end().last).contains(&commit)
+    }
+}
+
+/// The objects that restore one commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    pub commit: CommitNo,
+    pub snapshot: Span,
+    /// Oldest first, each with its parts in order.
+    pub changes: Vec<Vec<Change>>,
+}
+
+impl Replica {
+    pub fn list(source: &dyn Backend) -> Result<Self> {
+        let mut replica = Self::default();
+        for prefix in Name::PREFIXES {
+            let listing = list_all(source, prefix)?;
+            replica.foreign.extend(listing.foreign);
+            replica.objects.extend(listing.entries);
+        }
+        for entry in &replica.objects {
+            match entry.name {
+                Name::Timeline(timeline) => replica.timelines.push(timeline),
+                Name::Snapshot(span) => replica.snapshots.push(span),
+                Name::Part(part) => drop(replica.parts.insert(part, entry.bytes)),
+                Name::Change(change) => {
+                    replica.changes.entry((change.span, change.level)).or_default().push(change);
+                }
+            }
+        }
+        replica.timelines.sort_unstable();
+        replica.changes.values_mut().for_each(|parts| parts.sort_unstable_by_key(|c| c.part));
+        Ok(replica)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.objects.is_empty()
+    }
+
+    pub fn newest_timeline(&self) -> Timeline {
+        self.timelines.last().copied().unwrap_or_default()
+    }
+
+    /// The newest timeline's ancestry, newest first, read from the timelines' records.
+    pub fn ancestry(&self, source: &dyn Backend) -> Result<Vec<Stretch>> {
+        let mut stretches = Vec::new();
+        let mut timeline = self.newest_timeline();
+        let mut until = CommitNo(u64::MAX);
+        while timeline != Timeline::default() {
+            let fork = read_fork(source, timeline)?;
+            stretches.push(Stretch { timeline, after: fork.commit, until });
+            until = until.min(fork.commit);
+            timeline = fork.parent;
+        }
+        Ok(stretches)
+    }
+
+    /// Every run of restorable commits along the ancestry, oldest first.
+    pub fn runs(&self, ancestry: &[Stretch]) -> Vec<Run> {
+        let on_it = |span: &Span| {
+            let mut stretches = ancestry.iter();
+            stretches.any(|at| at.timeline == span.timeline && span.last <= at.until)
+        };
+        let mut snapshots: Vec<Span> =
+            self.snapshots.iter().filter(|s| on_it(s)).copied().collect();
+        snapshots.sort_unstable_by_key(|span| (span.last, span.timeline));
+        let whole = self.changes.iter().filter(|(_, parts)| is_whole(parts));
+        let mut changes: Vec<Span> =
+            whole.map(|((span, _), _)| *span).filter(|span| on_it(span)).collect();
+        changes.sort_unstable_by_key(|span| (span.first, std::cmp::Reverse(span.last)));
+        changes.dedup_by_key(|span| span.first);
+        let mut runs: Vec<Run> = Vec::new();
+        for snapshot in snapshots {
+            match runs.last_mut() {
+                Some(run) if run.holds(snapshot.last) => run.snapshots.push(snapshot),
+                _ => runs.extend(run_from(snapshot, &changes)),
+            }
+        }
+        runs
+    }
+
+    /// The newest commit along the ancestry that anything speaks of, restorable or not. A change-set
+    /// whose last part is missing was never finished, and does not count.
+    pub fn newest(&self, ancestry: &[Stretch]) -> Option<Span> {
+        let finished = self.changes.iter().filter(|(_, parts)| parts.iter().any(|part| part.end));
+        let spans = finished.map(|((span, _), _)| span).chain(&self.snapshots);
+        let on_it = spans.filter(|span| {
+            let mut stretches = ancestry.iter();
+            stretches.any(|at| at.timeline == span.timeline && span.last <= at.until)
+        });
+        on_it.max_by_key(|span| span.last).copied()
+    }
+
+    /// What restores `commit`, which `run` holds: its newest snapshot up to there, and the rest.
+    pub fn plan(&self, run: &Run, commit: CommitNo) -> Plan {
+        assert!(run.holds(commit), "a run restores the commits that it holds");
+        let before = run.snapshots.iter().filter(|snapshot| snapshot.last <= commit);
+        let snapshot = *before.max_by_key(|snapshot| snapshot.last).unwrap_or(&run.snapshot);
+        let needed =
+            run.changes.iter().filter(|span| span.last > snapshot.first && span.first <= commit);
+        let parts = needed.filter_map(|span| {
+            let levels = self.changes.range((*span, 0)..=(*span, u8::MAX));
+            levels.map(|(_, parts)| parts).find(|parts| is_whole(parts)).cloned()
+        });
+        Plan { commit, snapshot, changes: parts.collect() }
+    }
+}
+
+/// Where `timeline` left its parent.
+pub fn read_fork(source: &dyn Backend, timeline: Timeline) -> Result<Fork> {
+    let name = Name::Timeline(timeline);
+    let bytes = source.get(&name)?;
+    Fork::decode(timeline, bytes).map_err(|damage| damaged(source, &name, damage))
+}
+
+/// Opens one part of a change-set.
+pub fn read_change(source: &dyn Backend, change: &Change) -> Result<ChangeSet> {
+    let name = Name::Change(*change);
+    let bytes = source.get(&name)?;
+    ChangeSet::open(change, bytes).map_err(|damage| damaged(source, &name, damage))
+}
+
+/// The error for an object that is not what it should be.
+pub fn damaged(source: &dyn Backend, name: &Name, damage: Damage) -> Error {
+    let status = match damage {
+        Damage::NewerVersion(_) => Status::Newer,
+        _ => Status::Integrity,
+    };
+    Error::new(status, "read", format!("{source}/{name}"), damage)
+}
+
+/// Parts 0, 1, 2 and so on to the one marked as the last.
+fn is_whole(parts: &[Change]) -> bool {
+    let numbered = parts.iter().enumerate().all(|(at, change)| usize::from(change.part) == at);
+    let ends = parts.iter().filter(|change| change.end).count();
+    numbered && ends == 1 && parts.last().is_some_and(|last| last.end)
+}
+
+/// The run that begins with `snapshot`; none if the change-sets do not lead from its first part to
+/// its last.
+fn run_from(snapshot: Span, changes: &[Span]) -> Option<Run> {
+    let mut run = Run { snapshot, snapshots: vec![snapshot], changes: Vec::new() };
+    let mut reached = snapshot.first;
+    let start = changes.partition_point(|span| span.first <= snapshot.first);
+    let straddling = changes[..start].iter().filter(|span| span.last > reached);
+    if let Some(span) = straddling.max_by_key(|span| span.last) {
+        run.changes.push(*span);
+        reached = span.last;
+    }
+    for span in &changes[start..] {
+        if span.last <= reached {
+            continue;
+        }
+        if span.first > reached.next() {
+            break;
+        }
+        run.changes.push(*span);
+        reached = span.last;
+    }
+    (reached >= snapshot.last).then_some(run)
+}

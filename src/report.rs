@@ -1,0 +1,184 @@
+//! What a command says: one JSON document for scripts, or lines for people. Standard output only;
+//! errors are `main`'s.
+//!
+//! The JSON documents only ever grow. Their keys are the fields' names here.
+
+mod listing;
+mod standings;
+mod verified;
+
+pub use listing::{Objects, Points};
+pub use standings::Standings;
+pub use verified::{Checked, Verified};
+
+use crate::error::{Error, Result};
+use crate::{clock, restore, units};
+use serde::Serialize;
+use std::io::{self, Write};
+
+/// The version of the JSON documents.
+const SCHEMA: u32 = 1;
+
+/// Something that can be said either way.
+pub trait Document: Serialize {
+    /// Whole lines.
+    fn text(&self) -> String;
+}
+
+/// Says it on standard output.
+pub fn show(document: &impl Document, json: bool) -> Result<()> {
+    if !json {
+        return print(&document.text());
+    }
+    let text = serde_json::to_string(document).expect("our documents have string keys");
+    print(&(text + "\n"))
+}
+
+/// A reader that has gone away (`| head`) has had enough; that is no error.
+pub fn print(text: &str) -> Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        done => done.map_err(|cause| Error::io("write", "standard output", &cause)),
+    }
+}
+
+/// What went wrong, for `--json`.
+#[derive(Debug, Serialize)]
+struct Failure<'a> {
+    schema: u32,
+    error: FailureOf<'a>,
+}
+
+#[derive(Debug, Serialize)]
+struct FailureOf<'a> {
+    status: u8,
+    kind: &'static str,
+    message: &'a str,
+    hint: Option<&'a str>,
+}
+
+/// The document of an error, as one line.
+pub fn failure(error: &Error) -> String {
+    let Error { status, message, hint } = error;
+    let error =
+        FailureOf { status: *status as u8, kind: status.kind(), message, hint: hint.as_deref() };
+    let failure = Failure { schema: SCHEMA, error };
+    serde_json::to_string(&failure).expect("our documents have string keys") + "\n"
+}
+
+#[derive(Debug, Serialize)]
+pub struct Restored {
+    schema: u32,
+    #[serde(flatten)]
+    what: RestoredFacts,
+    checked: &'static str,
+    output: String,
+    dry_run: bool,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct RestoredFacts {
+    commit: u64,
+    time: String,
+    timeline: u32,
+    digest: String,
+    page_size: u32,
+    pages: u32,
+    bytes: u64,
+    objects: u64,
+    seconds: f64,
+}
+
+impl From<&restore::Report> for RestoredFacts {
+    fn from(report: &restore::Report) -> Self {
+        Self {
+            commit: report.commit.0,
+            time: clock::format(report.time),
+            timeline: report.timeline.0,
+            digest: report.digest.to_string(),
+            page_size: report.page_size,
+            pages: report.pages,
+            bytes: report.bytes,
+            objects: report.objects,
+            seconds: (report.seconds * 1000.0).round() / 1000.0,
+        }
+    }
+}
+
+impl RestoredFacts {
+    fn text(&self) -> String {
+        let Self { commit, time, timeline, digest, page_size, pages, .. } = self;
+        let size = units::bytes(u64::from(*pages) * u64::from(*page_size));
+        let read = units::bytes(self.bytes);
+        format!(
+            "  commit {commit} of {time}, timeline {timeline}\n  \
+             digest {digest}, {size} in {pages} pages of {page_size}\n  \
+             {read} read from {} objects in {:.2} s\n",
+            self.objects, self.seconds,
+        )
+    }
+}
+
+impl Restored {
+    pub fn new(report: &restore::Report, options: &restore::Options) -> Self {
+        let checked = match options.check {
+            restore::Check::None => "none",
+            restore::Check::Quick => "quick",
+            restore::Check::Full => "full",
+        };
+        let output = options.output.display().to_string();
+        let what = RestoredFacts::from(report);
+        Self { schema: SCHEMA, what, checked, output, dry_run: options.dry_run }
+    }
+}
+
+impl Document for Restored {
+    fn text(&self) -> String {
+        let did = if self.dry_run { "would restore" } else { "restored" };
+        let checked = match self.checked {
+            "none" => String::new(),
+            how => format!("  SQLite's {how} check passed\n"),
+        };
+        let checked = if self.dry_run { String::new() } else { checked };
+        format!("{did} {}\n{}{checked}", self.output, self.what.text())
+    }
+}
+
+#[derive(Debug, Serialize)]
+pub struct Version {
+    pub schema: u32,
+    pub version: &'static str,
+    pub format: u32,
+    pub sqlite: &'static str,
+    pub target: String,
+}
+
+impl Version {
+    pub fn new(format: u32, sqlite: &'static str, target: String) -> Self {
+        Self { schema: SCHEMA, version: env!("CARGO_PKG_VERSION"), format, sqlite, target }
+    }
+}
+
+impl Document for Version {
+    fn text(&self) -> String {
+        let Self { version, format, sqlite, target, .. } = self;
+        format!("bakelite {version}\nformat {format}\nSQLite {sqlite}\ntarget {target}\n")
+    }
+}
+
+/// Columns as wide as their widest cell.
+fn table<const N: usize>(head: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
+    let mut all = vec![head.map(str::to_owned)];
+    all.extend(rows);
+    let width = |at: usize| all.iter().map(|row| row[at].len()).max().unwrap_or(0);
+    let widths: [usize; N] = std::array::from_fn(width);
+    let line = |row: &[String; N]| {
+        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
+    };
+    all.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,120 @@
+//! What `status` says.
+
+use super::{Document, SCHEMA};
+use crate::clock;
+use crate::commit::{CommitNo, Time};
+use crate::{status, units};
+use serde::Serialize;
+use std::fmt::Write;
+
+#[derive(Debug, Serialize)]
+pub struct Standings {
+    schema: u32,
+    databases: Vec<DatabaseOf>,
+}
+
+#[derive(Debug, Serialize)]
+struct DatabaseOf {
+    name: String,
+    path: String,
+    state: String,
+    commit: Option<u64>,
+    time: Option<String>,
+    wal_frames: u64,
+    missed: u64,
+    resyncs: u64,
+    spool_bytes: u64,
+    destinations: Vec<DestinationOf>,
+}
+
+#[derive(Debug, Serialize)]
+struct DestinationOf {
+    url: String,
+    standing: String,
+    floor: Option<u64>,
+    floor_time: Option<String>,
+    behind_commits: u64,
+    error: Option<String>,
+}
+
+fn number(at: Option<(CommitNo, Time)>) -> Option<u64> {
+    at.map(|(commit, _)| commit.0)
+}
+
+fn time(at: Option<(CommitNo, Time)>) -> Option<String> {
+    at.map(|(_, time)| clock::format(time))
+}
+
+impl From<&status::DestinationStatus> for DestinationOf {
+    fn from(it: &status::DestinationStatus) -> Self {
+        Self {
+            url: it.url.clone(),
+            standing: it.standing.clone(),
+            floor: number(it.floor),
+            floor_time: time(it.floor),
+            behind_commits: it.behind_commits,
+            error: it.error.clone(),
+        }
+    }
+}
+
+impl From<&status::Status> for DatabaseOf {
+    fn from(it: &status::Status) -> Self {
+        Self {
+            name: it.name.clone(),
+            path: it.path.display().to_string(),
+            state: it.state.clone(),
+            commit: number(it.commit),
+            time: time(it.commit),
+            wal_frames: it.wal_frames,
+            missed: it.missed,
+            resyncs: it.resyncs,
+            spool_bytes: it.spool_bytes,
+            destinations: it.destinations.iter().map(DestinationOf::from).collect(),
+        }
+    }
+}
+
+impl Standings {
+    pub fn new(databases: &[status::Status]) -> Self {
+        Self { schema: SCHEMA, databases: databases.iter().map(DatabaseOf::from).collect() }
+    }
+}
+
+fn at(commit: Option<u64>, time: Option<&str>) -> String {
+    match (commit, time) {
+        (Some(commit), Some(time)) => format!("commit {commit} of {time}"),
+        _ => "no commit".to_owned(),
+    }
+}
+
+impl DestinationOf {
+    fn text(&self) -> String {
+        let Self { url, standing, floor, floor_time, behind_commits, error } = self;
+        let floor = at(*floor, floor_time.as_deref());
+        let mut out = format!("  {url}: {standing}, {floor}, {behind_commits} behind\n");
+        if let Some(error) = error {
+            let _ = writeln!(out, "    last error: {error}");
+        }
+        out
+    }
+}
+
+impl Document for Standings {
+    fn text(&self) -> String {
+        let mut out = String::new();
+        for database in &self.databases {
+            let DatabaseOf { name, path, state, .. } = database;
+            let commit = at(database.commit, database.time.as_deref());
+            let _ = writeln!(out, "{name} ({path}): {state}, {commit}");
+            let DatabaseOf { wal_frames, missed, resyncs, .. } = database;
+            let spool = units::bytes(database.spool_bytes);
+            let _ = writeln!(
+                out,
+                "  WAL {wal_frames} frames, missed {missed}, resyncs {resyncs}, spool {spool}"
+            );
+            database.destinations.iter().for_each(|destination| out += &destination.text());
+        }
+        out
+    }
+}

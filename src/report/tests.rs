@@ -1,0 +1,214 @@
+use super::*;
+use crate::commit::{CommitNo, Digest, PageNo, Time, Timeline};
+use crate::error::Status;
+use crate::list::{Object, Range};
+use crate::name::{Change, Name, Part, Span};
+use crate::status::{DestinationStatus, Status as Standing};
+use crate::verify::{self, Finding};
+use serde_json::{Value, json};
+use std::path::Path;
+
+const TIME: Time = Time(1_763_906_400_123);
+const SHOWN: &str = "2025-11-23T14:00:00.123Z";
+
+fn same(document: &impl Document, expected: &Value) {
+    assert_eq!(serde_json::to_value(document).unwrap(), *expected);
+}
+
+fn restored() -> restore::Report {
+    restore::Report {
+        commit: CommitNo(7),
+        time: TIME,
+        timeline: Timeline(2),
+        digest: Digest(0xabc),
+        page_size: 4096,
+        pages: 256,
+        bytes: 3 << 20,
+        objects: 12,
+        seconds: 0.412_345,
+    }
+}
+
+fn facts() -> Value {
+    json!({
+        "commit": 7, "time": SHOWN, "timeline": 2, "digest": "00000000000000000000000000000abc",
+        "page_size": 4096, "pages": 256, "bytes": 3 << 20, "objects": 12, "seconds": 0.412,
+    })
+}
+
+#[test]
+fn restore_says_where_it_landed() {
+    let mut options = restore::Options {
+        output: Path::new("/tmp/app.db"),
+        target: restore::Target::Latest,
+        check: restore::Check::Quick,
+        force: false,
+        dry_run: false,
+    };
+    let document = Restored::new(&restored(), &options);
+    let mut expected = facts();
+    for (key, value) in [
+        ("schema", json!(1)),
+        ("checked", json!("quick")),
+        ("output", json!("/tmp/app.db")),
+        ("dry_run", json!(false)),
+    ] {
+        expected[key] = value;
+    }
+    same(&document, &expected);
+    assert_eq!(
+        document.text(),
+        format!(
+            "restored /tmp/app.db\n  commit 7 of {SHOWN}, timeline 2\n  digest \
+             00000000000000000000000000000abc, 1.0 MiB in 256 pages of 4096\n  3.0 MiB read from 12 \
+             objects in 0.41 s\n  SQLite's quick check passed\n"
+        )
+    );
+    options.dry_run = true;
+    let text = Restored::new(&restored(), &options).text();
+    assert!(text.starts_with("would restore /tmp/app.db\n"), "{text}");
+    assert!(!text.contains("passed"), "nothing was checked: {text}");
+}
+
+#[test]
+fn list_shows_ranges_with_their_density() {
+    let range = |first, last, points| Range {
+        first: CommitNo(first),
+        last: CommitNo(last),
+        from: TIME,
+        to: TIME,
+        timeline: Timeline(1),
+        points,
+    };
+    let document = Points::new(&[range(1, 10, 10), range(11, 100, 9)]);
+    let point = |first, last, density: Value| {
+        json!({ "first": first, "last": last, "from": SHOWN, "to": SHOWN, "timeline": 1,
+                "density": density })
+    };
+    let points = [point(1, 10, json!("all")), point(11, 100, json!(9))];
+    same(&document, &json!({ "schema": 1, "points": points }));
+    let lines: Vec<String> = document.text().lines().map(str::to_owned).collect();
+    let row = format!("11     100   {SHOWN}  {SHOWN}  1         9");
+    assert_eq!(
+        lines[0],
+        "FIRST  LAST  FROM                      TO                        TIMELINE  DENSITY"
+    );
+    assert_eq!(lines[2], row);
+    same(&Points::new(&[]), &json!({ "schema": 1, "points": [] }));
+}
+
+#[test]
+fn list_shows_objects_by_what_their_names_say() {
+    let span = Span { first: CommitNo(1), last: CommitNo(9), time: TIME, timeline: Timeline(3) };
+    let change = Name::Change(Change { level: 0, span, part: 0, end: true });
+    let part = Name::Part(Part { page: PageNo(1), hash: 5 });
+    let names = [Name::Timeline(Timeline(3)), Name::Snapshot(span), part, change];
+    let objects = names.clone().map(|name| Object { name, bytes: 100 });
+    let object = |at: usize, span: bool, timeline: Option<u32>| {
+        let when = |value: Value| if span { value } else { Value::Null };
+        json!({ "name": names[at].to_string(), "kind": names[at].kind(), "first": when(json!(1)),
+                "last": when(json!(9)), "time": when(json!(SHOWN)), "timeline": timeline,
+                "bytes": 100 })
+    };
+    let expected = [
+        object(0, false, Some(3)),
+        object(1, true, Some(3)),
+        object(2, false, None),
+        object(3, true, Some(3)),
+    ];
+    same(&Objects::new(&objects), &json!({ "schema": 1, "objects": expected }));
+    let text = Objects::new(&objects[..1]).text();
+    assert_eq!(text, "         100  timeline/00000003\n");
+}
+
+fn standing() -> Standing {
+    let destination = |url: &str, floor, error: Option<&str>| DestinationStatus {
+        url: url.into(),
+        standing: "current".into(),
+        floor,
+        behind_commits: 3,
+        error: error.map(str::to_owned),
+    };
+    Standing {
+        name: "app".into(),
+        path: "/a/app.db".into(),
+        state: "running".into(),
+        commit: Some((CommitNo(7), TIME)),
+        wal_frames: 4,
+        missed: 0,
+        resyncs: 1,
+        spool_bytes: 2048,
+        destinations: vec![
+            destination("file:///m/app", Some((CommitNo(4), TIME)), None),
+            destination("file:///n/app", None, Some("put: full")),
+        ],
+    }
+}
+
+#[test]
+fn status_shows_each_destination() {
+    let document = Standings::new(&[standing()]);
+    let expected = json!({ "schema": 1, "databases": [{
+        "name": "app", "path": "/a/app.db", "state": "running", "commit": 7, "time": SHOWN,
+        "wal_frames": 4, "missed": 0, "resyncs": 1, "spool_bytes": 2048,
+        "destinations": [
+            { "url": "file:///m/app", "standing": "current", "floor": 4, "floor_time": SHOWN,
+              "behind_commits": 3, "error": null },
+            { "url": "file:///n/app", "standing": "current", "floor": null, "floor_time": null,
+              "behind_commits": 3, "error": "put: full" },
+        ],
+    }]});
+    same(&document, &expected);
+    assert_eq!(
+        document.text(),
+        format!(
+            "app (/a/app.db): running, commit 7 of {SHOWN}\n  WAL 4 frames, missed 0, resyncs 1, \
+             spool 2.0 KiB\n  file:///m/app: current, commit 4 of {SHOWN}, 3 behind\n  \
+             file:///n/app: current, no commit, 3 behind\n    last error: put: full\n"
+        )
+    );
+}
+
+#[test]
+fn verify_is_ok_only_without_findings() {
+    let finding =
+        Finding { what: "a gap".into(), where_: "commit 5".into(), remedy: "do so".into() };
+    let checked = |findings, restored| Checked {
+        source: "file:///m/app".into(),
+        report: verify::Report { objects: 2, bytes: 50, findings, restored },
+    };
+    let whole = Verified::new(&[checked(vec![], Some(restored()))]);
+    assert!(whole.ok());
+    let replica = |ok: bool, restored: Value| {
+        json!({ "source": "file:///m/app", "ok": ok, "objects": 2, "bytes": 50,
+                "restored": restored })
+    };
+    let expected = json!({ "schema": 1, "ok": true, "objects": 2, "bytes": 50, "findings": [],
+                           "replicas": [replica(true, facts())] });
+    same(&whole, &expected);
+    let damaged = Verified::new(&[checked(vec![], None), checked(vec![finding], None)]);
+    assert!(!damaged.ok());
+    let expected = json!({ "schema": 1, "ok": false, "objects": 4, "bytes": 100,
+        "findings": [{ "what": "a gap", "where": "commit 5", "remedy": "do so" }],
+        "replicas": [replica(true, Value::Null), replica(false, Value::Null)] });
+    same(&damaged, &expected);
+    let text = damaged.text();
+    assert!(text.starts_with("commit 5: a gap\n  do so\n"), "{text}");
+    assert!(text.ends_with("file:///m/app: damaged, 2 objects, 50 B\n"), "{text}");
+}
+
+#[test]
+fn a_failure_has_its_status_and_kind() {
+    let error = Error::new(Status::Integrity, "restore", "x", "a gap");
+    let check = |error: &Error, expected: Value| {
+        let line = failure(error);
+        assert_eq!(line.lines().count(), 1);
+        assert_eq!(serde_json::from_str::<Value>(&line).unwrap(), expected);
+    };
+    let body = |hint: Value| {
+        json!({ "schema": 1, "error": { "status": 4, "kind": "integrity",
+                "message": "restore: x: a gap", "hint": hint } })
+    };
+    check(&error, body(Value::Null));
+    check(&error.hint("do \"so\""), body(json!("do \"so\"")));
+}

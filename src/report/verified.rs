@@ -1,0 +1,96 @@
+//! What `verify` says.
+
+use super::{Document, RestoredFacts, SCHEMA};
+use crate::units;
+use crate::verify::Finding;
+use serde::Serialize;
+use std::fmt::Write;
+
+/// What `verify` found out about one replica.
+#[derive(Debug)]
+pub struct Checked {
+    pub source: String,
+    pub report: crate::verify::Report,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Verified {
+    schema: u32,
+    ok: bool,
+    objects: u64,
+    bytes: u64,
+    findings: Vec<FindingOf>,
+    replicas: Vec<ReplicaOf>,
+}
+
+#[derive(Debug, Serialize)]
+struct FindingOf {
+    what: String,
+    r#where: String,
+    remedy: String,
+}
+
+#[derive(Debug, Serialize)]
+struct ReplicaOf {
+    source: String,
+    ok: bool,
+    objects: u64,
+    bytes: u64,
+    restored: Option<RestoredFacts>,
+}
+
+impl From<&Finding> for FindingOf {
+    fn from(it: &Finding) -> Self {
+        let Finding { what, where_, remedy } = it.clone();
+        Self { what, r#where: where_, remedy }
+    }
+}
+
+impl From<&Checked> for ReplicaOf {
+    fn from(Checked { source, report }: &Checked) -> Self {
+        Self {
+            source: source.clone(),
+            ok: report.findings.is_empty(),
+            objects: report.objects,
+            bytes: report.bytes,
+            restored: report.restored.as_ref().map(RestoredFacts::from),
+        }
+    }
+}
+
+impl Verified {
+    pub fn new(checked: &[Checked]) -> Self {
+        let findings = checked.iter().flat_map(|each| &each.report.findings);
+        let findings: Vec<_> = findings.map(FindingOf::from).collect();
+        Self {
+            schema: SCHEMA,
+            ok: findings.is_empty(),
+            objects: checked.iter().map(|each| each.report.objects).sum(),
+            bytes: checked.iter().map(|each| each.report.bytes).sum(),
+            findings,
+            replicas: checked.iter().map(ReplicaOf::from).collect(),
+        }
+    }
+
+    pub fn ok(&self) -> bool {
+        self.ok
+    }
+}
+
+impl Document for Verified {
+    fn text(&self) -> String {
+        let mut out = String::new();
+        for FindingOf { what, r#where, remedy } in &self.findings {
+            let _ = writeln!(out, "{}: {what}\n  {remedy}", r#where);
+        }
+        for replica in &self.replicas {
+            let verdict = if replica.ok { "whole" } else { "damaged" };
+            let (objects, bytes) = (replica.objects, units::bytes(replica.bytes));
+            let _ = writeln!(out, "{}: {verdict}, {objects} objects, {bytes}", replica.source);
+            if let Some(restored) = &replica.restored {
+                out += &restored.text();
+            }
+        }
+        out
+    }
+}

@@ -1,0 +1,233 @@
+//! Three kinds of objects: a timeline's start, a part of a snapshot, and the manifest that names the
+//! parts. `bakelite(5)` owns the byte tables.
+//!
+//! A snapshot rolls: each part is read at its own commit, so that nothing holds the database still
+//! while a large one is copied. A part is named by the hash of its pages, so one that did not change
+//! is stored once, however many snapshots name it.
+
+use crate::change::{put_commit, take_commit};
+use crate::commit::{Chain, Commit, CommitNo, PageHash, PageNo, PageSize, Time, Timeline};
+use crate::name::{self, Name, Span};
+use crate::object::{BLOCK_BYTES, Compression, Damage, Encoder, Fields, Header, Object};
+
+/// The bytes of pages that a part covers.
+pub const PART_BYTES: usize = 4 << 20;
+
+/// The pages that one part covers, given their size.
+pub fn part_pages(page_size: PageSize) -> u32 {
+    (PART_BYTES / page_size.bytes()) as u32
+}
+
+/// A part as its manifest names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartRef {
+    pub part: name::Part,
+    pub pages: u32,
+    /// The commit at which it was read.
+    pub commit: CommitNo,
+}
+
+impl PartRef {
+    pub fn name(&self) -> Name {
+        Name::Part(self.part)
+    }
+
+    /// The pages that it covers, as numbers.
+    pub fn range(&self) -> std::ops::Range<u32> {
+        self.part.page.0..self.part.page.0 + self.pages
+    }
+}
+
+/// The name of the part that holds the pages from `first` on that hash to `hashes`.
+pub fn part_name(page_size: PageSize, first: PageNo, hashes: &[PageHash]) -> name::Part {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&page_size.get().to_le_bytes());
+    hasher.update(&first.0.to_le_bytes());
+    hashes.iter().for_each(|hash| {
+        hasher.update(&hash.0.to_le_bytes());
+    });
+    let mut half = [0; 16];
+    half.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+    name::Part { page: first, hash: u128::from_le_bytes(half) }
+}
+
+/// `bytes` are the pages one after the other.
+pub fn encode_part(
+    part: name::Part,
+    page_size: PageSize,
+    bytes: &[u8],
+    compression: Compression,
+) -> Vec<u8> {
+    assert!(!bytes.is_empty() && bytes.len().is_multiple_of(page_size.bytes()), "whole pages");
+    let header = Header { page_size, parent: Chain::default(), chain: Chain::default() };
+    let mut encoder = Encoder::new(&Name::Part(part), &header, compression);
+    bytes.chunks(BLOCK_BYTES).for_each(|block| encoder.block(block));
+    let pages = (bytes.len() / page_size.bytes()) as u32;
+    encoder.block(&[part.page.0.to_le_bytes(), pages.to_le_bytes()].concat());
+    encoder.finish()
+}
+
+/// A part's pages, a block at a time.
+#[derive(Debug)]
+pub struct PartPages {
+    object: Object,
+    first: PageNo,
+    hash: u128,
+    pages: u32,
+}
+
+impl PartPages {
+    pub fn open(part: name::Part, bytes: Vec<u8>) -> Result<Self, Damage> {
+        let object = Object::open(&Name::Part(part), bytes)?;
+        let table = object.table()?;
+        let mut fields = Fields(&table);
+        let (first, pages) = (PageNo(fields.u32()?), fields.u32()?);
+        fields.end()?;
+        if first != part.page || first.0 == 0 || first.0.checked_add(pages).is_none() {
+            return Err(Damage::BadTable("a part that covers other pages"));
+        }
+        Ok(Self { object, first, hash: part.hash, pages })
+    }
+
+    pub fn page_size(&self) -> PageSize {
+        self.object.header.page_size
+    }
+
+    pub fn pages(&self) -> u32 {
+        self.pages
+    }
+
+    /// Decodes every page, and compares them with the hash in the name.
+    pub fn check(&self) -> Result<(), Damage> {
+        let mut hashes = Vec::new();
+        self.each(|page, bytes| {
+            hashes.push(PageHash::of(page, bytes));
+            Ok::<(), Damage>(())
+        })?;
+        let same = part_name(self.page_size(), self.first, &hashes).hash == self.hash;
+        same.then_some(()).ok_or(Damage::BadTable("pages other than its name says"))
+    }
+
+    /// Hands each page to `each`, in order.
+    pub fn each<E: From<Damage>>(
+        &self,
+        mut each: impl FnMut(PageNo, &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let size = self.page_size().bytes();
+        let mut page = self.first.0;
+        for number in 0..self.object.len() - 1 {
+            for bytes in self.object.block(number)?.chunks(size) {
+                if bytes.len() != size || page - self.first.0 >= self.pages {
+                    return Err(Damage::BadTable("not whole pages").into());
+                }
+                each(PageNo(page), bytes)?;
+                page += 1;
+            }
+        }
+        let all = page - self.first.0 == self.pages;
+        all.then_some(()).ok_or(Damage::BadTable("fewer pages than it says").into())
+    }
+}
+
+/// A snapshot: every page of the database, in parts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Manifest {
+    /// The commit from which on it can be restored.
+    pub commit: Commit,
+    pub timeline: Timeline,
+    pub page_size: PageSize,
+    pub chain: Chain,
+    /// In the order of their pages, without a gap.
+    pub parts: Vec<PartRef>,
+}
+
+impl Manifest {
+    /// The oldest commit at which a part was read: the change-sets after it are needed too.
+    pub fn first(&self) -> CommitNo {
+        self.parts.iter().map(|part| part.commit).min().unwrap_or(self.commit.number)
+    }
+
+    pub fn name(&self) -> Name {
+        let Commit { number: last, time, .. } = self.commit;
+        Name::Snapshot(Span { first: self.first(), last, time, timeline: self.timeline })
+    }
+
+    pub fn encode(&self, compression: Compression) -> Vec<u8> {
+        let (page_size, chain) = (self.page_size, self.chain);
+        let header = Header { page_size, parent: chain, chain };
+        let mut encoder = Encoder::new(&self.name(), &header, compression);
+        let mut table = Vec::new();
+        put_commit(&mut table, &self.commit);
+        table.extend_from_slice(&(self.parts.len() as u32).to_le_bytes());
+        for PartRef { part, pages, commit } in &self.parts {
+            table.extend_from_slice(&part.page.0.to_le_bytes());
+            table.extend_from_slice(&pages.to_le_bytes());
+            table.extend_from_slice(&part.hash.to_le_bytes());
+            table.extend_from_slice(&commit.0.to_le_bytes());
+        }
+        encoder.block(&table);
+        encoder.finish()
+    }
+
+    pub fn decode(span: Span, bytes: Vec<u8>) -> Result<Self, Damage> {
+        let object = Object::open(&Name::Snapshot(span), bytes)?;
+        let table = object.table()?;
+        let mut fields = Fields(&table);
+        let commit = take_commit(&mut fields)?;
+        let count = fields.count(32)?;
+        let parts = (0..count).map(|_| take_part(&mut fields)).collect::<Result<Vec<_>, _>>()?;
+        fields.end()?;
+        let Header { page_size, chain, .. } = object.header;
+        let manifest = Self { commit, timeline: span.timeline, page_size, chain, parts };
+        let gapless = manifest.has_no_gap();
+        let same = manifest.name() == Name::Snapshot(span) && commit.digest.is_some();
+        (gapless && same).then_some(manifest).ok_or(Damage::BadTable("parts that leave a gap"))
+    }
+
+    /// Pages past the last part came to the database after it was read: change-sets hold them.
+    fn has_no_gap(&self) -> bool {
+        let end = self.parts.iter().try_fold(1, |next: u32, part| {
+            (part.part.page.0 == next).then(|| next.checked_add(part.pages)).flatten()
+        });
+        end.is_some()
+    }
+}
+
+fn take_part(fields: &mut Fields) -> Result<PartRef, Damage> {
+    let (page, pages, hash) = (PageNo(fields.u32()?), fields.u32()?, fields.u128()?);
+    Ok(PartRef { part: name::Part { page, hash }, pages, commit: CommitNo(fields.u64()?) })
+}
+
+/// Where a timeline left its parent. The first one of a replica has none: all zeros.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Fork {
+    pub parent: Timeline,
+    pub commit: CommitNo,
+    pub chain: Chain,
+}
+
+impl Fork {
+    pub fn encode(&self, timeline: Timeline, page_size: PageSize, now: Time) -> Vec<u8> {
+        let header = Header { page_size, parent: self.chain, chain: self.chain };
+        let name = Name::Timeline(timeline);
+        let mut encoder = Encoder::new(&name, &header, Compression::None);
+        let mut table = Vec::new();
+        table.extend_from_slice(&self.parent.0.to_le_bytes());
+        table.extend_from_slice(&self.commit.0.to_le_bytes());
+        table.extend_from_slice(&now.0.to_le_bytes());
+        encoder.block(&table);
+        encoder.finish()
+    }
+
+    pub fn decode(timeline: Timeline, bytes: Vec<u8>) -> Result<Self, Damage> {
+        let object = Object::open(&Name::Timeline(timeline), bytes)?;
+        let table = object.table()?;
+        let mut fields = Fields(&table);
+        let (parent, commit) = (Timeline(fields.u32()?), CommitNo(fields.u64()?));
+        fields.u64()?;
+        fields.end()?;
+        let older = parent < timeline;
+        let fork = Self { parent, commit, chain: object.header.chain };
+        older.then_some(fork).ok_or(Damage::BadTable("a timeline older than its parent"))
+    }
+}

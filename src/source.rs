@@ -1,0 +1,672 @@
+//! A live database, read without being noticed: polled through the wal-index, its WAL pinned while
+//! frames in it are still wanted, its commits counted.
+//!
+//! # What holds a WAL still
+//!
+//! A WAL is reset by a writer that finds it fully backfilled and gets the read marks 1 to 4
+//! exclusively. A shared lock on one of these slots blocks the reset, and nothing else if its mark is
+//! unused; a shared lock on slot 0 blocks all backfill, so that at most one reset happens under it.
+//!
+//! ```text
+//!         everything captured and backfilled              a commit appears
+//! HOLD ----------------------------------------> ZERO ----------------------> HOLD
+//!  |
+//!  |  a checkpoint is trying to finish and no quiet moment comes
+//!  v
+//! FREE   nothing held: polled every millisecond; after a reset the old tail is read from beyond the
+//!        new frames, and commits are counted
+//! ```
+//!
+//! The next lock is taken, the wal-index looked at again, and only then the last lock released.
+//!
+//! # The count
+//!
+//! SQLite counts commits in the wal-index (`iChange`). Across a reset, the counter's advance must be
+//! the commits of the old tail and those of the new generation. More in the tail: they were written
+//! but never published (their writer died), and are dropped. Fewer: some are lost to us, and the
+//! caller heals. Within a generation nothing can be missed: frames follow each other, and checksums
+//! prove it.
+//!
+//! This module is the only reader of live databases. It never writes to one, and knows nothing of
+//! what becomes of the commits.
+
+use crate::commit::{PageNo, PageSize};
+use crate::sqlite::{Handles, Slot, UNUSED_MARK};
+use crate::wal::{self, Checksum, End, FRAME_HEADER_BYTES, Frame, Frames, Position, Salts};
+use std::cmp::Ordering;
+use std::collections::HashMap;
+use std::ops::Range;
+use std::{fmt, io};
+
+/// Bytes of frames read at a time.
+const READ_BYTES: usize = 1 << 20;
+/// An old tail longer than this is not kept in memory: it counts as lost.
+const TAIL_BYTES: usize = 16 << 20;
+
+/// The wal-index header, as last published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// SQLite's own count of commits; wraps.
+    pub change: u32,
+    /// The last published frame.
+    pub frames: u32,
+    /// The database's size in pages; 0 where no frame has told it yet.
+    pub pages: u32,
+    /// Of the last published frame.
+    pub checksum: Checksum,
+    pub salts: Salts,
+    /// Frames that a checkpoint has moved into the database.
+    pub backfilled: u32,
+}
+
+/// How far a database was captured: a place in one generation of its WAL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    pub salts: Salts,
+    pub position: Position,
+    pub big_endian: bool,
+    /// SQLite's count of commits there.
+    pub change: u32,
+}
+
+/// What a look at the wal-index means, given how far was captured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// A writer is in the middle of publishing: look again.
+    Torn,
+    Nothing,
+    /// More frames in the same generation.
+    Commits,
+    /// The wal-index was rebuilt by recovery, which restarts the count.
+    Rebuilt,
+    /// A new generation.
+    Reset,
+    /// Frames that were published are gone.
+    Shrunk,
+}
+
+/// What makes a row of the decision: `None` stands for either.
+struct Row {
+    readable: bool,
+    same_salts: Option<bool>,
+    frames: Option<Ordering>,
+    counted: Option<bool>,
+    seen: Seen,
+}
+
+/// Exactly one row matches whatever is seen; a test tries all.
+const DECISION: [Row; 7] = {
+    use Ordering::{Equal, Greater, Less};
+    const fn row(same: bool, frames: Option<Ordering>, counted: Option<bool>, seen: Seen) -> Row {
+        Row { readable: true, same_salts: Some(same), frames, counted, seen }
+    }
+    [
+        Row { readable: false, same_salts: None, frames: None, counted: None, seen: Seen::Torn },
+        row(true, Some(Equal), Some(false), Seen::Nothing),
+        row(true, Some(Greater), Some(true), Seen::Commits),
+        row(true, Some(Greater), Some(false), Seen::Rebuilt),
+        row(true, Some(Equal), Some(true), Seen::Rebuilt),
+        row(true, Some(Less), None, Seen::Shrunk),
+        row(false, None, None, Seen::Reset),
+    ]
+};
+
+impl Row {
+    fn matches(&self, readable: bool, same: bool, frames: Ordering, counted: bool) -> bool {
+        self.readable == readable
+            && self.same_salts.is_none_or(|want| want == same)
+            && self.frames.is_none_or(|want| want == frames)
+            && self.counted.is_none_or(|want| want == counted)
+    }
+}
+
+fn decide(look: Option<&Look>, mark: &Mark) -> Seen {
+    let (same, frames, counted) = look.map_or((false, Ordering::Equal, false), |look| {
+        let frames = look.frames.cmp(&mark.position.frame);
+        (look.salts == mark.salts, frames, look.change != mark.change)
+    });
+    let row = DECISION.iter().find(|row| row.matches(look.is_some(), same, frames, counted));
+    row.expect("the decision covers everything").seen
+}
+
+/// What keeps the WAL as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pin {
+    /// Nothing.
+    Free,
+    /// Slot 0: at most one reset can happen, when everything was captured.
+    Zero,
+    /// A slot from 1 to 4: no reset can happen.
+    Hold(Slot),
+}
+
+/// Why frames were not captured.
+#[derive(Debug)]
+pub enum Trouble {
+    /// Commits were lost to us: the WAL went on without us.
+    Lost(&'static str),
+    /// A published frame is not what its writer wrote.
+    Corrupt(u32, End),
+    Io(io::Error),
+}
+
+impl From<io::Error> for Trouble {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Lost(why) => write!(f, "commits were missed: {why}"),
+            Self::Corrupt(frame, end) => {
+                write!(f, "the WAL is corrupt at frame {frame}, which SQLite published: {end}")
+            }
+            Self::Io(error) => error.fmt(f),
+        }
+    }
+}
+
+/// Takes frames as they are read; the last frame of a commit says so. `count` is how many
+/// commits that frame stands for: 0 for the copy of a commit frame that pads a sector.
+pub trait Sink {
+    fn frame(&mut self, frame: &Frame, read: Read);
+    /// Whether to stop before the next commit.
+    fn is_full(&self) -> bool;
+}
+
+/// Where a frame was read: times are known by frame number within the living generation only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Read {
+    OldTail,
+    Living,
+}
+
+#[derive(Debug)]
+pub struct Source {
+    handles: Handles,
+    page_size: PageSize,
+    pin: Pin,
+    mark: Mark,
+}
+
+impl Source {
+    /// Takes up a database at `mark`, or, without one, at what is published now.
+    pub fn new(handles: Handles, page_size: PageSize, mark: Option<Mark>) -> Result<Self, Trouble> {
+        let at = Mark {
+            salts: Salts::default(),
+            position: Position { frame: 0, checksum: Checksum::default() },
+            big_endian: false,
+            change: 0,
+        };
+        let mut source = Self { handles, page_size, pin: Pin::Free, mark: mark.unwrap_or(at) };
+        source.hold()?;
+        if mark.is_none() {
+            source.rebase()?;
+        }
+        Ok(source)
+    }
+
+    pub fn mark(&self) -> &Mark {
+        &self.mark
+    }
+
+    pub fn pin(&self) -> Pin {
+        self.pin
+    }
+
+    /// Reads the wal-index header; `None` while a writer is changing it. No system call, no lock.
+    pub fn look(&self) -> Option<Look> {
+        let copy = |base: usize| std::array::from_fn(|at| self.handles.word(base + 4 * at));
+        let first: [u32; 12] = copy(0);
+        self.handles.barrier();
+        let second: [u32; 12] = copy(48);
+        if first != second || !is_sound(&first) {
+            return None;
+        }
+        let salt = |word: u32| word.to_ne_bytes();
+        let ([a, b, c, d], [e, f, g, h]) = (salt(first[8]), salt(first[9]));
+        Some(Look {
+            change: first[2],
+            frames: first[4],
+            pages: first[5],
+            checksum: Checksum([first[6], first[7]]),
+            salts: Salts([a, b, c, d, e, f, g, h]),
+            backfilled: self.handles.word(96),
+        })
+    }
+
+    pub fn seen(&self, look: Option<&Look>) -> Seen {
+        decide(look, &self.mark)
+    }
+
+    /// Whether the WAL goes on from `mark` just as it was left: for a start, when nothing was pinned
+    /// meanwhile. The frame at the mark is read again, its checksum compared.
+    pub fn continues(&self) -> Result<bool, Trouble> {
+        let Some(look) = self.steady_look() else { return Ok(false) };
+        let Position { frame, checksum } = self.mark.position;
+        if look.salts != self.mark.salts || look.frames < frame {
+            return Ok(false);
+        }
+        let Some(header) = self.header(look.salts)? else {
+            // Begun, and nothing written yet. Salts of zero are those of any new, empty WAL.
+            return Ok(frame == 0 && look.frames == 0 && look.salts != Salts::default());
+        };
+        if frame == 0 {
+            return Ok(true);
+        }
+        let mut bytes = [0; FRAME_HEADER_BYTES];
+        let read = self.handles.read_wal(&mut bytes, header.frame_offset(frame))?;
+        Ok(read == bytes.len() && wal::frame_checksum(&bytes) == checksum)
+    }
+
+    /// Begins anew at what is published now: whatever lies before it is somebody else's to capture.
+    /// Returns the database's size in pages.
+    pub fn rebase(&mut self) -> Result<u32, Trouble> {
+        let look =
+            self.steady_look().ok_or(Trouble::Lost("the wal-index does not come to rest"))?;
+        let header = self.header(look.salts)?;
+        let start = header.map_or(Checksum::default(), |header| header.checksum);
+        let checksum = if look.frames == 0 { start } else { look.checksum };
+        self.mark = Mark {
+            salts: look.salts,
+            position: Position { frame: look.frames, checksum },
+            big_endian: header.is_some_and(|header| header.big_endian),
+            change: look.change,
+        };
+        if look.pages > 0 {
+            return Ok(look.pages);
+        }
+        // Nothing was committed since the wal-index was made: the file tells.
+        Ok((self.handles.database_bytes()? / self.page_size.bytes() as u64) as u32)
+    }
+
+    /// A writer publishes in nanoseconds; one that died in the middle leaves it torn until recovery.
+    pub fn steady_look(&self) -> Option<Look> {
+        (0..1000).find_map(|_| {
+            let look = self.look();
+            if look.is_none() {
+                std::thread::yield_now();
+            }
+            look
+        })
+    }
+
+    /// The WAL's header, if it is the one of this generation. A generation that was begun and has no
+    /// frame yet has not written its header.
+    fn header(&self, salts: Salts) -> Result<Option<wal::Header>, Trouble> {
+        let mut bytes = [0; wal::HEADER_BYTES];
+        self.handles.read_wal(&mut bytes, 0)?;
+        match wal::Header::parse(&bytes) {
+            Ok(header) if header.salts != salts => Ok(None),
+            Ok(header) if header.page_size != self.page_size => {
+                Err(Trouble::Lost("the page size has changed"))
+            }
+            Ok(header) => Ok(Some(header)),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// Reads what was published since the mark, as far as `sink` takes it. The mark follows.
+    pub fn capture(&mut self, sink: &mut impl Sink) -> Result<(), Trouble> {
+        let Some(look) = self.look() else { return Ok(()) };
+        match self.seen(Some(&look)) {
+            Seen::Torn | Seen::Nothing => Ok(()),
+            Seen::Commits | Seen::Rebuilt => self.go_on(&look, sink),
+            Seen::Reset => self.turn_over(sink),
+            Seen::Shrunk => Err(Trouble::Lost("published frames are gone")),
+        }
+    }
+
+    /// Reads on in the same generation.
+    fn go_on(&mut self, look: &Look, sink: &mut impl Sink) -> Result<(), Trouble> {
+        if look.frames == self.mark.position.frame {
+            self.mark.change = look.change;
+            return Ok(());
+        }
+        let Some(header) = self.header(look.salts)? else {
+            return self.broken(look, End::BadMagic);
+        };
+        let mut commits = 0;
+        // At frame 0, the header may have been written since it was last looked for.
+        let at = self.mark.position;
+        let from = if at.frame == 0 { header.start() } else { at };
+        self.mark.big_endian = header.big_endian;
+        let end = self.read(&header, from, look.frames, &mut |frame| {
+            sink.frame(frame, Read::Living);
+            commits += u32::from(frame.commit.is_some());
+            if frame.commit.is_some() && sink.is_full() { Go::Stop } else { Go::On }
+        })?;
+        match end {
+            Reached::All(position) => {
+                self.mark.position = position;
+                self.mark.change = look.change;
+                Ok(())
+            }
+            Reached::Stopped(position) => {
+                self.mark.position = position;
+                self.mark.change = self.mark.change.wrapping_add(commits);
+                Ok(())
+            }
+            Reached::Broken(position, end) => {
+                self.mark.position = position;
+                self.mark.change = self.mark.change.wrapping_add(commits);
+                self.broken(look, end)
+            }
+        }
+    }
+
+    /// A frame below `look.frames` does not read. In a WAL that was reset meanwhile, that is what a
+    /// reset does, and the next look shows it. In one that was not, it is corruption.
+    fn broken(&self, look: &Look, end: End) -> Result<(), Trouble> {
+        match self.steady_look() {
+            Some(now) if now.salts == look.salts => {
+                Err(Trouble::Corrupt(self.mark.position.frame + 1, end))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads the rest of the old generation from beyond the new frames, then the new generation, and
+    /// counts.
+    fn turn_over(&mut self, sink: &mut impl Sink) -> Result<(), Trouble> {
+        let tail = self.old_tail()?;
+        self.hold()?;
+        let look =
+            self.steady_look().ok_or(Trouble::Lost("the wal-index does not come to rest"))?;
+        let header = self.header(look.salts)?;
+        let start = header.map_or(self.mark.position, |header| header.start());
+        let start = Position { frame: 0, ..start };
+        let fresh = match &header {
+            Some(header) if look.frames > 0 => self.count(header, start, look.frames)?,
+            None if look.frames > 0 => return Err(Trouble::Lost("the new WAL has no header")),
+            _ => Commits::default(),
+        };
+        let advance = look.change.wrapping_sub(self.mark.change);
+        let wanted = tail.wanted(advance, &fresh)?;
+        tail.deliver(wanted, sink);
+        self.mark = Mark {
+            salts: look.salts,
+            position: start,
+            big_endian: header.is_some_and(|header| header.big_endian),
+            change: look.change.wrapping_sub(fresh.all),
+        };
+        if look.frames > 0 && !sink.is_full() { self.go_on(&look, sink) } else { Ok(()) }
+    }
+
+    /// What is left of the generation at the mark, copied before it is overwritten.
+    fn old_tail(&self) -> Result<Tail, Trouble> {
+        let header = wal::Header {
+            page_size: self.page_size,
+            salts: self.mark.salts,
+            big_endian: self.mark.big_endian,
+            checkpoint_seq: 0,
+            checksum: Checksum::default(),
+        };
+        let mut bytes = Vec::new();
+        let from = header.frame_offset(self.mark.position.frame + 1);
+        while bytes.len() < TAIL_BYTES {
+            let have = bytes.len();
+            bytes.resize(have + READ_BYTES, 0);
+            let read = self.handles.read_wal(&mut bytes[have..], from + have as u64)?;
+            bytes.truncate(have + read);
+            let mut frames = Frames::new(&header, self.mark.position, &bytes);
+            frames.by_ref().for_each(drop);
+            if read < READ_BYTES || !matches!(frames.end(), Some(End::Exhausted | End::ShortFrame))
+            {
+                return Ok(Tail { header, from: self.mark.position, bytes });
+            }
+        }
+        Err(Trouble::Lost("too much of the old WAL was left"))
+    }
+
+    fn count(&self, header: &wal::Header, from: Position, upto: u32) -> Result<Commits, Trouble> {
+        let mut commits = Commits::default();
+        let reached = self.read(header, from, upto, &mut |frame| {
+            commits.add(frame);
+            Go::On
+        })?;
+        match reached {
+            Reached::All(_) => Ok(commits),
+            Reached::Stopped(_) | Reached::Broken(..) => {
+                Err(Trouble::Lost("the new WAL was reset while it was read"))
+            }
+        }
+    }
+
+    /// Reads frames up to number `upto`, in large pieces.
+    fn read(
+        &self,
+        header: &wal::Header,
+        from: Position,
+        upto: u32,
+        each: &mut dyn FnMut(&Frame) -> Go,
+    ) -> Result<Reached, Trouble> {
+        let frame_bytes = header.frame_bytes();
+        let per_read = (READ_BYTES / frame_bytes).max(1) as u32;
+        let mut at = from; // every frame read
+        let mut committed = from; // every frame up to the last commit
+        let mut buffer = Vec::new();
+        while at.frame < upto {
+            let count = per_read.min(upto - at.frame);
+            buffer.resize(count as usize * frame_bytes, 0);
+            let read = self.handles.read_wal(&mut buffer, header.frame_offset(at.frame + 1))?;
+            let mut frames = Frames::new(header, at, &buffer[..read]);
+            for frame in frames.by_ref() {
+                let go = each(&frame);
+                if frame.commit.is_some() {
+                    committed = frame.position;
+                }
+                if go == Go::Stop && frame.position.frame < upto {
+                    return Ok(Reached::Stopped(committed));
+                }
+            }
+            at = frames.position();
+            if frames.end() != Some(End::Exhausted) || read < buffer.len() {
+                let end = frames.end().unwrap_or(End::Exhausted);
+                return Ok(Reached::Broken(committed, end));
+            }
+        }
+        Ok(Reached::All(at))
+    }
+
+    /// Reads the frames `frames` in reverse, without looking at checksums: they were read before, and
+    /// are pinned. For a transaction too large to be held.
+    pub fn read_back(
+        &self,
+        frames: Range<u32>,
+        each: &mut dyn FnMut(PageNo, &[u8]) -> Result<(), Trouble>,
+    ) -> Result<(), Trouble> {
+        let header = self.header(self.mark.salts)?;
+        let header = header.ok_or(Trouble::Lost("the WAL was reset under a pin"))?;
+        let frame_bytes = header.frame_bytes();
+        let per_read = (READ_BYTES / frame_bytes).max(1) as u32;
+        let mut end = frames.end;
+        let mut buffer = Vec::new();
+        while end > frames.start {
+            let start = end.saturating_sub(per_read).max(frames.start);
+            buffer.resize((end - start) as usize * frame_bytes, 0);
+            let read = self.handles.read_wal(&mut buffer, header.frame_offset(start))?;
+            if read < buffer.len() {
+                return Err(Trouble::Corrupt(start, End::ShortFrame));
+            }
+            for frame in buffer.chunks(frame_bytes).rev() {
+                let [a, b, c, d] = [frame[0], frame[1], frame[2], frame[3]];
+                each(PageNo(u32::from_be_bytes([a, b, c, d])), &frame[FRAME_HEADER_BYTES..])?;
+            }
+            end = start;
+        }
+        Ok(())
+    }
+
+    /// Reads the pages `pages` as of the mark into `bytes`. A page that a later commit has changed may
+    /// come as that commit left it, or torn: the caller captures that commit too, before it counts on
+    /// the page. Needs a pin.
+    pub fn read_pages(&self, pages: Range<u32>, bytes: &mut [u8]) -> Result<(), Trouble> {
+        let look =
+            self.steady_look().ok_or(Trouble::Lost("the wal-index does not come to rest"))?;
+        let size = self.page_size.bytes();
+        assert_eq!(bytes.len(), pages.len() * size, "room for just these pages");
+        let overlay = self.overlay(&look, &pages);
+        let read = self.handles.read_database(bytes, self.page_size.offset(PageNo(pages.start)))?;
+        bytes[read..].fill(0);
+        let Some(header) = self.header(self.mark.salts)? else { return Ok(()) };
+        for (page, frame) in overlay {
+            let place = (page - pages.start) as usize * size;
+            let offset = header.frame_offset(frame) + FRAME_HEADER_BYTES as u64;
+            let read = self.handles.read_wal(&mut bytes[place..place + size], offset)?;
+            if read < size {
+                return Err(Trouble::Corrupt(frame, End::ShortFrame));
+            }
+        }
+        Ok(())
+    }
+
+    /// For each of `pages` that the WAL holds up to the mark and the database may not, its last frame.
+    fn overlay(&self, look: &Look, pages: &Range<u32>) -> HashMap<u32, u32> {
+        let captured = self.mark.position.frame.min(look.frames);
+        let frames = look.backfilled.min(captured) + 1..=captured;
+        let held = frames.filter_map(|frame| {
+            let page = self.handles.frame_page(frame)?;
+            pages.contains(&page).then_some((page, frame))
+        });
+        held.collect()
+    }
+
+    /// Pins the WAL, if it is not pinned. False if every slot is in use: then nothing changed.
+    pub fn hold(&mut self) -> io::Result<bool> {
+        if matches!(self.pin, Pin::Hold(_)) {
+            return Ok(true);
+        }
+        for slot in Slot::pinning() {
+            if self.handles.word(slot.mark_offset()) != UNUSED_MARK || !self.handles.lock(slot)? {
+                continue;
+            }
+            if self.handles.word(slot.mark_offset()) == UNUSED_MARK {
+                self.release()?;
+                self.pin = Pin::Hold(slot);
+                return Ok(true);
+            }
+            self.handles.unlock(slot)?;
+        }
+        Ok(false)
+    }
+
+    /// From HOLD to ZERO, if everything is captured and backfilled.
+    pub fn zero(&mut self) -> io::Result<bool> {
+        if self.pin == Pin::Zero {
+            return Ok(true);
+        }
+        if !self.is_quiet() || !self.handles.lock(Slot::READ0)? {
+            return Ok(false);
+        }
+        if !self.is_quiet() {
+            self.handles.unlock(Slot::READ0)?;
+            return Ok(false);
+        }
+        self.release()?;
+        self.pin = Pin::Zero;
+        Ok(true)
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.look().is_some_and(|look| {
+            decide(Some(&look), &self.mark) == Seen::Nothing && look.backfilled == look.frames
+        })
+    }
+
+    /// Lets go of whatever is held.
+    pub fn release(&mut self) -> io::Result<()> {
+        match std::mem::replace(&mut self.pin, Pin::Free) {
+            Pin::Free => Ok(()),
+            Pin::Zero => self.handles.unlock(Slot::READ0),
+            Pin::Hold(slot) => self.handles.unlock(slot),
+        }
+    }
+}
+
+fn is_sound(header: &[u32; 12]) -> bool {
+    const VERSION: u32 = 3_007_000;
+    let mut sums = (0u32, 0u32);
+    for pair in header[..10].chunks(2) {
+        sums.0 = sums.0.wrapping_add(pair[0]).wrapping_add(sums.1);
+        sums.1 = sums.1.wrapping_add(pair[1]).wrapping_add(sums.0);
+    }
+    let [initialised, ..] = header[3].to_ne_bytes();
+    header[0] == VERSION && initialised != 0 && sums == (header[10], header[11])
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Go {
+    On,
+    Stop,
+}
+
+enum Reached {
+    All(Position),
+    /// As asked, after a commit.
+    Stopped(Position),
+    /// A frame did not read; up to the last commit before it.
+    Broken(Position, End),
+}
+
+/// How many commits some frames hold. A commit frame that repeats the one before it, page and bytes,
+/// may be a commit of its own or fill up a sector.
+#[derive(Default)]
+struct Commits {
+    all: u32,
+    repeated: u32,
+    last: Option<(PageNo, u32, blake3::Hash)>,
+}
+
+impl Commits {
+    fn add(&mut self, frame: &Frame) {
+        let this = frame.commit.map(|pages| (frame.page, pages, blake3::hash(frame.data)));
+        if this.is_some() {
+            self.all += 1;
+            self.repeated += u32::from(this == self.last);
+        }
+        self.last = this;
+    }
+}
+
+/// What was left of a generation when the next one began.
+struct Tail {
+    header: wal::Header,
+    from: Position,
+    bytes: Vec<u8>,
+}
+
+impl Tail {
+    fn frames(&self) -> Frames<'_> {
+        Frames::new(&self.header, self.from, &self.bytes)
+    }
+
+    /// How many commit frames of the tail were published, by SQLite's count.
+    fn wanted(&self, advance: u32, fresh: &Commits) -> Result<u32, Trouble> {
+        let mut mine = Commits::default();
+        self.frames().for_each(|frame| mine.add(&frame));
+        // Repeats may or may not count: either way they hold the same state.
+        let least = fresh.all - fresh.repeated;
+        if advance < least {
+            return Err(Trouble::Lost("the count of commits was restarted"));
+        }
+        let published = advance - least.min(advance);
+        if mine.all < advance.saturating_sub(fresh.all) {
+            return Err(Trouble::Lost("the WAL was reset before its end was read"));
+        }
+        Ok(published.min(mine.all))
+    }
+
+    fn deliver(&self, commits: u32, sink: &mut impl Sink) {
+        let mut left = commits;
+        for frame in self.frames() {
+            if left == 0 {
+                return;
+            }
+            sink.frame(&frame, Read::OldTail);
+            left -= u32::from(frame.commit.is_some());
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! How each database and each of its destinations stands.
+//!
+//! The daemon leaves what only it knows in a small file of its state directory, rewritten at most once
+//! a second; the cursor beside it says what is durable. `status` reads both and asks the daemon
+//! nothing.
+
+use crate::commit::{CommitNo, Time};
+use crate::config::Database;
+use crate::cursor::{self, State};
+use crate::error::{Error, Result, Status as Exit};
+use crate::ship::cursor_path;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    pub name: String,
+    pub path: PathBuf,
+    pub state: String,
+    pub commit: Option<(CommitNo, Time)>,
+    pub wal_frames: u64,
+    pub missed: u64,
+    pub resyncs: u64,
+    pub spool_bytes: u64,
+    pub destinations: Vec<DestinationStatus>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DestinationStatus {
+    pub url: String,
+    pub standing: String,
+    pub floor: Option<(CommitNo, Time)>,
+    pub behind_commits: u64,
+    pub error: Option<String>,
+}
+
+/// What the daemon leaves for `status`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Record {
+    pub wal_frames: u64,
+    pub missed: u64,
+    pub resyncs: u64,
+    commit: u64,
+    time: u64,
+    error: Option<String>,
+    stopped: bool,
+}
+
+impl Record {
+    pub fn ship(&mut self, state: &State) {
+        self.commit = state.commit.number.0;
+        self.time = state.commit.time.0;
+    }
+
+    pub fn fail(&mut self, error: &Error) {
+        self.error = Some(error.to_string());
+    }
+
+    pub fn recover(&mut self) {
+        self.error = None;
+        self.stopped = false;
+    }
+
+    pub fn stop(&mut self) {
+        self.stopped = true;
+    }
+
+    /// A hint for people: losing it loses nothing, so it is not synced and a failure is not reported.
+    pub fn write(&self, database: &Database) {
+        let text = serde_json::to_string(self).expect("plain values");
+        std::fs::write(path(database), text).ok();
+    }
+}
+
+fn path(database: &Database) -> PathBuf {
+    database.state_dir.join("status")
+}
+
+pub fn status(databases: &[Database]) -> Result<Vec<Status>> {
+    databases.iter().map(one).collect()
+}
+
+fn one(database: &Database) -> Result<Status> {
+    let record: Record = std::fs::read_to_string(path(database))
+        .ok()
+        .and_then(|text| serde_json::from_str(&text).ok())
+        .unwrap_or_default();
+    let cursor = cursor_path(&database.state_dir);
+    let state = cursor::load(&cursor, |_| Ok(()));
+    let state = state.map_err(|error| Error::io("read", cursor.display(), &error))?;
+    let floor = state.filter(|state| state.commit.digest.is_some());
+    let floor = floor.map(|state| (state.commit.number, state.commit.time));
+    let running =
+        database.state_dir.is_dir() && crate::daemon::try_lock(&database.state_dir)?.is_none();
+    if !running && state.is_none() && !database.path.exists() {
+        let path = database.path.display();
+        return Err(Error::new(Exit::Missing, "status", path, "no such database"));
+    }
+    let standing = match (&record.error, floor) {
+        (Some(_), _) => "behind",
+        (None, None) => "new",
+        (None, Some(_)) => "current",
+    };
+    let destinations = database.destinations.iter().map(|destination| DestinationStatus {
+        url: destination.to_string(),
+        standing: standing.into(),
+        floor,
+        behind_commits: record.commit.saturating_sub(floor.map_or(0, |(commit, _)| commit.0)),
+        error: record.error.clone(),
+    });
+    let state = match (running, &record.error) {
+        (false, _) => "stopped",
+        (true, Some(_)) => "failing",
+        (true, None) if floor.is_none() => "first snapshot",
+        (true, None) => "following",
+    };
+    Ok(Status {
+        name: database.name.clone(),
+        path: database.path.clone(),
+        state: state.into(),
+        commit: floor,
+        wal_frames: record.wal_frames,
+        missed: record.missed,
+        resyncs: record.resyncs,
+        spool_bytes: 0,
+        destinations: destinations.collect(),
+    })
+}

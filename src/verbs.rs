@@ -1,0 +1,141 @@
+//! The commands: from arguments to the functions that do the work, and from those to what is said.
+
+use crate::backend::Backend;
+use crate::backend::fs::Fs;
+use crate::cli::{Arguments, DaemonOf, ListOf, RestoreOf, StatusOf, SyncOf, VerifyOf};
+use crate::clock;
+use crate::config::Destination;
+use crate::daemon::{self, Stop};
+use crate::error::{Error, Result, Status};
+use crate::list;
+use crate::progress::Bar;
+use crate::report::{self, Checked};
+use crate::restore::{self, Options};
+use crate::status;
+use crate::verify;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use std::sync::Arc;
+
+/// How a command ended that did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Well,
+    /// It found damage and has said so.
+    Findings,
+}
+
+pub fn daemon(arguments: &Arguments, of: &DaemonOf) -> Result<Outcome> {
+    let databases = arguments.databases(&of.given)?;
+    let stop = Stop::default();
+    obey_signals(&stop).map_err(|cause| Error::io("daemon", "signals", &cause))?;
+    daemon::run(&databases, &stop, &bar(arguments))?;
+    Ok(Outcome::Well)
+}
+
+/// The first SIGTERM or SIGINT asks for a drain; a second one does not wait for it.
+///
+/// The handlers run in the order of their registration: the one that exits comes first and does so
+/// only when the flag is set already.
+fn obey_signals(stop: &Stop) -> std::io::Result<()> {
+    for signal in [SIGTERM, SIGINT] {
+        let status = Status::Failed as i32;
+        signal_hook::flag::register_conditional_shutdown(signal, status, stop.flag())?;
+        signal_hook::flag::register(signal, stop.flag())?;
+    }
+    Ok(())
+}
+
+pub fn sync(arguments: &Arguments, of: &SyncOf) -> Result<Outcome> {
+    daemon::sync(&arguments.databases(&of.given)?)?;
+    Ok(Outcome::Well)
+}
+
+pub fn restore(arguments: &Arguments, of: &RestoreOf) -> Result<Outcome> {
+    let output = of.output()?;
+    let options = Options {
+        output: &output,
+        target: of.target(clock::now())?,
+        check: of.check,
+        force: of.force,
+        dry_run: of.dry_run,
+    };
+    let copies = arguments.copies(of.source.as_deref())?;
+    let report = from_first(&copies, |source| restore::restore(source, &options, &bar(arguments)))?;
+    if !arguments.quiet || arguments.json {
+        report::show(&report::Restored::new(&report, &options), arguments.json)?;
+    }
+    Ok(Outcome::Well)
+}
+
+pub fn list(arguments: &Arguments, of: &ListOf) -> Result<Outcome> {
+    let copies = arguments.copies(of.source.as_deref())?;
+    if of.objects {
+        let objects = from_first(&copies, |source| list::objects(source.as_ref()))?;
+        report::show(&report::Objects::new(&objects), arguments.json)?;
+    } else {
+        let points = from_first(&copies, |source| list::points(source.as_ref()))?;
+        report::show(&report::Points::new(&points), arguments.json)?;
+    }
+    Ok(Outcome::Well)
+}
+
+pub fn status(arguments: &Arguments, of: &StatusOf) -> Result<Outcome> {
+    let standings = status::status(&arguments.databases(&of.given)?)?;
+    report::show(&report::Standings::new(&standings), arguments.json)?;
+    Ok(Outcome::Well)
+}
+
+pub fn verify(arguments: &Arguments, of: &VerifyOf) -> Result<Outcome> {
+    let mut checked = Vec::new();
+    for destination in arguments.sources(of.source.as_deref())? {
+        let source = open(&destination)?;
+        let report = verify::verify(&source, of.deep, &bar(arguments))?;
+        checked.push(Checked { source: destination.to_string(), report });
+    }
+    let verified = report::Verified::new(&checked);
+    if !(arguments.quiet && verified.ok()) || arguments.json {
+        report::show(&verified, arguments.json)?;
+    }
+    Ok(if verified.ok() { Outcome::Well } else { Outcome::Findings })
+}
+
+/// The version of the object format that this program writes.
+const FORMAT: u32 = 1;
+
+pub fn version(arguments: &Arguments) -> Result<Outcome> {
+    use std::env::consts::{ARCH, OS};
+    let libc = if cfg!(target_env = "musl") { "musl" } else { "gnu" };
+    let target = format!("{ARCH}-unknown-{OS}-{libc}");
+    let version = report::Version::new(FORMAT, rusqlite::version(), target);
+    report::show(&version, arguments.json)?;
+    Ok(Outcome::Well)
+}
+
+fn bar(arguments: &Arguments) -> Bar {
+    Bar::new(arguments.progress, arguments.quiet)
+}
+
+fn open(destination: &Destination) -> Result<Arc<dyn Backend>> {
+    match destination {
+        Destination::File { root } => Ok(Arc::new(Fs::open(root)?)),
+    }
+}
+
+/// Works on the first copy. Another one may end at another commit, so choosing it after a failure
+/// is left to the person who asked; they are told how.
+fn from_first<T>(
+    copies: &[Destination],
+    work: impl FnOnce(&Arc<dyn Backend>) -> Result<T>,
+) -> Result<T> {
+    let (first, others) = copies.split_first().expect("a database has a destination");
+    open(first).and_then(|source| work(&source)).map_err(|error| match (others.first(), &error) {
+        (Some(next), Error { hint: None, status, .. }) if of_the_copy(*status) => {
+            error.hint(format!("there is another copy; give it as SOURCE: {next}"))
+        }
+        _ => error,
+    })
+}
+
+fn of_the_copy(status: Status) -> bool {
+    matches!(status, Status::Missing | Status::Integrity | Status::Unreachable)
+}

@@ -1,0 +1,77 @@
+//! The program as scripts see it: exit statuses, what goes to which stream, one document for JSON.
+
+use serde_json::Value;
+use std::fs::File;
+use std::process::{Command, Output, Stdio};
+
+fn bakelite(words: &[&str]) -> Output {
+    command(words).output().unwrap()
+}
+
+fn command(words: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bakelite"));
+    command.args(words).env_remove("BAKELITE_CONFIG");
+    command
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+#[test]
+fn an_error_is_two_lines_and_a_status() {
+    let output = bakelite(&["restore", "--outptu", "x"]);
+    assert_eq!(output.status.code(), Some(2));
+    let lines: Vec<&str> = text(&output.stderr).lines().collect();
+    let expected = ["bakelite: restore: --outptu: no such option", "hint: did you mean --output?"];
+    assert_eq!(lines, expected);
+    assert_eq!(text(&output.stdout), "");
+}
+
+#[test]
+fn an_error_is_a_document_too_when_asked() {
+    for words in [["--json", "frobnicate"], ["list", "--json"]] {
+        let output = command(&words).env("BAKELITE_CONFIG", "/nonexistent.toml").output().unwrap();
+        let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(document["schema"], 1);
+        let error = &document["error"];
+        assert_eq!((error["status"].as_i64(), error["kind"].as_str()), (Some(2), Some("usage")));
+        let message = error["message"].as_str().unwrap();
+        let stderr = text(&output.stderr);
+        assert!(stderr.starts_with(&format!("bakelite: {message}\nhint: ")), "{stderr}");
+        assert_eq!(output.status.code(), Some(2));
+    }
+}
+
+#[test]
+fn a_replica_that_is_not_there_is_status_3() {
+    let output = bakelite(&["list", "/nonexistent/replica", "--json"]);
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(document["error"]["kind"], "missing");
+}
+
+#[test]
+fn help_and_version_are_no_errors() {
+    for words in [&["--help"][..], &["help", "restore"], &["sync", "-h"], &["version"], &["-V"]] {
+        let output = bakelite(words);
+        assert_eq!(output.status.code(), Some(0), "{words:?}");
+        assert!(!output.stdout.is_empty() && output.stderr.is_empty(), "{output:?}");
+    }
+    let output = bakelite(&["version", "--json"]);
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    for key in ["schema", "version", "format", "sqlite", "target"] {
+        assert!(!document[key].is_null(), "{key}");
+    }
+}
+
+#[test]
+fn output_that_cannot_be_written_is_an_error_but_a_reader_that_left_is_not() {
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let output = command(&["version"]).stdout(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).starts_with("bakelite: write: standard output: "));
+    let mut child = command(&["version"]).stdout(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    assert!(child.wait().unwrap().success());
+}
