@@ -237,6 +237,7 @@ impl Truth {
     }
 
     /// The last commit that may have been made.
+    #[cfg(test)]
     pub fn intended(&self) -> Option<u64> {
         self.seqs.keys().next_back().copied()
     }
@@ -246,6 +247,7 @@ impl Truth {
     }
 
     /// How often an event was recorded, by the start of its name.
+    #[cfg(test)]
     pub fn events(&self, prefix: &str) -> u64 {
         self.events.iter().filter(|(what, _)| what.starts_with(prefix)).map(|(_, n)| n).sum()
     }

@@ -130,8 +130,4 @@ impl Rig {
         self.tally.fault("writer killed");
         Ok(Args { create: false, ..writer.args.clone() })
     }
-
-    pub fn writers(&self) -> usize {
-        self.writers.len()
-    }
 }

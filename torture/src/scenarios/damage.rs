@@ -6,7 +6,7 @@
 //! only where the newest objects were taken away whole, since less history looks just like that.
 
 use super::busy;
-use crate::oracle::Expect;
+use crate::oracle::{Expect, Violation};
 use crate::replica::{self, Refused};
 use crate::rig::{Failure, Result, Rig, Verdict, violation};
 use crate::rng::Rng;
@@ -14,6 +14,7 @@ use crate::workload::writer::Args;
 use bakelite::commit::CommitNo;
 use bakelite::name::{Change, Name, Span};
 use bakelite::restore::Target;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -21,7 +22,9 @@ pub fn objects(rig: &mut Rig) -> Result<()> {
     let (seq, foreign) = build(rig)?;
     let objects = replica::objects(&rig.replica()).map_err(Failure::Harness)?;
     let foreign = replica::objects(&foreign).map_err(Failure::Harness)?;
-    let mut bench = Bench { seq, copy: rig.dir.join("damaged"), objects, foreign };
+    let copy = rig.dir.join("damaged");
+    let mut bench =
+        Bench { seq, commits: BTreeMap::new(), copy, objects, foreign, wrong: Vec::new() };
     copy_all(&bench.objects, &rig.replica(), &bench.copy)?;
     bench.check_untouched(rig)?;
     for index in sample(&mut rig.rng, &bench.objects) {
@@ -29,7 +32,12 @@ pub fn objects(rig: &mut Rig) -> Result<()> {
             bench.try_one(rig, index, *damage)?;
         }
     }
-    bench.tail_lost(rig)
+    bench.tail_lost(rig)?;
+    // Each damage is a case of its own: all are tried, and then all that went wrong is told.
+    match bench.wrong.len() {
+        0 => Ok(()),
+        wrong => violation(format!("{wrong} accepted: {}", bench.wrong.join("; "))),
+    }
 }
 
 /// Two lives of a daemon, several change-sets in each; and a replica of another database.
@@ -132,9 +140,12 @@ impl Damage {
 struct Bench {
     /// The newest commit of the sound replica.
     seq: u64,
+    /// The seq of each commit of the sound replica that was asked for.
+    commits: BTreeMap<CommitNo, u64>,
     copy: PathBuf,
     objects: Vec<(Name, PathBuf)>,
     foreign: Vec<(Name, PathBuf)>,
+    wrong: Vec<String>,
 }
 
 impl Bench {
@@ -154,13 +165,12 @@ impl Bench {
         };
         rig.tally.fault(damage.word());
         // Asked for what needs the object most: the last commit in it, and then the newest.
-        let own = last_commit(&name).map(|commit| (Target::Commit(commit), None));
-        let newest = (Target::Latest, Some(self.seq));
-        for (target, exactly) in own.into_iter().chain([newest]) {
-            let expect = Expect { exactly, ..Expect::default() };
+        let own = last_commit(&name).map(Target::Commit);
+        for target in own.into_iter().chain([Target::Latest]) {
+            let expect = Expect { exactly: Some(self.sound(rig, target)?), ..Expect::default() };
             let verdict = rig.verdict(&self.copy, target, &expect)?;
             let what = format!("{damage:?} of {name}, then {target:?}");
-            self.settle(rig, &what, verdict, damage == Deleted && self.is_tail(&name))?;
+            self.settle(rig, &what, verdict, damage == Deleted && self.is_tail(&name));
         }
         for path in touched {
             self.mend(rig, &path)?;
@@ -168,21 +178,31 @@ impl Bench {
         Ok(())
     }
 
-    fn settle(&self, rig: &mut Rig, what: &str, verdict: Verdict, tail: bool) -> Result<()> {
+    /// What the sound replica gives.
+    fn sound(&mut self, rig: &mut Rig, target: Target) -> Result<u64> {
+        let Target::Commit(commit) = target else { return Ok(self.seq) };
+        if let Some(&seq) = self.commits.get(&commit) {
+            return Ok(seq);
+        }
+        let seq = rig.grade_commit(commit.0, None)?;
+        self.commits.insert(commit, seq);
+        Ok(seq)
+    }
+
+    fn settle(&mut self, rig: &mut Rig, what: &str, verdict: Verdict, tail: bool) {
         match verdict {
             Verdict::Refused(refused) if is_orderly(&refused) => rig.tally.rejected += 1,
             Verdict::Refused(Refused { status, message }) => {
-                return violation(format!("{what}: ended with {status}: {message}"));
+                self.wrong.push(format!("{what}: ended with {status}: {message}"));
             }
             Verdict::Judged { grade, .. } if grade.is_right() => rig.tally.harmless += 1,
             Verdict::Judged { grade, .. } if tail && only_short(&grade.violations) => {
                 rig.tally.fault("shorter history");
             }
             Verdict::Judged { landed, grade } => {
-                return violation(format!("{what}: accepted {landed:?}: {:?}", grade.violations));
+                self.wrong.push(format!("{what}: accepted {landed:?}: {:?}", grade.violations));
             }
         }
-        Ok(())
     }
 
     /// The newest change-sets gone whole: an older commit comes back, and it is right.
@@ -307,8 +327,8 @@ fn is_orderly(refused: &Refused) -> bool {
     (1..=10).contains(&refused.status) && !refused.message.contains("panicked")
 }
 
-fn only_short(violations: &[crate::oracle::Violation]) -> bool {
-    violations.iter().all(|wrong| matches!(wrong, crate::oracle::Violation::NotExact { .. }))
+fn only_short(violations: &[Violation]) -> bool {
+    violations.iter().all(|wrong| matches!(wrong, Violation::NotExact { .. }))
 }
 
 fn last_commit(name: &Name) -> Option<CommitNo> {
