@@ -37,10 +37,20 @@ fn run(arguments: &Arguments) -> Result<Outcome> {
 /// There is nobody left to tell when these cannot be written; the status still says it.
 fn fail(error: &Error, json: bool) -> ExitCode {
     use std::io::Write;
-    let hint = error.hint.as_ref().map(|hint| format!("hint: {hint}\n")).unwrap_or_default();
-    let _ = write!(std::io::stderr(), "bakelite: {error}\n{hint}");
+    let hint = error.hint.as_ref().map(|hint| format!("hint: {}\n", one_line(hint)));
+    let message = one_line(&error.message);
+    let _ = write!(std::io::stderr(), "bakelite: {message}\n{}", hint.unwrap_or_default());
     if json {
         let _ = report::print(&report::failure(error));
     }
     ExitCode::from(error.status as u8)
+}
+
+/// Names of files and what a server says may hold anything; a terminal must not obey it.
+fn one_line(text: &str) -> String {
+    let escape = |c: char| match c.is_control() {
+        true => c.escape_default().to_string(),
+        false => c.to_string(),
+    };
+    text.chars().map(escape).collect()
 }

@@ -28,7 +28,7 @@ const EVERY_IN_LOG: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Bar {
     style: Style,
-    drawn: Mutex<Drawn>,
+    work: Mutex<Option<Work>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,40 +38,74 @@ enum Style {
     Log,
 }
 
-#[derive(Debug)]
-struct Drawn {
+/// One piece of work under way: from the first word of it until all of it is done.
+#[derive(Clone, Copy, Debug)]
+struct Work {
     started: Instant,
     /// When the last line was drawn, or the work began.
     last: Instant,
     visible: bool,
+    done: u64,
+    total: u64,
+}
+
+impl Work {
+    fn new(now: Instant) -> Self {
+        Self { started: now, last: now, visible: false, done: 0, total: 0 }
+    }
+
+    /// Threads that report out of order do not begin anew; a smaller share of another whole does.
+    fn goes_on(&self, done: u64, total: u64) -> bool {
+        self.total == total || self.done <= done
+    }
+
+    fn is_due(&self, now: Instant, style: Style) -> bool {
+        let wait = match (style, self.visible) {
+            (_, false) => PATIENCE,
+            (Style::Terminal { .. }, true) => EVERY_ON_TERMINAL,
+            (_, true) => EVERY_IN_LOG,
+        };
+        now.duration_since(self.last) >= wait
+    }
 }
 
 impl Bar {
     pub fn new(mode: Mode, quiet: bool) -> Self {
-        let started = clock::instant();
         let style = style(mode, quiet, io::stderr().is_terminal());
-        Self { style, drawn: Mutex::new(Drawn { started, last: started, visible: false }) }
+        Self { style, work: Mutex::new(None) }
     }
 
-    fn draw(&self, drawn: &mut Drawn, done: u64, total: u64) {
-        let now = clock::instant();
-        let elapsed = now.duration_since(drawn.started);
-        let wait = match (self.style, drawn.visible) {
-            (_, false) => PATIENCE,
-            (Style::Terminal { .. }, true) => EVERY_ON_TERMINAL,
-            _ => EVERY_IN_LOG,
-        };
-        if now.duration_since(drawn.last) < wait {
-            return;
-        }
-        (drawn.last, drawn.visible) = (now, true);
+    fn draw(&self, work: &Work, now: Instant) {
+        let line = |columns| render(work.done, work.total, now - work.started, columns);
         match self.style {
             Style::Hidden => {}
-            Style::Terminal { columns } => {
-                say(&format!("\r{}\x1b[K", render(done, total, elapsed, columns)));
-            }
-            Style::Log => say(&format!("{}\n", render(done, total, elapsed, LOG_COLUMNS))),
+            Style::Terminal { columns } => say(&format!("\r{}\x1b[K", line(columns))),
+            Style::Log => say(&format!("{}\n", line(LOG_COLUMNS))),
         }
+    }
+
+    /// Leaves the terminal's line as it was found; a log gets its last line.
+    fn finish(&self, work: &Work, now: Instant) {
+        match self.style {
+            Style::Terminal { .. } if work.visible => say("\r\x1b[K"),
+            Style::Log if work.visible => self.draw(work, now),
+            _ => {}
+        }
+    }
+
+    fn update(&self, current: &mut Option<Work>, done: u64, total: u64, now: Instant) {
+        let under_way = current.filter(|work| work.goes_on(done, total));
+        let mut work = Work { done, total, ..under_way.unwrap_or_else(|| Work::new(now)) };
+        if done >= total {
+            self.finish(&work, now);
+            *current = None;
+            return;
+        }
+        if work.is_due(now, self.style) {
+            (work.last, work.visible) = (now, true);
+            self.draw(&work, now);
+        }
+        *current = Some(work);
     }
 }
 
@@ -103,19 +137,18 @@ fn columns() -> usize {
 
 impl Progress for Bar {
     fn at(&self, done: u64, total: u64) {
-        if self.style == Style::Hidden {
-            return;
+        if self.style != Style::Hidden {
+            let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
+            self.update(&mut work, done, total, clock::instant());
         }
-        let mut drawn = self.drawn.lock().unwrap_or_else(PoisonError::into_inner);
-        self.draw(&mut drawn, done, total);
     }
 }
 
 impl Drop for Bar {
-    /// Leaves the terminal's line as it was found.
+    /// Work that failed half-way leaves no half line either.
     fn drop(&mut self) {
-        let drawn = self.drawn.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if drawn.visible && matches!(self.style, Style::Terminal { .. }) {
+        let work = self.work.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        if matches!(self.style, Style::Terminal { .. }) && work.is_some_and(|work| work.visible) {
             say("\r\x1b[K");
         }
     }
@@ -184,6 +217,25 @@ mod tests {
         let line = render(999_999, 1_000_000, Duration::from_secs(1), 79);
         assert!(line.starts_with(" 99%"), "{line}");
         assert!(line.contains("1s left"), "{line}");
+    }
+
+    #[test]
+    fn each_piece_of_work_has_its_own_clock() {
+        let bar = Bar { style: Style::Hidden, work: Mutex::new(None) };
+        let start = clock::instant();
+        let second = |count| start + Duration::from_secs(count);
+        let mut work = None;
+        bar.update(&mut work, 1, 10, second(1));
+        bar.update(&mut work, 5, 10, second(2));
+        bar.update(&mut work, 4, 10, second(3));
+        assert_eq!(work.unwrap().started, second(1), "threads may report out of order");
+        assert!(work.unwrap().visible);
+        bar.update(&mut work, 10, 10, second(4));
+        assert!(work.is_none(), "done");
+        bar.update(&mut work, 1, 10, second(5));
+        assert_eq!(work.unwrap().started, second(5));
+        bar.update(&mut work, 0, 20, second(6));
+        assert_eq!(work.unwrap().started, second(6), "what was given up does not count");
     }
 
     #[test]

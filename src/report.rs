@@ -149,13 +149,13 @@ impl Document for Restored {
 pub struct Version {
     pub schema: u32,
     pub version: &'static str,
-    pub format: u32,
+    pub format: u16,
     pub sqlite: &'static str,
     pub target: String,
 }
 
 impl Version {
-    pub fn new(format: u32, sqlite: &'static str, target: String) -> Self {
+    pub fn new(format: u16, sqlite: &'static str, target: String) -> Self {
         Self { schema: SCHEMA, version: env!("CARGO_PKG_VERSION"), format, sqlite, target }
     }
 }

@@ -8,9 +8,11 @@ use crate::config::Destination;
 use crate::daemon::{self, Stop};
 use crate::error::{Error, Result, Status};
 use crate::list;
+use crate::object;
 use crate::progress::Bar;
 use crate::report::{self, Checked};
 use crate::restore::{self, Options};
+use crate::sqlite;
 use crate::status;
 use crate::verify;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -99,14 +101,13 @@ pub fn verify(arguments: &Arguments, of: &VerifyOf) -> Result<Outcome> {
     Ok(if verified.ok() { Outcome::Well } else { Outcome::Findings })
 }
 
-/// The version of the object format that this program writes.
-const FORMAT: u32 = 1;
-
 pub fn version(arguments: &Arguments) -> Result<Outcome> {
     use std::env::consts::{ARCH, OS};
     let libc = if cfg!(target_env = "musl") { "musl" } else { "gnu" };
     let target = format!("{ARCH}-unknown-{OS}-{libc}");
-    let version = report::Version::new(FORMAT, rusqlite::version(), target);
+    let linked = sqlite::version();
+    let linked = linked.map_err(|cause| Error::new(Status::Failed, "version", "SQLite", cause))?;
+    let version = report::Version::new(object::VERSION, linked, target);
     report::show(&version, arguments.json)?;
     Ok(Outcome::Well)
 }

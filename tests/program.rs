@@ -29,6 +29,13 @@ fn an_error_is_two_lines_and_a_status() {
 }
 
 #[test]
+fn an_error_stays_one_line_whatever_is_in_it() {
+    let output = bakelite(&["list\n\u{1b}[2J"]);
+    let line = text(&output.stderr).lines().next().unwrap();
+    assert_eq!(line, "bakelite: arguments: list\\n\\u{1b}[2J: no such command");
+}
+
+#[test]
 fn an_error_is_a_document_too_when_asked() {
     for words in [["--json", "frobnicate"], ["list", "--json"]] {
         let output = command(&words).env("BAKELITE_CONFIG", "/nonexistent.toml").output().unwrap();

@@ -72,7 +72,8 @@ impl<'a> Source<'a> {
     }
 
     pub(super) fn refuse(&self, at: usize, key: &str, cause: impl Display) -> Error {
-        let line = 1 + self.text[..at].bytes().filter(|&byte| byte == b'\n').count();
+        let before = self.text.as_bytes().iter().take(at);
+        let line = 1 + before.filter(|&&byte| byte == b'\n').count();
         let mut thing = format!("{}:{line}", self.file.display());
         if !key.is_empty() {
             thing = format!("{thing}: {key}");

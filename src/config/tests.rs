@@ -236,13 +236,15 @@ const BAD: &[(&str, &str, &str, &str)] = &[
     ),
     (
         "destination",
-        "[[database]]\nname = \"app\"\npath = \"/a/b.db\"\ndestination = [{type=\"file\", path=\"/m\"}]",
+        "[[database]]\nname = \"app\"\npath = \"/a/b.db\"\n\
+         destination = [{type=\"file\", path=\"/m\"}]",
         "11: name: two databases are called app",
         "a name of its own",
     ),
     (
         "destination",
-        "[[database]]\nname = \"b\"\npath = \"/a/app.db\"\ndestination = [{type=\"file\", path=\"/m\"}]",
+        "[[database]]\nname = \"b\"\npath = \"/a/app.db\"\n\
+         destination = [{type=\"file\", path=\"/m\"}]",
         "12: path: /a/app.db stands twice",
         "app has it already",
     ),
@@ -289,4 +291,19 @@ fn destinations_read_back_as_they_are_shown() {
     assert_eq!(Destination::parse("/m/app").unwrap(), Destination::parse("file:///m/app").unwrap());
     let relative = Destination::parse("m").unwrap().to_string();
     assert!(relative.starts_with("file:///") && relative.ends_with("/m"), "{relative}");
+}
+
+/// Whatever the bytes, the answer is a configuration or an error, never a panic.
+#[test]
+fn a_mangled_configuration_is_only_refused() {
+    fn property(edits: Vec<(usize, u8)>) -> bool {
+        let whole = with("wal_max = \"1MB\"", "state_dir = \"/é${ROOT:-x}\"", "in_step = true");
+        let mut bytes = whole.into_bytes();
+        for (at, byte) in edits {
+            let at = at % bytes.len();
+            bytes[at] = byte;
+        }
+        parse(&String::from_utf8_lossy(&bytes)).map_or_else(|e| e.hint.is_some(), |_| true)
+    }
+    quickcheck::QuickCheck::new().tests(2000).quickcheck(property as fn(Vec<(usize, u8)>) -> bool);
 }

@@ -4,7 +4,7 @@
 //! hold its commit on their newest timeline, the database file is the same, and its WAL goes on from
 //! where the cursor stands. Anything else begins with a new snapshot.
 
-use crate::backend::{Backend, Kind, fs::Fs};
+use crate::backend::{self, Backend, Kind, fs::Fs};
 use crate::capture::{Capture, Start, origin};
 use crate::change::ChangeSet;
 use crate::clock;
@@ -44,11 +44,13 @@ pub fn open(database: &Database) -> Result<Live> {
         .map_err(|error| Error::io("create", database.state_dir.display(), &error))?;
     let lock = lock(database)?;
     let index = open_index(database)?;
-    let stores = Arc::new(stores(database)?);
+    let cursor = load_cursor(database, &index)?;
+    let stores = Arc::new(stores(database, cursor.is_some_and(|state| state.snapshot > Time(0)))?);
     let replicas = stores.destinations.iter().map(|destination| Replica::list(&**destination));
     let replicas = replicas.collect::<Result<Vec<_>>>()?;
     let identity = identity(&database.path)?;
-    let state = believable(database, &stores, &replicas, &index, page_size, identity)?;
+    let fits = |state: &State| state.page_size == page_size && state.identity == identity;
+    let state = believable(cursor.filter(fits), &stores, &replicas, &index)?;
     let source = Source::new(handles, page_size, state.map(|state| state.mark));
     let source = source.map_err(|trouble| failed("read", &database.path, trouble))?;
     let continues =
@@ -168,14 +170,14 @@ fn open_index(database: &Database) -> Result<Arc<Index>> {
     Ok(Arc::new(Index::open(&path).map_err(|error| Error::io("open", path.display(), &error))?))
 }
 
-fn stores(database: &Database) -> Result<Stores> {
+fn stores(database: &Database, shipped: bool) -> Result<Stores> {
     let open = |destination: &Destination| -> Result<Arc<dyn Backend>> {
         let Destination::File { root } = destination;
-        let fs = Fs::create(root).map_err(|error| {
-            let hint = format!(
-                "make it, or mount what belongs there, then try again: {}",
-                durable::parent(root).display()
-            );
+        let fs = open_root(root, shipped).map_err(|error| {
+            let hint = match shipped {
+                true => "commits were shipped there before: mount what belongs there".into(),
+                false => format!("make or mount it: {}", durable::parent(root).display()),
+            };
             Error { status: Status::Unreachable, ..Error::from(error) }.hint(hint)
         })?;
         fs.tidy()?;
@@ -189,23 +191,38 @@ fn stores(database: &Database) -> Result<Stores> {
     Ok(Stores { destinations, compression })
 }
 
-/// The cursor's state, if index and destinations agree with it and the file is the same.
-fn believable(
-    database: &Database,
-    stores: &Stores,
-    replicas: &[Replica],
-    index: &Index,
-    page_size: PageSize,
-    identity: (u64, u64),
-) -> Result<Option<State>> {
+/// A replica's root. One that was shipped to has to be there: where it is not, a disk is not mounted,
+/// and a new replica must not begin in its mount point. A new one is made, in a directory that may be
+/// new too, but no further up.
+fn open_root(root: &Path, shipped: bool) -> std::result::Result<Fs, backend::Error> {
+    if shipped {
+        return Fs::open(root);
+    }
+    let above = durable::parent(root);
+    if !above.exists() {
+        Fs::create(above)?;
+    }
+    Fs::create(root)
+}
+
+/// The cursor's state; its changes of the page index are made again.
+fn load_cursor(database: &Database, index: &Index) -> Result<Option<State>> {
     let path = cursor_path(&database.state_dir);
     let state = cursor::load(&path, |changes| {
         changes.iter().try_for_each(|(page, hash)| index.set(*page, *hash))
     });
-    let state = state.map_err(|error| Error::io("read", path.display(), &error))?;
-    let same = |state: &State| state.page_size == page_size && state.identity == identity;
-    let Some(state) = state.filter(same) else { return Ok(None) };
-    let digest = index.digest().map_err(|error| failed("read", &path, error))?;
+    state.map_err(|error| Error::io("read", path.display(), &error))
+}
+
+/// The cursor's state, if the page index and the destinations agree with it.
+fn believable(
+    state: Option<State>,
+    stores: &Stores,
+    replicas: &[Replica],
+    index: &Index,
+) -> Result<Option<State>> {
+    let Some(state) = state else { return Ok(None) };
+    let digest = index.digest().map_err(|error| Error::io("read", "the page index", &error))?;
     if state.commit.digest != Some(digest) {
         return Ok(None);
     }

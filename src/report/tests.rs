@@ -59,9 +59,11 @@ fn restore_says_where_it_landed() {
     assert_eq!(
         document.text(),
         format!(
-            "restored /tmp/app.db\n  commit 7 of {SHOWN}, timeline 2\n  digest \
-             00000000000000000000000000000abc, 1.0 MiB in 256 pages of 4096\n  3.0 MiB read from 12 \
-             objects in 0.41 s\n  SQLite's quick check passed\n"
+            "restored /tmp/app.db\n  \
+             commit 7 of {SHOWN}, timeline 2\n  \
+             digest 00000000000000000000000000000abc, 1.0 MiB in 256 pages of 4096\n  \
+             3.0 MiB read from 12 objects in 0.41 s\n  \
+             SQLite's quick check passed\n"
         )
     );
     options.dry_run = true;
@@ -91,7 +93,8 @@ fn list_shows_ranges_with_their_density() {
     let row = format!("11     100   {SHOWN}  {SHOWN}  1         9");
     assert_eq!(
         lines[0],
-        "FIRST  LAST  FROM                      TO                        TIMELINE  DENSITY"
+        "FIRST  LAST  FROM                      TO                        TIMELINE  \
+         DENSITY"
     );
     assert_eq!(lines[2], row);
     same(&Points::new(&[]), &json!({ "schema": 1, "points": [] }));
