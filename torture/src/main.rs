@@ -3,6 +3,7 @@
 //! `torture run` tries scenarios on the real program, `torture matrix` writes down what was tried,
 //! `torture writer` is the workload, started by `run` as a process that can be killed.
 
+mod bytes;
 mod digest;
 mod ledger;
 mod matrix;

@@ -1,6 +1,7 @@
 //! Restoring from a rig's replica and judging what comes back.
 
 use super::{Failure, Result, Rig, violation};
+use crate::bytes;
 use crate::ledger::Micros;
 use crate::oracle::{self, Expect, Grade};
 use crate::process::Process;
@@ -35,6 +36,22 @@ impl Rig {
     pub fn grade_exact(&mut self, seq: u64) -> Result<()> {
         let expect = Expect { floor: self.floor, exactly: Some(seq), ..Expect::default() };
         self.grade(Target::Latest, &expect).map(drop)
+    }
+
+    /// Restores the newest commit; it must be the live database byte for byte. Nobody may write.
+    pub fn grade_bytes(&mut self) -> Result<()> {
+        let output = self.new_output()?;
+        replica::restore_here(&self.replica(), &output, Target::Latest)
+            .map_err(|refused| Failure::Violation(refused.message))?;
+        let scratch = self.new_output()?;
+        let scratch = scratch.parent().expect("a directory of its own");
+        match bytes::compare(&self.db(), &output, scratch) {
+            Err(why) => violation(format!("{}: {why}", output.display())),
+            Ok(()) => {
+                self.tally.fault("compared byte for byte");
+                Ok(std::fs::remove_file(output)?)
+            }
+        }
     }
 
     /// Restores commit `number`; where it landed. `after`: where the commit before it did.

@@ -266,3 +266,41 @@ impl Rig {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trap_104_ledgers_lie_away_from_the_database() {
+        let dir = tempfile::tempdir().unwrap();
+        let programs = Programs { bakelite: "/none".into(), torture: "/none".into() };
+        let mut rig = Rig::new(1, &programs, dir.path()).unwrap();
+        let home = rig.db().parent().unwrap().to_owned();
+        assert!(!rig.path("ledger", "writer-0").starts_with(home));
+    }
+
+    /// The workload opens it, in a process of its own; the oracle opens restored files; `bytes` opens
+    /// a copy. Nothing else here may open any database.
+    #[test]
+    fn trap_105_the_harness_does_not_open_the_live_database() {
+        let allowed =
+            ["oracle.rs", "bytes.rs", "workload/mod.rs", "workload/tests.rs", "digest.rs"];
+        let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let mut folders = vec![src.clone()];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                    continue;
+                }
+                let name = path.strip_prefix(&src).unwrap().to_str().unwrap();
+                let opens = std::fs::read_to_string(&path)
+                    .unwrap()
+                    .contains(concat!("Connection", "::open"));
+                assert!(!opens || allowed.contains(&name), "{name} opens a database");
+            }
+        }
+    }
+}

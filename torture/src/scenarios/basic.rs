@@ -14,7 +14,8 @@ pub fn marked(rig: &mut Rig) -> Result<()> {
     rig.sync_exactly(seq)?;
     rig.grade_some(8)?;
     rig.drain()?;
-    rig.grade_exact(seq)
+    rig.grade_exact(seq)?;
+    rig.grade_bytes()
 }
 
 pub fn drain(rig: &mut Rig) -> Result<()> {
@@ -26,6 +27,7 @@ pub fn drain(rig: &mut Rig) -> Result<()> {
         let seq = rig.pause()?;
         rig.drain()?;
         rig.grade_exact(seq)?;
+        rig.grade_bytes()?;
     }
     Ok(())
 }

@@ -51,17 +51,19 @@ pub const INVENTORY: &[Scenario] = &[
     Scenario {
         name: "marked",
         adversity: "none: a marked workload with VACUUM, rollbacks, overflow pages, schema changes",
-        how: "daemon beside the writer; `sync`, then the newest commit exactly and several others",
+        how: "daemon beside the writer; `sync`, then the newest commit exactly, several others, and at \
+              the end every byte",
         seeds: 16,
-        faults: &["synced", "vacuum", "rollback"],
+        faults: &["synced", "vacuum", "rollback", "compared"],
         run: basic::marked,
     },
     Scenario {
         name: "drain",
         adversity: "SIGTERM right after the last commit",
-        how: "a saturating writer stops, the daemon is told to end: exit 0 and the last commit exactly",
+        how: "a saturating writer stops, the daemon is told to end: exit 0 and the last commit, to the \
+              byte",
         seeds: 8,
-        faults: &["drained"],
+        faults: &["drained", "compared"],
         run: basic::drain,
     },
     Scenario {
