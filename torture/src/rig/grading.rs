@@ -4,7 +4,7 @@ use super::{Failure, Result, Rig, violation};
 use crate::bytes;
 use crate::ledger::Micros;
 use crate::oracle::{self, Expect, Grade};
-use crate::process::Process;
+use crate::process::{self, Process};
 use crate::replica::{self, Landed, Refused};
 use bakelite::commit::{CommitNo, Time};
 use bakelite::error::Status;
@@ -187,6 +187,18 @@ impl Rig {
             false => replica::restore_here(source, &output, target),
         };
         Ok((dir, restored))
+    }
+
+    /// Whether `bakelite verify` finds a replica sound.
+    pub fn verify(&mut self, source: &Path) -> Result<bool> {
+        let log = self.path("log", "verify");
+        let mut command = Command::new(&self.programs.bakelite);
+        let done = process::run(command.arg("verify").arg(source), &log)?;
+        self.tally.fault("verified");
+        match done.map(|done| done.status.code()) {
+            Some(Some(code)) if code <= 10 => Ok(code == 0),
+            done => violation(format!("verify ended with {done:?}")),
+        }
     }
 
     /// The commits that the replica offers.

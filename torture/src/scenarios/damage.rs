@@ -23,8 +23,8 @@ pub fn objects(rig: &mut Rig) -> Result<()> {
     let objects = replica::objects(&rig.replica()).map_err(Failure::Harness)?;
     let foreign = replica::objects(&foreign).map_err(Failure::Harness)?;
     let copy = rig.dir.join("damaged");
-    let mut bench =
-        Bench { seq, commits: BTreeMap::new(), copy, objects, foreign, wrong: Vec::new() };
+    let (listed, commits, wrong) = (rig.listed()?, BTreeMap::new(), Vec::new());
+    let mut bench = Bench { seq, commits, listed, copy, objects, foreign, wrong };
     copy_all(&bench.objects, &rig.replica(), &bench.copy)?;
     bench.check_untouched(rig)?;
     for index in sample(&mut rig.rng, &bench.objects) {
@@ -137,11 +137,19 @@ impl Damage {
     }
 }
 
+impl Damage {
+    /// Changes the bytes under a name.
+    fn is_in_place(self) -> bool {
+        !matches!(self, Deleted | Renamed | ForeignBeside)
+    }
+}
+
 struct Bench {
     /// The newest commit of the sound replica.
     seq: u64,
     /// The seq of each commit of the sound replica that was asked for.
     commits: BTreeMap<CommitNo, u64>,
+    listed: Vec<u64>,
     copy: PathBuf,
     objects: Vec<(Name, PathBuf)>,
     foreign: Vec<(Name, PathBuf)>,
@@ -165,12 +173,18 @@ impl Bench {
         };
         rig.tally.fault(damage.word());
         // Asked for what needs the object most: the last commit in it, and then the newest.
-        let own = last_commit(&name).map(Target::Commit);
+        // (The commits before the first snapshot was complete cannot be asked for.)
+        let own = last_commit(&name).filter(|commit| self.listed.contains(&commit.0));
+        let own = own.map(Target::Commit);
         for target in own.into_iter().chain([Target::Latest]) {
             let expect = Expect { exactly: Some(self.sound(rig, target)?), ..Expect::default() };
             let verdict = rig.verdict(&self.copy, target, &expect)?;
             let what = format!("{damage:?} of {name}, then {target:?}");
             self.settle(rig, &what, verdict, damage == Deleted && self.is_tail(&name));
+        }
+        // Whether or not a restore needs the object, one that is not what it was is to be found.
+        if damage.is_in_place() && rig.rng.one_in(5) && rig.verify(&self.copy)? {
+            self.wrong.push(format!("{damage:?} of {name}: verify found nothing"));
         }
         for path in touched {
             self.mend(rig, &path)?;

@@ -201,7 +201,8 @@ pub const INVENTORY: &[Scenario] = &[
         name: "damaged-replica",
         adversity: "each object damaged in each way",
         how: "bits flipped in each region, cut, grown, emptied, deleted, swapped, under another name, \
-              an older version, from another replica: refused, or right where it was not needed",
+              an older version, from another replica: refused, or right where it was not needed; \
+              a sample is found by `verify`",
         seeds: 4,
         faults: &[
             "damage flipped",
