@@ -15,8 +15,8 @@ use crate::cursor::State;
 use crate::index::Index;
 use crate::name;
 use crate::snapshot::{Manifest, PartRef, part_name, part_pages};
-use crate::source::{Mark, Pin, Read, Sink, Source, Trouble};
-use crate::wal::{Frame, Position};
+use crate::source::{Look, Mark, Pin, Read, Sink, Source, Trouble};
+use crate::wal::{Frame, Position, Salts};
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::ops::Range;
@@ -102,6 +102,7 @@ struct Ledger {
     least: u32,
     /// Which frame of the living generation was published when.
     times: VecDeque<(u32, Time)>,
+    generation: Salts,
     now: Time,
     failed: Option<io::Error>,
 }
@@ -167,6 +168,7 @@ impl Capture {
             committed: None,
             least: u32::MAX,
             times: VecDeque::new(),
+            generation: Salts::default(),
             now: last.time,
             failed: None,
         };
@@ -178,27 +180,29 @@ impl Capture {
         &self.ledger.last
     }
 
-    /// Notes that the frames up to `frame` were published by now.
-    pub fn note(&mut self, frame: u32, now: Time) {
-        let times = &mut self.ledger.times;
-        if times.back().is_none_or(|&(last, _)| last != frame) {
-            times.push_back((frame, now));
+    /// Notes what was published by now, so that commits are dated by the first look that showed
+    /// them, and never too early.
+    pub fn note(&mut self, look: &Look, now: Time) {
+        let Ledger { times, generation, .. } = &mut self.ledger;
+        if *generation != look.salts {
+            *generation = look.salts;
+            times.clear();
+        }
+        if times.back().is_none_or(|&(last, _)| last != look.frames) {
+            times.push_back((look.frames, now));
         }
         self.ledger.now = now;
     }
 
-    /// Captures what was published, as far as the change-set under way has room.
-    pub fn capture(&mut self) -> Result<(), Trouble> {
+    /// Captures what `look` shows, which was noted, as far as the change-set under way has room.
+    pub fn capture(&mut self, look: &Look) -> Result<(), Trouble> {
         if self.ledger.is_full() {
             return Ok(());
         }
         self.ledger.committed = None;
-        let captured = self.source.capture(&mut self.ledger);
+        let captured = self.source.capture(look, &mut self.ledger);
         self.ledger.stage.clear();
         let mark = *self.source.mark();
-        if mark.salts != self.mark.salts {
-            self.ledger.times.clear();
-        }
         self.mark = match self.ledger.large {
             None => mark,
             Some(_) => self.before_large(mark),
@@ -380,7 +384,6 @@ impl Ledger {
         self.last = Commit { number, time, pages, digest: None, resync: true };
         self.chain = self.chain.after(self.page_size, &self.last);
         self.builder = Builder::new(self.page_size, self.chain);
-        self.times.clear();
         Ok(())
     }
 

@@ -32,6 +32,8 @@ pub struct Stretch {
     pub timeline: Timeline,
     pub after: CommitNo,
     pub until: CommitNo,
+    /// It begins with a snapshot.
+    pub anew: bool,
 }
 
 /// Consecutive commits that can each be restored, and with what.
@@ -107,10 +109,14 @@ impl Replica {
     pub fn ancestry(&self, source: &dyn Backend) -> Result<Vec<Stretch>> {
         let mut stretches = Vec::new();
         let mut timeline = self.newest_timeline();
+        let mut named = self.changes.keys().map(|(span, _)| span).chain(&self.snapshots);
+        if let Some(span) = named.find(|span| span.timeline > timeline) {
+            return Err(missing_timeline(source, span.timeline));
+        }
         let mut until = CommitNo(u64::MAX);
         while timeline != Timeline::default() {
             let fork = read_fork(source, timeline)?;
-            stretches.push(Stretch { timeline, after: fork.commit, until });
+            stretches.push(Stretch { timeline, after: fork.commit, until, anew: fork.anew });
             until = until.min(fork.commit);
             timeline = fork.parent;
         }
@@ -141,16 +147,29 @@ impl Replica {
         runs
     }
 
-    /// The newest commit along the ancestry that anything speaks of, restorable or not. A change-set
-    /// whose last part is missing was never finished, and does not count.
+    /// The newest commit along the ancestry that anything speaks of, restorable or not. What was
+    /// never finished does not count: a change-set without its last part, and the commits of a
+    /// timeline that begins with a snapshot which is not there.
     pub fn newest(&self, ancestry: &[Stretch]) -> Option<Span> {
         let finished = self.changes.iter().filter(|(_, parts)| parts.iter().any(|part| part.end));
         let spans = finished.map(|((span, _), _)| span).chain(&self.snapshots);
-        let on_it = spans.filter(|span| {
-            let mut stretches = ancestry.iter();
-            stretches.any(|at| at.timeline == span.timeline && span.last <= at.until)
-        });
-        on_it.max_by_key(|span| span.last).copied()
+        let counts = |span: &&Span| {
+            let at = ancestry.iter().find(|at| at.timeline == span.timeline);
+            at.is_some_and(|at| span.last <= at.until && (!at.anew || self.has_snapshot(at)))
+        };
+        spans.filter(counts).max_by_key(|span| span.last).copied()
+    }
+
+    fn has_snapshot(&self, at: &Stretch) -> bool {
+        let mut snapshots = self.snapshots.iter();
+        snapshots.any(|span| span.timeline == at.timeline && span.last <= at.until)
+    }
+
+    /// The newest timeline, if it begins with a snapshot that was never finished or has been lost:
+    /// what was committed on it cannot be restored.
+    pub fn unfinished(&self, ancestry: &[Stretch]) -> Option<Timeline> {
+        let newest = ancestry.first().filter(|at| at.anew && !self.has_snapshot(at));
+        newest.map(|at| at.timeline)
     }
 
     /// What restores `commit`, which `run` holds: its newest snapshot up to there, and the rest.
@@ -168,10 +187,19 @@ impl Replica {
     }
 }
 
+fn missing_timeline(source: &dyn Backend, timeline: Timeline) -> Error {
+    let name = Name::Timeline(timeline);
+    let error = Error::new(Status::Integrity, "read", format!("{source}/{name}"), "it is missing");
+    error.hint("without it the restore would land on an older commit than it should")
+}
+
 /// Where `timeline` left its parent.
 pub fn read_fork(source: &dyn Backend, timeline: Timeline) -> Result<Fork> {
     let name = Name::Timeline(timeline);
-    let bytes = source.get(&name)?;
+    let bytes = source.get(&name).map_err(|error| match error.kind {
+        backend::Kind::NotFound => missing_timeline(source, timeline),
+        _ => error.into(),
+    })?;
     Fork::decode(timeline, bytes).map_err(|damage| damaged(source, &name, damage))
 }
 

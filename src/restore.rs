@@ -133,8 +133,7 @@ pub fn choose(source: &dyn Backend, replica: &Replica, target: Target) -> Result
     let ancestry = replica.ancestry(source)?;
     let runs = replica.runs(&ancestry);
     let Some(newest) = replica.newest(&ancestry) else {
-        return Err(Error::new(Status::Missing, "restore", source, "there is no replica here")
-            .hint("check the path; `bakelite list` shows what a replica holds"));
+        return Err(nothing_there(source, replica));
     };
     let commit = match target {
         Target::Latest => newest.last,
@@ -144,6 +143,15 @@ pub fn choose(source: &dyn Backend, replica: &Replica, target: Target) -> Result
     let run = runs.iter().rev().find(|run| run.holds(commit));
     let run = run.ok_or_else(|| not_restorable(source, &runs, &newest, commit))?;
     Ok(replica.plan(run, commit))
+}
+
+fn nothing_there(source: &dyn Backend, replica: &Replica) -> Error {
+    let missing = |cause| Error::new(Status::Missing, "restore", source, cause);
+    if replica.is_empty() {
+        return missing("there is no replica here")
+            .hint("check the path; `bakelite list` shows what a replica holds");
+    }
+    missing("its first snapshot was never finished").hint("start the daemon, or run: bakelite sync")
 }
 
 /// The last restorable commit seen at or before `time`.

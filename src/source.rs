@@ -308,13 +308,13 @@ impl Source {
         }
     }
 
-    /// Reads what was published since the mark, as far as `sink` takes it. The mark follows.
-    pub fn capture(&mut self, sink: &mut impl Sink) -> Result<(), Trouble> {
-        let Some(look) = self.look() else { return Ok(()) };
-        match self.seen(Some(&look)) {
+    /// Reads what was published between the mark and `look`, as far as `sink` takes it. The mark
+    /// follows.
+    pub fn capture(&mut self, look: &Look, sink: &mut impl Sink) -> Result<(), Trouble> {
+        match self.seen(Some(look)) {
             Seen::Torn | Seen::Nothing => Ok(()),
-            Seen::Commits | Seen::Rebuilt => self.go_on(&look, sink),
-            Seen::Reset => self.turn_over(sink),
+            Seen::Commits | Seen::Rebuilt => self.go_on(look, sink),
+            Seen::Reset => self.turn_over(look, sink),
             Seen::Shrunk => Err(Trouble::Lost("published frames are gone")),
         }
     }
@@ -370,11 +370,13 @@ impl Source {
 
     /// Reads the rest of the old generation from beyond the new frames, then the new generation, and
     /// counts.
-    fn turn_over(&mut self, sink: &mut impl Sink) -> Result<(), Trouble> {
+    fn turn_over(&mut self, look: &Look, sink: &mut impl Sink) -> Result<(), Trouble> {
         let tail = self.old_tail()?;
         self.hold()?;
-        let look =
-            self.steady_look().ok_or(Trouble::Lost("the wal-index does not come to rest"))?;
+        let now = self.steady_look().ok_or(Trouble::Lost("the wal-index does not come to rest"))?;
+        if now.salts != look.salts {
+            return Err(Trouble::Lost("the WAL was reset twice"));
+        }
         let header = self.header(look.salts)?;
         let start = header.map_or(self.mark.position, |header| header.start());
         let start = Position { frame: 0, ..start };
@@ -392,7 +394,7 @@ impl Source {
             big_endian: header.is_some_and(|header| header.big_endian),
             change: look.change.wrapping_sub(fresh.all),
         };
-        if look.frames > 0 && !sink.is_full() { self.go_on(&look, sink) } else { Ok(()) }
+        if look.frames > 0 && !sink.is_full() { self.go_on(look, sink) } else { Ok(()) }
     }
 
     /// What is left of the generation at the mark, copied before it is overwritten.
@@ -553,10 +555,11 @@ impl Source {
         Ok(false)
     }
 
-    /// From HOLD to ZERO, if everything is captured and backfilled.
+    /// From HOLD to ZERO, if everything is captured and backfilled. False: it is not, and whoever is
+    /// in ZERO has to leave it, since no checkpoint gets on meanwhile.
     pub fn zero(&mut self) -> io::Result<bool> {
         if self.pin == Pin::Zero {
-            return Ok(true);
+            return Ok(self.is_quiet());
         }
         if !self.is_quiet() || !self.handles.lock(Slot::READ0)? {
             return Ok(false);

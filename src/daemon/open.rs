@@ -23,9 +23,11 @@ use crate::source::Source;
 use crate::sqlite::{HEAD_BYTES, Handles, Opened};
 use rusqlite::ErrorCode;
 use std::fs::{File, TryLockError};
+use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A database taken up.
 #[derive(Debug)]
@@ -38,11 +40,18 @@ pub struct Live {
     pub lock: File,
 }
 
-pub fn open(database: &Database) -> Result<Live> {
+/// Who takes a database up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    Daemon,
+    Sync,
+}
+
+pub fn open(database: &Database, purpose: Purpose) -> Result<Live> {
     let (handles, page_size) = open_database(&database.path)?;
     durable::make_dirs(&database.state_dir)
         .map_err(|error| Error::io("create", database.state_dir.display(), &error))?;
-    let lock = lock(database)?;
+    let lock = lock(database, purpose)?;
     let index = open_index(database)?;
     let cursor = load_cursor(database, &index)?;
     let stores = Arc::new(stores(database, cursor.is_some_and(|state| state.snapshot > Time(0)))?);
@@ -64,7 +73,7 @@ pub fn open(database: &Database) -> Result<Live> {
         Some(state) => Tip { timeline: state.timeline, commit: state.commit, chain: state.chain },
         None => newest(&stores, &replicas)?,
     };
-    let timeline = claim(&stores, &replicas, &tip, page_size)?;
+    let timeline = claim(&stores, &replicas, &tip, snapshot.is_some(), page_size)?;
     let start = Start {
         page_size,
         timeline,
@@ -140,15 +149,31 @@ fn identity(path: &Path) -> Result<(u64, u64)> {
     Ok((metadata.dev(), metadata.ino()))
 }
 
-/// Whoever holds the lock is the one that watches the database.
-fn lock(database: &Database) -> Result<File> {
-    match try_lock(&database.state_dir)? {
-        Some(file) => Ok(file),
-        None => {
+/// How long a daemon that starts waits for a `sync` that is at work. It is a pass of capture, as long
+/// as a snapshot at most.
+const PATIENCE: Duration = Duration::from_secs(600);
+const LOCK_POLL: Duration = Duration::from_millis(20);
+/// What a `sync` writes into the lock file.
+const SYNC: &[u8] = b"sync\n";
+
+/// Whoever holds the lock is the one that watches the database. The file says what it is.
+fn lock(database: &Database, purpose: Purpose) -> Result<File> {
+    let path = database.state_dir.join("lock");
+    let start = clock::instant();
+    loop {
+        if let Some(mut file) = try_lock(&database.state_dir)? {
+            let word: &[u8] = if purpose == Purpose::Sync { SYNC } else { b"daemon\n" };
+            let written = file.set_len(0).and_then(|()| file.write_all(word));
+            written.map_err(|error| Error::io("write", path.display(), &error))?;
+            return Ok(file);
+        }
+        let holder = std::fs::read(&path).unwrap_or_default();
+        if purpose == Purpose::Sync || holder != SYNC || start.elapsed() > PATIENCE {
             let cause = "another bakelite watches it";
             let error = Error::new(Status::Locked, "watch", database.path.display(), cause);
-            Err(error.hint("stop that one first; `bakelite sync` works beside it"))
+            return Err(error.hint("stop that one first; `bakelite sync` works beside it"));
         }
+        std::thread::sleep(LOCK_POLL);
     }
 }
 
@@ -282,13 +307,14 @@ fn claim(
     stores: &Stores,
     replicas: &[Replica],
     tip: &Tip,
+    anew: bool,
     page_size: PageSize,
 ) -> Result<Timeline> {
     let newest = replicas.iter().map(Replica::newest_timeline).max().unwrap_or_default();
     let timeline = Timeline(newest.max(tip.timeline).0 + 1);
     let first = tip.commit.number == CommitNo(0);
     let parent = if first { Timeline(0) } else { tip.timeline };
-    let fork = Fork { parent, commit: tip.commit.number, chain: tip.chain };
+    let fork = Fork { parent, commit: tip.commit.number, chain: tip.chain, anew };
     let (name, body) = (Name::Timeline(timeline), fork.encode(timeline, page_size, clock::now()));
     for destination in &stores.destinations {
         destination.put(&name, &body).map_err(|error| match error.kind {

@@ -3,7 +3,7 @@
 //! Decides when to capture, ship, roll a snapshot, checkpoint and try again; does none of it. Every
 //! method returns at once: what blocks is handed out as a job.
 
-use super::open::{self, Live};
+use super::open::{self, Live, Purpose};
 use crate::capture::{Batch, Capture, Finish, RawPart};
 use crate::clock;
 use crate::config::Database;
@@ -23,8 +23,8 @@ const BUSY: Duration = Duration::from_secs(2);
 const IDLE_POLL: Duration = Duration::from_millis(50);
 /// How often the wal-index is looked at while nothing is pinned, or many frames come.
 const FAST_POLL: Duration = Duration::from_millis(1);
-/// Frames published between two looks that make a writer a fast one.
-const FAST_FRAMES: u32 = 40;
+/// Frames a second that make a writer a fast one: it fills a usual WAL in half a second.
+const FAST_RATE: f64 = 2000.0;
 /// Frames left in a pinned WAL before they are captured without waiting for the next shipment.
 const PENDING_FRAMES: u32 = 1000;
 /// Parts of a snapshot in memory at the same time.
@@ -69,8 +69,9 @@ struct Orders {
     cut: bool,
     part: bool,
     finish: bool,
-    /// Whether the WAL may be left unpinned.
+    /// Whether the WAL may be left unpinned, and whether it should be even before a checkpoint.
     free: bool,
+    soon: bool,
 }
 
 #[derive(Debug)]
@@ -99,6 +100,10 @@ pub struct Tracker {
     /// A shipment ended while the capture was away.
     shipped_meanwhile: bool,
     begin_snapshot: bool,
+    /// Commits were missed: what was captured is shipped, then the database taken up anew.
+    lost: bool,
+    /// No new jobs; taken up anew once the last one is back.
+    leaving: bool,
     draining: bool,
     /// A complete pass of capture began after the order to drain.
     drained: bool,
@@ -112,6 +117,11 @@ pub struct Tracker {
     last_news: Instant,
     last_ship: Option<Instant>,
     last_frames: u32,
+    last_look: Instant,
+    /// How many frames the WAL had when it was last reset, and whether it is being filled fast: what
+    /// is pinned then is let go of before the next reset is due, so that no writer ever waits for it.
+    cycle: u32,
+    fast: bool,
     careful_until: Option<Instant>,
     unchecked_since: Option<Instant>,
     error: Option<Error>,
@@ -135,6 +145,8 @@ impl Tracker {
             snapshot_ready: false,
             shipped_meanwhile: false,
             begin_snapshot: false,
+            lost: false,
+            leaving: false,
             draining: false,
             drained: false,
             checkpointing: false,
@@ -146,6 +158,9 @@ impl Tracker {
             last_news: now,
             last_ship: None,
             last_frames: 0,
+            last_look: now,
+            cycle: u32::MAX,
+            fast: false,
             careful_until: None,
             unchecked_since: None,
             error: None,
@@ -199,7 +214,8 @@ impl Tracker {
             Phase::Closed => {
                 let database = Arc::clone(&self.database);
                 self.next_look = now + IDLE_POLL;
-                Some(Box::new(move || Done::Opened(open::open(&database).map(Box::new))))
+                let purpose = if self.draining { Purpose::Sync } else { Purpose::Daemon };
+                Some(Box::new(move || Done::Opened(open::open(&database, purpose).map(Box::new))))
             }
             Phase::Here(capture) => self.look(capture, now),
             other => {
@@ -214,13 +230,18 @@ impl Tracker {
         let look = capture.source.look();
         let seen = capture.source.seen(look.as_ref());
         if let Some(look) = &look {
-            capture.note(look.frames, clock::now());
+            capture.note(look, clock::now());
             self.pace(look, seen, capture.source.pin(), now);
         } else {
             self.next_look = now + FAST_POLL;
         }
         if self.is_finished(&capture) {
             self.end(*capture);
+            return None;
+        }
+        self.leaving |= self.lost && capture.is_drained() && self.parcel.is_none();
+        if self.leaving {
+            self.leave(capture);
             return None;
         }
         let mut capture = match self.large(capture, now) {
@@ -245,11 +266,19 @@ impl Tracker {
             self.last_news = now;
             self.status_due = true;
         }
-        let fast = look.frames.abs_diff(self.last_frames) > FAST_FRAMES;
+        if seen == Seen::Reset {
+            self.cycle = self.last_frames;
+            self.fast |= self.cycle > look.frames;
+        } else {
+            let seconds = now.duration_since(self.last_look).as_secs_f64().max(1e-4);
+            let rate = f64::from(look.frames.saturating_sub(self.last_frames)) / seconds;
+            self.fast = rate > FAST_RATE;
+        }
         self.last_frames = look.frames;
+        self.last_look = now;
         self.status.wal_frames = look.frames.into();
         let pause = match now.duration_since(self.last_news) {
-            _ if fast || pin == Pin::Free => FAST_POLL,
+            _ if self.fast || pin == Pin::Free => FAST_POLL,
             quiet if quiet < BUSY => self.database.settings.poll_interval,
             _ => self.database.settings.poll_interval.max(IDLE_POLL),
         };
@@ -272,31 +301,45 @@ impl Tracker {
         now: Instant,
     ) -> Option<Orders> {
         let due = self.ship_is_due(now);
-        let news = !matches!(seen, Seen::Nothing | Seen::Torn);
+        let news = !self.lost && !matches!(seen, Seen::Nothing | Seen::Torn);
         let begin_snapshot = self.begin_snapshot && due && capture.is_drained();
         let rolling = capture.rolling().is_some();
-        let finish =
-            rolling && due && self.snapshot_ready && self.parts == 0 && self.again.is_empty();
+        let finish = rolling
+            && !self.lost
+            && due
+            && self.snapshot_ready
+            && self.parts == 0
+            && self.again.is_empty();
+        let free = self.careful_until.is_none_or(|until| now >= until);
+        let near = self.cycle.saturating_sub(self.cycle / 4);
+        let soon = self.fast && look.is_some_and(|look| look.frames >= near);
         let orders = Orders {
             begin_snapshot,
-            capture: begin_snapshot || !self.begin_snapshot,
+            capture: !self.lost && (begin_snapshot || !self.begin_snapshot),
             drain: self.draining,
             cut: due && ((news && !self.begin_snapshot) || !capture.is_drained() || finish),
-            part: rolling && !capture.parts_are_read() && self.parts + self.again.len() < PARTS,
+            part: rolling
+                && !self.lost
+                && !capture.parts_are_read()
+                && self.parts + self.again.len() < PARTS,
             finish,
-            free: self.careful_until.is_none_or(|until| now >= until),
+            free,
+            soon,
         };
         let captured = capture.source.mark().position.frame;
         let pinned = matches!(capture.source.pin(), Pin::Hold(_));
         let pending = look.is_some_and(|look| {
-            look.backfilled > captured || look.frames.abs_diff(captured) >= PENDING_FRAMES
+            look.backfilled > captured
+                || (soon && free)
+                || look.frames.abs_diff(captured) >= PENDING_FRAMES
         });
         let urgent = news
             && !self.begin_snapshot
             && !capture.is_full()
             && (!pinned || pending || seen != Seen::Commits);
-        let settle = rolling && capture.parts_are_read() && !self.snapshot_ready;
-        let drain = self.draining && !self.drained && !self.begin_snapshot && !capture.is_full();
+        let settle = rolling && !self.lost && capture.parts_are_read() && !self.snapshot_ready;
+        let drain = self.draining && !self.drained && !self.begin_snapshot && !self.lost;
+        let drain = drain && !capture.is_full();
         let wanted = urgent || orders.cut || begin_snapshot || orders.part || settle || drain;
         wanted.then_some(orders)
     }
@@ -471,6 +514,9 @@ impl Tracker {
 
     fn close(&mut self) {
         self.begin_snapshot = false;
+        self.lost = false;
+        self.leaving = false;
+        self.drained = false;
         self.rolling = None;
         self.shipper = None;
         self.stores = None;
@@ -510,27 +556,28 @@ impl Tracker {
                 self.status.missed += 1;
                 self.status.resyncs += 1;
                 self.careful_until = Some(now + CAREFUL);
-                self.begin_snapshot = true;
+                self.lost = true;
                 self.again.clear();
             }
             Trouble::Corrupt(..) | Trouble::Io(_) => {
                 let path = self.database.path.display();
                 let error = Error::new(Status::Integrity, "capture", path, &trouble);
-                self.status.fail(&error);
-                // Closed and taken up again from the cursor: what is in memory may be half done.
-                self.reopen(error, now);
+                // Taken up again from the cursor: what is in memory may be half done.
+                self.leaving = true;
+                self.put_failed(error, now);
             }
         }
     }
 
-    fn reopen(&mut self, error: Error, now: Instant) {
-        if self.draining {
-            self.fail(error);
-            return;
+    /// Lets go of the database once every job is back, to take it up again.
+    fn leave(&mut self, capture: Box<Capture>) {
+        if self.parts == 0 && self.shipper.is_some() && !self.checkpointing {
+            drop(capture);
+            self.close();
+            self.phase = Phase::Closed;
+        } else {
+            self.phase = Phase::Here(capture);
         }
-        self.close();
-        self.phase = Phase::Closed;
-        self.put_failed(error, now);
     }
 
     fn shipped(&mut self, batch: &Batch) {
@@ -575,6 +622,7 @@ impl Tracker {
             && capture.is_drained()
             && capture.rolling().is_none()
             && !self.begin_snapshot
+            && !self.lost
             && self.parcel.is_none()
             && self.shipper.is_some()
     }
@@ -618,11 +666,12 @@ fn try_pass(
     if orders.begin_snapshot {
         capture.begin_snapshot()?;
     }
-    if let Some(look) = capture.source.look() {
-        capture.note(look.frames, clock::now());
+    let look = capture.source.look().filter(|_| orders.capture);
+    if let Some(look) = &look {
+        capture.note(look, clock::now());
     }
-    let lost = if orders.capture { capture.capture() } else { Ok(()) };
-    captured.complete = orders.capture && lost.is_ok() && !capture.is_full();
+    let lost = look.as_ref().map_or(Ok(()), |look| capture.capture(look));
+    captured.complete = look.is_some() && lost.is_ok() && !capture.is_full();
     if lost.is_ok() && orders.part {
         captured.part = capture.next_part()?;
     }
@@ -631,11 +680,11 @@ fn try_pass(
         captured.batch = capture.batch(if finish { Finish::Snapshot } else { Finish::Nothing });
     }
     lost?;
-    settle(capture, orders.free)
+    settle(capture, orders)
 }
 
 /// Moves the pin to where it belongs after a pass.
-fn settle(capture: &mut Capture, may_be_free: bool) -> std::result::Result<(), Trouble> {
+fn settle(capture: &mut Capture, orders: Orders) -> std::result::Result<(), Trouble> {
     let needed = capture.is_full() || capture.large().is_some() || capture.rolling().is_some();
     if needed {
         capture.source.hold()?;
@@ -645,7 +694,7 @@ fn settle(capture: &mut Capture, may_be_free: bool) -> std::result::Result<(), T
         return Ok(());
     }
     let backfilling = capture.source.look().is_some_and(|look| look.backfilled > 0);
-    if backfilling && may_be_free {
+    if orders.free && (backfilling || orders.soon) {
         capture.source.release()?;
     } else {
         capture.source.hold()?;
