@@ -1,9 +1,10 @@
 //! Faults, kills and an oracle: the proof that what bakelite restores is right.
 //!
 //! `torture run` tries scenarios on the real program, `torture matrix` writes down what was tried,
-//! `torture writer` is the workload, started by `run` as a process that can be killed.
+//! `torture demo` shows the program at work, `torture writer` is the workload, started by `run` as a process that can be killed.
 
 mod bytes;
+mod demo;
 mod digest;
 mod ledger;
 mod matrix;
@@ -41,6 +42,7 @@ enum Verb {
     Run(Run),
     Matrix(Matrix),
     List(List),
+    Demo(Demo),
     Writer(workload::writer::Args),
 }
 
@@ -85,6 +87,15 @@ struct Matrix {
 #[argh(subcommand, name = "list")]
 struct List {}
 
+/// a live database, a killed daemon, a restore, and the proof that it is right
+#[derive(FromArgs)]
+#[argh(subcommand, name = "demo")]
+struct Demo {
+    /// the bakelite to show; else the one beside this program
+    #[argh(option)]
+    bin: Option<PathBuf>,
+}
+
 fn main() -> ExitCode {
     let args: Args = argh::from_env();
     let done = match args.verb {
@@ -92,6 +103,7 @@ fn main() -> ExitCode {
         Verb::Matrix(Matrix { check: true }) => Ok(check_matrix()),
         Verb::Matrix(Matrix { check: false }) => write_matrix(),
         Verb::List(List {}) => Ok(list()),
+        Verb::Demo(args) => programs(args.bin).and_then(|programs| demo(&programs)),
         Verb::Writer(args) => return write(&args),
     };
     let outcome = done.unwrap_or_else(|error| {
@@ -121,19 +133,37 @@ fn plan(args: Run) -> Result<Plan, String> {
         args.scenarios.iter().map(|name| scenarios::find(name)).collect();
     let named = named.ok_or("no such scenario; run: torture list")?;
     let replay = !named.is_empty() && args.seed.is_some();
-    let torture = std::env::current_exe().map_err(|error| error.to_string())?;
-    let bakelite = args.bin.unwrap_or_else(|| torture.with_file_name("bakelite"));
-    if !bakelite.exists() {
-        return Err(format!("{}: not there; run: cargo build", bakelite.display()));
-    }
     Ok(Plan {
         scenarios: if named.is_empty() { INVENTORY.iter().collect() } else { named },
         seed: args.seed.unwrap_or_else(|| ledger::Micros::now().0 % 1_000_000_000),
         seeds: args.seeds.or(replay.then_some(1)),
         time: args.minutes.map(|minutes| Duration::from_secs_f64(minutes * 60.0)),
         jobs: args.jobs.max(1),
-        programs: Programs { bakelite, torture },
+        programs: programs(args.bin)?,
         root: args.root.unwrap_or_else(std::env::temp_dir),
+    })
+}
+
+/// This program and the one to try.
+fn programs(bakelite: Option<PathBuf>) -> Result<Programs, String> {
+    let torture = std::env::current_exe().map_err(|error| error.to_string())?;
+    let bakelite = bakelite.unwrap_or_else(|| torture.with_file_name("bakelite"));
+    match bakelite.exists() {
+        true => Ok(Programs { bakelite, torture }),
+        false => Err(format!("{}: not there; run: cargo build", bakelite.display())),
+    }
+}
+
+fn demo(programs: &Programs) -> Result<Outcome, String> {
+    let dir = tempfile::Builder::new().prefix("bakelite-demo-").tempdir();
+    let dir = dir.map_err(|error| error.to_string())?;
+    let Err(failure) = demo::run(programs, dir.path()) else {
+        return Ok(Outcome::Right);
+    };
+    println!("\n{failure}\nkept: {}", dir.keep().display());
+    Ok(match failure {
+        rig::Failure::Violation(_) => Outcome::Violation,
+        rig::Failure::Harness(_) => Outcome::Broken,
     })
 }
 
