@@ -1,1 +1,178 @@
-fn main() {}
+//! Faults, kills and an oracle: the proof that what bakelite restores is right.
+//!
+//! `torture run` tries scenarios on the real program, `torture matrix` writes down what was tried,
+//! `torture writer` is the workload, started by `run` as a process that can be killed.
+
+mod bytes;
+mod digest;
+mod ledger;
+mod matrix;
+mod oracle;
+mod process;
+mod replica;
+mod rig;
+mod rng;
+mod run;
+mod scenarios;
+mod tally;
+mod workload;
+
+use argh::FromArgs;
+use rig::Programs;
+use run::{Outcome, Plan, Summary};
+use scenarios::{INVENTORY, Scenario};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Tries bakelite under faults and kills, and judges what it restores.
+///
+/// Exit status: 0 right, 10 stale matrix, 11 a fault never happened, 12 nothing was graded, 13 the
+/// harness is broken, 14 violation.
+#[derive(FromArgs)]
+struct Args {
+    #[argh(subcommand)]
+    verb: Verb,
+}
+
+#[derive(FromArgs)]
+#[argh(subcommand)]
+enum Verb {
+    Run(Run),
+    Matrix(Matrix),
+    List(List),
+    Writer(workload::writer::Args),
+}
+
+/// try scenarios, all of them if none is named
+#[derive(FromArgs)]
+#[argh(subcommand, name = "run")]
+struct Run {
+    /// their names, as `torture list` gives them
+    #[argh(positional)]
+    scenarios: Vec<String>,
+    /// the first seed; with scenarios named, the only one
+    #[argh(option)]
+    seed: Option<u64>,
+    /// how many seeds for each scenario
+    #[argh(option)]
+    seeds: Option<u64>,
+    /// go on with further seeds for so many minutes
+    #[argh(option)]
+    minutes: Option<f64>,
+    /// the bakelite to try; else the one beside this program
+    #[argh(option)]
+    bin: Option<PathBuf>,
+    /// how many at a time
+    #[argh(option, default = "2")]
+    jobs: usize,
+    /// where to make the runs' directories; else the system's temporary one
+    #[argh(option)]
+    root: Option<PathBuf>,
+}
+
+/// write torture/CORRECTNESS.md from the last run's figures
+#[derive(FromArgs)]
+#[argh(subcommand, name = "matrix")]
+struct Matrix {
+    /// only say whether the page shows what the harness does
+    #[argh(switch)]
+    check: bool,
+}
+
+/// name the scenarios
+#[derive(FromArgs)]
+#[argh(subcommand, name = "list")]
+struct List {}
+
+fn main() -> ExitCode {
+    let args: Args = argh::from_env();
+    let done = match args.verb {
+        Verb::Run(args) => plan(args).and_then(|plan| try_out(&plan)),
+        Verb::Matrix(Matrix { check: true }) => Ok(check_matrix()),
+        Verb::Matrix(Matrix { check: false }) => write_matrix(),
+        Verb::List(List {}) => Ok(list()),
+        Verb::Writer(args) => return write(&args),
+    };
+    let outcome = done.unwrap_or_else(|error| {
+        eprintln!("torture: {error}");
+        Outcome::Broken
+    });
+    ExitCode::from(outcome as u8)
+}
+
+fn write(args: &workload::writer::Args) -> ExitCode {
+    match workload::writer::run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("torture writer: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn list() -> Outcome {
+    INVENTORY.iter().for_each(|Scenario { name, adversity, .. }| println!("{name:20} {adversity}"));
+    Outcome::Right
+}
+
+fn plan(args: Run) -> Result<Plan, String> {
+    let named: Option<Vec<&Scenario>> =
+        args.scenarios.iter().map(|name| scenarios::find(name)).collect();
+    let named = named.ok_or("no such scenario; run: torture list")?;
+    let replay = !named.is_empty() && args.seed.is_some();
+    let torture = std::env::current_exe().map_err(|error| error.to_string())?;
+    let bakelite = args.bin.unwrap_or_else(|| torture.with_file_name("bakelite"));
+    if !bakelite.exists() {
+        return Err(format!("{}: not there; run: cargo build", bakelite.display()));
+    }
+    Ok(Plan {
+        scenarios: if named.is_empty() { INVENTORY.iter().collect() } else { named },
+        seed: args.seed.unwrap_or_else(|| ledger::Micros::now().0 % 1_000_000_000),
+        seeds: args.seeds.or(replay.then_some(1)),
+        time: args.minutes.map(|minutes| Duration::from_secs_f64(minutes * 60.0)),
+        jobs: args.jobs.max(1),
+        programs: Programs { bakelite, torture },
+        root: args.root.unwrap_or_else(std::env::temp_dir),
+    })
+}
+
+fn try_out(plan: &Plan) -> Result<Outcome, String> {
+    let summary = run::run(plan);
+    summary.print();
+    let path = last_run()?;
+    summary.write(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    Ok(summary.outcome)
+}
+
+fn write_matrix() -> Result<Outcome, String> {
+    let summary = Summary::read(&last_run()?)?;
+    matrix::complete(&summary)?;
+    let page = page();
+    std::fs::write(page, matrix::page(&summary))
+        .map_err(|error| format!("{}: {error}", page.display()))?;
+    Ok(Outcome::Right)
+}
+
+fn check_matrix() -> Outcome {
+    let page = page();
+    let found = std::fs::read_to_string(page).map_err(|error| error.to_string());
+    match found.and_then(|found| matrix::check(&found, &Summary::nothing())) {
+        Ok(()) => Outcome::Right,
+        Err(error) => {
+            eprintln!("torture: {}: {error}; run: make torture matrix", page.display());
+            Outcome::StaleMatrix
+        }
+    }
+}
+
+fn page() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/CORRECTNESS.md"))
+}
+
+/// `target/torture/last-run.json`, whatever directory this is called from.
+fn last_run() -> Result<PathBuf, String> {
+    let torture = std::env::current_exe().map_err(|error| error.to_string())?;
+    let target = torture.parent().and_then(Path::parent).ok_or("this program lies nowhere")?;
+    Ok(target.join("torture/last-run.json"))
+}
