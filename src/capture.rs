@@ -23,7 +23,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 /// A transaction with more bytes of pages is not held in memory, but read twice.
-const LARGE_BYTES: usize = 8 << 20;
+const LARGE_BYTES: usize = 4 << 20;
+/// What is kept allocated for the next commit.
+const STAGE_BYTES: usize = 64 << 10;
 
 pub type Changes = HashMap<PageNo, PageHash>;
 
@@ -133,6 +135,9 @@ impl Stage {
     }
 
     fn clear(&mut self) {
+        if self.bytes.capacity() > STAGE_BYTES {
+            *self = Self::default(); // one large transaction must not cost memory for ever
+        }
         self.places.clear();
         self.bytes.clear();
         self.large = None;

@@ -41,6 +41,15 @@ impl Index {
         self.file.write_all_at(&hash.0.to_le_bytes(), offset(page))
     }
 
+    /// Sets the hashes of any pages, which it sorts: neighbours are written at once.
+    pub fn set_all(&self, changes: &mut [(PageNo, PageHash)]) -> io::Result<()> {
+        changes.sort_unstable_by_key(|(page, _)| *page);
+        changes.chunk_by(|(a, _), (b, _)| a.0 + 1 == b.0).try_for_each(|run| {
+            let hashes: Vec<_> = run.iter().map(|(_, hash)| *hash).collect();
+            self.set_range(run[0].0, &hashes)
+        })
+    }
+
     /// The hashes of `count` pages from `first` on.
     pub fn range(&self, first: PageNo, count: usize) -> io::Result<Vec<PageHash>> {
         let mut bytes = vec![0; count * ENTRY as usize];

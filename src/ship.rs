@@ -119,10 +119,10 @@ impl Shipper {
 
     /// The cursor first, then the page index: the cursor's changes bring the index along.
     fn record(&mut self, state: &State, changes: &Changes) -> Result<()> {
-        let list: Vec<_> = changes.iter().map(|(page, hash)| (*page, *hash)).collect();
+        let mut list: Vec<_> = changes.iter().map(|(page, hash)| (*page, *hash)).collect();
         self.write_cursor(state, &list)?;
-        list.iter()
-            .try_for_each(|(page, hash)| self.index.set(*page, *hash))
+        self.index
+            .set_all(&mut list)
             .map_err(|error| Error::io("write", self.state_dir.join("index").display(), &error))
     }
 

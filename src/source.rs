@@ -39,7 +39,7 @@ use std::ops::Range;
 use std::{fmt, io};
 
 /// Bytes of frames read at a time.
-const READ_BYTES: usize = 1 << 20;
+const READ_BYTES: usize = 256 << 10;
 /// An old tail longer than this is not kept in memory: it counts as lost.
 const TAIL_BYTES: usize = 16 << 20;
 
