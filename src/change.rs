@@ -229,12 +229,14 @@ fn first_difference(new: &[u8], old: &[u8], from: usize) -> Option<usize> {
 /// Where a run of differences that starts at `first` ends: before `GAP` equal bytes or at the end.
 fn run_end(new: &[u8], old: &[u8], first: usize) -> usize {
     let mut end = first + 1;
-    for at in end..new.len() {
+    let mut at = end;
+    while at < new.len() {
         if new[at] != old[at] {
             end = at + 1;
         } else if at - end >= GAP {
             break;
         }
+        at += 1;
     }
     end
 }

@@ -473,6 +473,7 @@ impl Source {
         Ok(Reached::All(at))
     }
 
+    #[expect(clippy::type_complexity, reason = "it is said once")]
     /// Reads the frames `frames` in reverse, without looking at checksums: they were read before, and
     /// are pinned. For a transaction too large to be held.
     pub fn read_back(

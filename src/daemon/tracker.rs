@@ -40,6 +40,7 @@ const STATUS_EVERY: Duration = Duration::from_secs(1);
 
 /// What a job brings back.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a handful of them are on their way at a time")]
 pub enum Done {
     Opened(Result<Box<Live>>),
     Captured(Box<Capture>, Captured),
