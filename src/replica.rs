@@ -177,7 +177,7 @@ impl Replica {
         let newest = ancestry.first().filter(|at| at.anew && !self.has_snapshot(at));
         let Some(Stretch { timeline, .. }) = newest else { return Ok(None) };
         let on_it = self.changes.iter().filter(|((span, _), _)| span.timeline == *timeline);
-        let last = on_it.filter_map(|(_, parts)| parts.iter().find(|part| part.end)).last();
+        let last = on_it.filter_map(|(_, parts)| parts.iter().find(|part| part.end)).next_back();
         if let Some(last) = last {
             let commits = read_change(source, last)?.commits;
             if commits.last().is_some_and(|commit| commit.digest.is_some()) {

@@ -1,8 +1,10 @@
 //! Faults, kills and an oracle: the proof that what bakelite restores is right.
 //!
 //! `torture run` tries scenarios on the real program, `torture matrix` writes down what was tried,
-//! `torture demo` shows the program at work, `torture writer` is the workload, started by `run` as a process that can be killed.
+//! `torture demo` shows the program at work, `torture bench` measures it. `torture writer` is the
+//! workload, started by `run` as a process that can be killed, and `torture load` the one of `bench`.
 
+mod bench;
 mod bytes;
 mod demo;
 mod digest;
@@ -43,6 +45,8 @@ enum Verb {
     Matrix(Matrix),
     List(List),
     Demo(Demo),
+    Bench(Bench),
+    Load(bench::load::Args),
     Writer(workload::writer::Args),
 }
 
@@ -96,6 +100,18 @@ struct Demo {
     bin: Option<PathBuf>,
 }
 
+/// measure what is promised and print it beside its bound
+#[derive(FromArgs)]
+#[argh(subcommand, name = "bench")]
+struct Bench {
+    /// less of everything
+    #[argh(switch)]
+    quick: bool,
+    /// the bakelite to measure; else the one beside this program
+    #[argh(option)]
+    bin: Option<PathBuf>,
+}
+
 fn main() -> ExitCode {
     let args: Args = argh::from_env();
     let done = match args.verb {
@@ -103,8 +119,13 @@ fn main() -> ExitCode {
         Verb::Matrix(Matrix { check: true }) => Ok(check_matrix()),
         Verb::Matrix(Matrix { check: false }) => write_matrix(),
         Verb::List(List {}) => Ok(list()),
-        Verb::Demo(args) => programs(args.bin).and_then(|programs| demo(&programs)),
-        Verb::Writer(args) => return write(&args),
+        Verb::Demo(Demo { bin }) => on_stage("demo", bin, demo::run),
+        Verb::Bench(Bench { quick, bin }) => {
+            let size = if quick { bench::QUICK } else { bench::FULL };
+            on_stage("bench", bin, |programs, dir| bench::run(programs, dir, size))
+        }
+        Verb::Writer(args) => return ended("writer", workload::writer::run(&args)),
+        Verb::Load(args) => return ended("load", bench::load::run(&args)),
     };
     let outcome = done.unwrap_or_else(|error| {
         eprintln!("torture: {error}");
@@ -113,11 +134,11 @@ fn main() -> ExitCode {
     ExitCode::from(outcome as u8)
 }
 
-fn write(args: &workload::writer::Args) -> ExitCode {
-    match workload::writer::run(args) {
+fn ended(verb: &str, done: workload::Result<()>) -> ExitCode {
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("torture writer: {error}");
+            eprintln!("torture {verb}: {error}");
             ExitCode::FAILURE
         }
     }
@@ -154,10 +175,16 @@ fn programs(bakelite: Option<PathBuf>) -> Result<Programs, String> {
     }
 }
 
-fn demo(programs: &Programs) -> Result<Outcome, String> {
-    let dir = tempfile::Builder::new().prefix("bakelite-demo-").tempdir();
+/// Runs `show` in a directory of its own, which stays if something was wrong.
+fn on_stage(
+    name: &str,
+    bin: Option<PathBuf>,
+    show: impl FnOnce(&Programs, &Path) -> rig::Result<()>,
+) -> Result<Outcome, String> {
+    let programs = programs(bin)?;
+    let dir = tempfile::Builder::new().prefix(&format!("bakelite-{name}-")).tempdir();
     let dir = dir.map_err(|error| error.to_string())?;
-    let Err(failure) = demo::run(programs, dir.path()) else {
+    let Err(failure) = show(&programs, dir.path()) else {
         return Ok(Outcome::Right);
     };
     println!("\n{failure}\nkept: {}", dir.keep().display());
