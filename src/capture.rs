@@ -15,8 +15,8 @@ use crate::cursor::State;
 use crate::index::Index;
 use crate::name;
 use crate::snapshot::{Manifest, PartRef, part_name, part_pages};
-use crate::source::{Mark, Pin, Read, Sink, Source, Trouble};
-use crate::wal::{Frame, Position};
+use crate::source::{Caught, Look, Mark, Pin, Read, Sink, Source, Trouble};
+use crate::wal::{Frame, Position, Salts};
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::ops::Range;
@@ -24,6 +24,12 @@ use std::sync::Arc;
 
 /// A transaction with more bytes of pages is not held in memory, but read twice.
 const LARGE_BYTES: usize = 8 << 20;
+
+/// Room for pages that is kept from one commit to the next.
+const KEPT_BYTES: usize = 1 << 20;
+
+/// Looks at a WAL that nobody may capture are remembered up to this number; then every other one is.
+const TIMES: usize = 4096;
 
 pub type Changes = HashMap<PageNo, PageHash>;
 
@@ -35,6 +41,8 @@ pub struct Capture {
     identity: (u64, u64),
     /// Where the last commit stands that was handed out or can be.
     mark: Mark,
+    /// Where the last state stands that was handed out.
+    handed: Mark,
     snapshot: Time,
     roll: Option<Roll>,
 }
@@ -44,6 +52,9 @@ pub struct Capture {
 struct Roll {
     parts: Vec<PartRef>,
     next: PageNo,
+    /// The size of the database when the first part was read. Commits that come after it write
+    /// whatever lies further on, so a database may grow while it is copied.
+    end: u32,
 }
 
 /// Pages of a snapshot, read and not yet stored.
@@ -57,7 +68,7 @@ pub struct RawPart {
 /// A change-set to be shipped, and what is true once it is.
 #[derive(Debug)]
 pub struct Batch {
-    /// `None`: nothing but a manifest.
+    /// `None`: nothing but a manifest, or a state.
     pub changes: Option<Builder>,
     pub manifest: Option<Manifest>,
     pub state: State,
@@ -102,6 +113,8 @@ struct Ledger {
     least: u32,
     /// Which frame of the living generation was published when.
     times: VecDeque<(u32, Time)>,
+    /// The generation that they are about.
+    timed: Salts,
     now: Time,
     failed: Option<io::Error>,
 }
@@ -111,6 +124,7 @@ struct Ledger {
 struct Stage {
     places: HashMap<PageNo, usize>,
     bytes: Vec<u8>,
+    first: Option<u32>,
     /// The first frame of a transaction that is too large to be held.
     large: Option<u32>,
 }
@@ -120,6 +134,7 @@ impl Stage {
         if self.large.is_some() {
             return;
         }
+        let first = *self.first.get_or_insert(frame.number);
         if let Some(&place) = self.places.get(&frame.page) {
             self.bytes[place..place + frame.data.len()].copy_from_slice(frame.data);
             return;
@@ -127,14 +142,18 @@ impl Stage {
         self.places.insert(frame.page, self.bytes.len());
         self.bytes.extend_from_slice(frame.data);
         if self.bytes.len() > LARGE_BYTES && read == Read::Living {
-            self.large = Some(frame.number + 1 - self.places.len() as u32);
+            *self = Self { large: Some(first), ..Self::default() };
         }
     }
 
+    /// Ready for the next commit; room that only a long one needed is given back.
     fn clear(&mut self) {
+        if self.bytes.capacity() > KEPT_BYTES {
+            *self = Self::default();
+        }
         self.places.clear();
         self.bytes.clear();
-        self.large = None;
+        (self.first, self.large) = (None, None);
     }
 }
 
@@ -167,45 +186,57 @@ impl Capture {
             committed: None,
             least: u32::MAX,
             times: VecDeque::new(),
+            timed: Salts::default(),
             now: last.time,
             failed: None,
         };
         let mark = *source.mark();
-        Self { source, ledger, identity, mark, snapshot, roll: None }
+        Self { source, ledger, identity, mark, handed: mark, snapshot, roll: None }
     }
 
     pub fn last(&self) -> &Commit {
         &self.ledger.last
     }
 
-    /// Notes that the frames up to `frame` were published by now.
-    pub fn note(&mut self, frame: u32, now: Time) {
+    /// Notes that what a look showed was published by now.
+    pub fn note(&mut self, look: &Look, now: Time) {
+        self.ledger.generation(look.salts);
         let times = &mut self.ledger.times;
-        if times.back().is_none_or(|&(last, _)| last != frame) {
-            times.push_back((frame, now));
+        if times.back().is_none_or(|&(last, _)| last != look.frames) {
+            times.push_back((look.frames, now));
+        }
+        if times.len() > TIMES {
+            // The later of each two stays: no commit seems older than it is.
+            let mut later = true;
+            times.retain(|_| {
+                later = !later;
+                later
+            });
         }
         self.ledger.now = now;
     }
 
     /// Captures what was published, as far as the change-set under way has room.
-    pub fn capture(&mut self) -> Result<(), Trouble> {
+    pub fn capture(&mut self) -> Result<Caught, Trouble> {
         if self.ledger.is_full() {
-            return Ok(());
+            return Ok(Caught::Behind);
         }
         self.ledger.committed = None;
         let captured = self.source.capture(&mut self.ledger);
         self.ledger.stage.clear();
         let mark = *self.source.mark();
-        if mark.salts != self.mark.salts {
-            self.ledger.times.clear();
-        }
         self.mark = match self.ledger.large {
             None => mark,
             Some(_) => self.before_large(mark),
         };
+        if matches!(captured, Err(Trouble::Lost(_))) {
+            // Parts that were read stand for pages that somebody may have changed unseen.
+            self.roll = None;
+        }
         match self.ledger.failed.take() {
             // The frames are behind us, their effect is not: only a new start is right.
             Some(error) => Err(Trouble::Io(error)),
+            None if self.ledger.is_full() => captured.map(|_| Caught::Behind),
             None => captured,
         }
     }
@@ -230,7 +261,13 @@ impl Capture {
 
     /// Whether everything captured was handed out.
     pub fn is_drained(&self) -> bool {
-        self.ledger.builder.is_empty() && self.ledger.large.is_none()
+        self.ledger.large.is_none() && !self.has_batch()
+    }
+
+    /// Whether there is something to hand out: commits, or a place in the WAL past some that changed
+    /// nothing.
+    pub fn has_batch(&self) -> bool {
+        !self.ledger.builder.is_empty() || self.mark != self.handed
     }
 
     /// A transaction that has to be read again to be shipped; after all that comes before it.
@@ -238,15 +275,22 @@ impl Capture {
         self.ledger.large.as_ref().filter(|_| self.ledger.builder.is_empty())
     }
 
-    /// Takes a large transaction's place in the line: it was shipped, with this digest.
-    pub fn large_shipped(&mut self, digest: Option<Digest>) -> State {
-        let Large { commit, parent, .. } = self.ledger.large.take().expect("one was shipped");
-        let commit = Commit { digest, ..commit };
-        self.ledger.last = commit;
-        self.ledger.chain = parent.after(self.ledger.page_size, &commit);
-        self.ledger.builder = Builder::new(self.ledger.page_size, self.ledger.chain);
-        self.mark = *self.source.mark();
-        self.state()
+    /// What is true once the large transaction is shipped, with this digest.
+    pub fn large_state(&self, digest: Option<Digest>) -> State {
+        let Large { commit, parent, .. } = self.ledger.large.as_ref().expect("one is shipped");
+        let commit = Commit { digest, ..*commit };
+        let chain = parent.after(self.ledger.page_size, &commit);
+        State { commit, chain, mark: *self.source.mark(), ..self.state() }
+    }
+
+    /// Takes a large transaction's place in the line: it was shipped, and led to this state.
+    pub fn large_shipped(&mut self, state: &State) {
+        self.ledger.large = None;
+        self.ledger.last = state.commit;
+        self.ledger.least = self.ledger.least.min(state.commit.pages);
+        self.ledger.chain = state.chain;
+        self.ledger.builder = Builder::new(self.ledger.page_size, state.chain);
+        (self.mark, self.handed) = (state.mark, state.mark);
     }
 
     pub fn state(&self) -> State {
@@ -264,10 +308,13 @@ impl Capture {
     /// Hands out what was captured, if there is any. The one before must have been shipped. With
     /// `Finish::Snapshot`, everything published when the last part was read has been captured, every
     /// part is stored, and the manifest goes along.
-    pub fn batch(&mut self, finish: Finish) -> Option<Batch> {
-        let manifest = (finish == Finish::Snapshot).then(|| self.finish_roll()).flatten();
-        if self.ledger.builder.is_empty() && manifest.is_none() {
-            return None;
+    pub fn batch(&mut self, finish: Finish) -> io::Result<Option<Batch>> {
+        let manifest = match finish {
+            Finish::Snapshot => self.finish_roll()?,
+            Finish::Nothing => None,
+        };
+        if !self.has_batch() && manifest.is_none() {
+            return Ok(None);
         }
         let next = Builder::new(self.ledger.page_size, self.ledger.chain);
         let changes = std::mem::replace(&mut self.ledger.builder, next);
@@ -275,7 +322,8 @@ impl Capture {
         self.ledger.shipping = Arc::clone(&index);
         let changes = (!changes.is_empty()).then_some(changes);
         let state = self.state();
-        Some(Batch { changes, manifest, state, index })
+        self.handed = state.mark;
+        Ok(Some(Batch { changes, manifest, state, index }))
     }
 
     /// The last batch was shipped, and the page index holds its changes.
@@ -290,15 +338,17 @@ impl Capture {
         self.source.hold()?;
         let pages = self.source.rebase()?;
         self.mark = *self.source.mark();
+        self.handed = self.mark;
         self.ledger.begin_anew(pages)?;
-        self.roll = Some(Roll { parts: Vec::new(), next: PageNo(1) });
+        self.roll = Some(Roll { parts: Vec::new(), next: PageNo(1), end: u32::MAX });
         self.ledger.least = pages;
         Ok(())
     }
 
     /// Whether a snapshot is under way; its parts done and in all.
     pub fn rolling(&self) -> Option<(u32, u32)> {
-        self.roll.as_ref().map(|roll| (roll.next.0 - 1, self.ledger.last.pages))
+        let total = |roll: &Roll| roll.end.min(self.ledger.last.pages);
+        self.roll.as_ref().map(|roll| (roll.next.0 - 1, total(roll)))
     }
 
     /// Reads the next part of the snapshot under way, if one is left. Everything published must have
@@ -306,7 +356,10 @@ impl Capture {
     pub fn next_part(&mut self) -> Result<Option<RawPart>, Trouble> {
         let Some(roll) = &mut self.roll else { return Ok(None) };
         let Ledger { page_size, last, index, .. } = &self.ledger;
-        let left = (last.pages + 1).saturating_sub(roll.next.0);
+        if roll.parts.is_empty() {
+            roll.end = last.pages;
+        }
+        let left = (roll.end.min(last.pages) + 1).saturating_sub(roll.next.0);
         let pages = part_pages(*page_size).min(left);
         if pages == 0 || !matches!(self.source.pin(), Pin::Hold(_)) {
             return Ok(None);
@@ -329,25 +382,25 @@ impl Capture {
 
     /// Whether every part of the snapshot under way was read.
     pub fn parts_are_read(&self) -> bool {
-        self.roll.as_ref().is_some_and(|roll| roll.next.0 > self.ledger.last.pages)
+        self.rolling().is_some_and(|(done, total)| done >= total)
     }
 
     /// The manifest, once every part is read: from now on the digest is known.
-    fn finish_roll(&mut self) -> Option<Manifest> {
+    fn finish_roll(&mut self) -> io::Result<Option<Manifest>> {
         if !self.parts_are_read() {
-            return None;
+            return Ok(None);
         }
-        let digest = self.ledger.sum().inspect_err(|_| self.roll = None).ok()?;
-        let roll = self.roll.take()?;
+        let digest = self.ledger.sum()?;
+        let Some(roll) = self.roll.take() else { return Ok(None) };
         self.ledger.last.digest = Some(digest);
         self.snapshot = self.ledger.last.time;
-        Some(Manifest {
+        Ok(Some(Manifest {
             commit: self.ledger.last,
             timeline: self.ledger.timeline,
             page_size: self.ledger.page_size,
             chain: self.ledger.chain,
             parts: roll.parts,
-        })
+        }))
     }
 }
 
@@ -438,7 +491,9 @@ impl Ledger {
         if let Some(digest) = digest {
             digest.replace(old, new);
         }
-        self.changes.insert(page, new);
+        if old != new {
+            self.changes.insert(page, new);
+        }
     }
 }
 
@@ -451,6 +506,14 @@ impl Sink for Ledger {
         if let Some(pages) = frame.commit {
             self.failed = self.commit(frame, pages, read).err();
             self.stage.clear();
+        }
+    }
+
+    /// What was noted of the last generation says nothing of this one.
+    fn generation(&mut self, salts: Salts) {
+        if self.timed != salts {
+            self.timed = salts;
+            self.times.clear();
         }
     }
 
