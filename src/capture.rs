@@ -9,6 +9,8 @@
 //!
 //! This module sees no backend and no clock.
 
+mod stage;
+
 use crate::change::Builder;
 use crate::commit::{Chain, Commit, CommitNo, Digest, PageHash, PageNo, PageSize, Time, Timeline};
 use crate::cursor::State;
@@ -17,16 +19,11 @@ use crate::name;
 use crate::snapshot::{Manifest, PartRef, part_name, part_pages};
 use crate::source::{Caught, Look, Mark, Pin, Read, Sink, Source, Trouble};
 use crate::wal::{Frame, Position, Salts};
+use stage::Stage;
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
-
-/// A transaction with more bytes of pages is not held in memory, but read twice.
-const LARGE_BYTES: usize = 8 << 20;
-
-/// Room for pages that is kept from one commit to the next.
-const KEPT_BYTES: usize = 1 << 20;
 
 /// Looks at a WAL that nobody may capture are remembered up to this number; then every other one is.
 const TIMES: usize = 4096;
@@ -117,44 +114,6 @@ struct Ledger {
     timed: Salts,
     now: Time,
     failed: Option<io::Error>,
-}
-
-/// The pages of the commit that is being read.
-#[derive(Debug, Default)]
-struct Stage {
-    places: HashMap<PageNo, usize>,
-    bytes: Vec<u8>,
-    first: Option<u32>,
-    /// The first frame of a transaction that is too large to be held.
-    large: Option<u32>,
-}
-
-impl Stage {
-    fn add(&mut self, frame: &Frame, read: Read) {
-        if self.large.is_some() {
-            return;
-        }
-        let first = *self.first.get_or_insert(frame.number);
-        if let Some(&place) = self.places.get(&frame.page) {
-            self.bytes[place..place + frame.data.len()].copy_from_slice(frame.data);
-            return;
-        }
-        self.places.insert(frame.page, self.bytes.len());
-        self.bytes.extend_from_slice(frame.data);
-        if self.bytes.len() > LARGE_BYTES && read == Read::Living {
-            *self = Self { large: Some(first), ..Self::default() };
-        }
-    }
-
-    /// Ready for the next commit; room that only a long one needed is given back.
-    fn clear(&mut self) {
-        if self.bytes.capacity() > KEPT_BYTES {
-            *self = Self::default();
-        }
-        self.places.clear();
-        self.bytes.clear();
-        (self.first, self.large) = (None, None);
-    }
 }
 
 /// Where a capture starts.
@@ -526,3 +485,6 @@ impl Sink for Ledger {
 pub fn origin() -> Commit {
     Commit { number: CommitNo(0), time: Time(0), pages: 0, digest: None, resync: false }
 }
+
+#[cfg(test)]
+mod tests;

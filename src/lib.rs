@@ -42,4 +42,6 @@ pub mod verbs;
 #[cfg(test)]
 mod manual;
 #[cfg(test)]
+mod structure;
+#[cfg(test)]
 mod testkit;
