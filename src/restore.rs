@@ -22,7 +22,6 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
-use std::time::Instant;
 
 /// Objects fetched and opened at the same time, and so held in memory: a few megabytes each.
 const FETCHERS: usize = 4;
@@ -79,7 +78,7 @@ pub fn restore(
     options: &Options,
     progress: &dyn Progress,
 ) -> Result<Report> {
-    let start = Instant::now();
+    let start = clock::instant();
     refuse_to_overwrite(options)?;
     let replica = Replica::list(&**source)?;
     let plan = choose(&**source, &replica, options.target)?;
