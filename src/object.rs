@@ -342,3 +342,6 @@ impl<'a> Fields<'a> {
         self.0.is_empty().then_some(()).ok_or(Damage::BadTable("bytes after its end"))
     }
 }
+
+#[cfg(test)]
+mod tests;
