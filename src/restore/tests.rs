@@ -7,6 +7,7 @@ use quickcheck::{Arbitrary, Gen, QuickCheck};
 
 mod damage;
 mod files;
+mod golden;
 
 pub(super) struct Quiet;
 
