@@ -128,16 +128,12 @@ impl Replica {
 
     /// Every run of restorable commits along the ancestry, oldest first.
     pub fn runs(&self, ancestry: &[Stretch]) -> Vec<Run> {
-        let on_it = |span: &Span| {
-            let mut stretches = ancestry.iter();
-            stretches.any(|at| at.timeline == span.timeline && span.last <= at.until)
-        };
         let mut snapshots: Vec<Span> =
-            self.snapshots.iter().filter(|s| on_it(s)).copied().collect();
+            self.snapshots.iter().filter(|span| is_on(ancestry, span)).copied().collect();
         snapshots.sort_unstable_by_key(|span| (span.last, span.timeline));
         let whole = self.changes.iter().filter(|(_, parts)| is_whole(parts));
         let mut changes: Vec<Span> =
-            whole.map(|((span, _), _)| *span).filter(|span| on_it(span)).collect();
+            whole.map(|((span, _), _)| *span).filter(|span| is_on(ancestry, span)).collect();
         changes.sort_unstable_by_key(|span| (span.first, std::cmp::Reverse(span.last)));
         changes.dedup_by_key(|span| span.first);
         let mut runs: Vec<Run> = Vec::new();
@@ -155,11 +151,7 @@ impl Replica {
     pub fn newest(&self, ancestry: &[Stretch]) -> Option<Span> {
         let finished = self.changes.iter().filter(|(_, parts)| parts.iter().any(|part| part.end));
         let spans = finished.map(|((span, _), _)| span).chain(&self.snapshots);
-        let on_it = spans.filter(|span| {
-            let mut stretches = ancestry.iter();
-            stretches.any(|at| at.timeline == span.timeline && span.last <= at.until)
-        });
-        on_it.max_by_key(|span| span.last).copied()
+        spans.filter(|span| is_on(ancestry, span)).max_by_key(|span| span.last).copied()
     }
 
     /// The parts of a change-set that is whole, in order.
@@ -178,6 +170,11 @@ impl Replica {
         let parts = needed.filter_map(|span| self.parts_of(*span).cloned());
         Plan { commit, snapshot, changes: parts.collect() }
     }
+}
+
+/// Whether these commits count, or belong to an abandoned branch.
+pub fn is_on(ancestry: &[Stretch], span: &Span) -> bool {
+    ancestry.iter().any(|at| at.timeline == span.timeline && span.last <= at.until)
 }
 
 /// Where `timeline` left its parent.
@@ -218,7 +215,7 @@ pub fn damaged(source: &dyn Backend, name: &Name, damage: Damage) -> Error {
 }
 
 /// Parts 0, 1, 2 and so on to the one marked as the last.
-fn is_whole(parts: &[Change]) -> bool {
+pub fn is_whole(parts: &[Change]) -> bool {
     let numbered = parts.iter().enumerate().all(|(at, change)| usize::from(change.part) == at);
     let ends = parts.iter().filter(|change| change.end).count();
     numbered && ends == 1 && parts.last().is_some_and(|last| last.end)
