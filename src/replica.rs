@@ -131,16 +131,12 @@ impl Replica {
 
     /// Every run of restorable commits along the ancestry, oldest first.
     pub fn runs(&self, ancestry: &[Stretch]) -> Vec<Run> {
-        let on_it = |span: &Span| {
-            let mut stretches = ancestry.iter();
-            stretches.any(|at| at.timeline == span.timeline && span.last <= at.until)
-        };
         let mut snapshots: Vec<Span> =
-            self.snapshots.iter().filter(|s| on_it(s)).copied().collect();
+            self.snapshots.iter().filter(|span| is_on(ancestry, span)).copied().collect();
         snapshots.sort_unstable_by_key(|span| (span.last, span.timeline));
         let whole = self.changes.iter().filter(|(_, parts)| is_whole(parts));
         let mut changes: Vec<Span> =
-            whole.map(|((span, _), _)| *span).filter(|span| on_it(span)).collect();
+            whole.map(|((span, _), _)| *span).filter(|span| is_on(ancestry, span)).collect();
         changes.sort_unstable_by_key(|span| (span.first, std::cmp::Reverse(span.last)));
         changes.dedup_by_key(|span| span.first);
         let mut runs: Vec<Run> = Vec::new();
@@ -214,6 +210,11 @@ impl Replica {
     }
 }
 
+/// Whether these commits count, or belong to an abandoned branch.
+pub fn is_on(ancestry: &[Stretch], span: &Span) -> bool {
+    ancestry.iter().any(|at| at.timeline == span.timeline && span.last <= at.until)
+}
+
 /// Where `timeline` left its parent.
 pub fn read_fork(source: &dyn Backend, timeline: Timeline) -> Result<Fork> {
     let name = Name::Timeline(timeline);
@@ -252,7 +253,7 @@ pub fn damaged(source: &dyn Backend, name: &Name, damage: Damage) -> Error {
 }
 
 /// Parts 0, 1, 2 and so on to the one marked as the last.
-fn is_whole(parts: &[Change]) -> bool {
+pub fn is_whole(parts: &[Change]) -> bool {
     let numbered = parts.iter().enumerate().all(|(at, change)| usize::from(change.part) == at);
     let ends = parts.iter().filter(|change| change.end).count();
     numbered && ends == 1 && parts.last().is_some_and(|last| last.end)
