@@ -711,3 +711,6 @@ fn settle(capture: &mut Capture, may_be_free: bool) -> std::result::Result<(), T
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

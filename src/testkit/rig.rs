@@ -153,7 +153,7 @@ pub fn claim(backend: &dyn Backend, page_size: PageSize) {
     backend.put(&Name::Timeline(timeline), &body).unwrap();
 }
 
-struct Quiet;
+pub struct Quiet;
 
 impl Progress for Quiet {
     fn at(&self, _: u64, _: u64) {}
