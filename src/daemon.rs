@@ -135,3 +135,6 @@ impl Daemon {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -339,3 +339,6 @@ impl Tracker {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
