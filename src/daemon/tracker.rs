@@ -29,7 +29,8 @@ const FAST_RATE: f64 = 2000.0;
 const PENDING_FRAMES: u32 = 1000;
 /// Parts of a snapshot in memory at the same time.
 const PARTS: usize = 2;
-const SHIP_FILE: Duration = Duration::from_millis(200);
+/// Least time between two change-sets for a directory, unless `ship_interval` says otherwise.
+pub const SHIP_FILE: Duration = Duration::from_millis(200);
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_LAST: Duration = Duration::from_secs(5);
 /// After commits were missed while nothing was pinned, the WAL is pinned all the time for so long.
