@@ -12,9 +12,10 @@ use bakelite::restore::Target;
 use std::path::{Path, PathBuf};
 
 type Records = Vec<Record>;
+type Lie = fn(&mut Records, u64);
 
 /// What is done to the records, given the seq that the restored file is at.
-const LIES: &[(&str, fn(&mut Records, u64))] = &[
+const LIES: &[(&str, Lie)] = &[
     ("the state is another one", |records, seq| digest_of(records, seq, |digest| digest.0[7] ^= 1)),
     ("the state is the one before", |records, seq| {
         let before = find(records, seq - 1);
