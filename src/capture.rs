@@ -46,6 +46,15 @@ pub struct Capture {
 struct Roll {
     parts: Vec<PartRef>,
     next: PageNo,
+    /// The database's size as of the first part. Pages that come later are in the change-sets.
+    pages: Option<u32>,
+}
+
+impl Roll {
+    /// How many pages are left to be read of a database that has `pages` now.
+    fn left(&self, pages: u32) -> u32 {
+        (self.pages.unwrap_or(pages).min(pages) + 1).saturating_sub(self.next.0)
+    }
 }
 
 /// Pages of a snapshot, read and not yet stored.
@@ -300,9 +309,24 @@ impl Capture {
         let pages = self.source.rebase()?;
         self.mark = *self.source.mark();
         self.ledger.begin_anew(pages)?;
-        self.roll = Some(Roll { parts: Vec::new(), next: PageNo(1) });
+        self.roll = Some(Roll { parts: Vec::new(), next: PageNo(1), pages: None });
         self.ledger.least = pages;
         Ok(())
+    }
+
+    /// Begins a snapshot beside what is being shipped: every page is known, and commits go on being
+    /// restore points. Nothing, if one is under way.
+    pub fn begin_roll(&mut self) -> Result<(), Trouble> {
+        if self.roll.is_none() && self.source.hold()? {
+            self.ledger.least = self.ledger.last.pages;
+            self.roll = Some(Roll { parts: Vec::new(), next: PageNo(1), pages: None });
+        }
+        Ok(())
+    }
+
+    /// When the last snapshot was finished; 0: there is none.
+    pub fn snapshot(&self) -> Time {
+        self.snapshot
     }
 
     /// Whether a snapshot is under way; its parts done and in all.
@@ -315,8 +339,7 @@ impl Capture {
     pub fn next_part(&mut self) -> Result<Option<RawPart>, Trouble> {
         let Some(roll) = &mut self.roll else { return Ok(None) };
         let Ledger { page_size, last, index, .. } = &self.ledger;
-        let left = (last.pages + 1).saturating_sub(roll.next.0);
-        let pages = part_pages(*page_size).min(left);
+        let pages = part_pages(*page_size).min(roll.left(last.pages));
         if pages == 0 || !matches!(self.source.pin(), Pin::Hold(_)) {
             return Ok(None);
         }
@@ -324,13 +347,18 @@ impl Capture {
         self.source.read_pages(roll.next.0..roll.next.0 + pages, &mut bytes)?;
         let mut hashes = Vec::with_capacity(pages as usize);
         for (page, bytes) in (roll.next.0..).map(PageNo).zip(bytes.chunks_mut(page_size.bytes())) {
-            if page.0 > self.ledger.least && self.ledger.lookup(page)? == PageHash::default() {
+            // Once every page is known, one that counts as zeros is told by the index alone.
+            let unwritten = last.digest.is_some() || page.0 > self.ledger.least;
+            if unwritten && self.ledger.lookup(page)? == PageHash::default() {
                 bytes.fill(0);
             }
             hashes.push(PageHash::of(page, bytes));
         }
-        index.set_range(roll.next, &hashes)?;
+        if last.digest.is_none() {
+            index.set_range(roll.next, &hashes)?;
+        }
         let part = part_name(*page_size, roll.next, &hashes);
+        roll.pages.get_or_insert(last.pages);
         roll.parts.push(PartRef { part, pages, commit: last.number });
         roll.next.0 += pages;
         Ok(Some(RawPart { part, page_size: *page_size, bytes }))
@@ -338,7 +366,7 @@ impl Capture {
 
     /// Whether every part of the snapshot under way was read.
     pub fn parts_are_read(&self) -> bool {
-        self.roll.as_ref().is_some_and(|roll| roll.next.0 > self.ledger.last.pages)
+        self.roll.as_ref().is_some_and(|roll| roll.left(self.ledger.last.pages) == 0)
     }
 
     /// The manifest, once every part is read: from now on the digest is known.
@@ -346,9 +374,10 @@ impl Capture {
         if !self.parts_are_read() {
             return None;
         }
-        let digest = self.ledger.sum().inspect_err(|_| self.roll = None).ok()?;
         let roll = self.roll.take()?;
-        self.ledger.last.digest = Some(digest);
+        if self.ledger.last.digest.is_none() {
+            self.ledger.last.digest = Some(self.ledger.sum().ok()?);
+        }
         self.snapshot = self.ledger.last.time;
         Some(Manifest {
             commit: self.ledger.last,

@@ -13,8 +13,11 @@ use crate::object::{BLOCK_BYTES, Compression, Damage, Encoder, Fields, Header, O
 use std::collections::HashMap;
 use std::ops::Range;
 
-/// Past this many bytes of pages or of undo patches, a change-set ends at the next commit.
+/// Past this many bytes of pages, of undo patches or of its table, a change-set ends at the next
+/// commit. The table counts too: a commit that changes one byte costs more there than as a patch.
 pub const SOFT_BYTES: usize = 2 << 20;
+/// The bytes of a commit's record.
+const RECORD: usize = 37;
 /// Equal bytes between two differing runs are cheaper repeated than skipped up to here.
 const GAP: usize = 8;
 
@@ -56,7 +59,8 @@ impl Builder {
 
     /// Whether no further commit should be added.
     pub fn is_full(&self) -> bool {
-        self.contents.len().max(self.undo.len()) >= SOFT_BYTES
+        let table = 4 * (self.pages.len() + self.writes.len()) + (4 + RECORD) * self.commits.len();
+        self.contents.len().max(self.undo.len()).max(table) >= SOFT_BYTES
     }
 
     pub fn commits(&self) -> &[Commit] {
@@ -182,7 +186,7 @@ fn put_table(commits: &[Commit], pages: &[PageNo], ends: &[usize], writes: &[u32
     table
 }
 
-/// A commit's record, 37 bytes, as change-sets and snapshots hold it.
+/// A commit's record, as change-sets and snapshots hold it.
 pub(crate) fn put_commit(table: &mut Vec<u8>, commit: &Commit) {
     table.extend_from_slice(&commit.number.0.to_le_bytes());
     table.extend_from_slice(&commit.time.0.to_le_bytes());
@@ -229,12 +233,14 @@ fn first_difference(new: &[u8], old: &[u8], from: usize) -> Option<usize> {
 /// Where a run of differences that starts at `first` ends: before `GAP` equal bytes or at the end.
 fn run_end(new: &[u8], old: &[u8], first: usize) -> usize {
     let mut end = first + 1;
-    for at in end..new.len() {
+    let mut at = end;
+    while at < new.len() {
         if new[at] != old[at] {
             end = at + 1;
         } else if at - end >= GAP {
             break;
         }
+        at += 1;
     }
     end
 }
@@ -285,7 +291,7 @@ impl ChangeSet {
         let count = fields.count(4)?;
         let writes = (0..count).map(|_| take_slots(&mut fields, pages.len()));
         let writes = writes.collect::<Result<Vec<_>, _>>()?;
-        let count = fields.count(37)?;
+        let count = fields.count(RECORD)?;
         let commits = (0..count).map(|_| take_commit(&mut fields));
         let commits = commits.collect::<Result<Vec<_>, _>>()?;
         fields.end()?;
@@ -430,3 +436,6 @@ impl Undo {
         patches.into_iter().try_for_each(|range| apply(&self.stream[range.clone()], page))
     }
 }
+
+#[cfg(test)]
+mod tests;

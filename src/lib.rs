@@ -41,3 +41,5 @@ pub mod verbs;
 
 #[cfg(test)]
 mod manual;
+#[cfg(test)]
+mod model;

@@ -48,6 +48,7 @@ pub struct Run {
 }
 
 impl Run {
+    #[expect(clippy::misnamed_getters, reason = "the snapshot's last commit is the run's first")]
     pub fn first(&self) -> CommitNo {
         self.snapshot.last
     }
@@ -165,11 +166,29 @@ impl Replica {
         snapshots.any(|span| span.timeline == at.timeline && span.last <= at.until)
     }
 
-    /// The newest timeline, if it begins with a snapshot that was never finished or has been lost:
-    /// what was committed on it cannot be restored.
-    pub fn unfinished(&self, ancestry: &[Stretch]) -> Option<Timeline> {
+    /// The newest timeline, if it begins with a snapshot that was never finished: what was committed
+    /// on it cannot be restored. A snapshot that was finished and is missing is an error: commits
+    /// have a digest once it stands, and none before.
+    pub fn unfinished(
+        &self,
+        source: &dyn Backend,
+        ancestry: &[Stretch],
+    ) -> Result<Option<Timeline>> {
         let newest = ancestry.first().filter(|at| at.anew && !self.has_snapshot(at));
-        newest.map(|at| at.timeline)
+        let Some(Stretch { timeline, .. }) = newest else { return Ok(None) };
+        let on_it = self.changes.iter().filter(|((span, _), _)| span.timeline == *timeline);
+        let last = on_it.filter_map(|(_, parts)| parts.iter().find(|part| part.end)).next_back();
+        if let Some(last) = last {
+            let commits = read_change(source, last)?.commits;
+            if commits.last().is_some_and(|commit| commit.digest.is_some()) {
+                let cause = format!("the snapshot that timeline {timeline} begins with is missing");
+                return Err(Error::new(Status::Integrity, "read", source, cause).hint(format!(
+                    "what came before it can be restored with --commit, up to {}",
+                    last.span.first
+                )));
+            }
+        }
+        Ok(Some(*timeline))
     }
 
     /// What restores `commit`, which `run` holds: its newest snapshot up to there, and the rest.

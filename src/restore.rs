@@ -132,6 +132,9 @@ fn refuse_to_overwrite(options: &Options) -> Result<()> {
 pub fn choose(source: &dyn Backend, replica: &Replica, target: Target) -> Result<Plan> {
     let ancestry = replica.ancestry(source)?;
     let runs = replica.runs(&ancestry);
+    if !matches!(target, Target::Commit(_)) {
+        replica.unfinished(source, &ancestry)?;
+    }
     let Some(newest) = replica.newest(&ancestry) else {
         return Err(nothing_there(source, replica));
     };

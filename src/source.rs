@@ -30,18 +30,23 @@
 //! This module is the only reader of live databases. It never writes to one, and knows nothing of
 //! what becomes of the commits.
 
+use crate::clock;
 use crate::commit::{PageNo, PageSize};
 use crate::sqlite::{Handles, Slot, UNUSED_MARK};
 use crate::wal::{self, Checksum, End, FRAME_HEADER_BYTES, Frame, Frames, Position, Salts};
 use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::ops::Range;
+use std::time::Duration;
 use std::{fmt, io};
 
 /// Bytes of frames read at a time.
 const READ_BYTES: usize = 256 << 10;
 /// An old tail longer than this is not kept in memory: it counts as lost.
 const TAIL_BYTES: usize = 16 << 20;
+/// How long a writer may take to publish a commit before its wal-index counts as unreadable.
+const STEADY: Duration = Duration::from_secs(3);
+const STEADY_POLL: Duration = Duration::from_micros(100);
 
 /// The wal-index header, as last published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -282,15 +287,17 @@ impl Source {
         Ok((self.handles.database_bytes()? / self.page_size.bytes() as u64) as u32)
     }
 
-    /// A writer publishes in nanoseconds; one that died in the middle leaves it torn until recovery.
+    /// A writer publishes in nanoseconds, but may be stopped in the middle; one that died there
+    /// leaves the header torn until recovery.
     pub fn steady_look(&self) -> Option<Look> {
-        (0..1000).find_map(|_| {
+        let start = clock::instant();
+        loop {
             let look = self.look();
-            if look.is_none() {
-                std::thread::yield_now();
+            if look.is_some() || start.elapsed() > STEADY {
+                return look;
             }
-            look
-        })
+            std::thread::sleep(STEADY_POLL);
+        }
     }
 
     /// The WAL's header, if it is the one of this generation. A generation that was begun and has no
@@ -473,6 +480,7 @@ impl Source {
         Ok(Reached::All(at))
     }
 
+    #[expect(clippy::type_complexity, reason = "it is said once")]
     /// Reads the frames `frames` in reverse, without looking at checksums: they were read before, and
     /// are pinned. For a transaction too large to be held.
     pub fn read_back(

@@ -4,10 +4,11 @@
 
 use crate::backend::Backend;
 use crate::change::ChangeSet;
+use crate::commit::{Chain, CommitNo, Timeline};
 use crate::error::{Result, Status};
 use crate::name::Name;
 use crate::object::Damage;
-use crate::replica::{Replica, Stretch};
+use crate::replica::{Replica, Stretch, read_change, read_fork};
 use crate::restore::{self, Check, Options, Progress, Target};
 use crate::snapshot::{Fork, Manifest, PartPages};
 use std::sync::Arc;
@@ -110,7 +111,16 @@ fn chain(source: &dyn Backend, replica: &Replica) -> Vec<Finding> {
     let runs = replica.runs(&ancestry);
     let newest = replica.newest(&ancestry);
     let reached = runs.last().map(|run| run.end().last);
-    let mut findings = Vec::new();
+    let mut findings = lineage(source, replica, &ancestry);
+    match replica.unfinished(source, &ancestry) {
+        Ok(None) => {}
+        Ok(Some(timeline)) => findings.push(Finding {
+            what: format!("the snapshot that timeline {timeline} begins with was not finished"),
+            where_: source.to_string(),
+            remedy: "start the daemon, or run `bakelite sync`".into(),
+        }),
+        Err(error) => findings.push(finding(source.to_string(), &error)),
+    }
     if newest.map(|span| span.last) != reached {
         let cause = format!(
             "commits up to {} are known, but restore points end at {}",
@@ -120,6 +130,40 @@ fn chain(source: &dyn Backend, replica: &Replica) -> Vec<Finding> {
         findings.push(finding(source.to_string(), &cause));
     }
     findings
+}
+
+/// That each timeline leaves its parent where its record says, with the lineage that it says.
+fn lineage(source: &dyn Backend, replica: &Replica, ancestry: &[Stretch]) -> Vec<Finding> {
+    let forks = ancestry.iter().zip(ancestry.iter().skip(1));
+    let wrong = forks.filter_map(|(child, parent)| {
+        let fork = read_fork(source, child.timeline).ok()?;
+        let chain = chain_at(source, replica, parent.timeline, fork.commit)?;
+        let name = Name::Timeline(child.timeline);
+        let what = "it does not belong to this replica: its lineage is another one";
+        (chain != fork.chain).then(|| finding(format!("{source}/{name}"), &what))
+    });
+    wrong.collect()
+}
+
+/// The lineage of a commit, as the objects of a timeline have it; `None` if none of them tells.
+fn chain_at(
+    source: &dyn Backend,
+    replica: &Replica,
+    timeline: Timeline,
+    commit: CommitNo,
+) -> Option<Chain> {
+    let spans = replica.changes.iter().filter(|((span, _), _)| span.timeline == timeline);
+    let mut holding = spans.filter(|((span, _), _)| (span.first..=span.last).contains(&commit));
+    if let Some(end) = holding.find_map(|(_, parts)| parts.iter().find(|part| part.end)) {
+        let set = read_change(source, end).ok()?;
+        let upto = set.commits.iter().filter(|each| each.number <= commit);
+        let size = set.header().page_size;
+        return Some(upto.fold(set.header().parent, |chain, each| chain.after(size, each)));
+    }
+    let mut snapshots = replica.snapshots.iter();
+    let span = snapshots.find(|span| span.timeline == timeline && span.last == commit)?;
+    let bytes = source.get(&Name::Snapshot(*span)).ok()?;
+    Some(Manifest::decode(*span, bytes).ok()?.chain)
 }
 
 /// Restores the newest commit beside the system's temporary files, and throws it away.

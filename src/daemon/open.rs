@@ -93,12 +93,13 @@ fn failed(operation: &str, path: &Path, cause: impl std::fmt::Display) -> Error 
 
 /// Opens a database for watching, or says what keeps it from being watched.
 pub fn open_database(path: &Path) -> Result<(Handles, PageSize)> {
-    if let Err(error) = path.metadata() {
-        let status = match error.kind() {
-            std::io::ErrorKind::NotFound => Status::Missing,
-            _ => Status::Failed,
-        };
-        return Err(Error::new(status, "open", path.display(), error));
+    match path.metadata() {
+        Ok(metadata) if metadata.is_file() => (),
+        Ok(_) => return Err(not_a_database(path)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(Error::new(Status::Missing, "open", path.display(), error));
+        }
+        Err(error) => return Err(failed("open", path, error)),
     }
     let opened = Opened::open(path).map_err(|error| sqlite_error(path, &error))?;
     let head = opened.head().map_err(|error| failed("read", path, error))?;
@@ -118,8 +119,7 @@ fn page_size(path: &Path, head: &[u8]) -> Result<PageSize> {
     // Only the format versions and the page size are read: they stand there in plain even where an
     // extension encrypts the page.
     if head.len() < HEAD_BYTES || !head.starts_with(b"SQLite format 3\0") {
-        return Err(Error::new(Status::Usage, "watch", path.display(), "not a SQLite database")
-            .hint("check the path"));
+        return Err(not_a_database(path));
     }
     if head[18..20] != [2, 2] {
         return not_wal("the database is not in WAL mode");
@@ -132,16 +132,24 @@ fn page_size(path: &Path, head: &[u8]) -> Result<PageSize> {
 }
 
 fn sqlite_error(path: &Path, error: &rusqlite::Error) -> Error {
-    let locked = matches!(
-        error.sqlite_error_code(),
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
-    );
-    if locked {
-        let cause = "an application has locked it exclusively";
-        return Error::new(Status::Locked, "open", path.display(), cause)
-            .hint("a database used with PRAGMA locking_mode=EXCLUSIVE cannot be watched");
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            let cause = "an application has locked it exclusively";
+            Error::new(Status::Locked, "open", path.display(), cause)
+                .hint("a database used with PRAGMA locking_mode=EXCLUSIVE cannot be watched")
+        }
+        Some(ErrorCode::NotADatabase) => not_a_database(path),
+        Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied | ErrorCode::ReadOnly) => {
+            failed("open", path, "no permission to open it as SQLite does")
+                .hint("run bakelite as the user that the application runs as")
+        }
+        _ => failed("open", path, error),
     }
-    failed("open", path, error)
+}
+
+fn not_a_database(path: &Path) -> Error {
+    Error::new(Status::Usage, "watch", path.display(), "not a SQLite database")
+        .hint("check the path")
 }
 
 fn identity(path: &Path) -> Result<(u64, u64)> {

@@ -40,6 +40,7 @@ const STATUS_EVERY: Duration = Duration::from_secs(1);
 
 /// What a job brings back.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a handful of them are on their way at a time")]
 pub enum Done {
     Opened(Result<Box<Live>>),
     Captured(Box<Capture>, Captured),
@@ -64,6 +65,7 @@ pub struct Captured {
 #[derive(Clone, Copy, Debug, Default)]
 struct Orders {
     begin_snapshot: bool,
+    begin_roll: bool,
     capture: bool,
     drain: bool,
     cut: bool,
@@ -292,6 +294,15 @@ impl Tracker {
             && (self.draining || self.last_ship.is_none_or(|last| now >= last + interval))
     }
 
+    /// Whether the last snapshot is old, and something was committed since.
+    fn snapshot_is_due(&self, capture: &Capture) -> bool {
+        let (snapshot, last) = (capture.snapshot(), capture.last());
+        let interval = self.database.settings.snapshot_interval.as_millis();
+        snapshot.0 > 0
+            && last.time > snapshot
+            && u128::from(clock::now().0.saturating_sub(snapshot.0)) >= interval
+    }
+
     /// What the next pass of capture has to do; `None` if there is nothing to do yet.
     fn orders(
         &mut self,
@@ -304,6 +315,7 @@ impl Tracker {
         let news = !self.lost && !matches!(seen, Seen::Nothing | Seen::Torn);
         let begin_snapshot = self.begin_snapshot && due && capture.is_drained();
         let rolling = capture.rolling().is_some();
+        let begin_roll = !rolling && !self.lost && !self.draining && self.snapshot_is_due(capture);
         let finish = rolling
             && !self.lost
             && due
@@ -315,6 +327,7 @@ impl Tracker {
         let soon = self.fast && look.is_some_and(|look| look.frames >= near);
         let orders = Orders {
             begin_snapshot,
+            begin_roll,
             capture: !self.lost && (begin_snapshot || !self.begin_snapshot),
             drain: self.draining,
             cut: due && ((news && !self.begin_snapshot) || !capture.is_drained() || finish),
@@ -340,7 +353,8 @@ impl Tracker {
         let settle = rolling && !self.lost && capture.parts_are_read() && !self.snapshot_ready;
         let drain = self.draining && !self.drained && !self.begin_snapshot && !self.lost;
         let drain = drain && !capture.is_full();
-        let wanted = urgent || orders.cut || begin_snapshot || orders.part || settle || drain;
+        let begin = begin_snapshot || begin_roll;
+        let wanted = urgent || orders.cut || begin || orders.part || settle || drain;
         wanted.then_some(orders)
     }
 
@@ -439,7 +453,10 @@ impl Tracker {
 
     /// Takes in what a job brought back.
     pub fn done(&mut self, done: Done, now: Instant) {
-        self.next_look = now;
+        let idle = matches!(&done, Done::Captured(_, Captured { batch: None, part: None, .. }));
+        if !idle || self.draining {
+            self.next_look = now;
+        }
         match done {
             Done::Opened(result) => self.opened(result, now),
             Done::Captured(capture, captured) => self.captured(capture, captured, now),
@@ -665,6 +682,9 @@ fn try_pass(
 ) -> std::result::Result<(), Trouble> {
     if orders.begin_snapshot {
         capture.begin_snapshot()?;
+    }
+    if orders.begin_roll {
+        capture.begin_roll()?;
     }
     let look = capture.source.look().filter(|_| orders.capture);
     if let Some(look) = &look {

@@ -1,9 +1,12 @@
 //! Faults, kills and an oracle: the proof that what bakelite restores is right.
 //!
 //! `torture run` tries scenarios on the real program, `torture matrix` writes down what was tried,
-//! `torture writer` is the workload, started by `run` as a process that can be killed.
+//! `torture demo` shows the program at work, `torture bench` measures it. `torture writer` is the
+//! workload, started by `run` as a process that can be killed, and `torture load` the one of `bench`.
 
+mod bench;
 mod bytes;
+mod demo;
 mod digest;
 mod ledger;
 mod matrix;
@@ -41,6 +44,9 @@ enum Verb {
     Run(Run),
     Matrix(Matrix),
     List(List),
+    Demo(Demo),
+    Bench(Bench),
+    Load(bench::load::Args),
     Writer(workload::writer::Args),
 }
 
@@ -85,6 +91,27 @@ struct Matrix {
 #[argh(subcommand, name = "list")]
 struct List {}
 
+/// a live database, a killed daemon, a restore, and the proof that it is right
+#[derive(FromArgs)]
+#[argh(subcommand, name = "demo")]
+struct Demo {
+    /// the bakelite to show; else the one beside this program
+    #[argh(option)]
+    bin: Option<PathBuf>,
+}
+
+/// measure what is promised and print it beside its bound
+#[derive(FromArgs)]
+#[argh(subcommand, name = "bench")]
+struct Bench {
+    /// less of everything
+    #[argh(switch)]
+    quick: bool,
+    /// the bakelite to measure; else the one beside this program
+    #[argh(option)]
+    bin: Option<PathBuf>,
+}
+
 fn main() -> ExitCode {
     let args: Args = argh::from_env();
     let done = match args.verb {
@@ -92,7 +119,13 @@ fn main() -> ExitCode {
         Verb::Matrix(Matrix { check: true }) => Ok(check_matrix()),
         Verb::Matrix(Matrix { check: false }) => write_matrix(),
         Verb::List(List {}) => Ok(list()),
-        Verb::Writer(args) => return write(&args),
+        Verb::Demo(Demo { bin }) => on_stage("demo", bin, demo::run),
+        Verb::Bench(Bench { quick, bin }) => {
+            let size = if quick { bench::QUICK } else { bench::FULL };
+            on_stage("bench", bin, |programs, dir| bench::run(programs, dir, size))
+        }
+        Verb::Writer(args) => return ended("writer", workload::writer::run(&args)),
+        Verb::Load(args) => return ended("load", bench::load::run(&args)),
     };
     let outcome = done.unwrap_or_else(|error| {
         eprintln!("torture: {error}");
@@ -101,11 +134,11 @@ fn main() -> ExitCode {
     ExitCode::from(outcome as u8)
 }
 
-fn write(args: &workload::writer::Args) -> ExitCode {
-    match workload::writer::run(args) {
+fn ended(verb: &str, done: workload::Result<()>) -> ExitCode {
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("torture writer: {error}");
+            eprintln!("torture {verb}: {error}");
             ExitCode::FAILURE
         }
     }
@@ -121,19 +154,43 @@ fn plan(args: Run) -> Result<Plan, String> {
         args.scenarios.iter().map(|name| scenarios::find(name)).collect();
     let named = named.ok_or("no such scenario; run: torture list")?;
     let replay = !named.is_empty() && args.seed.is_some();
-    let torture = std::env::current_exe().map_err(|error| error.to_string())?;
-    let bakelite = args.bin.unwrap_or_else(|| torture.with_file_name("bakelite"));
-    if !bakelite.exists() {
-        return Err(format!("{}: not there; run: cargo build", bakelite.display()));
-    }
     Ok(Plan {
         scenarios: if named.is_empty() { INVENTORY.iter().collect() } else { named },
         seed: args.seed.unwrap_or_else(|| ledger::Micros::now().0 % 1_000_000_000),
         seeds: args.seeds.or(replay.then_some(1)),
         time: args.minutes.map(|minutes| Duration::from_secs_f64(minutes * 60.0)),
         jobs: args.jobs.max(1),
-        programs: Programs { bakelite, torture },
+        programs: programs(args.bin)?,
         root: args.root.unwrap_or_else(std::env::temp_dir),
+    })
+}
+
+/// This program and the one to try.
+fn programs(bakelite: Option<PathBuf>) -> Result<Programs, String> {
+    let torture = std::env::current_exe().map_err(|error| error.to_string())?;
+    let bakelite = bakelite.unwrap_or_else(|| torture.with_file_name("bakelite"));
+    match bakelite.exists() {
+        true => Ok(Programs { bakelite, torture }),
+        false => Err(format!("{}: not there; run: cargo build", bakelite.display())),
+    }
+}
+
+/// Runs `show` in a directory of its own, which stays if something was wrong.
+fn on_stage(
+    name: &str,
+    bin: Option<PathBuf>,
+    show: impl FnOnce(&Programs, &Path) -> rig::Result<()>,
+) -> Result<Outcome, String> {
+    let programs = programs(bin)?;
+    let dir = tempfile::Builder::new().prefix(&format!("bakelite-{name}-")).tempdir();
+    let dir = dir.map_err(|error| error.to_string())?;
+    let Err(failure) = show(&programs, dir.path()) else {
+        return Ok(Outcome::Right);
+    };
+    println!("\n{failure}\nkept: {}", dir.keep().display());
+    Ok(match failure {
+        rig::Failure::Violation(_) => Outcome::Violation,
+        rig::Failure::Harness(_) => Outcome::Broken,
     })
 }
 

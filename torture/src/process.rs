@@ -52,8 +52,8 @@ impl Process {
         send(self.child.id(), signal);
     }
 
-    /// Waits until it has a handler for `signal`, or has ended: one that comes earlier just ends it,
-    /// like any program that is still being loaded. Where there is no /proc it does not wait.
+    /// Waits until it has a handler for `signal`, or has ended: one that comes earlier just ends
+    /// it, like any program that is still being loaded. Where there is no /proc it does not wait.
     pub fn handles(&mut self, signal: Signal) -> io::Result<()> {
         let status = format!("/proc/{}/status", self.child.id());
         let bit = 1u64 << (signal.number() - 1);

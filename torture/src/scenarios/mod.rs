@@ -45,14 +45,14 @@ pub enum Idle {
     NeverFired(&'static str),
 }
 
-/// In the order of the matrix. Seeds are counted so that a run of everything ends within ten minutes
-/// on two cores and yet takes every page size where it matters.
+/// In the order of the matrix. Seeds are counted so that a run of everything ends within ten
+/// minutes on two cores and yet takes every page size where it matters.
 pub const INVENTORY: &[Scenario] = &[
     Scenario {
         name: "marked",
         adversity: "none: a marked workload with VACUUM, rollbacks, overflow pages, schema changes",
-        how: "daemon beside the writer; `sync`, then the newest commit exactly, several others, and \
-              at the end every byte",
+        how: "daemon beside the writer; `sync`, then the newest commit exactly, several others, \
+              and at the end every byte",
         seeds: 16,
         faults: &["synced", "vacuum", "rollback", "compared"],
         run: basic::marked,
@@ -203,8 +203,8 @@ pub const INVENTORY: &[Scenario] = &[
         name: "damaged-replica",
         adversity: "each object damaged in each way",
         how: "bits flipped in each region, cut, grown, emptied, deleted, swapped, under another \
-              name, an older version, from another replica: refused, or right where it was not needed; \
-              a sample is found by `verify`",
+              name, an older version, from another replica: refused, or right where it was not \
+              needed; a sample is found by `verify`",
         seeds: 4,
         faults: &[
             "damage flipped",

@@ -1,0 +1,229 @@
+//! Held to a model that keeps every page of every commit.
+
+use super::*;
+use crate::backend::Backend;
+use crate::commit::Digest;
+use crate::model::{SIZES, Step, Write, Writer};
+use quickcheck::QuickCheck;
+use std::collections::BTreeMap;
+
+/// The one change-set that these transactions give, and the model.
+fn change_set(size: u32, steps: &[Step]) -> (Writer, ChangeSet) {
+    let mut writer = Writer::new(size);
+    for step in steps {
+        writer.commit(step);
+    }
+    writer.ship();
+    let set = open(&writer, &writer.changes()[0]).unwrap();
+    (writer, set)
+}
+
+fn open(writer: &Writer, key: &str) -> Result<ChangeSet, Damage> {
+    let Ok(Name::Change(change)) = key.parse() else { panic!("{key} names a change-set") };
+    ChangeSet::open(&change, writer.store.get(&Name::Change(change)).unwrap())
+}
+
+fn pages_at(set: &ChangeSet, target: u64) -> BTreeMap<u32, (usize, Vec<u8>)> {
+    let mut pages = BTreeMap::new();
+    set.pages_at(CommitNo(target), |page, place, bytes| {
+        let twice = pages.insert(page.0, (place, bytes.to_vec()));
+        assert!(twice.is_none(), "page {} came twice", page.0);
+        Ok::<(), Damage>(())
+    })
+    .unwrap();
+    pages
+}
+
+/// What the model says of the pages written up to a commit: by which one last, and its bytes then.
+fn expected(writer: &Writer, steps: &[Step], target: usize) -> BTreeMap<u32, (usize, Vec<u8>)> {
+    let mut pages = BTreeMap::new();
+    for (place, step) in steps[..target].iter().enumerate() {
+        for &page in step.writes.keys() {
+            let bytes = writer.states[place + 1][page as usize - 1].clone();
+            pages.insert(page, (place, bytes));
+        }
+    }
+    pages
+}
+
+fn agrees(size: u32, steps: &[Step]) -> bool {
+    let (writer, set) = change_set(size, steps);
+    assert_eq!(set.commits, writer.commits[1..]);
+    (0..=steps.len() + 1).all(|target| {
+        let upto = target.min(steps.len());
+        pages_at(&set, target as u64) == expected(&writer, steps, upto)
+    })
+}
+
+#[test]
+fn every_commit_of_a_change_set_comes_back() {
+    fn property(size: u8, steps: Vec<Step>) -> bool {
+        steps.is_empty() || agrees(SIZES[usize::from(size % 4)], &steps)
+    }
+    QuickCheck::new().tests(200).quickcheck(property as fn(u8, Vec<Step>) -> bool);
+}
+
+#[test]
+fn trap_14_page_sizes_512_to_65536_in_a_change_set() {
+    let row = |page, at| Step { pages: 3, writes: [(page, Write::Row(at, 9))].into() };
+    for size in SIZES {
+        let ends = [0, 1, size - 1, size - 5, size / 2].map(|at| at as u16);
+        let mut steps = vec![Step::fill(3, 1..=3, 1), Step::fill(3, 1..=3, 2)];
+        steps.extend(ends.iter().map(|&at| row(2, at)));
+        steps.push(Step { pages: 3, writes: [(1, Write::Zero)].into() });
+        assert!(agrees(size, &steps), "page size {size}");
+    }
+}
+
+/// A batch holds many versions of one page, and a restore may stop at any of them.
+#[test]
+fn trap_10_the_same_page_in_many_commits_of_a_batch() {
+    let counter =
+        |n| Step { pages: 2, writes: [(1, Write::Row(24, n)), (2, Write::Row(9, n))].into() };
+    let steps: Vec<Step> = (1..=60).map(counter).collect();
+    assert!(agrees(4096, &steps));
+    let (writer, _) = change_set(4096, &steps);
+    let key = writer.changes().remove(0);
+    let bytes = writer.store.objects()[&key].len();
+    assert!(bytes < 60 * 150, "forty versions of a page cost their changed bytes: {bytes}");
+}
+
+#[test]
+fn the_undo_patches_go_on_over_many_blocks() {
+    let steps: Vec<Step> = (0..60).map(|n| Step::fill(1, [1], n)).collect();
+    assert!(agrees(65536, &steps));
+}
+
+/// A commit's record takes more room in the table than a byte changed does among the patches.
+#[test]
+fn a_change_set_of_tiny_commits_gets_full_before_its_object_does() {
+    let size = PageSize::new(512).unwrap();
+    let mut builder = Builder::new(size, Chain::default());
+    let mut page = vec![0; 512];
+    let digest = Some(Digest(1));
+    let mut number = CommitNo(0);
+    while !builder.is_full() {
+        number = number.next();
+        page[100] ^= 1;
+        let commit = Commit { number, time: Time(1), pages: 1, digest, resync: false };
+        builder.commit(commit, [(PageNo(1), &page[..])]);
+    }
+    let (name, body) = builder.encode(Timeline(1), Compression::None);
+    let Name::Change(change) = name else { unreachable!() };
+    assert!(body.len() < 2 * SOFT_BYTES, "{} bytes, {number} commits", body.len());
+    assert_eq!(ChangeSet::open(&change, body).unwrap().commits.len() as u64, number.0);
+}
+
+/// Encodes a table of one part as given, with whatever lies in it, under correct checksums.
+fn forged(change: Change, table: &[u8], blocks: &[Vec<u8>]) -> Result<ChangeSet, Damage> {
+    let header = Header {
+        page_size: PageSize::new(512).unwrap(),
+        parent: Chain::default(),
+        chain: Chain::default(),
+    };
+    let mut encoder = Encoder::new(&Name::Change(change), &header, Compression::Zstd);
+    blocks.iter().for_each(|block| encoder.block(block));
+    encoder.block(table);
+    ChangeSet::open(&change, encoder.finish())
+}
+
+fn a_change(end: bool) -> Change {
+    let (first, last) = (CommitNo(1), CommitNo(1));
+    Change {
+        level: 0,
+        span: Span { first, last, time: Time(1), timeline: Timeline(1) },
+        part: 0,
+        end,
+    }
+}
+
+/// Words of a table, mostly small: what a count, a page or a place could be.
+fn words(words: &[u32]) -> Vec<u8> {
+    words.iter().flat_map(|word| word.to_le_bytes()).collect()
+}
+
+#[test]
+fn a_table_that_lies_is_refused_without_panic() {
+    fn property(table: Vec<u8>, small: Vec<u8>, blocks: Vec<Vec<u8>>) -> bool {
+        let small: Vec<u32> = small.into_iter().map(|byte| u32::from(byte % 5)).collect();
+        for table in [table, words(&small)] {
+            for end in [false, true] {
+                if let Ok(set) = forged(a_change(end), &table, &blocks) {
+                    let _ = set.pages_at(CommitNo(0), |_, _, _| Ok::<(), Damage>(()));
+                    let _ = set.pages_at(CommitNo(1), |_, _, _| Ok::<(), Damage>(()));
+                }
+            }
+        }
+        true
+    }
+    QuickCheck::new()
+        .tests(2000)
+        .quickcheck(property as fn(Vec<u8>, Vec<u8>, Vec<Vec<u8>>) -> bool);
+}
+
+#[test]
+fn what_a_table_may_not_say() {
+    let refused = |table: &[u32], why| {
+        let found = forged(a_change(false), &words(table), &[]).unwrap_err();
+        assert_eq!(found, Damage::BadTable(why), "{table:?}");
+    };
+    refused(&[u32::MAX], "a count past its end");
+    refused(&[2, 7, 7, 1, 0, 0], "pages out of order");
+    refused(&[2, 8, 7, 1, 0, 0], "pages out of order");
+    refused(&[1, 0, 1, 0, 0], "pages out of order");
+    refused(&[1, 7, 1, 1, 1, 0], "a page that is not there");
+    refused(&[1, 7, u32::MAX], "a count past its end");
+    refused(&[1, 7, 1, u32::MAX], "a count past its end");
+    refused(&[1, 7, 1, 0, u32::MAX], "a count past its end");
+    refused(&[1, 7, 2, 0, 0, 0], "a commit before the last part");
+    refused(&[1, 7, 1, 0, 0, 9], "bytes after its end");
+    assert!(forged(a_change(false), &words(&[1, 7, 1, 1, 0, 0]), &[]).is_ok());
+}
+
+/// Every record of a commit is bound to the chain: none can be changed, even with right checksums.
+#[test]
+fn a_commit_that_does_not_give_the_chain_is_refused() {
+    let commit = Commit {
+        number: CommitNo(1),
+        time: Time(1),
+        pages: 1,
+        digest: Some(Digest(3)),
+        resync: false,
+    };
+    let table = put_table(&[commit], &[], &[0], &[]);
+    let found = forged(a_change(true), &table, &[]).unwrap_err();
+    assert_eq!(found, Damage::BadTable("commits that do not give its chain"));
+}
+
+#[test]
+fn a_patch_past_its_page_is_refused() {
+    for (patch, good) in [
+        (&[1, 0, 255, 1, 0, 0, 9][..], true),
+        (&[1, 0, 255, 1, 1, 0, 9, 9], false),
+        (&[1, 0, 0, 2, 0, 0, 9], false),
+        (&[2, 0, 0, 0, 0, 0, 9], false),
+        (&[1, 0, 0, 0, 1, 0, 9], false),
+        (&[], false),
+    ] {
+        assert_eq!(apply(patch, &mut [0; 512]).is_ok(), good, "{patch:?}");
+        let measured = patch_length(patch);
+        assert!(!good || measured == Ok(patch.len()), "{patch:?}");
+    }
+}
+
+/// Patches are as small as they can cheaply be, and turn the new page into the old one.
+#[test]
+fn a_patch_restores_the_old_page() {
+    fn property(old: Vec<u8>, edits: Vec<(u8, u8)>) -> bool {
+        let mut new = old.clone();
+        for (at, byte) in edits {
+            let size = new.len().max(1);
+            new.get_mut(usize::from(at) % size).into_iter().for_each(|place| *place = byte);
+        }
+        let mut patch = Vec::new();
+        diff(&new, &old, &mut patch);
+        apply(&patch, &mut new).unwrap();
+        new == old && patch_length(&patch) == Ok(patch.len())
+    }
+    QuickCheck::new().tests(1000).quickcheck(property as fn(Vec<u8>, Vec<(u8, u8)>) -> bool);
+}
