@@ -1,7 +1,7 @@
 //! CORRECTNESS.md: made from the inventory and the figures of the last run, and held against both.
 //!
-//! Only the figures may differ between two runs: the cells of the table's last columns and the lines
-//! that begin with `Run:` and `All:`. `check` compares everything else.
+//! Only the figures may differ between two runs: the cells of the table's last columns and the
+//! lines that begin with `Run:` and `All:`. `check` compares everything else.
 
 use crate::run::Summary;
 use crate::scenarios::{INVENTORY, Scenario};
