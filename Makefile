@@ -35,14 +35,15 @@ check: ## what CI runs: format, lints, man pages, then all tests
 	@$(MAKE) --no-print-directory test
 
 torture: programs ## faults, kills and an oracle [MINUTES=] [SEED=] [SCENARIO=]
-	$(BIN)/torture run $(SCENARIO) $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES))
+	$(BIN)/torture run $(SCENARIO) $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) \
+		$(LEAST)
 
 replay: programs ## one failure again: SCENARIO= SEED=
 	@test -n "$(SCENARIO)" -a -n "$(SEED)" || \
 		{ echo "usage: make replay SCENARIO=kill-daemon SEED=1234" >&2; exit 2; }
 	$(BIN)/torture run $(SCENARIO) --seed $(SEED)
 
-matrix: programs ## write torture/CORRECTNESS.md from the last run of torture
+matrix: programs ## write torture/CORRECTNESS.md, and the README's figures, from the last torture
 	$(BIN)/torture matrix
 
 bench: ## figures beside their bounds, as ratios of one run [QUICK=1]

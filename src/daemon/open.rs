@@ -161,6 +161,9 @@ fn identity(path: &Path) -> Result<(u64, u64)> {
 /// as a snapshot at most.
 const PATIENCE: Duration = Duration::from_secs(600);
 const LOCK_POLL: Duration = Duration::from_millis(20);
+/// A `sync` that only looks whether a daemon runs holds the lock for an instant: who finds it held
+/// looks again for so long.
+const GLANCE: Duration = Duration::from_millis(300);
 /// What a `sync` writes into the lock file.
 const SYNC: &[u8] = b"sync\n";
 
@@ -176,7 +179,11 @@ fn lock(database: &Database, purpose: Purpose) -> Result<File> {
             return Ok(file);
         }
         let holder = std::fs::read(&path).unwrap_or_default();
-        if purpose == Purpose::Sync || holder != SYNC || start.elapsed() > PATIENCE {
+        let patience = match purpose {
+            Purpose::Daemon if holder == SYNC => PATIENCE,
+            Purpose::Daemon | Purpose::Sync => GLANCE,
+        };
+        if start.elapsed() > patience {
             let cause = "another bakelite watches it";
             let error = Error::new(Status::Locked, "watch", database.path.display(), cause);
             return Err(error.hint("stop that one first; `bakelite sync` works beside it"));

@@ -15,6 +15,8 @@ use crate::error::{Error, Result, Status};
 use crate::ship::{Parcel, Shipper, Stores};
 use crate::status;
 use pass::{Captured, pass};
+
+pub use decide::SHIP_FILE;
 use std::fs::File;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

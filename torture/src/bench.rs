@@ -159,8 +159,8 @@ impl Bench<'_> {
         let mut appeared = Vec::new();
         let mut ended = None;
         while ended.is_none_or(|ended: Instant| ended.elapsed() < Duration::from_secs(2)) {
-            let now = Micros::now().0;
             let fresh: Vec<PathBuf> = names(&changes).difference(&known).cloned().collect();
+            let now = Micros::now().0;
             appeared.extend(fresh.iter().map(|_| now));
             known.extend(fresh);
             if ended.is_none() && child.try_wait()?.is_some() {

@@ -269,8 +269,10 @@ mod tests {
             "CREATE TABLE t(a, g AS (a + 2)); INSERT INTO t VALUES (1)",
             "CREATE TABLE t(a INTEGER PRIMARY KEY AUTOINCREMENT)",
             // Only sqlite_sequence tells these two apart.
-            "CREATE TABLE t(a INTEGER PRIMARY KEY AUTOINCREMENT); INSERT INTO t VALUES (1); DELETE FROM t",
-            "CREATE TABLE t(a INTEGER PRIMARY KEY AUTOINCREMENT); INSERT INTO t VALUES (2); DELETE FROM t",
+            "CREATE TABLE t(a INTEGER PRIMARY KEY AUTOINCREMENT); INSERT INTO t VALUES (1); \
+             DELETE FROM t",
+            "CREATE TABLE t(a INTEGER PRIMARY KEY AUTOINCREMENT); INSERT INTO t VALUES (2); \
+             DELETE FROM t",
         ]);
         all_differ(&[
             "CREATE VIRTUAL TABLE f USING fts5(a)",
@@ -294,7 +296,7 @@ mod tests {
         ]);
     }
 
-    /// SQLite stores both zeros as the same integer in a REAL column; where they do differ, it shows.
+    /// SQLite stores both zeros as one integer in a REAL column; where they do differ, it shows.
     #[test]
     fn trap_101_negative_zero() {
         let stored = |affinity: &str, value: f64| {

@@ -69,6 +69,12 @@ struct Run {
     /// the bakelite to try; else the one beside this program
     #[argh(option)]
     bin: Option<PathBuf>,
+    /// fail if fewer kills of the daemon than this come of it
+    #[argh(option, default = "0")]
+    kills: u64,
+    /// fail if fewer restores than this are graded
+    #[argh(option, default = "0")]
+    restores: u64,
     /// how many at a time
     #[argh(option, default = "2")]
     jobs: usize,
@@ -115,7 +121,10 @@ struct Bench {
 fn main() -> ExitCode {
     let args: Args = argh::from_env();
     let done = match args.verb {
-        Verb::Run(args) => plan(args).and_then(|plan| try_out(&plan)),
+        Verb::Run(args) => {
+            let least = (args.kills, args.restores);
+            plan(args).and_then(|plan| try_out(&plan, least))
+        }
         Verb::Matrix(Matrix { check: true }) => Ok(check_matrix()),
         Verb::Matrix(Matrix { check: false }) => write_matrix(),
         Verb::List(List {}) => Ok(list()),
@@ -169,10 +178,10 @@ fn plan(args: Run) -> Result<Plan, String> {
 fn programs(bakelite: Option<PathBuf>) -> Result<Programs, String> {
     let torture = std::env::current_exe().map_err(|error| error.to_string())?;
     let bakelite = bakelite.unwrap_or_else(|| torture.with_file_name("bakelite"));
-    match bakelite.exists() {
-        true => Ok(Programs { bakelite, torture }),
-        false => Err(format!("{}: not there; run: cargo build", bakelite.display())),
-    }
+    let there = bakelite.canonicalize();
+    let bakelite =
+        there.map_err(|error| format!("{}: {error}; run: cargo build", bakelite.display()))?;
+    Ok(Programs { bakelite, torture })
 }
 
 /// Runs `show` in a directory of its own, which stays if something was wrong.
@@ -194,37 +203,58 @@ fn on_stage(
     })
 }
 
-fn try_out(plan: &Plan) -> Result<Outcome, String> {
+/// `least`: so many kills and restores, or it proves too little.
+fn try_out(plan: &Plan, least: (u64, u64)) -> Result<Outcome, String> {
     let summary = run::run(plan);
     summary.print();
     let path = last_run()?;
     summary.write(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-    Ok(summary.outcome)
+    let tally::Tally { kills, restores, .. } = summary.total();
+    if kills >= least.0 && restores >= least.1 {
+        return Ok(summary.outcome);
+    }
+    println!("fewer than {} kills and {} restores", least.0, least.1);
+    Ok(summary.outcome.max(Outcome::NothingGraded))
 }
 
 fn write_matrix() -> Result<Outcome, String> {
     let summary = Summary::read(&last_run()?)?;
     matrix::complete(&summary)?;
-    let page = page();
-    std::fs::write(page, matrix::page(&summary))
-        .map_err(|error| format!("{}: {error}", page.display()))?;
+    let page = matrix::page(&summary);
+    let readme = matrix::readme(&read(README)?, &page)?;
+    write(PAGE, &page)?;
+    write(README, &readme)?;
     Ok(Outcome::Right)
 }
 
 fn check_matrix() -> Outcome {
-    let page = page();
-    let found = std::fs::read_to_string(page).map_err(|error| error.to_string());
-    match found.and_then(|found| matrix::check(&found, &Summary::nothing())) {
+    let fresh = || {
+        let page = read(PAGE)?;
+        matrix::check(&page, &Summary::nothing()).map_err(|error| format!("{PAGE}: {error}"))?;
+        let readme = read(README)?;
+        match matrix::readme(&readme, &page)? == readme {
+            true => Ok(()),
+            false => Err(format!("{README}: its figures are not those of {PAGE}")),
+        }
+    };
+    match fresh() {
         Ok(()) => Outcome::Right,
         Err(error) => {
-            eprintln!("torture: {}: {error}; run: make torture matrix", page.display());
+            eprintln!("torture: {error}; run: make torture matrix");
             Outcome::StaleMatrix
         }
     }
 }
 
-fn page() -> &'static Path {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/CORRECTNESS.md"))
+const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/CORRECTNESS.md");
+const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
+
+fn read(path: &str) -> Result<String, String> {
+    std::fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))
+}
+
+fn write(path: &str, text: &str) -> Result<(), String> {
+    std::fs::write(path, text).map_err(|error| format!("{path}: {error}"))
 }
 
 /// `target/torture/last-run.json`, whatever directory this is called from.

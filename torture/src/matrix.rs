@@ -1,7 +1,7 @@
 //! CORRECTNESS.md: made from the inventory and the figures of the last run, and held against both.
 //!
-//! Only the figures may differ between two runs: the cells of the table's last columns and the lines
-//! that begin with `Run:` and `All:`. `check` compares everything else.
+//! Only the figures may differ between two runs: the cells of the table's last columns and the
+//! lines that begin with `Run:` and `All:`. `check` compares everything else.
 
 use crate::run::Summary;
 use crate::scenarios::{INVENTORY, Scenario};
@@ -82,6 +82,20 @@ pub fn page(summary: &Summary) -> String {
     page
 }
 
+const README_FROM: &str = "<!-- written by make matrix -->\n";
+const README_TO: &str = "<!-- until here -->\n";
+
+/// The README with the figures of a page between its marks.
+pub fn readme(readme: &str, page: &str) -> Result<String, String> {
+    let (before, rest) =
+        readme.split_once(README_FROM).ok_or("the README has no place for them")?;
+    let (_, after) = rest.split_once(README_TO).ok_or("the README's figures have no end")?;
+    let figures =
+        page.lines().filter(|line| line.starts_with("Run: ") || line.starts_with("All: "));
+    let figures: String = figures.map(|line| format!("> {line}\n")).collect();
+    Ok(format!("{before}{README_FROM}{figures}{README_TO}{after}"))
+}
+
 fn table(tallies: &BTreeMap<String, Tally>) -> String {
     let mut table = "| scenario | adversity | how it is exercised | seeds | kills | restores | \
                      targets | rejected | violations |\n|---|---|---|--:|--:|--:|--:|--:|--:|\n"
@@ -145,6 +159,7 @@ pub fn complete(summary: &Summary) -> Result<(), String> {
 mod tests {
     use super::*;
     use crate::run::Outcome;
+    use std::path::Path;
 
     fn summary(seed: u64) -> Summary {
         let tallies = INVENTORY.iter().map(|scenario| {
@@ -168,6 +183,26 @@ mod tests {
         let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/CORRECTNESS.md"));
         let page = page.expect("run: make torture matrix");
         check(&page, &summary(1)).expect("run: make torture matrix");
+    }
+
+    #[test]
+    fn the_readme_has_the_figures_of_the_page() {
+        let read = |name: &str| {
+            std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
+        };
+        let found = read("../README.md");
+        assert_eq!(readme(&found, &read("CORRECTNESS.md")), Ok(found));
+    }
+
+    #[test]
+    fn figures_go_between_the_marks_of_the_readme() {
+        let page = page(&summary(1));
+        let text = format!("a\n{README_FROM}old\n{README_TO}b\n");
+        let filled = readme(&text, &page).unwrap();
+        assert!(filled.contains("\n> All: ") && filled.contains("\n> Run: "));
+        assert!(filled.starts_with("a\n") && filled.ends_with("b\n") && !filled.contains("old"));
+        assert_eq!(readme(&filled, &page), Ok(filled));
+        assert!(readme("a\n", &page).is_err());
     }
 
     #[test]

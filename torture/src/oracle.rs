@@ -1,7 +1,7 @@
 //! The oracle: whether a restored file is right, judged by the workload's ledgers and nothing else.
 //!
-//! It opens the file read-only and immutable, so that it cannot heal what it grades: no recovery, no
-//! side files. It takes no program's word for anything: what `restore` printed is not asked for.
+//! It opens the file read-only and immutable, so that it cannot heal what it grades: no recovery,
+//! no side files. It takes no program's word for anything: what `restore` printed is not asked for.
 
 use crate::digest::{self, Digest};
 use crate::ledger::{Micros, Standing, Truth};

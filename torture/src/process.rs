@@ -52,6 +52,23 @@ impl Process {
         send(self.child.id(), signal);
     }
 
+    /// Waits until it has a handler for `signal`, or has ended: one that comes earlier just ends
+    /// it, like any program that is still being loaded. Where there is no /proc it does not wait.
+    pub fn handles(&mut self, signal: Signal) -> io::Result<()> {
+        let status = format!("/proc/{}/status", self.child.id());
+        let bit = 1u64 << (signal.number() - 1);
+        while self.ended()?.is_none() {
+            let Ok(text) = std::fs::read_to_string(&status) else { break };
+            let caught = text.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+            let caught = caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+            if caught.is_none_or(|mask| mask & bit != 0) {
+                break;
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
     /// How it ended, if it did.
     pub fn ended(&mut self) -> io::Result<Option<ExitStatus>> {
         self.child.try_wait()

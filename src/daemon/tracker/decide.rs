@@ -17,7 +17,8 @@ const FAST_RATE: f64 = 2000.0;
 const PENDING_FRAMES: u32 = 1000;
 /// Parts of a snapshot in memory at the same time.
 const PARTS: usize = 3;
-const SHIP_FILE: Duration = Duration::from_millis(200);
+/// Least time between two change-sets for a directory, unless `ship_interval` says otherwise.
+pub const SHIP_FILE: Duration = Duration::from_millis(200);
 /// How long a WAL past `checkpoint_pages` is left to others to checkpoint.
 const CHECKPOINT_AFTER: Duration = Duration::from_secs(1);
 

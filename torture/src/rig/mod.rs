@@ -178,6 +178,7 @@ impl Rig {
 
     /// SIGTERM: captures and ships everything committed by then, and exits with status 0.
     pub fn drain(&mut self) -> Result<()> {
+        self.daemon().handles(Signal::Terminate)?;
         let acked = self.acked()?;
         self.signal_daemon(Signal::Terminate)?;
         let mut daemon = self.daemon.take().expect("the daemon was started");
@@ -195,6 +196,7 @@ impl Rig {
 
     /// SIGTERM, and again while it drains: it ends at once, in whatever way but a crash.
     pub fn terminate_twice(&mut self) -> Result<()> {
+        self.daemon().handles(Signal::Terminate)?;
         self.signal_daemon(Signal::Terminate)?;
         self.random_wait(4);
         let mut daemon = self.daemon.take().expect("the daemon was started");
@@ -280,8 +282,8 @@ mod tests {
         assert!(!rig.path("ledger", "writer-0").starts_with(home));
     }
 
-    /// The workload opens it, in a process of its own; the oracle opens restored files; `bytes` opens
-    /// a copy. Nothing else here may open any database.
+    /// The workload opens it, in a process of its own; the oracle opens restored files; `bytes`
+    /// opens a copy. Nothing else here may open any database.
     #[test]
     fn trap_105_the_harness_does_not_open_the_live_database() {
         let allowed = [

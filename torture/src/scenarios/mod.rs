@@ -45,14 +45,14 @@ pub enum Idle {
     NeverFired(&'static str),
 }
 
-/// In the order of the matrix. Seeds are counted so that a run of everything ends within ten minutes
-/// on two cores and yet takes every page size where it matters.
+/// In the order of the matrix. Seeds are counted so that a run of everything ends within ten
+/// minutes on two cores and yet takes every page size where it matters.
 pub const INVENTORY: &[Scenario] = &[
     Scenario {
         name: "marked",
         adversity: "none: a marked workload with VACUUM, rollbacks, overflow pages, schema changes",
-        how: "daemon beside the writer; `sync`, then the newest commit exactly, several others, and at \
-              the end every byte",
+        how: "daemon beside the writer; `sync`, then the newest commit exactly, several others, \
+              and at the end every byte",
         seeds: 16,
         faults: &["synced", "vacuum", "rollback", "compared"],
         run: basic::marked,
@@ -60,8 +60,8 @@ pub const INVENTORY: &[Scenario] = &[
     Scenario {
         name: "drain",
         adversity: "SIGTERM right after the last commit",
-        how: "a saturating writer stops, the daemon is told to end: exit 0 and the last commit, to the \
-              byte",
+        how: "a saturating writer stops, the daemon is told to end: exit 0 and the last commit, to \
+              the byte",
         seeds: 8,
         faults: &["drained", "compared"],
         run: basic::drain,
@@ -69,7 +69,8 @@ pub const INVENTORY: &[Scenario] = &[
     Scenario {
         name: "unsynced",
         adversity: "SIGKILL of the daemon with commits not yet acknowledged as durable",
-        how: "`sync`, more commits, SIGKILL: nothing below what `sync` had promised, nothing invented",
+        how: "`sync`, more commits, SIGKILL: nothing below what `sync` had promised, nothing \
+              invented",
         seeds: 8,
         faults: &["daemon killed", "synced"],
         run: kills::unsynced,
@@ -85,8 +86,8 @@ pub const INVENTORY: &[Scenario] = &[
     Scenario {
         name: "kill-daemon",
         adversity: "SIGKILL of the live daemon under write load, again and again",
-        how: "25 lives of the daemon a seed, each killed at a random moment, the replica judged each \
-              time; at the end the last commit exactly",
+        how: "25 lives of the daemon a seed, each killed at a random moment, the replica judged \
+              each time; at the end the last commit exactly",
         seeds: 8,
         faults: &["daemon killed", "synced"],
         run: kills::daemon,
@@ -102,8 +103,8 @@ pub const INVENTORY: &[Scenario] = &[
     Scenario {
         name: "kill-writer",
         adversity: "SIGKILL of one or all writers in the middle of their transactions",
-        how: "nothing that SQLite did not commit may appear; with all writers dead, exactly what the \
-              next one finds",
+        how: "nothing that SQLite did not commit may appear; with all writers dead, exactly what \
+              the next one finds",
         seeds: 8,
         faults: &["writer killed", "synced"],
         run: kills::writer,
@@ -151,7 +152,8 @@ pub const INVENTORY: &[Scenario] = &[
     Scenario {
         name: "autocheckpoint",
         adversity: "automatic checkpoints after a handful of pages by a saturating writer",
-        how: "wal_autocheckpoint 3 to 60: the WAL is reset all the time; `sync` under load, exactly",
+        how: "wal_autocheckpoint 3 to 60: the WAL is reset all the time; `sync` under load, at the \
+              end exactly",
         seeds: 8,
         faults: &["wal reset"],
         run: checkpoints::automatic,
@@ -191,8 +193,8 @@ pub const INVENTORY: &[Scenario] = &[
     Scenario {
         name: "point-in-time",
         adversity: "times and commits asked for under load, the writer never paused",
-        how: "200 targets a seed in rising order: never back, nothing begun later than the time asked \
-              for, nothing missing that a `sync` had promised by then",
+        how: "200 targets a seed in rising order: never back, nothing begun later than the time \
+              asked for, nothing missing that a `sync` had promised by then",
         seeds: 4,
         faults: &["target"],
         run: time::targets,
@@ -200,9 +202,9 @@ pub const INVENTORY: &[Scenario] = &[
     Scenario {
         name: "damaged-replica",
         adversity: "each object damaged in each way",
-        how: "bits flipped in each region, cut, grown, emptied, deleted, swapped, under another name, \
-              an older version, from another replica: refused, or right where it was not needed; \
-              a sample is found by `verify`",
+        how: "bits flipped in each region, cut, grown, emptied, deleted, swapped, under another \
+              name, an older version, from another replica: refused, or right where it was not \
+              needed; a sample is found by `verify`",
         seeds: 4,
         faults: &[
             "damage flipped",
@@ -216,7 +218,8 @@ pub const INVENTORY: &[Scenario] = &[
     Scenario {
         name: "lying-ledger",
         adversity: "each lie in the ledger (the oracle's own red path)",
-        how: "digests changed and exchanged, commits invented, forgotten, moved in time: all rejected",
+        how: "digests changed and exchanged, commits invented, forgotten, moved in time: all \
+              rejected",
         seeds: 4,
         faults: &["lie"],
         run: lies::ledger,

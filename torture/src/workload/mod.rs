@@ -1,8 +1,8 @@
 //! The workload: an application that marks its rows.
 //!
 //! Every transaction takes the next `seq` under the write lock, stores it in `mark`, appends a row
-//! to `log`, does something to the other tables (`ops`), and writes down in its ledger what state it
-//! is about to make before it commits. Several processes may do so on one database.
+//! to `log`, does something to the other tables (`ops`), and writes down in its ledger what state
+//! it is about to make before it commits. Several processes may do so on one database.
 
 pub mod ops;
 pub mod setup;

@@ -147,7 +147,7 @@ fn turn(workload: &mut Workload, args: &Args, made: u64) -> Result<()> {
     if rollback {
         workload.roll_back()?;
     }
-    if let Some(every) = args.toggle.filter(|&every| made.is_multiple_of(every)) {
+    if let Some(every) = args.toggle.filter(|every| made.is_multiple_of(*every)) {
         let on = (made / every) % 2 == 1;
         workload.tune(Some(if on { args.autocheckpoint.unwrap_or(1000) } else { 0 }), None)?;
         workload.event(if on { "autocheckpoint-on" } else { "autocheckpoint-off" })?;
