@@ -9,23 +9,24 @@
 //!
 //! This module sees no backend and no clock.
 
+mod stage;
+
 use crate::change::Builder;
 use crate::commit::{Chain, Commit, CommitNo, Digest, PageHash, PageNo, PageSize, Time, Timeline};
 use crate::cursor::State;
 use crate::index::Index;
 use crate::name;
 use crate::snapshot::{Manifest, PartRef, part_name, part_pages};
-use crate::source::{Look, Mark, Pin, Read, Sink, Source, Trouble};
+use crate::source::{Caught, Look, Mark, Pin, Read, Sink, Source, Trouble};
 use crate::wal::{Frame, Position, Salts};
+use stage::Stage;
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// A transaction with more bytes of pages is not held in memory, but read twice.
-const LARGE_BYTES: usize = 4 << 20;
-/// What is kept allocated for the next commit.
-const STAGE_BYTES: usize = 64 << 10;
+/// Looks at a WAL that nobody may capture are remembered up to this number; then every other one is.
+const TIMES: usize = 4096;
 
 pub type Changes = HashMap<PageNo, PageHash>;
 
@@ -37,6 +38,8 @@ pub struct Capture {
     identity: (u64, u64),
     /// Where the last commit stands that was handed out or can be.
     mark: Mark,
+    /// Where the last state stands that was handed out.
+    handed: Mark,
     snapshot: Time,
     roll: Option<Roll>,
 }
@@ -46,15 +49,9 @@ pub struct Capture {
 struct Roll {
     parts: Vec<PartRef>,
     next: PageNo,
-    /// The database's size as of the first part. Pages that come later are in the change-sets.
-    pages: Option<u32>,
-}
-
-impl Roll {
-    /// How many pages are left to be read of a database that has `pages` now.
-    fn left(&self, pages: u32) -> u32 {
-        (self.pages.unwrap_or(pages).min(pages) + 1).saturating_sub(self.next.0)
-    }
+    /// The size of the database when the first part was read. Commits that come after it write
+    /// whatever lies further on, so a database may grow while it is copied.
+    end: u32,
 }
 
 /// Pages of a snapshot, read and not yet stored.
@@ -68,7 +65,7 @@ pub struct RawPart {
 /// A change-set to be shipped, and what is true once it is.
 #[derive(Debug)]
 pub struct Batch {
-    /// `None`: nothing but a manifest.
+    /// `None`: nothing but a manifest, or a state.
     pub changes: Option<Builder>,
     pub manifest: Option<Manifest>,
     pub state: State,
@@ -113,44 +110,10 @@ struct Ledger {
     least: u32,
     /// Which frame of the living generation was published when.
     times: VecDeque<(u32, Time)>,
-    generation: Salts,
+    /// The generation that they are about.
+    timed: Salts,
     now: Time,
     failed: Option<io::Error>,
-}
-
-/// The pages of the commit that is being read.
-#[derive(Debug, Default)]
-struct Stage {
-    places: HashMap<PageNo, usize>,
-    bytes: Vec<u8>,
-    /// The first frame of a transaction that is too large to be held.
-    large: Option<u32>,
-}
-
-impl Stage {
-    fn add(&mut self, frame: &Frame, read: Read) {
-        if self.large.is_some() {
-            return;
-        }
-        if let Some(&place) = self.places.get(&frame.page) {
-            self.bytes[place..place + frame.data.len()].copy_from_slice(frame.data);
-            return;
-        }
-        self.places.insert(frame.page, self.bytes.len());
-        self.bytes.extend_from_slice(frame.data);
-        if self.bytes.len() > LARGE_BYTES && read == Read::Living {
-            self.large = Some(frame.number + 1 - self.places.len() as u32);
-        }
-    }
-
-    fn clear(&mut self) {
-        if self.bytes.capacity() > STAGE_BYTES {
-            *self = Self::default(); // one large transaction must not cost memory for ever
-        }
-        self.places.clear();
-        self.bytes.clear();
-        self.large = None;
-    }
 }
 
 /// Where a capture starts.
@@ -182,12 +145,12 @@ impl Capture {
             committed: None,
             least: u32::MAX,
             times: VecDeque::new(),
-            generation: Salts::default(),
+            timed: Salts::default(),
             now: last.time,
             failed: None,
         };
         let mark = *source.mark();
-        Self { source, ledger, identity, mark, snapshot, roll: None }
+        Self { source, ledger, identity, mark, handed: mark, snapshot, roll: None }
     }
 
     pub fn last(&self) -> &Commit {
@@ -197,21 +160,26 @@ impl Capture {
     /// Notes what was published by now, so that commits are dated by the first look that showed
     /// them, and never too early.
     pub fn note(&mut self, look: &Look, now: Time) {
-        let Ledger { times, generation, .. } = &mut self.ledger;
-        if *generation != look.salts {
-            *generation = look.salts;
-            times.clear();
-        }
+        self.ledger.generation(look.salts);
+        let times = &mut self.ledger.times;
         if times.back().is_none_or(|&(last, _)| last != look.frames) {
             times.push_back((look.frames, now));
+        }
+        if times.len() > TIMES {
+            // The later of each two stays: no commit seems older than it is.
+            let mut later = true;
+            times.retain(|_| {
+                later = !later;
+                later
+            });
         }
         self.ledger.now = now;
     }
 
     /// Captures what `look` shows, which was noted, as far as the change-set under way has room.
-    pub fn capture(&mut self, look: &Look) -> Result<(), Trouble> {
+    pub fn capture(&mut self, look: &Look) -> Result<Caught, Trouble> {
         if self.ledger.is_full() {
-            return Ok(());
+            return Ok(Caught::Behind);
         }
         self.ledger.committed = None;
         let captured = self.source.capture(look, &mut self.ledger);
@@ -221,9 +189,14 @@ impl Capture {
             None => mark,
             Some(_) => self.before_large(mark),
         };
+        if matches!(captured, Err(Trouble::Lost(_))) {
+            // Parts that were read stand for pages that somebody may have changed unseen.
+            self.roll = None;
+        }
         match self.ledger.failed.take() {
             // The frames are behind us, their effect is not: only a new start is right.
             Some(error) => Err(Trouble::Io(error)),
+            None if self.ledger.is_full() => captured.map(|_| Caught::Behind),
             None => captured,
         }
     }
@@ -248,7 +221,13 @@ impl Capture {
 
     /// Whether everything captured was handed out.
     pub fn is_drained(&self) -> bool {
-        self.ledger.builder.is_empty() && self.ledger.large.is_none()
+        self.ledger.large.is_none() && !self.has_batch()
+    }
+
+    /// Whether there is something to hand out: commits, or a place in the WAL past some that changed
+    /// nothing.
+    pub fn has_batch(&self) -> bool {
+        !self.ledger.builder.is_empty() || self.mark != self.handed
     }
 
     /// A transaction that has to be read again to be shipped; after all that comes before it.
@@ -256,15 +235,22 @@ impl Capture {
         self.ledger.large.as_ref().filter(|_| self.ledger.builder.is_empty())
     }
 
-    /// Takes a large transaction's place in the line: it was shipped, with this digest.
-    pub fn large_shipped(&mut self, digest: Option<Digest>) -> State {
-        let Large { commit, parent, .. } = self.ledger.large.take().expect("one was shipped");
-        let commit = Commit { digest, ..commit };
-        self.ledger.last = commit;
-        self.ledger.chain = parent.after(self.ledger.page_size, &commit);
-        self.ledger.builder = Builder::new(self.ledger.page_size, self.ledger.chain);
-        self.mark = *self.source.mark();
-        self.state()
+    /// What is true once the large transaction is shipped, with this digest.
+    pub fn large_state(&self, digest: Option<Digest>) -> State {
+        let Large { commit, parent, .. } = self.ledger.large.as_ref().expect("one is shipped");
+        let commit = Commit { digest, ..*commit };
+        let chain = parent.after(self.ledger.page_size, &commit);
+        State { commit, chain, mark: *self.source.mark(), ..self.state() }
+    }
+
+    /// Takes a large transaction's place in the line: it was shipped, and led to this state.
+    pub fn large_shipped(&mut self, state: &State) {
+        self.ledger.large = None;
+        self.ledger.last = state.commit;
+        self.ledger.least = self.ledger.least.min(state.commit.pages);
+        self.ledger.chain = state.chain;
+        self.ledger.builder = Builder::new(self.ledger.page_size, state.chain);
+        (self.mark, self.handed) = (state.mark, state.mark);
     }
 
     pub fn state(&self) -> State {
@@ -282,10 +268,13 @@ impl Capture {
     /// Hands out what was captured, if there is any. The one before must have been shipped. With
     /// `Finish::Snapshot`, everything published when the last part was read has been captured, every
     /// part is stored, and the manifest goes along.
-    pub fn batch(&mut self, finish: Finish) -> Option<Batch> {
-        let manifest = (finish == Finish::Snapshot).then(|| self.finish_roll()).flatten();
-        if self.ledger.builder.is_empty() && manifest.is_none() {
-            return None;
+    pub fn batch(&mut self, finish: Finish) -> io::Result<Option<Batch>> {
+        let manifest = match finish {
+            Finish::Snapshot => self.finish_roll()?,
+            Finish::Nothing => None,
+        };
+        if !self.has_batch() && manifest.is_none() {
+            return Ok(None);
         }
         let next = Builder::new(self.ledger.page_size, self.ledger.chain);
         let changes = std::mem::replace(&mut self.ledger.builder, next);
@@ -293,7 +282,8 @@ impl Capture {
         self.ledger.shipping = Arc::clone(&index);
         let changes = (!changes.is_empty()).then_some(changes);
         let state = self.state();
-        Some(Batch { changes, manifest, state, index })
+        self.handed = state.mark;
+        Ok(Some(Batch { changes, manifest, state, index }))
     }
 
     /// The last batch was shipped, and the page index holds its changes.
@@ -308,8 +298,9 @@ impl Capture {
         self.source.hold()?;
         let pages = self.source.rebase()?;
         self.mark = *self.source.mark();
+        self.handed = self.mark;
         self.ledger.begin_anew(pages)?;
-        self.roll = Some(Roll { parts: Vec::new(), next: PageNo(1), pages: None });
+        self.roll = Some(Roll { parts: Vec::new(), next: PageNo(1), end: u32::MAX });
         self.ledger.least = pages;
         Ok(())
     }
@@ -319,7 +310,7 @@ impl Capture {
     pub fn begin_roll(&mut self) -> Result<(), Trouble> {
         if self.roll.is_none() && self.source.hold()? {
             self.ledger.least = self.ledger.last.pages;
-            self.roll = Some(Roll { parts: Vec::new(), next: PageNo(1), pages: None });
+            self.roll = Some(Roll { parts: Vec::new(), next: PageNo(1), end: u32::MAX });
         }
         Ok(())
     }
@@ -331,7 +322,8 @@ impl Capture {
 
     /// Whether a snapshot is under way; its parts done and in all.
     pub fn rolling(&self) -> Option<(u32, u32)> {
-        self.roll.as_ref().map(|roll| (roll.next.0 - 1, self.ledger.last.pages))
+        let total = |roll: &Roll| roll.end.min(self.ledger.last.pages);
+        self.roll.as_ref().map(|roll| (roll.next.0 - 1, total(roll)))
     }
 
     /// Reads the next part of the snapshot under way, if one is left. Everything published must have
@@ -339,7 +331,11 @@ impl Capture {
     pub fn next_part(&mut self) -> Result<Option<RawPart>, Trouble> {
         let Some(roll) = &mut self.roll else { return Ok(None) };
         let Ledger { page_size, last, index, .. } = &self.ledger;
-        let pages = part_pages(*page_size).min(roll.left(last.pages));
+        if roll.parts.is_empty() {
+            roll.end = last.pages;
+        }
+        let left = (roll.end.min(last.pages) + 1).saturating_sub(roll.next.0);
+        let pages = part_pages(*page_size).min(left);
         if pages == 0 || !matches!(self.source.pin(), Pin::Hold(_)) {
             return Ok(None);
         }
@@ -358,7 +354,6 @@ impl Capture {
             index.set_range(roll.next, &hashes)?;
         }
         let part = part_name(*page_size, roll.next, &hashes);
-        roll.pages.get_or_insert(last.pages);
         roll.parts.push(PartRef { part, pages, commit: last.number });
         roll.next.0 += pages;
         Ok(Some(RawPart { part, page_size: *page_size, bytes }))
@@ -366,26 +361,26 @@ impl Capture {
 
     /// Whether every part of the snapshot under way was read.
     pub fn parts_are_read(&self) -> bool {
-        self.roll.as_ref().is_some_and(|roll| roll.left(self.ledger.last.pages) == 0)
+        self.rolling().is_some_and(|(done, total)| done >= total)
     }
 
     /// The manifest, once every part is read: from now on the digest is known.
-    fn finish_roll(&mut self) -> Option<Manifest> {
+    fn finish_roll(&mut self) -> io::Result<Option<Manifest>> {
         if !self.parts_are_read() {
-            return None;
+            return Ok(None);
         }
-        let roll = self.roll.take()?;
-        if self.ledger.last.digest.is_none() {
-            self.ledger.last.digest = Some(self.ledger.sum().ok()?);
-        }
+        let known = self.ledger.last.digest;
+        let digest = known.map_or_else(|| self.ledger.sum(), Ok)?;
+        let Some(roll) = self.roll.take() else { return Ok(None) };
+        self.ledger.last.digest = Some(digest);
         self.snapshot = self.ledger.last.time;
-        Some(Manifest {
+        Ok(Some(Manifest {
             commit: self.ledger.last,
             timeline: self.ledger.timeline,
             page_size: self.ledger.page_size,
             chain: self.ledger.chain,
             parts: roll.parts,
-        })
+        }))
     }
 }
 
@@ -475,7 +470,9 @@ impl Ledger {
         if let Some(digest) = digest {
             digest.replace(old, new);
         }
-        self.changes.insert(page, new);
+        if old != new {
+            self.changes.insert(page, new);
+        }
     }
 }
 
@@ -491,6 +488,14 @@ impl Sink for Ledger {
         }
     }
 
+    /// What was noted of the last generation says nothing of this one.
+    fn generation(&mut self, salts: Salts) {
+        if self.timed != salts {
+            self.timed = salts;
+            self.times.clear();
+        }
+    }
+
     fn is_full(&self) -> bool {
         Ledger::is_full(self)
     }
@@ -500,3 +505,6 @@ impl Sink for Ledger {
 pub fn origin() -> Commit {
     Commit { number: CommitNo(0), time: Time(0), pages: 0, digest: None, resync: false }
 }
+
+#[cfg(test)]
+mod tests;

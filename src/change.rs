@@ -114,8 +114,18 @@ impl Builder {
 
     /// The object, complete.
     pub fn encode(&self, timeline: Timeline, compression: Compression) -> (Name, Vec<u8>) {
+        self.encode_at(0, timeline, compression)
+    }
+
+    /// The object as one of a level: the same bytes but for its name.
+    pub fn encode_at(
+        &self,
+        level: u8,
+        timeline: Timeline,
+        compression: Compression,
+    ) -> (Name, Vec<u8>) {
         let span = self.span(timeline);
-        let name = Name::Change(Change { level: 0, span, part: 0, end: true });
+        let name = Name::Change(Change { level, span, part: 0, end: true });
         let header = Header { page_size: self.page_size, parent: self.parent, chain: self.chain };
         let mut encoder = Encoder::new(&name, &header, compression);
         let mut order: Vec<u32> = (0..self.pages.len() as u32).collect();
@@ -308,6 +318,8 @@ impl ChangeSet {
         }
         if !change.end {
             let whole = self.commits.is_empty() && self.writes.len() == 1;
+            let Header { parent, chain, .. } = self.object.header;
+            let whole = whole && parent == chain;
             return if whole { Ok(()) } else { bad("a commit before the last part") };
         }
         if self.commits.len() != self.writes.len() {
@@ -327,6 +339,13 @@ impl ChangeSet {
 
     pub fn header(&self) -> &Header {
         &self.object.header
+    }
+
+    /// The lineage before `commit`, which is in here or the one after all that is.
+    pub fn chain_before(&self, commit: CommitNo) -> Chain {
+        let Header { page_size, parent, .. } = self.object.header;
+        let before = self.commits.iter().take_while(|each| each.number < commit);
+        before.fold(parent, |chain, each| chain.after(page_size, each))
     }
 
     /// Hands each page, as of the commit numbered `target` or the last one in here before it, to
@@ -412,7 +431,8 @@ impl ChangeSet {
                 }
             }
         }
-        Ok(undo)
+        let all = at == undo.stream.len();
+        all.then_some(undo).ok_or(Damage::BadTable("patches of no page"))
     }
 }
 

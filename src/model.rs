@@ -112,7 +112,7 @@ impl Writer {
             store: Arc::new(Mem::new()),
             size,
             timeline: Timeline(0),
-            now: Time(1_000_000),
+            now: Time(10_000_000_000),
             states: vec![Vec::new()],
             commits: vec![origin],
             chains: vec![Chain::default()],
@@ -144,7 +144,10 @@ impl Writer {
 
     /// Begins a timeline that leaves the present one after `commit`; what follows there is lost.
     pub fn fork(&mut self, commit: u64) {
-        let parent = self.timeline;
+        self.fork_of(self.timeline, commit);
+    }
+
+    pub fn fork_of(&mut self, parent: Timeline, commit: u64) {
         self.states.truncate(commit as usize + 1);
         self.commits.truncate(commit as usize + 1);
         self.chains.truncate(commit as usize + 1);
@@ -187,6 +190,16 @@ impl Writer {
         let written = step.writes.keys().map(|&page| (PageNo(page), &pages[page as usize - 1][..]));
         self.builder.commit(commit, written);
         self
+    }
+
+    /// Commits a whole database file, and ships it alone.
+    pub fn import(&mut self, file: &[u8]) -> &mut Self {
+        let pages: Pages = file.chunks(self.size.bytes()).map(<[u8]>::to_vec).collect();
+        let commit = self.record(pages);
+        let pages = self.states.last().unwrap();
+        let written = (1..).map(PageNo).zip(pages.iter().map(|page| &page[..]));
+        self.builder.commit(commit, written);
+        self.ship()
     }
 
     /// Ships the change-set under way, if there is anything in it.

@@ -101,6 +101,8 @@ pub struct Encoder {
     body: Vec<u8>,
     directory: Vec<u8>,
     compression: Compression,
+    /// The blocks' bytes before compression.
+    plain: usize,
 }
 
 impl fmt::Debug for Encoder {
@@ -126,11 +128,11 @@ impl Encoder {
         body.extend_from_slice(&[0; 8]);
         assert_eq!(body.len(), FIXED, "the header's size is part of the format");
         body.extend_from_slice(name_text.as_bytes());
-        Self { body, directory: Vec::new(), compression }
+        Self { body, directory: Vec::new(), compression, plain: 0 }
     }
 
     pub fn block(&mut self, plain: &[u8]) {
-        assert!(plain.len() <= MAX_BYTES, "a block fits an object");
+        self.plain += plain.len();
         let start = self.body.len();
         match self.compression {
             Compression::None => self.body.extend_from_slice(plain),
@@ -142,13 +144,14 @@ impl Encoder {
     }
 
     pub fn finish(self) -> Vec<u8> {
-        let Self { mut body, directory, .. } = self;
+        let Self { mut body, directory, plain, .. } = self;
         body.extend_from_slice(&directory);
         body.extend_from_slice(&((directory.len() / ENTRY) as u32).to_le_bytes());
         body.extend_from_slice(&crc32fast::hash(&body).to_le_bytes());
         let hash = blake3::hash(&body);
         body.extend_from_slice(hash.as_bytes());
         assert!(body.len() <= MAX_BYTES, "an object has at most {MAX_BYTES} bytes");
+        assert!(plain <= MAX_BYTES, "nor has it more before compression");
         body
     }
 }
@@ -182,9 +185,17 @@ impl fmt::Debug for Object {
 
 impl Object {
     pub fn open(name: &Name, bytes: Vec<u8>) -> Result<Self, Damage> {
-        let (header, compression, start) = read_header(name, &bytes)?;
         let end = bytes.len().checked_sub(TRAILER).ok_or(Damage::Short)?;
-        check_sums(&bytes)?;
+        if !bytes.starts_with(&MAGIC) {
+            return Err(Damage::BadMagic);
+        }
+        // First, and alike in all versions: what a damaged header says of its version means nothing.
+        let (summed, hash) = bytes.split_at(bytes.len() - 32);
+        if blake3::hash(summed).as_bytes() != hash {
+            return Err(Damage::BadHash);
+        }
+        let (header, compression, start) = read_header(name, &bytes)?;
+        check_crc(summed)?;
         let blocks = read_directory(&bytes, start, end)?;
         Ok(Self { header, bytes, compression, blocks })
     }
@@ -220,12 +231,9 @@ impl Object {
     }
 }
 
-/// Just what the header says, of an object whose other bytes are not at hand or not needed.
-pub fn read_header(name: &Name, bytes: &[u8]) -> Result<(Header, Compression, usize), Damage> {
-    let mut fields = Fields(bytes.get(..FIXED).ok_or(Damage::Short)?);
-    if fields.array::<8>()? != MAGIC {
-        return Err(Damage::BadMagic);
-    }
+/// What the header says, and where it ends.
+fn read_header(name: &Name, bytes: &[u8]) -> Result<(Header, Compression, usize), Damage> {
+    let mut fields = Fields(bytes.get(MAGIC.len()..FIXED).ok_or(Damage::Short)?);
     match u16::from_le_bytes(fields.array()?) {
         VERSION => {}
         0 => return Err(Damage::BadHeader),
@@ -249,6 +257,9 @@ pub fn read_header(name: &Name, bytes: &[u8]) -> Result<(Header, Compression, us
     let page_size = PageSize::new(fields.u32()?).ok_or(Damage::BadHeader)?;
     let name_bytes = fields.u32()? as usize;
     let (parent, chain) = (Chain(fields.array()?), Chain(fields.array()?));
+    if fields.array()? != [0; 8] {
+        return Err(Damage::BadHeader);
+    }
     let written = bytes.get(FIXED..FIXED.saturating_add(name_bytes)).ok_or(Damage::Short)?;
     if written != name.to_string().as_bytes() {
         return Err(Damage::WrongName);
@@ -256,13 +267,9 @@ pub fn read_header(name: &Name, bytes: &[u8]) -> Result<(Header, Compression, us
     Ok((Header { page_size, parent, chain }, compression, FIXED + name_bytes))
 }
 
-fn check_sums(bytes: &[u8]) -> Result<(), Damage> {
-    let (summed, hash) = bytes.split_at(bytes.len() - 32);
+fn check_crc(summed: &[u8]) -> Result<(), Damage> {
     let (body, crc) = summed.split_at(summed.len() - 4);
-    if crc32fast::hash(body).to_le_bytes() != crc {
-        return Err(Damage::BadCrc);
-    }
-    (blake3::hash(summed).as_bytes() == hash).then_some(()).ok_or(Damage::BadHash)
+    (crc32fast::hash(body).to_le_bytes() == crc).then_some(()).ok_or(Damage::BadCrc)
 }
 
 type Blocks = Vec<(std::ops::Range<usize>, usize)>;
@@ -272,12 +279,14 @@ fn read_directory(bytes: &[u8], start: usize, end: usize) -> Result<Blocks, Dama
     let directory = count.checked_mul(ENTRY).and_then(|size| end.checked_sub(size));
     let directory = directory.filter(|&at| at >= start).ok_or(Damage::BadDirectory)?;
     let mut entries = Fields(&bytes[directory..end]);
-    let mut at = start;
+    let (mut at, mut left) = (start, MAX_BYTES);
     let mut blocks = Vec::with_capacity(count);
     for _ in 0..count {
         let (stored, plain) = (entries.u32()? as usize, entries.u32()? as usize);
         let next = at.checked_add(stored).filter(|&next| next <= directory);
-        let next = next.filter(|_| plain <= MAX_BYTES).ok_or(Damage::BadDirectory)?;
+        let next = next.ok_or(Damage::BadDirectory)?;
+        // So that a small object cannot ask for more memory than a large one.
+        left = left.checked_sub(plain).ok_or(Damage::BadDirectory)?;
         blocks.push((at..next, plain));
         at = next;
     }
@@ -334,3 +343,6 @@ impl<'a> Fields<'a> {
         self.0.is_empty().then_some(()).ok_or(Damage::BadTable("bytes after its end"))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@
 //! Objects of an older timeline past the point where a newer one left it belong to an abandoned
 //! branch, and are passed over here. Nothing is read but timeline records; nothing is written.
 
-use crate::backend::{self, Backend, list_all};
+use crate::backend::{self, Backend, Kind, list_all};
 use crate::change::ChangeSet;
 use crate::commit::{CommitNo, Time, Timeline};
 use crate::error::{Error, Result, Status};
@@ -78,11 +78,14 @@ pub struct Plan {
 impl Replica {
     pub fn list(source: &dyn Backend) -> Result<Self> {
         let mut replica = Self::default();
-        for prefix in Name::PREFIXES {
+        // A writer puts what others build on first: a timeline before its objects, parts before the
+        // manifest that names them. Listed the other way round, nothing seems to lack its base.
+        for prefix in [Name::SNAPSHOTS, Name::PARTS, Name::CHANGES, Name::TIMELINES] {
             let listing = list_all(source, prefix)?;
             replica.foreign.extend(listing.foreign);
             replica.objects.extend(listing.entries);
         }
+        replica.objects.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         for entry in &replica.objects {
             match entry.name {
                 Name::Timeline(timeline) => replica.timelines.push(timeline),
@@ -110,9 +113,11 @@ impl Replica {
     pub fn ancestry(&self, source: &dyn Backend) -> Result<Vec<Stretch>> {
         let mut stretches = Vec::new();
         let mut timeline = self.newest_timeline();
-        let mut named = self.changes.keys().map(|(span, _)| span).chain(&self.snapshots);
-        if let Some(span) = named.find(|span| span.timeline > timeline) {
-            return Err(missing_timeline(source, span.timeline));
+        let spans = self.changes.keys().map(|(span, _)| span).chain(&self.snapshots);
+        let used = spans.map(|span| span.timeline).max().unwrap_or_default();
+        if used > timeline {
+            // Without it, its objects would be passed over, and an older state be taken for the last.
+            return Err(lost(source, &Name::Timeline(used)));
         }
         let mut until = CommitNo(u64::MAX);
         while timeline != Timeline::default() {
@@ -191,6 +196,12 @@ impl Replica {
         Ok(Some(*timeline))
     }
 
+    /// The parts of a change-set that is whole, in order.
+    pub fn parts_of(&self, span: Span) -> Option<&Vec<Change>> {
+        let levels = self.changes.range((span, 0)..=(span, u8::MAX));
+        levels.map(|(_, parts)| parts).find(|parts| is_whole(parts))
+    }
+
     /// What restores `commit`, which `run` holds: its newest snapshot up to there, and the rest.
     pub fn plan(&self, run: &Run, commit: CommitNo) -> Plan {
         assert!(run.holds(commit), "a run restores the commits that it holds");
@@ -198,41 +209,43 @@ impl Replica {
         let snapshot = *before.max_by_key(|snapshot| snapshot.last).unwrap_or(&run.snapshot);
         let needed =
             run.changes.iter().filter(|span| span.last > snapshot.first && span.first <= commit);
-        let parts = needed.filter_map(|span| {
-            let levels = self.changes.range((*span, 0)..=(*span, u8::MAX));
-            levels.map(|(_, parts)| parts).find(|parts| is_whole(parts)).cloned()
-        });
+        let parts = needed.filter_map(|span| self.parts_of(*span).cloned());
         Plan { commit, snapshot, changes: parts.collect() }
     }
-}
-
-fn missing_timeline(source: &dyn Backend, timeline: Timeline) -> Error {
-    let name = Name::Timeline(timeline);
-    let error = Error::new(Status::Integrity, "read", format!("{source}/{name}"), "it is missing");
-    error.hint("without it the restore would land on an older commit than it should")
 }
 
 /// Where `timeline` left its parent.
 pub fn read_fork(source: &dyn Backend, timeline: Timeline) -> Result<Fork> {
     let name = Name::Timeline(timeline);
-    let bytes = source.get(&name).map_err(|error| match error.kind {
-        backend::Kind::NotFound => missing_timeline(source, timeline),
-        _ => error.into(),
-    })?;
+    let bytes = fetch(source, &name)?;
     Fork::decode(timeline, bytes).map_err(|damage| damaged(source, &name, damage))
 }
 
 /// Opens one part of a change-set.
 pub fn read_change(source: &dyn Backend, change: &Change) -> Result<ChangeSet> {
     let name = Name::Change(*change);
-    let bytes = source.get(&name)?;
+    let bytes = fetch(source, &name)?;
     ChangeSet::open(change, bytes).map_err(|damage| damaged(source, &name, damage))
+}
+
+/// Gets an object that others need: if it is not there, something is wrong with the replica.
+pub fn fetch(source: &dyn Backend, name: &Name) -> Result<Vec<u8>> {
+    source.get(name).map_err(|error| match error.kind {
+        Kind::NotFound => lost(source, name),
+        _ => error.into(),
+    })
+}
+
+fn lost(source: &dyn Backend, name: &Name) -> Error {
+    Error::new(Status::Integrity, "read", format!("{source}/{name}"), "this object is missing")
 }
 
 /// The error for an object that is not what it should be.
 pub fn damaged(source: &dyn Backend, name: &Name, damage: Damage) -> Error {
     let status = match damage {
-        Damage::NewerVersion(_) => Status::Newer,
+        Damage::NewerVersion(_) | Damage::UnknownSeal(_) | Damage::UnknownCompression(_) => {
+            Status::Newer
+        }
         _ => Status::Integrity,
     };
     Error::new(status, "read", format!("{source}/{name}"), damage)

@@ -15,14 +15,13 @@ use crate::durable::{self, Overwrite};
 use crate::error::{Error, Result, Status};
 use crate::name::{Change, Name, Span};
 use crate::object::Damage;
-use crate::replica::{Plan, Replica, Run, damaged, read_change};
+use crate::replica::{Plan, Replica, Run, damaged, fetch, read_change};
 use crate::snapshot::{Manifest, PartPages, PartRef};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
-use std::time::Instant;
 
 /// Objects fetched and opened at the same time, and so held in memory: a few megabytes each.
 const FETCHERS: usize = 4;
@@ -79,8 +78,11 @@ pub fn restore(
     options: &Options,
     progress: &dyn Progress,
 ) -> Result<Report> {
-    let start = Instant::now();
+    let start = clock::instant();
     refuse_to_overwrite(options)?;
+    // SQLite follows a link and has its WAL beside the file behind it: that one is to be replaced.
+    let output = options.output.canonicalize().unwrap_or_else(|_| options.output.to_owned());
+    let options = &Options { output: &output, ..*options };
     let replica = Replica::list(&**source)?;
     let plan = choose(&**source, &replica, options.target)?;
     let wanted = Wanted::read(&**source, &plan)?;
@@ -181,8 +183,9 @@ fn commit_at(
     let reached = later.clone().take_while(|span| span.time <= time).last();
     let reached = reached.map_or(run.first(), |span| span.last.max(run.first()));
     let Some(next) = later.clone().find(|span| span.time > time) else { return Ok(reached) };
-    let parts = replica.plan(run, next.last).changes;
-    let Some(part) = parts.last().and_then(|parts| parts.last()) else { return Ok(reached) };
+    let Some(part) = replica.parts_of(*next).and_then(|parts| parts.last()) else {
+        return Ok(reached);
+    };
     let inside = read_change(source, part)?.commits;
     let inside = inside.iter().filter(|commit| commit.time <= time).map(|commit| commit.number);
     Ok(inside.max().unwrap_or(reached).max(reached))
@@ -190,10 +193,17 @@ fn commit_at(
 
 /// There is no way to `commit`: because it never was, or because objects are missing.
 fn not_restorable(source: &dyn Backend, runs: &[Run], newest: &Span, commit: CommitNo) -> Error {
-    let (status, cause) = if commit > newest.last || commit == CommitNo(0) {
-        (Status::Missing, format!("there is no commit {commit}, the newest is {}", newest.last))
-    } else {
-        (Status::Integrity, format!("commit {commit} lies in a gap, objects are missing"))
+    let (status, cause) = match runs.first() {
+        _ if commit > newest.last => {
+            (Status::Missing, format!("there is no commit {commit}, the newest is {}", newest.last))
+        }
+        None => (Status::Missing, "no snapshot is complete, so there is no restore point".into()),
+        Some(oldest) if commit < oldest.first() => {
+            (Status::Missing, format!("there is no restore point as old as commit {commit}"))
+        }
+        Some(_) => {
+            (Status::Integrity, format!("commit {commit} lies in a gap, objects are missing"))
+        }
     };
     let error = Error::new(status, "restore", source, cause);
     let below = runs.iter().rev().find(|run| run.first() <= commit);
@@ -214,7 +224,7 @@ struct Wanted {
 impl Wanted {
     fn read(source: &dyn Backend, plan: &Plan) -> Result<Self> {
         let name = Name::Snapshot(plan.snapshot);
-        let bytes = source.get(&name)?;
+        let bytes = fetch(source, &name)?;
         let manifest = Manifest::decode(plan.snapshot, bytes)
             .map_err(|damage| damaged(source, &name, damage))?;
         let last = plan.changes.last().and_then(|parts| parts.last());
@@ -254,12 +264,15 @@ impl Sizes {
         }
     }
 
-    /// The smallest size of the database at any commit after `commit`.
-    fn least_after(&self, commit: CommitNo) -> u32 {
-        let later = self.steps.partition_point(|&(number, _)| number > commit);
+    /// The smallest size of the database at `commit` or any known one after it.
+    fn least_from(&self, commit: CommitNo) -> u32 {
+        let later = self.steps.partition_point(|&(number, _)| number >= commit);
         later.checked_sub(1).map_or(u32::MAX, |at| self.steps[at].1)
     }
 }
+
+/// The first commit of the change-set applied last, and the lineage before it.
+type Link = (CommitNo, Chain);
 
 /// Writes the pages of one restore into its file.
 struct Writer<'a> {
@@ -363,35 +376,32 @@ impl<'a> Writer<'a> {
         self.check_manifest(plan, link)
     }
 
-    /// Each change-set must be the parent of the one applied before it.
-    fn check_link(&self, change: &Change, set: &ChangeSet, link: &mut Option<Chain>) -> Result<()> {
+    /// Each change-set must hold the parent of the one applied before it. They may overlap.
+    fn check_link(&self, change: &Change, set: &ChangeSet, link: &mut Option<Link>) -> Result<()> {
         let header = set.header();
         if header.page_size != self.page_size {
             let damage = Damage::BadTable("another page size than the snapshot");
             return Err(damaged(self.source, &Name::Change(*change), damage));
         }
         let number = self.wanted.manifest.commit.number;
-        if link.is_some_and(|parent| parent != header.chain) {
+        if link.is_some_and(|(next, parent)| parent != set.chain_before(next)) {
             let damage = Damage::BadTable("it is not the parent of what follows it");
             return Err(damaged(self.source, &Name::Change(*change), damage));
         }
-        let upto = set.commits.iter().take_while(|commit| commit.number <= number);
-        let chain = upto.fold(header.parent, |chain, c| chain.after(self.page_size, c));
-        let inside = (change.span.first.0..=change.span.last.0).contains(&number.0) && change.end;
-        if inside && chain != self.wanted.manifest.chain {
+        let inside = (change.span.first..=change.span.last).contains(&number) && change.end;
+        if inside && set.chain_before(number.next()) != self.wanted.manifest.chain {
             let damage = Damage::BadTable("it does not belong to the snapshot");
             return Err(damaged(self.source, &Name::Change(*change), damage));
         }
-        *link = Some(header.parent);
+        *link = Some((change.span.first, header.parent));
         Ok(())
     }
 
     /// Where every change-set lies past the snapshot, the oldest one must be its child.
-    fn check_manifest(&self, plan: &Plan, link: Option<Chain>) -> Result<()> {
+    fn check_manifest(&self, plan: &Plan, link: Option<Link>) -> Result<()> {
         let Manifest { commit, chain, .. } = self.wanted.manifest;
-        let oldest = plan.changes.first().and_then(|parts| parts.first());
-        let child = oldest.is_some_and(|change| change.span.first == commit.number.next());
-        if child && link != Some(chain) {
+        let child = commit.number.next();
+        if link.is_some_and(|(first, parent)| first == child && parent != chain) {
             let damage = Damage::BadTable("the change-sets do not belong to it");
             return Err(damaged(self.source, &Name::Snapshot(plan.snapshot), damage));
         }
@@ -406,7 +416,7 @@ impl<'a> Writer<'a> {
         bytes: &[u8],
     ) -> std::result::Result<(), Stop> {
         let end = self.wanted.commit.pages;
-        if page.0 > end || page.0 > self.sizes.least_after(commit) || self.is_written(page) {
+        if page.0 > end || page.0 > self.sizes.least_from(commit) || self.is_written(page) {
             return Ok(());
         }
         let part = self.wanted.manifest.parts.partition_point(|part| part.range().end <= page.0);
@@ -425,12 +435,14 @@ impl<'a> Writer<'a> {
     /// Writes what the snapshot alone gives. Parts do not overlap: they are written side by side.
     fn parts(&mut self) -> Result<()> {
         let parts = &self.wanted.manifest.parts;
+        use Ordering::Relaxed;
         let next = AtomicUsize::new(0);
         let digest = Mutex::new(Digest::default());
         let this = &*self;
         let work = || -> Result<()> {
-            while let Some(part) = parts.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let sum = this.part(part)?;
+            while let Some(part) = parts.get(next.fetch_add(1, Relaxed)) {
+                // After an error nobody begins another one.
+                let sum = this.part(part).inspect_err(|_| next.store(parts.len(), Relaxed))?;
                 let mut digest = digest.lock().expect("no panic holds it");
                 digest.replace(PageHash::default(), PageHash(sum.0));
             }
@@ -451,12 +463,12 @@ impl<'a> Writer<'a> {
     fn part(&self, part: &PartRef) -> Result<Digest> {
         let name = part.name();
         let at_name = |stop: Stop| stop.at(self.source, &name);
-        let bytes = self.source.get(&name)?;
+        let bytes = fetch(self.source, &name)?;
         let pages = PartPages::open(part.part, bytes).map_err(|damage| at_name(damage.into()))?;
         if pages.page_size() != self.page_size || pages.pages() != part.pages {
             return Err(at_name(Damage::BadTable("it covers other pages than it should").into()));
         }
-        let end = self.wanted.commit.pages.min(self.sizes.least_after(part.commit));
+        let end = self.wanted.commit.pages.min(self.sizes.least_from(part.commit));
         let mut digest = Digest::default();
         let mut run = Stretch::default();
         pages
@@ -594,11 +606,18 @@ fn publish(temp: tempfile::NamedTempFile, options: &Options) -> Result<()> {
         std::os::unix::fs::fchown(file, uid, gid).map_err(failed("keep the owner of"))?;
     }
     if options.force {
-        // Before the new file takes its name: an old WAL must never be played into it.
+        // The new file is safe on disk before anything of the old database goes, and that goes
+        // before the new one takes its name: an old WAL must never be played into it.
+        durable::sync_data(temp.as_file()).map_err(failed("sync"))?;
         for path in companions(output).filter(|path| path.symlink_metadata().is_ok()) {
             durable::remove(&path).map_err(failed("remove what belongs to the old"))?;
         }
+    } else {
+        refuse_to_overwrite(options)?;
     }
     let overwrite = if options.force { Overwrite::Replace } else { Overwrite::Never };
     durable::publish(temp, output, overwrite).map_err(failed("publish"))
 }
+
+#[cfg(test)]
+mod tests;

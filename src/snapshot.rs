@@ -179,15 +179,21 @@ impl Manifest {
         fields.end()?;
         let Header { page_size, chain, .. } = object.header;
         let manifest = Self { commit, timeline: span.timeline, page_size, chain, parts };
-        let gapless = manifest.has_no_gap();
-        let same = manifest.name() == Name::Snapshot(span) && commit.digest.is_some();
-        (gapless && same).then_some(manifest).ok_or(Damage::BadTable("parts that leave a gap"))
+        let bad = |what| Err(Damage::BadTable(what));
+        if !manifest.has_no_gap() {
+            return bad("parts that leave a gap");
+        }
+        if manifest.name() != Name::Snapshot(span) || commit.digest.is_none() {
+            return bad("commits other than its name says");
+        }
+        Ok(manifest)
     }
 
     /// Pages past the last part came to the database after it was read: change-sets hold them.
     fn has_no_gap(&self) -> bool {
         let end = self.parts.iter().try_fold(1, |next: u32, part| {
-            (part.part.page.0 == next).then(|| next.checked_add(part.pages)).flatten()
+            let fits = part.pages > 0 && part.commit <= self.commit.number;
+            (fits && part.part.page.0 == next).then(|| next.checked_add(part.pages)).flatten()
         });
         end.is_some()
     }

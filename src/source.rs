@@ -30,6 +30,8 @@
 //! This module is the only reader of live databases. It never writes to one, and knows nothing of
 //! what becomes of the commits.
 
+mod tail;
+
 use crate::clock;
 use crate::commit::{PageNo, PageSize};
 use crate::sqlite::{Handles, Slot, UNUSED_MARK};
@@ -39,6 +41,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::time::Duration;
 use std::{fmt, io};
+use tail::{Commits, Tail};
 
 /// Bytes of frames read at a time.
 const READ_BYTES: usize = 256 << 10;
@@ -173,10 +176,11 @@ impl fmt::Display for Trouble {
     }
 }
 
-/// Takes frames as they are read; the last frame of a commit says so. `count` is how many
-/// commits that frame stands for: 0 for the copy of a commit frame that pads a sector.
+/// Takes frames as they are read; the last frame of a commit says so.
 pub trait Sink {
     fn frame(&mut self, frame: &Frame, read: Read);
+    /// From here on frames are those of another generation, counted from 1 again.
+    fn generation(&mut self, salts: Salts);
     /// Whether to stop before the next commit.
     fn is_full(&self) -> bool;
 }
@@ -186,6 +190,15 @@ pub trait Sink {
 pub enum Read {
     OldTail,
     Living,
+}
+
+/// How far one pass of capture came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Caught {
+    /// Everything was read that was published when it began.
+    Up,
+    /// The sink is full, or the wal-index was being changed: there may be more.
+    Behind,
 }
 
 #[derive(Debug)]
@@ -317,9 +330,10 @@ impl Source {
 
     /// Reads what was published between the mark and `look`, as far as `sink` takes it. The mark
     /// follows.
-    pub fn capture(&mut self, look: &Look, sink: &mut impl Sink) -> Result<(), Trouble> {
+    pub fn capture(&mut self, look: &Look, sink: &mut impl Sink) -> Result<Caught, Trouble> {
         match self.seen(Some(look)) {
-            Seen::Torn | Seen::Nothing => Ok(()),
+            Seen::Torn => Ok(Caught::Behind),
+            Seen::Nothing => Ok(Caught::Up),
             Seen::Commits | Seen::Rebuilt => self.go_on(look, sink),
             Seen::Reset => self.turn_over(look, sink),
             Seen::Shrunk => Err(Trouble::Lost("published frames are gone")),
@@ -327,81 +341,85 @@ impl Source {
     }
 
     /// Reads on in the same generation.
-    fn go_on(&mut self, look: &Look, sink: &mut impl Sink) -> Result<(), Trouble> {
-        if look.frames == self.mark.position.frame {
+    fn go_on(&mut self, look: &Look, sink: &mut impl Sink) -> Result<Caught, Trouble> {
+        let at = self.mark.position;
+        if look.frames == at.frame {
+            if at.frame > 0 && look.checksum != at.checksum {
+                return Err(Trouble::Lost("recovery found other frames than were published"));
+            }
             self.mark.change = look.change;
-            return Ok(());
+            return Ok(Caught::Up);
         }
         let Some(header) = self.header(look.salts)? else {
             return self.broken(look, End::BadMagic);
         };
         let mut commits = 0;
         // At frame 0, the header may have been written since it was last looked for.
-        let at = self.mark.position;
         let from = if at.frame == 0 { header.start() } else { at };
         self.mark.big_endian = header.big_endian;
-        let end = self.read(&header, from, look.frames, &mut |frame| {
+        let reached = self.read(&header, from, look.frames, &mut |frame| {
             sink.frame(frame, Read::Living);
             commits += u32::from(frame.commit.is_some());
             if frame.commit.is_some() && sink.is_full() { Go::Stop } else { Go::On }
         })?;
-        match end {
-            Reached::All(position) => {
-                self.mark.position = position;
+        let (Reached::All(position) | Reached::Stopped(position) | Reached::Broken(position, _)) =
+            reached;
+        self.mark.position = position;
+        self.mark.change = self.mark.change.wrapping_add(commits);
+        match reached {
+            Reached::All(_) => {
                 self.mark.change = look.change;
-                Ok(())
+                Ok(Caught::Up)
             }
-            Reached::Stopped(position) => {
-                self.mark.position = position;
-                self.mark.change = self.mark.change.wrapping_add(commits);
-                Ok(())
-            }
-            Reached::Broken(position, end) => {
-                self.mark.position = position;
-                self.mark.change = self.mark.change.wrapping_add(commits);
-                self.broken(look, end)
-            }
+            Reached::Stopped(_) => Ok(Caught::Behind),
+            Reached::Broken(_, end) => self.broken(look, end),
         }
     }
 
     /// A frame below `look.frames` does not read. In a WAL that was reset meanwhile, that is what a
     /// reset does, and the next look shows it. In one that was not, it is corruption.
-    fn broken(&self, look: &Look, end: End) -> Result<(), Trouble> {
+    fn broken(&self, look: &Look, end: End) -> Result<Caught, Trouble> {
         match self.steady_look() {
             Some(now) if now.salts == look.salts => {
                 Err(Trouble::Corrupt(self.mark.position.frame + 1, end))
             }
-            _ => Ok(()),
+            _ => Ok(Caught::Behind),
         }
     }
 
     /// Reads the rest of the old generation from beyond the new frames, then the new generation, and
     /// counts.
-    fn turn_over(&mut self, look: &Look, sink: &mut impl Sink) -> Result<(), Trouble> {
-        let tail = self.old_tail()?;
+    fn turn_over(&mut self, look: &Look, sink: &mut impl Sink) -> Result<Caught, Trouble> {
+        let mut tail = self.old_tail()?;
         self.hold()?;
         let now = self.steady_look().ok_or(Trouble::Lost("the wal-index does not come to rest"))?;
         if now.salts != look.salts {
             return Err(Trouble::Lost("the WAL was reset twice"));
         }
+        tail.is_followed_by(look.salts, look.frames);
         let header = self.header(look.salts)?;
         let start = header.map_or(self.mark.position, |header| header.start());
         let start = Position { frame: 0, ..start };
         let fresh = match &header {
-            Some(header) if look.frames > 0 => self.count(header, start, look.frames)?,
+            Some(header) if look.frames > 0 => self.count(header, start, &look)?,
             None if look.frames > 0 => return Err(Trouble::Lost("the new WAL has no header")),
             _ => Commits::default(),
         };
         let advance = look.change.wrapping_sub(self.mark.change);
         let wanted = tail.wanted(advance, &fresh)?;
         tail.deliver(wanted, sink);
+        sink.generation(look.salts);
         self.mark = Mark {
             salts: look.salts,
             position: start,
             big_endian: header.is_some_and(|header| header.big_endian),
-            change: look.change.wrapping_sub(fresh.all),
+            change: look.change.wrapping_sub(fresh.all()),
         };
-        if look.frames > 0 && !sink.is_full() { self.go_on(look, sink) } else { Ok(()) }
+        match (look.frames, sink.is_full()) {
+            (0, _) => Ok(Caught::Up),
+            (_, true) => Ok(Caught::Behind),
+            (_, false) => self.go_on(look, sink),
+        }
     }
 
     /// What is left of the generation at the mark, copied before it is overwritten.
@@ -424,23 +442,27 @@ impl Source {
             frames.by_ref().for_each(drop);
             if read < READ_BYTES || !matches!(frames.end(), Some(End::Exhausted | End::ShortFrame))
             {
-                return Ok(Tail { header, from: self.mark.position, bytes });
+                let cut = self.handles.wal_bytes()? < from;
+                let tail = Tail::new(header, self.mark.position, bytes);
+                // Under slot 0 a WAL is reset only when all of it was captured, and salts of zero are
+                // those of a WAL without a frame.
+                let empty = self.pin == Pin::Zero || self.mark.salts == Salts::default();
+                return Ok(if empty { tail.empty() } else { tail.cut(cut) });
             }
         }
         Err(Trouble::Lost("too much of the old WAL was left"))
     }
 
-    fn count(&self, header: &wal::Header, from: Position, upto: u32) -> Result<Commits, Trouble> {
+    fn count(&self, header: &wal::Header, from: Position, look: &Look) -> Result<Commits, Trouble> {
         let mut commits = Commits::default();
-        let reached = self.read(header, from, upto, &mut |frame| {
+        let reached = self.read(header, from, look.frames, &mut |frame| {
             commits.add(frame);
             Go::On
         })?;
-        match reached {
-            Reached::All(_) => Ok(commits),
-            Reached::Stopped(_) | Reached::Broken(..) => {
-                Err(Trouble::Lost("the new WAL was reset while it was read"))
-            }
+        let Reached::Broken(committed, end) = reached else { return Ok(commits) };
+        match self.steady_look() {
+            Some(now) if now.salts == look.salts => Err(Trouble::Corrupt(committed.frame + 1, end)),
+            _ => Err(Trouble::Lost("the new WAL was reset while it was read")),
         }
     }
 
@@ -507,7 +529,10 @@ impl Source {
             }
             end = start;
         }
-        Ok(())
+        // A reset writes the header before any frame: if it is still there, so was all that was read.
+        self.header(self.mark.salts)?
+            .map(drop)
+            .ok_or(Trouble::Lost("the WAL was reset under a pin"))
     }
 
     /// Reads the pages `pages` as of the mark into `bytes`. A page that a later commit has changed may
@@ -597,6 +622,14 @@ impl Source {
     }
 }
 
+/// SQLite closes a connection without a look at its locks: one that is left stays as long as anybody
+/// in this process has the wal-index mapped.
+impl Drop for Source {
+    fn drop(&mut self) {
+        self.release().ok();
+    }
+}
+
 fn is_sound(header: &[u32; 12]) -> bool {
     const VERSION: u32 = 3_007_000;
     let mut sums = (0u32, 0u32);
@@ -622,62 +655,5 @@ enum Reached {
     Broken(Position, End),
 }
 
-/// How many commits some frames hold. A commit frame that repeats the one before it, page and bytes,
-/// may be a commit of its own or fill up a sector.
-#[derive(Default)]
-struct Commits {
-    all: u32,
-    repeated: u32,
-    last: Option<(PageNo, u32, blake3::Hash)>,
-}
-
-impl Commits {
-    fn add(&mut self, frame: &Frame) {
-        let this = frame.commit.map(|pages| (frame.page, pages, blake3::hash(frame.data)));
-        if this.is_some() {
-            self.all += 1;
-            self.repeated += u32::from(this == self.last);
-        }
-        self.last = this;
-    }
-}
-
-/// What was left of a generation when the next one began.
-struct Tail {
-    header: wal::Header,
-    from: Position,
-    bytes: Vec<u8>,
-}
-
-impl Tail {
-    fn frames(&self) -> Frames<'_> {
-        Frames::new(&self.header, self.from, &self.bytes)
-    }
-
-    /// How many commit frames of the tail were published, by SQLite's count.
-    fn wanted(&self, advance: u32, fresh: &Commits) -> Result<u32, Trouble> {
-        let mut mine = Commits::default();
-        self.frames().for_each(|frame| mine.add(&frame));
-        // Repeats may or may not count: either way they hold the same state.
-        let least = fresh.all - fresh.repeated;
-        if advance < least {
-            return Err(Trouble::Lost("the count of commits was restarted"));
-        }
-        let published = advance - least.min(advance);
-        if mine.all < advance.saturating_sub(fresh.all) {
-            return Err(Trouble::Lost("the WAL was reset before its end was read"));
-        }
-        Ok(published.min(mine.all))
-    }
-
-    fn deliver(&self, commits: u32, sink: &mut impl Sink) {
-        let mut left = commits;
-        for frame in self.frames() {
-            if left == 0 {
-                return;
-            }
-            sink.frame(&frame, Read::OldTail);
-            left -= u32::from(frame.commit.is_some());
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

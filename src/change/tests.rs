@@ -58,7 +58,8 @@ fn agrees(size: u32, steps: &[Step]) -> bool {
 #[test]
 fn every_commit_of_a_change_set_comes_back() {
     fn property(size: u8, steps: Vec<Step>) -> bool {
-        steps.is_empty() || agrees(SIZES[usize::from(size % 4)], &steps)
+        let steps = &steps[..steps.len().min(24)];
+        steps.is_empty() || agrees(SIZES[usize::from(size % 4)], steps)
     }
     QuickCheck::new().tests(200).quickcheck(property as fn(u8, Vec<Step>) -> bool);
 }

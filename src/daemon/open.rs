@@ -263,7 +263,9 @@ fn believable(
         let ancestry = replica.ancestry(&**destination)?;
         let runs = replica.runs(&ancestry);
         let there = runs.iter().any(|run| run.holds(state.commit.number));
-        if !there || replica.newest_timeline() > state.timeline {
+        // A newer timeline that nothing was stored on is an earlier start of our own, or fenced.
+        let newest = replica.newest(&ancestry).map(|span| span.timeline);
+        if !there || newest > Some(state.timeline) {
             return Ok(None);
         }
     }

@@ -9,7 +9,7 @@ use crate::clock;
 use crate::config::Database;
 use crate::error::{Error, Result, Status};
 use crate::ship::{Parcel, Shipper, Stores};
-use crate::source::{Look, Pin, Seen, Trouble};
+use crate::source::{Caught, Look, Pin, Seen, Trouble};
 use crate::sqlite::Session;
 use crate::status;
 use std::fs::File;
@@ -28,7 +28,7 @@ const FAST_RATE: f64 = 2000.0;
 /// Frames left in a pinned WAL before they are captured without waiting for the next shipment.
 const PENDING_FRAMES: u32 = 1000;
 /// Parts of a snapshot in memory at the same time.
-const PARTS: usize = 2;
+const PARTS: usize = 3;
 const SHIP_FILE: Duration = Duration::from_millis(200);
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_LAST: Duration = Duration::from_secs(5);
@@ -55,6 +55,9 @@ pub enum Done {
 pub struct Captured {
     batch: Option<Batch>,
     part: Option<RawPart>,
+    /// A snapshot was begun.
+    began: bool,
+    part_is_due: bool,
     /// Everything published when it began was captured.
     complete: bool,
     drain: bool,
@@ -110,6 +113,8 @@ pub struct Tracker {
     /// A complete pass of capture began after the order to drain.
     drained: bool,
     checkpointing: bool,
+    /// Handed out, and not back yet.
+    jobs: usize,
     opened_once: bool,
     /// The only database: if it cannot be opened, there is nothing to run for.
     alone: bool,
@@ -152,6 +157,7 @@ impl Tracker {
             draining: false,
             drained: false,
             checkpointing: false,
+            jobs: 0,
             opened_once: false,
             alone,
             retries: 0,
@@ -177,11 +183,8 @@ impl Tracker {
     pub fn drain(&mut self) {
         self.draining = true;
         self.next_look = clock::instant();
-        if let Phase::Closed = self.phase
-            && self.opened_once
-        {
-            self.phase = Phase::Ended;
-        }
+        // What waits for another try has it now, and if that fails, the end is a failure.
+        self.retry_at = self.next_look;
     }
 
     pub fn is_ended(&self) -> bool {
@@ -203,17 +206,23 @@ impl Tracker {
 
     pub fn next_turn(&self) -> Instant {
         match self.phase {
-            Phase::Closed => self.retry_at,
+            Phase::Closed if self.jobs == 0 => self.retry_at,
             Phase::Here(_) => self.next_look,
-            Phase::Away | Phase::Ended => self.next_look.max(self.retry_at),
+            Phase::Closed | Phase::Away | Phase::Ended => self.next_look.max(self.retry_at),
         }
     }
 
     /// Looks at the database, and says what there is to do.
     pub fn turn(&mut self, now: Instant) -> Option<Job> {
         self.write_status(now);
+        let job = self.next_job(now);
+        self.jobs += usize::from(job.is_some());
+        job
+    }
+
+    fn next_job(&mut self, now: Instant) -> Option<Job> {
         match std::mem::replace(&mut self.phase, Phase::Away) {
-            Phase::Closed => {
+            Phase::Closed if self.jobs == 0 => {
                 let database = Arc::clone(&self.database);
                 self.next_look = now + IDLE_POLL;
                 let purpose = if self.draining { Purpose::Sync } else { Purpose::Daemon };
@@ -312,10 +321,13 @@ impl Tracker {
         now: Instant,
     ) -> Option<Orders> {
         let due = self.ship_is_due(now);
-        let news = !self.lost && !matches!(seen, Seen::Nothing | Seen::Torn);
-        let begin_snapshot = self.begin_snapshot && due && capture.is_drained();
         let rolling = capture.rolling().is_some();
-        let begin_roll = !rolling && !self.lost && !self.draining && self.snapshot_is_due(capture);
+        // Once drained, what comes later is left to the next run: a fast writer never ends.
+        let last = self.drained && !rolling && !self.begin_snapshot;
+        let idle = last || self.lost;
+        let news = !idle && !matches!(seen, Seen::Nothing | Seen::Torn);
+        let begin_snapshot = self.begin_snapshot && due && capture.is_drained();
+        let begin_roll = !rolling && !idle && !self.draining && self.snapshot_is_due(capture);
         let finish = rolling
             && !self.lost
             && due
@@ -328,10 +340,11 @@ impl Tracker {
         let orders = Orders {
             begin_snapshot,
             begin_roll,
-            capture: !self.lost && (begin_snapshot || !self.begin_snapshot),
+            capture: !idle && (begin_snapshot || !self.begin_snapshot),
             drain: self.draining,
-            cut: due && ((news && !self.begin_snapshot) || !capture.is_drained() || finish),
+            cut: due && ((news && !self.begin_snapshot) || capture.has_batch() || finish),
             part: rolling
+                && !self.begin_snapshot
                 && !self.lost
                 && !capture.parts_are_read()
                 && self.parts + self.again.len() < PARTS,
@@ -426,6 +439,12 @@ impl Tracker {
 
     /// What is to be shipped next: a batch, or a part of a snapshot that failed before.
     pub fn next_shipment(&mut self, now: Instant) -> Option<Job> {
+        let job = self.shipment(now);
+        self.jobs += usize::from(job.is_some());
+        job
+    }
+
+    fn shipment(&mut self, now: Instant) -> Option<Job> {
         if now < self.retry_at {
             return None;
         }
@@ -453,6 +472,12 @@ impl Tracker {
 
     /// Takes in what a job brought back.
     pub fn done(&mut self, done: Done, now: Instant) {
+        self.jobs -= 1;
+        if let Phase::Closed | Phase::Ended = self.phase {
+            self.next_look = now;
+            self.too_late(&done);
+            return;
+        }
         let idle = matches!(&done, Done::Captured(_, Captured { batch: None, part: None, .. }));
         if !idle || self.draining {
             self.next_look = now;
@@ -472,11 +497,18 @@ impl Tracker {
             }
             Done::LargeShipped(capture, shipper, result) => {
                 self.shipper = Some(shipper);
-                match result {
-                    Ok(()) => self.all_is_well(&capture),
-                    Err(error) => self.put_failed(error, now),
+                if result.is_ok() {
+                    self.all_is_well(&capture);
                 }
                 self.phase = Phase::Here(capture);
+                match result {
+                    Ok(()) => {}
+                    Err(error) if error.status == Status::Integrity => {
+                        self.leaving = true;
+                        self.put_failed(error, now);
+                    }
+                    Err(error) => self.put_failed(error, now),
+                }
             }
             Done::Stored(raw, result) => {
                 self.parts -= 1;
@@ -495,6 +527,19 @@ impl Tracker {
         }
     }
 
+    /// A job of a life that has ended: nothing of it counts. The next life begins, and the lock is
+    /// given back, when the last one is in.
+    fn too_late(&mut self, done: &Done) {
+        match done {
+            Done::Stored(..) => self.parts -= 1,
+            Done::Checkpointed(_) => self.checkpointing = false,
+            Done::Opened(_) | Done::Captured(..) | Done::Shipped(..) | Done::LargeShipped(..) => {}
+        }
+        if self.jobs == 0 {
+            self.lock = None;
+        }
+    }
+
     fn opened(&mut self, result: Result<Box<Live>>, now: Instant) {
         match result {
             Ok(live) => {
@@ -508,7 +553,10 @@ impl Tracker {
                     self.log(&format!("begins a new snapshot: {why}"));
                 }
                 self.opened_once = true;
+                // One that opens, and fails each time, waits longer each time.
+                let retries = self.retries;
                 self.all_is_well(&capture);
+                self.retries = retries;
                 self.phase = Phase::Here(Box::new(capture));
             }
             Err(error) if (self.alone && !self.opened_once) || self.draining => self.fail(error),
@@ -539,12 +587,20 @@ impl Tracker {
         self.stores = None;
         self.parcel = None;
         self.again.clear();
-        self.lock = None;
+        self.snapshot_ready = false;
+        self.shipped_meanwhile = false;
+        if self.jobs == 0 {
+            self.lock = None;
+        }
     }
 
     fn captured(&mut self, capture: Box<Capture>, captured: Captured, now: Instant) {
-        let Captured { batch, part, complete, drain, result } = captured;
+        let Captured { batch, part, began, complete, part_is_due, drain, result } = captured;
         let mut capture = capture;
+        if batch.is_none() && part.is_none() && (part_is_due || !complete) {
+            // Whatever is in the way, asking at once would not find it gone.
+            self.next_look = now + self.database.settings.poll_interval;
+        }
         if std::mem::take(&mut self.shipped_meanwhile) {
             capture.shipped();
         }
@@ -556,9 +612,7 @@ impl Tracker {
         self.snapshot_ready = complete && part.is_none() && capture.parts_are_read();
         self.drained |= complete && drain;
         self.again.extend(part);
-        if capture.rolling().is_some() {
-            self.begin_snapshot = false;
-        }
+        self.begin_snapshot &= !began;
         self.phase = Phase::Here(capture);
         if let Err(trouble) = result {
             self.trouble(trouble, now);
@@ -588,7 +642,7 @@ impl Tracker {
 
     /// Lets go of the database once every job is back, to take it up again.
     fn leave(&mut self, capture: Box<Capture>) {
-        if self.parts == 0 && self.shipper.is_some() && !self.checkpointing {
+        if self.jobs == 0 {
             drop(capture);
             self.close();
             self.phase = Phase::Closed;
@@ -669,8 +723,15 @@ impl Tracker {
 
 /// One pass of capture, on a worker.
 fn pass(capture: &mut Capture, orders: Orders) -> Captured {
-    let mut captured =
-        Captured { batch: None, part: None, complete: false, drain: orders.drain, result: Ok(()) };
+    let mut captured = Captured {
+        batch: None,
+        part: None,
+        began: false,
+        complete: false,
+        part_is_due: orders.part,
+        drain: orders.drain,
+        result: Ok(()),
+    };
     captured.result = try_pass(capture, orders, &mut captured);
     captured
 }
@@ -682,6 +743,7 @@ fn try_pass(
 ) -> std::result::Result<(), Trouble> {
     if orders.begin_snapshot {
         capture.begin_snapshot()?;
+        captured.began = true;
     }
     if orders.begin_roll {
         capture.begin_roll()?;
@@ -690,16 +752,16 @@ fn try_pass(
     if let Some(look) = &look {
         capture.note(look, clock::now());
     }
-    let lost = look.as_ref().map_or(Ok(()), |look| capture.capture(look));
-    captured.complete = look.is_some() && lost.is_ok() && !capture.is_full();
-    if lost.is_ok() && orders.part {
+    let caught = look.as_ref().map_or(Ok(Caught::Behind), |look| capture.capture(look));
+    captured.complete = matches!(caught, Ok(Caught::Up));
+    if caught.is_ok() && orders.part {
         captured.part = capture.next_part()?;
     }
     let finish = orders.finish && captured.complete;
     if orders.cut {
-        captured.batch = capture.batch(if finish { Finish::Snapshot } else { Finish::Nothing });
+        captured.batch = capture.batch(if finish { Finish::Snapshot } else { Finish::Nothing })?;
     }
-    lost?;
+    caught?;
     settle(capture, orders)
 }
 

@@ -1,0 +1,273 @@
+//! Targets, timelines and replicas that lack something.
+
+use super::*;
+use crate::name::Name;
+
+const GAP: std::result::Result<u64, Status> = Err(Status::Integrity);
+const MISSING: std::result::Result<u64, Status> = Err(Status::Missing);
+
+fn time(writer: &model::Writer, commit: usize, after_ms: i64) -> Target {
+    let time = writer.commits[commit].time.0.checked_add_signed(after_ms).unwrap();
+    Target::At(Time(time))
+}
+
+fn remove(writer: &model::Writer, key: &str) {
+    assert!(writer.store.objects().remove(key).is_some(), "{key} was there");
+}
+
+fn keys(writer: &model::Writer, prefix: &str) -> Vec<String> {
+    let objects = writer.store.objects();
+    objects.keys().filter(|key| key.starts_with(prefix)).cloned().collect()
+}
+
+#[test]
+fn trap_92_targets_before_after_between_and_equal() {
+    let mut writer = shipped(3);
+    writer.commit(&Step::fill(3, [1], 7)).commit(&Step::fill(3, [2], 8)).ship();
+    check(
+        &writer,
+        &[
+            (time(&writer, 1, -1), MISSING),
+            (time(&writer, 1, 0), Ok(1)),
+            (time(&writer, 1, 500), Ok(1)),
+            (time(&writer, 4, -1), Ok(3)),
+            (time(&writer, 4, 0), Ok(4)),
+            (time(&writer, 5, -1), Ok(4)),
+            (time(&writer, 5, 0), Ok(5)),
+            (time(&writer, 6, -1), Ok(5)),
+            (time(&writer, 6, 0), Ok(6)),
+            (time(&writer, 6, 99_999_999), Ok(6)),
+            (at(0), MISSING),
+            (at(1), Ok(1)),
+            (at(6), Ok(6)),
+            (at(7), MISSING),
+            (Target::Commit(CommitNo(u64::MAX)), MISSING),
+            (Target::Latest, Ok(6)),
+        ],
+    );
+}
+
+/// Commit 5 stands for others that nobody saw; 8 is in a hole that a lost object left.
+#[test]
+fn trap_92_targets_in_a_gap() {
+    let mut writer = shipped(3);
+    writer.resync(&Step::fill(4, 1..=4, 50));
+    for n in 6..=9 {
+        writer.alone(&Step::fill(4, [n % 4 + 1], n));
+    }
+    all_come_back(&writer, 1..=9);
+    remove(&writer, &writer.changes()[6]);
+    check(
+        &writer,
+        &[
+            (at(4), Ok(4)),
+            (time(&writer, 5, -1), Ok(4)),
+            (at(5), Ok(5)),
+            (at(7), Ok(7)),
+            (at(8), GAP),
+            (at(9), GAP),
+            (time(&writer, 8, 0), Ok(7)),
+            (time(&writer, 9, -1), Ok(7)),
+            (time(&writer, 9, 0), GAP),
+            (Target::Latest, GAP),
+        ],
+    );
+    let error = get(&writer.source(), Target::Latest).unwrap_err();
+    assert_eq!(error.hint.unwrap(), "the nearest restore point is --commit 7");
+}
+
+/// What is gone from the end leaves no trace: the newest that is there is the newest.
+#[test]
+fn a_tail_that_is_gone_was_never_there() {
+    let writer = shipped(4);
+    remove(&writer, &writer.changes()[4]);
+    check(&writer, &[(Target::Latest, Ok(4)), (at(5), MISSING), (time(&writer, 5, 0), Ok(4))]);
+}
+
+/// The clock steps back by an hour: times stand still until it has caught up.
+#[test]
+fn trap_67_targets_land_in_commit_order_when_the_clock_steps_back() {
+    let mut writer = shipped(2);
+    writer.now.0 -= 3_600_000;
+    writer.alone(&Step::fill(3, [1], 8)).commit(&Step::fill(3, [2], 9)).ship();
+    writer.now.0 += 7_200_000;
+    writer.alone(&Step::fill(3, [3], 10));
+    assert_eq!(writer.commits[5].time, writer.commits[3].time);
+    let first = writer.commits[1].time.0;
+    let landings: Vec<u64> = (0..5_000)
+        .map(|n| landing(&writer, Target::At(Time(first + n * 1_000))).unwrap())
+        .collect();
+    assert!(landings.is_sorted(), "rising targets land on rising commits");
+    assert_eq!([landings[0], landings[1], landings[2], landings[4999]], [1, 2, 5, 6]);
+}
+
+/// Timeline 2 leaves timeline 1 after commit 3; what timeline 1 had beyond, and what its zombie
+/// stores there later, is passed over.
+#[test]
+fn trap_52_an_abandoned_branch_and_its_zombie_are_passed_over() {
+    let mut writer = shipped(4);
+    writer.fork(3);
+    let zombie = shipped(9);
+    for (key, body) in zombie.store.objects().iter().filter(|(key, _)| key.starts_with("change")) {
+        writer.store.objects().entry(key.clone()).or_insert(body.clone());
+    }
+    check(&writer, &[(Target::Latest, Ok(3)), (at(4), MISSING)]);
+    for n in 30..34 {
+        writer.alone(&Step::fill(5, [n % 5 + 1], n));
+    }
+    assert_eq!(landing(&writer, Target::Latest), Ok(7));
+    all_come_back(&writer, 1..=7);
+    writer.fork(5);
+    writer.alone(&Step::fill(2, [2], 40)).snapshot().alone(&Step::fill(3, [3], 41));
+    assert_eq!(landing(&writer, Target::Latest), Ok(7));
+    all_come_back(&writer, 1..=7);
+}
+
+/// A timeline that leaves an older one than the newest: all between is passed over.
+#[test]
+fn a_branch_of_a_branch_is_passed_over() {
+    let mut writer = shipped(4);
+    writer.fork(4);
+    writer.alone(&Step::fill(4, 1..=4, 50)).alone(&Step::fill(4, 1..=4, 51));
+    writer.fork_of(Timeline(1), 2);
+    check(&writer, &[(Target::Latest, Ok(2)), (at(3), MISSING), (at(5), MISSING)]);
+    writer.alone(&Step::fill(3, [2], 60));
+    check(&writer, &[(Target::Latest, Ok(3)), (at(2), Ok(2)), (at(4), MISSING)]);
+}
+
+/// The record of a timeline says which objects count. Without it an older state would pass for the
+/// newest.
+#[test]
+fn a_timeline_without_its_record_is_an_error() {
+    for lost in [1, 2, 3] {
+        let mut writer = shipped(2);
+        writer.fork(3);
+        writer.alone(&Step::fill(3, [1], 8));
+        writer.fork(4);
+        writer.alone(&Step::fill(3, [2], 9));
+        remove(&writer, &Name::Timeline(Timeline(lost)).to_string());
+        check(&writer, &[(Target::Latest, GAP), (at(1), GAP), (time(&writer, 1, 0), GAP)]);
+    }
+    let writer = shipped(2);
+    remove(&writer, &Name::Timeline(Timeline(1)).to_string());
+    assert_eq!(landing(&writer, Target::Latest), GAP);
+}
+
+#[test]
+fn an_empty_place_and_an_unfinished_first_snapshot_hold_nothing() {
+    let mut writer = model::Writer::new(512);
+    assert_eq!(landing(&writer, Target::Latest), MISSING);
+    writer.alone(&Step::fill(2, 1..=2, 1));
+    check(&writer, &[(Target::Latest, MISSING), (at(1), MISSING), (time(&writer, 1, 0), MISSING)]);
+    writer.store.objects().clear();
+    assert_eq!(landing(&writer, Target::Latest), MISSING);
+}
+
+/// The same commits again in a larger object, in one of another level, and in some that overlap.
+#[test]
+fn trap_88_duplicate_and_overlapping_ranges_give_the_same_bytes() {
+    for ranges in [&[2..=7][..], &[3..=4, 5..=7], &[1..=3, 3..=5, 5..=7], &[2..=4, 4..=7]] {
+        for with_inputs in [true, false] {
+            let mut writer = shipped(0);
+            let steps: Vec<Step> = (2..=7).map(|n| Step::fill(n % 3 + 2, [n % 2 + 1], n)).collect();
+            steps.iter().for_each(|step| _ = writer.alone(step));
+            let inputs = writer.changes();
+            for range in ranges {
+                merged(&writer, &steps, *range.start().max(&2), *range.end());
+            }
+            all_come_back(&writer, 1..=7);
+            for input in inputs.iter().skip(1).filter(|_| !with_inputs) {
+                let Ok(Name::Change(change)) = input.parse() else { unreachable!() };
+                let first = change.span.first.0;
+                if ranges.iter().any(|range| range.contains(&first)) {
+                    writer.store.objects().remove(input);
+                }
+            }
+            all_come_back(&writer, 1..=7);
+            assert_eq!(landing(&writer, Target::Latest), Ok(7));
+        }
+    }
+}
+
+/// Stores the commits from `first` to `last` as one object of level 1.
+fn merged(writer: &model::Writer, steps: &[Step], first: u64, last: u64) {
+    let mut builder = crate::change::Builder::new(writer.size, writer.chains[first as usize - 1]);
+    for number in first..=last {
+        let state = &writer.states[number as usize];
+        let pages = steps[number as usize - 2].writes.keys();
+        let pages = pages.map(|&page| (PageNo(page), &state[page as usize - 1][..]));
+        builder.commit(writer.commits[number as usize], pages);
+    }
+    let (_, body) = builder.encode_at(1, writer.timeline, crate::object::Compression::Zstd);
+    let span = builder.span(writer.timeline);
+    let name = Name::Change(Change { level: 1, span, part: 0, end: true });
+    writer.source().put(&name, &body).unwrap();
+}
+
+#[test]
+fn trap_86_foreign_objects_are_ignored() {
+    let writer = shipped(3);
+    for key in ["change/0/.tmp-1", "change/README", "timeline/x", "snapshot/", "tip", "part/0"] {
+        writer.store.objects().insert(key.into(), b"what".to_vec());
+    }
+    check(&writer, &[(Target::Latest, Ok(4)), (at(1), Ok(1)), (at(3), Ok(3))]);
+}
+
+/// A sound object of another replica, under the name of one of ours.
+#[test]
+fn an_object_of_another_replica_is_refused() {
+    let ours = shipped(4);
+    let mut other = model::Writer::new(512);
+    other.alone(&Step::fill(3, 1..=3, 90)).snapshot();
+    for n in 1..=4 {
+        other.alone(&Step::fill(3, [n % 3 + 1], n));
+    }
+    for (key, body) in other.store.objects().iter() {
+        let Some(own) = ours.store.objects().insert(key.clone(), body.clone()) else { continue };
+        let same = own == *body;
+        let Ok(name) = key.parse::<Name>() else { unreachable!() };
+        let found = landing_status(&ours);
+        let needed = matches!(name, Name::Snapshot(_)) || name.kind() == "change";
+        let first = key == &ours.changes()[0];
+        assert_eq!(found.is_err(), needed && !same && !first, "{key}: {found:?}");
+        ours.store.objects().insert(key.clone(), own);
+    }
+}
+
+fn landing_status(writer: &model::Writer) -> std::result::Result<u64, Status> {
+    get(&writer.source(), Target::Latest).map(|(_, c)| c.number.0).map_err(|error| error.status)
+}
+
+/// Every object that a restore reads, lost, emptied, cut short, or with any byte flipped, is an
+/// error; and no error leaves wrong bytes.
+#[test]
+fn a_damaged_object_is_named() {
+    let mut writer = shipped(2);
+    writer.fork(3);
+    writer.in_parts(&Step::fill(6, 1..=6, 9), 2, 1);
+    let prefixes = [Name::TIMELINES, Name::SNAPSHOTS, Name::PARTS, Name::CHANGES];
+    let all: Vec<String> = prefixes.iter().flat_map(|prefix| keys(&writer, prefix)).collect();
+    let unneeded = writer.changes().remove(0);
+    for key in all {
+        let whole = writer.store.objects().remove(&key).unwrap();
+        let middle = whole.len() / 2;
+        let flipped = |at: usize| {
+            let mut body = whole.clone();
+            body[at] ^= 4;
+            body
+        };
+        let bodies = [Vec::new(), whole[..middle].into(), flipped(middle), flipped(150)];
+        let needed = key != unneeded;
+        for body in bodies {
+            writer.store.objects().insert(key.clone(), body);
+            let Err(error) = get(&writer.source(), Target::Latest) else {
+                assert!(!needed, "{key} was needed");
+                continue;
+            };
+            assert_eq!(error.status, Status::Integrity, "{error}");
+            assert!(error.message.contains(&key), "{error} names {key}");
+        }
+        writer.store.objects().insert(key, whole);
+    }
+    assert_eq!(landing(&writer, Target::Latest), Ok(4));
+}
