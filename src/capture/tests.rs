@@ -1,6 +1,8 @@
 //! What is captured and shipped, against the database as SQLite sees it at each commit.
 
 use super::*;
+use crate::source::Read;
+use crate::wal::Frame;
 use crate::change::ChangeSet;
 use crate::name::Name;
 use crate::source::Caught;

@@ -217,7 +217,8 @@ impl Tracker {
         }
         self.leaving |= self.lost && capture.is_drained() && self.parcel.is_none();
         if self.leaving {
-            self.leave(capture);
+            self.phase = Phase::Here(capture);
+            self.leave();
             return None;
         }
         let mut capture = match self.large(capture, now) {
@@ -317,10 +318,7 @@ impl Tracker {
                 self.phase = Phase::Here(capture);
                 match result {
                     Ok(()) => {}
-                    Err(error) if error.status == Status::Integrity => {
-                        self.leaving = true;
-                        self.put_failed(error, now);
-                    }
+                    Err(error) if error.status == Status::Integrity => self.reopen(error, now),
                     Err(error) => self.put_failed(error, now),
                 }
             }
@@ -339,6 +337,7 @@ impl Tracker {
                 }
             }
         }
+        self.leave();
     }
 }
 

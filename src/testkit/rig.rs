@@ -68,7 +68,8 @@ impl Rig {
 
     pub fn capture(&mut self) -> std::result::Result<Caught, Trouble> {
         self.look();
-        self.capture.capture()
+        let look = self.capture.source.steady_look().expect("nobody writes meanwhile");
+        self.capture.capture(&look)
     }
 
     /// Reads and stores what is left of a snapshot, and finishes it.

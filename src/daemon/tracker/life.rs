@@ -118,21 +118,23 @@ impl Tracker {
             Trouble::Corrupt(..) | Trouble::Io(_) => {
                 let path = self.database.path.display();
                 let error = Error::new(Status::Integrity, "capture", path, &trouble);
-                // Taken up again from the cursor: what is in memory may be half done.
-                self.leaving = true;
-                self.put_failed(error, now);
+                self.reopen(error, now);
             }
         }
     }
 
-    /// Lets go of the database once every job is back, to take it up again.
-    pub(super) fn leave(&mut self, capture: Box<Capture>) {
-        if self.jobs == 0 {
-            drop(capture);
+    /// Has the database taken up again from the cursor: what is in memory may be half done.
+    pub(super) fn reopen(&mut self, error: Error, now: Instant) {
+        self.leaving = true;
+        self.put_failed(error, now);
+        self.leave();
+    }
+
+    /// Lets go of a database that is to be taken up again, once every job is back.
+    pub(super) fn leave(&mut self) {
+        if self.leaving && self.jobs == 0 && matches!(self.phase, Phase::Here(_)) {
             self.close();
             self.phase = Phase::Closed;
-        } else {
-            self.phase = Phase::Here(capture);
         }
     }
 

@@ -2,6 +2,7 @@
 //! to whatever is due next, and results come late where a test keeps them.
 
 use super::*;
+use crate::source::Seen;
 use crate::backend::faulty::{Fault, Faulty, Operation};
 use crate::backend::{Backend, fs::Fs};
 use crate::commit::CommitNo;
