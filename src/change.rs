@@ -242,12 +242,11 @@ fn first_difference(new: &[u8], old: &[u8], from: usize) -> Option<usize> {
 
 /// Where a run of differences that starts at `first` ends: before `GAP` equal bytes or at the end.
 fn run_end(new: &[u8], old: &[u8], first: usize) -> usize {
-    let mut end = first + 1;
-    for at in end..new.len() {
-        if new[at] != old[at] {
-            end = at + 1;
-        } else if at - end >= GAP {
-            break;
+    let (mut at, mut end) = (first, first);
+    while at < new.len() && at - end < GAP {
+        at += 1;
+        if new[at - 1] != old[at - 1] {
+            end = at;
         }
     }
     end

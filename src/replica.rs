@@ -47,7 +47,8 @@ pub struct Run {
 
 impl Run {
     pub fn first(&self) -> CommitNo {
-        self.snapshot.last
+        let Span { last, .. } = self.snapshot;
+        last
     }
 
     pub fn from(&self) -> Time {
