@@ -1,13 +1,13 @@
 //! What is captured and shipped, against the database as SQLite sees it at each commit.
 
 use super::*;
-use crate::source::Read;
-use crate::wal::Frame;
 use crate::change::ChangeSet;
 use crate::name::Name;
 use crate::source::Caught;
+use crate::source::Read;
 use crate::testkit::rig::Rig;
 use crate::testkit::{Db, Random, checkpoint, digest, free_pages};
+use crate::wal::Frame;
 use rusqlite::Connection;
 
 /// One random transaction, or a checkpoint.

@@ -2,7 +2,6 @@
 //! to whatever is due next, and results come late where a test keeps them.
 
 use super::*;
-use crate::source::Seen;
 use crate::backend::faulty::{Fault, Faulty, Operation};
 use crate::backend::{Backend, fs::Fs};
 use crate::commit::CommitNo;
@@ -10,6 +9,7 @@ use crate::cursor::{self, State};
 use crate::durable::{Step, fault};
 use crate::restore::Target;
 use crate::ship::cursor_path;
+use crate::source::Seen;
 use crate::testkit::rig::restored;
 use crate::testkit::{Db, Process, checkpoint, commits};
 use std::fs;
