@@ -296,6 +296,7 @@ impl Set {
     }
 
     /// The runs of each patch, by the writer and the place that it undoes.
+    #[expect(clippy::type_complexity, reason = "it is said once")]
     fn split_patches(&self) -> BTreeMap<(usize, usize), Vec<(usize, Vec<u8>)>> {
         let (head, run) = (table("Undo patch", 0), table("Undo patch", 1));
         let mut rest = &self.patches[..];
