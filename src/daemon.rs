@@ -136,3 +136,6 @@ impl Daemon {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

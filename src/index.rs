@@ -26,6 +26,11 @@ impl Index {
         Ok(Self { file })
     }
 
+    #[cfg(test)]
+    pub fn of_file(file: File) -> Self {
+        Self { file }
+    }
+
     /// The file, for a sync.
     pub fn file(&self) -> &File {
         &self.file

@@ -51,3 +51,6 @@ fn listed(source: &dyn Backend) -> Result<Replica> {
     }
     Ok(replica)
 }
+
+#[cfg(test)]
+mod tests;

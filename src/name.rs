@@ -28,7 +28,7 @@ pub enum Name {
 }
 
 /// The commits `first..=last` as of one timeline, and when the last one was seen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Span {
     pub first: CommitNo,
     pub last: CommitNo,

@@ -7,7 +7,7 @@
 
 use crate::backend::{self, Backend, Kind, list_all};
 use crate::change::ChangeSet;
-use crate::commit::{CommitNo, Time, Timeline};
+use crate::commit::{Chain, CommitNo, Time, Timeline};
 use crate::error::{Error, Result, Status};
 use crate::name::{Change, Name, Part, Span};
 use crate::object::Damage;
@@ -32,6 +32,8 @@ pub struct Stretch {
     pub timeline: Timeline,
     pub after: CommitNo,
     pub until: CommitNo,
+    /// The lineage of the commit `after`.
+    pub chain: Chain,
     /// It begins with a snapshot.
     pub anew: bool,
 }
@@ -48,9 +50,9 @@ pub struct Run {
 }
 
 impl Run {
-    #[expect(clippy::misnamed_getters, reason = "the snapshot's last commit is the run's first")]
     pub fn first(&self) -> CommitNo {
-        self.snapshot.last
+        let Span { last, .. } = self.snapshot;
+        last
     }
 
     pub fn from(&self) -> Time {
@@ -70,6 +72,8 @@ impl Run {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     pub commit: CommitNo,
+    /// The timelines that go on from this commit, and the lineage that they say it has.
+    pub forks: Vec<(Timeline, Chain)>,
     pub snapshot: Span,
     /// Oldest first, each with its parts in order.
     pub changes: Vec<Vec<Change>>,
@@ -122,7 +126,8 @@ impl Replica {
         let mut until = CommitNo(u64::MAX);
         while timeline != Timeline::default() {
             let fork = read_fork(source, timeline)?;
-            stretches.push(Stretch { timeline, after: fork.commit, until, anew: fork.anew });
+            let Fork { commit: after, chain, anew, .. } = fork;
+            stretches.push(Stretch { timeline, after, until, chain, anew });
             until = until.min(fork.commit);
             timeline = fork.parent;
         }
@@ -131,16 +136,12 @@ impl Replica {
 
     /// Every run of restorable commits along the ancestry, oldest first.
     pub fn runs(&self, ancestry: &[Stretch]) -> Vec<Run> {
-        let on_it = |span: &Span| {
-            let mut stretches = ancestry.iter();
-            stretches.any(|at| at.timeline == span.timeline && span.last <= at.until)
-        };
         let mut snapshots: Vec<Span> =
-            self.snapshots.iter().filter(|s| on_it(s)).copied().collect();
+            self.snapshots.iter().filter(|span| is_on(ancestry, span)).copied().collect();
         snapshots.sort_unstable_by_key(|span| (span.last, span.timeline));
         let whole = self.changes.iter().filter(|(_, parts)| is_whole(parts));
         let mut changes: Vec<Span> =
-            whole.map(|((span, _), _)| *span).filter(|span| on_it(span)).collect();
+            whole.map(|((span, _), _)| *span).filter(|span| is_on(ancestry, span)).collect();
         changes.sort_unstable_by_key(|span| (span.first, std::cmp::Reverse(span.last)));
         changes.dedup_by_key(|span| span.first);
         let mut runs: Vec<Run> = Vec::new();
@@ -210,8 +211,13 @@ impl Replica {
         let needed =
             run.changes.iter().filter(|span| span.last > snapshot.first && span.first <= commit);
         let parts = needed.filter_map(|span| self.parts_of(*span).cloned());
-        Plan { commit, snapshot, changes: parts.collect() }
+        Plan { commit, forks: Vec::new(), snapshot, changes: parts.collect() }
     }
+}
+
+/// Whether these commits count, or belong to an abandoned branch.
+pub fn is_on(ancestry: &[Stretch], span: &Span) -> bool {
+    ancestry.iter().any(|at| at.timeline == span.timeline && span.last <= at.until)
 }
 
 /// Where `timeline` left its parent.
@@ -252,7 +258,7 @@ pub fn damaged(source: &dyn Backend, name: &Name, damage: Damage) -> Error {
 }
 
 /// Parts 0, 1, 2 and so on to the one marked as the last.
-fn is_whole(parts: &[Change]) -> bool {
+pub fn is_whole(parts: &[Change]) -> bool {
     let numbered = parts.iter().enumerate().all(|(at, change)| usize::from(change.part) == at);
     let ends = parts.iter().filter(|change| change.end).count();
     numbered && ends == 1 && parts.last().is_some_and(|last| last.end)

@@ -300,3 +300,6 @@ impl<'a> LargeWriter<'a> {
         Ok(self.digest)
     }
 }
+
+#[cfg(test)]
+mod tests;

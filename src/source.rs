@@ -30,18 +30,21 @@
 //! This module is the only reader of live databases. It never writes to one, and knows nothing of
 //! what becomes of the commits.
 
+mod decision;
+mod reading;
 mod tail;
 
 use crate::clock;
-use crate::commit::{PageNo, PageSize};
+use crate::commit::PageSize;
 use crate::sqlite::{Handles, Slot, UNUSED_MARK};
 use crate::wal::{self, Checksum, End, FRAME_HEADER_BYTES, Frame, Frames, Position, Salts};
-use std::cmp::Ordering;
-use std::collections::HashMap;
-use std::ops::Range;
+use decision::{decide, is_sound};
+use reading::{Go, Reached};
 use std::time::Duration;
 use std::{fmt, io};
 use tail::{Commits, Tail};
+
+pub use decision::{Look, Mark, Seen};
 
 /// Bytes of frames read at a time.
 const READ_BYTES: usize = 256 << 10;
@@ -50,92 +53,6 @@ const TAIL_BYTES: usize = 16 << 20;
 /// How long a writer may take to publish a commit before its wal-index counts as unreadable.
 const STEADY: Duration = Duration::from_secs(3);
 const STEADY_POLL: Duration = Duration::from_micros(100);
-
-/// The wal-index header, as last published.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Look {
-    /// SQLite's own count of commits; wraps.
-    pub change: u32,
-    /// The last published frame.
-    pub frames: u32,
-    /// The database's size in pages; 0 where no frame has told it yet.
-    pub pages: u32,
-    /// Of the last published frame.
-    pub checksum: Checksum,
-    pub salts: Salts,
-    /// Frames that a checkpoint has moved into the database.
-    pub backfilled: u32,
-}
-
-/// How far a database was captured: a place in one generation of its WAL.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mark {
-    pub salts: Salts,
-    pub position: Position,
-    pub big_endian: bool,
-    /// SQLite's count of commits there.
-    pub change: u32,
-}
-
-/// What a look at the wal-index means, given how far was captured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Seen {
-    /// A writer is in the middle of publishing: look again.
-    Torn,
-    Nothing,
-    /// More frames in the same generation.
-    Commits,
-    /// The wal-index was rebuilt by recovery, which restarts the count.
-    Rebuilt,
-    /// A new generation.
-    Reset,
-    /// Frames that were published are gone.
-    Shrunk,
-}
-
-/// What makes a row of the decision: `None` stands for either.
-struct Row {
-    readable: bool,
-    same_salts: Option<bool>,
-    frames: Option<Ordering>,
-    counted: Option<bool>,
-    seen: Seen,
-}
-
-/// Exactly one row matches whatever is seen; a test tries all.
-const DECISION: [Row; 7] = {
-    use Ordering::{Equal, Greater, Less};
-    const fn row(same: bool, frames: Option<Ordering>, counted: Option<bool>, seen: Seen) -> Row {
-        Row { readable: true, same_salts: Some(same), frames, counted, seen }
-    }
-    [
-        Row { readable: false, same_salts: None, frames: None, counted: None, seen: Seen::Torn },
-        row(true, Some(Equal), Some(false), Seen::Nothing),
-        row(true, Some(Greater), Some(true), Seen::Commits),
-        row(true, Some(Greater), Some(false), Seen::Rebuilt),
-        row(true, Some(Equal), Some(true), Seen::Rebuilt),
-        row(true, Some(Less), None, Seen::Shrunk),
-        row(false, None, None, Seen::Reset),
-    ]
-};
-
-impl Row {
-    fn matches(&self, readable: bool, same: bool, frames: Ordering, counted: bool) -> bool {
-        self.readable == readable
-            && self.same_salts.is_none_or(|want| want == same)
-            && self.frames.is_none_or(|want| want == frames)
-            && self.counted.is_none_or(|want| want == counted)
-    }
-}
-
-fn decide(look: Option<&Look>, mark: &Mark) -> Seen {
-    let (same, frames, counted) = look.map_or((false, Ordering::Equal, false), |look| {
-        let frames = look.frames.cmp(&mark.position.frame);
-        (look.salts == mark.salts, frames, look.change != mark.change)
-    });
-    let row = DECISION.iter().find(|row| row.matches(look.is_some(), same, frames, counted));
-    row.expect("the decision covers everything").seen
-}
 
 /// What keeps the WAL as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -466,109 +383,6 @@ impl Source {
         }
     }
 
-    /// Reads frames up to number `upto`, in large pieces.
-    fn read(
-        &self,
-        header: &wal::Header,
-        from: Position,
-        upto: u32,
-        each: &mut dyn FnMut(&Frame) -> Go,
-    ) -> Result<Reached, Trouble> {
-        let frame_bytes = header.frame_bytes();
-        let per_read = (READ_BYTES / frame_bytes).max(1) as u32;
-        let mut at = from; // every frame read
-        let mut committed = from; // every frame up to the last commit
-        let mut buffer = Vec::new();
-        while at.frame < upto {
-            let count = per_read.min(upto - at.frame);
-            buffer.resize(count as usize * frame_bytes, 0);
-            let read = self.handles.read_wal(&mut buffer, header.frame_offset(at.frame + 1))?;
-            let mut frames = Frames::new(header, at, &buffer[..read]);
-            for frame in frames.by_ref() {
-                let go = each(&frame);
-                if frame.commit.is_some() {
-                    committed = frame.position;
-                }
-                if go == Go::Stop && frame.position.frame < upto {
-                    return Ok(Reached::Stopped(committed));
-                }
-            }
-            at = frames.position();
-            if frames.end() != Some(End::Exhausted) || read < buffer.len() {
-                let end = frames.end().unwrap_or(End::Exhausted);
-                return Ok(Reached::Broken(committed, end));
-            }
-        }
-        Ok(Reached::All(at))
-    }
-
-    #[expect(clippy::type_complexity, reason = "it is said once")]
-    /// Reads the frames `frames` in reverse, without looking at checksums: they were read before, and
-    /// are pinned. For a transaction too large to be held.
-    pub fn read_back(
-        &self,
-        frames: Range<u32>,
-        each: &mut dyn FnMut(PageNo, &[u8]) -> Result<(), Trouble>,
-    ) -> Result<(), Trouble> {
-        let header = self.header(self.mark.salts)?;
-        let header = header.ok_or(Trouble::Lost("the WAL was reset under a pin"))?;
-        let frame_bytes = header.frame_bytes();
-        let per_read = (READ_BYTES / frame_bytes).max(1) as u32;
-        let mut end = frames.end;
-        let mut buffer = Vec::new();
-        while end > frames.start {
-            let start = end.saturating_sub(per_read).max(frames.start);
-            buffer.resize((end - start) as usize * frame_bytes, 0);
-            let read = self.handles.read_wal(&mut buffer, header.frame_offset(start))?;
-            if read < buffer.len() {
-                return Err(Trouble::Corrupt(start, End::ShortFrame));
-            }
-            for frame in buffer.chunks(frame_bytes).rev() {
-                let [a, b, c, d] = [frame[0], frame[1], frame[2], frame[3]];
-                each(PageNo(u32::from_be_bytes([a, b, c, d])), &frame[FRAME_HEADER_BYTES..])?;
-            }
-            end = start;
-        }
-        // A reset writes the header before any frame: if it is still there, so was all that was read.
-        self.header(self.mark.salts)?
-            .map(drop)
-            .ok_or(Trouble::Lost("the WAL was reset under a pin"))
-    }
-
-    /// Reads the pages `pages` as of the mark into `bytes`. A page that a later commit has changed may
-    /// come as that commit left it, or torn: the caller captures that commit too, before it counts on
-    /// the page. Needs a pin.
-    pub fn read_pages(&self, pages: Range<u32>, bytes: &mut [u8]) -> Result<(), Trouble> {
-        let look =
-            self.steady_look().ok_or(Trouble::Lost("the wal-index does not come to rest"))?;
-        let size = self.page_size.bytes();
-        assert_eq!(bytes.len(), pages.len() * size, "room for just these pages");
-        let overlay = self.overlay(&look, &pages);
-        let read = self.handles.read_database(bytes, self.page_size.offset(PageNo(pages.start)))?;
-        bytes[read..].fill(0);
-        let Some(header) = self.header(self.mark.salts)? else { return Ok(()) };
-        for (page, frame) in overlay {
-            let place = (page - pages.start) as usize * size;
-            let offset = header.frame_offset(frame) + FRAME_HEADER_BYTES as u64;
-            let read = self.handles.read_wal(&mut bytes[place..place + size], offset)?;
-            if read < size {
-                return Err(Trouble::Corrupt(frame, End::ShortFrame));
-            }
-        }
-        Ok(())
-    }
-
-    /// For each of `pages` that the WAL holds up to the mark and the database may not, its last frame.
-    fn overlay(&self, look: &Look, pages: &Range<u32>) -> HashMap<u32, u32> {
-        let captured = self.mark.position.frame.min(look.frames);
-        let frames = look.backfilled.min(captured) + 1..=captured;
-        let held = frames.filter_map(|frame| {
-            let page = self.handles.frame_page(frame)?;
-            pages.contains(&page).then_some((page, frame))
-        });
-        held.collect()
-    }
-
     /// Pins the WAL, if it is not pinned. False if every slot is in use: then nothing changed.
     pub fn hold(&mut self) -> io::Result<bool> {
         if matches!(self.pin, Pin::Hold(_)) {
@@ -628,31 +442,6 @@ impl Drop for Source {
     fn drop(&mut self) {
         self.release().ok();
     }
-}
-
-fn is_sound(header: &[u32; 12]) -> bool {
-    const VERSION: u32 = 3_007_000;
-    let mut sums = (0u32, 0u32);
-    for pair in header[..10].chunks(2) {
-        sums.0 = sums.0.wrapping_add(pair[0]).wrapping_add(sums.1);
-        sums.1 = sums.1.wrapping_add(pair[1]).wrapping_add(sums.0);
-    }
-    let [initialised, ..] = header[3].to_ne_bytes();
-    header[0] == VERSION && initialised != 0 && sums == (header[10], header[11])
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Go {
-    On,
-    Stop,
-}
-
-enum Reached {
-    All(Position),
-    /// As asked, after a commit.
-    Stopped(Position),
-    /// A frame did not read; up to the last commit before it.
-    Broken(Position, End),
 }
 
 #[cfg(test)]

@@ -160,8 +160,7 @@ fn one_module_owns_each_danger() {
 const FILE_LINES: usize = 500;
 const FUNCTION_LINES: usize = 70;
 /// Longer than they should be, each no longer than it is. A file that gets short leaves the list.
-const LONG_FILES: [(&str, usize); 3] =
-    [("src/daemon/tracker.rs", 760), ("src/restore.rs", 620), ("src/source.rs", 660)];
+const LONG_FILES: [(&str, usize); 0] = [];
 
 #[test]
 fn files_and_functions_are_short() {

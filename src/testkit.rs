@@ -4,13 +4,17 @@
 //! This process holds SQLite's locks, so it never opens a database or `-shm` file by itself: closing
 //! that would drop them (trap 60). Copies are made by `cp`, and a child does the damage.
 
+pub mod rig;
+
 use crate::commit::{Digest, PageHash, PageNo};
 use crate::config::{Database, Destination, Settings};
+use crate::daemon::{self, Stop};
 use rusqlite::{Connection, OpenFlags};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::{env, fs};
 use tempfile::TempDir;
@@ -88,16 +92,19 @@ impl Db {
         fs::read(&copy.path).unwrap()
     }
 
-    /// A configuration that ships it to `replica` beside it.
     pub fn config(&self) -> Database {
-        let root = self.dir.path().join("replica");
-        Database {
-            name: "app".into(),
-            path: self.path.clone(),
-            state_dir: self.dir.path().join("state"),
-            destinations: vec![Destination::File { root }],
-            settings: Settings::default(),
-        }
+        config(&self.path)
+    }
+}
+
+/// A configuration that ships a database to `replica` beside it.
+fn config(path: &Path) -> Database {
+    Database {
+        name: "app".into(),
+        path: path.to_owned(),
+        state_dir: path.with_file_name("state"),
+        destinations: vec![Destination::File { root: path.with_file_name("replica") }],
+        settings: Settings::default(),
     }
 }
 
@@ -201,11 +208,6 @@ impl Process {
             }
         }
     }
-
-    pub fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
 }
 
 impl Drop for Process {
@@ -229,12 +231,23 @@ fn serve_as_a_child() {
                 let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
                 run(&Connection::open_with_flags(&path, flags).unwrap(), rest)
             }
+            "daemon" => drain(&path),
             "poke" => poke(&path, rest),
             _ => panic!("{verb}?"),
         };
         println!("\n{REPLY}{reply}");
     }
     std::process::exit(0);
+}
+
+/// Runs a daemon that drains at once.
+fn drain(path: &Path) -> String {
+    let stop = Stop::default();
+    stop.flag().store(true, Ordering::Relaxed);
+    match daemon::run(&[config(path)], &stop, &rig::Quiet) {
+        Ok(()) => "ok".into(),
+        Err(error) => format!("{:?}", error.status),
+    }
 }
 
 /// Tests ask whether something is busy, and do not wait until it is not.

@@ -4,14 +4,16 @@
 
 use crate::backend::Backend;
 use crate::change::ChangeSet;
-use crate::commit::{Chain, CommitNo, Timeline};
 use crate::error::{Result, Status};
 use crate::name::Name;
 use crate::object::Damage;
-use crate::replica::{Replica, Stretch, read_change, read_fork};
+use crate::replica::{Replica, damaged};
 use crate::restore::{self, Check, Options, Progress, Target};
 use crate::snapshot::{Fork, Manifest, PartPages};
+use chain::Links;
 use std::sync::Arc;
+
+mod chain;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
@@ -38,9 +40,9 @@ pub fn verify(source: &Arc<dyn Backend>, deep: bool, progress: &dyn Progress) ->
     let bytes = replica.objects.iter().map(|entry| entry.bytes).sum();
     let objects = replica.objects.len() as u64;
     let mut report = Report { objects, bytes, findings: Vec::new(), restored: None };
-    let mut done = 0;
+    let (mut done, mut links) = (0, Links::default());
     for entry in &replica.objects {
-        report.findings.extend(object(&**source, &replica, &entry.name));
+        report.findings.extend(object(&**source, &replica, &entry.name, &mut links)?);
         done += entry.bytes;
         progress.at(done, bytes);
     }
@@ -49,8 +51,8 @@ pub fn verify(source: &Arc<dyn Backend>, deep: bool, progress: &dyn Progress) ->
         where_: format!("{source}/{key}"),
         remedy: "nothing reads it; remove it if you know where it comes from".into(),
     }));
-    report.findings.extend(chain(&**source, &replica));
-    if deep && report.findings.is_empty() {
+    report.findings.extend(links.findings(&**source, &replica)?);
+    if deep {
         match drill(source, progress) {
             Ok(restored) => report.restored = Some(restored),
             Err(error) => report.findings.push(finding(source.to_string(), &error)),
@@ -69,101 +71,53 @@ fn finding(place: String, error: &dyn std::fmt::Display) -> Finding {
     }
 }
 
-/// Reads one object whole.
-fn object(source: &dyn Backend, replica: &Replica, name: &Name) -> Option<Finding> {
+/// Reads one object whole, and notes its place in the chain. Nothing can be said of a replica that
+/// a newer version wrote.
+fn object(
+    source: &dyn Backend,
+    replica: &Replica,
+    name: &Name,
+    links: &mut Links,
+) -> Result<Option<Finding>> {
     let place = format!("{source}/{name}");
     let bytes = match source.get(name) {
         Ok(bytes) => bytes,
-        Err(error) => return Some(finding(place, &error)),
+        Err(error) => return Ok(Some(finding(place, &error))),
     };
-    match contents(replica, name, bytes) {
-        Ok(missing) if missing.is_empty() => None,
-        Ok(missing) => Some(finding(place, &format!("it names {missing}, which is not there"))),
-        Err(damage) => Some(finding(place, &damage)),
+    match contents(replica, name, bytes, links) {
+        Ok(missing) => Ok(missing.map(|missing| finding(place, &missing))),
+        Err(damage) => match damaged(source, name, damage) {
+            error if error.status == Status::Newer => Err(error),
+            _ => Ok(Some(finding(place, &damage))),
+        },
     }
 }
 
-/// Decodes all of an object; the first part of a snapshot that is missing.
-fn contents(replica: &Replica, name: &Name, bytes: Vec<u8>) -> std::result::Result<String, Damage> {
-    let mut missing = String::new();
+/// Decodes all of an object; what it needs and is not there.
+fn contents(
+    replica: &Replica,
+    name: &Name,
+    bytes: Vec<u8>,
+    links: &mut Links,
+) -> std::result::Result<Option<String>, Damage> {
     match name {
-        Name::Timeline(timeline) => drop(Fork::decode(*timeline, bytes)?),
+        Name::Timeline(timeline) => {
+            links.forks.insert(*timeline, Fork::decode(*timeline, bytes)?);
+        }
         Name::Part(part) => PartPages::open(*part, bytes)?.check()?,
         Name::Change(change) => {
-            ChangeSet::open(change, bytes)?
-                .pages_at(change.span.first, |_, _, _| Ok::<(), Damage>(()))?;
+            let set = ChangeSet::open(change, bytes)?;
+            set.pages_at(change.span.first, |_, _, _| Ok::<(), Damage>(()))?;
+            links.note(change, &set);
         }
         Name::Snapshot(span) => {
             let manifest = Manifest::decode(*span, bytes)?;
+            links.snapshots.insert(*span, manifest.chain);
             let lost = manifest.parts.iter().find(|part| !replica.parts.contains_key(&part.part));
-            missing = lost.map(|part| part.name().to_string()).unwrap_or_default();
+            return Ok(lost.map(|part| format!("it needs {}, which is missing", part.name())));
         }
     }
-    Ok(missing)
-}
-
-/// That the newest commit can be reached, and no commit before it is missing.
-fn chain(source: &dyn Backend, replica: &Replica) -> Vec<Finding> {
-    let ancestry: Vec<Stretch> = match replica.ancestry(source) {
-        Ok(ancestry) => ancestry,
-        Err(error) => return vec![finding(source.to_string(), &error)],
-    };
-    let runs = replica.runs(&ancestry);
-    let newest = replica.newest(&ancestry);
-    let reached = runs.last().map(|run| run.end().last);
-    let mut findings = lineage(source, replica, &ancestry);
-    match replica.unfinished(source, &ancestry) {
-        Ok(None) => {}
-        Ok(Some(timeline)) => findings.push(Finding {
-            what: format!("the snapshot that timeline {timeline} begins with was not finished"),
-            where_: source.to_string(),
-            remedy: "start the daemon, or run `bakelite sync`".into(),
-        }),
-        Err(error) => findings.push(finding(source.to_string(), &error)),
-    }
-    if newest.map(|span| span.last) != reached {
-        let cause = format!(
-            "commits up to {} are known, but restore points end at {}",
-            newest.map_or(0, |span| span.last.0),
-            reached.map_or(0, |commit| commit.0),
-        );
-        findings.push(finding(source.to_string(), &cause));
-    }
-    findings
-}
-
-/// That each timeline leaves its parent where its record says, with the lineage that it says.
-fn lineage(source: &dyn Backend, replica: &Replica, ancestry: &[Stretch]) -> Vec<Finding> {
-    let forks = ancestry.iter().zip(ancestry.iter().skip(1));
-    let wrong = forks.filter_map(|(child, parent)| {
-        let fork = read_fork(source, child.timeline).ok()?;
-        let chain = chain_at(source, replica, parent.timeline, fork.commit)?;
-        let name = Name::Timeline(child.timeline);
-        let what = "it does not belong to this replica: its lineage is another one";
-        (chain != fork.chain).then(|| finding(format!("{source}/{name}"), &what))
-    });
-    wrong.collect()
-}
-
-/// The lineage of a commit, as the objects of a timeline have it; `None` if none of them tells.
-fn chain_at(
-    source: &dyn Backend,
-    replica: &Replica,
-    timeline: Timeline,
-    commit: CommitNo,
-) -> Option<Chain> {
-    let spans = replica.changes.iter().filter(|((span, _), _)| span.timeline == timeline);
-    let mut holding = spans.filter(|((span, _), _)| (span.first..=span.last).contains(&commit));
-    if let Some(end) = holding.find_map(|(_, parts)| parts.iter().find(|part| part.end)) {
-        let set = read_change(source, end).ok()?;
-        let upto = set.commits.iter().filter(|each| each.number <= commit);
-        let size = set.header().page_size;
-        return Some(upto.fold(set.header().parent, |chain, each| chain.after(size, each)));
-    }
-    let mut snapshots = replica.snapshots.iter();
-    let span = snapshots.find(|span| span.timeline == timeline && span.last == commit)?;
-    let bytes = source.get(&Name::Snapshot(*span)).ok()?;
-    Some(Manifest::decode(*span, bytes).ok()?.chain)
+    Ok(None)
 }
 
 /// Restores the newest commit beside the system's temporary files, and throws it away.
@@ -180,3 +134,6 @@ fn drill(source: &Arc<dyn Backend>, progress: &dyn Progress) -> Result<restore::
     };
     restore::restore(source, &options, progress)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,15 @@
 //! Every restore here is held to the model's own pages, byte for byte.
 
+use super::writer::Sizes;
 use super::*;
 use crate::backend::mem::Mem;
+use crate::commit::{Chain, PageHash, PageNo, PageSize};
 use crate::model::{self, SIZES, Step, Write};
+use crate::name::Name;
+use crate::snapshot::Manifest;
 use quickcheck::{Arbitrary, Gen, QuickCheck};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 
 mod damage;
 mod files;
@@ -290,6 +296,10 @@ fn trap_19_a_transaction_in_parts_is_whole_or_not_there() {
         let latest = if unfinished { Ok(3) } else { Err(Status::Integrity) };
         let exact = if unfinished { Status::Missing } else { Status::Integrity };
         check(&writer, &[(Target::Latest, latest), (at(4), Err(exact)), (at(3), Ok(3))]);
+        if !unfinished {
+            let error = get(&writer.source(), at(4)).unwrap_err();
+            assert!(error.message.contains("lies in a gap"), "seen before it is read: {error}");
+        }
         writer.store.objects().insert(missing.clone(), body);
     }
     assert_eq!(landing(&writer, at(4)), Ok(4));

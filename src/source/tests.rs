@@ -1,9 +1,12 @@
 //! The source against databases that real SQLite writes, in this process and in others.
 
+use super::decision::DECISION;
 use super::*;
+use crate::commit::PageNo;
 use crate::daemon::open_database;
 use crate::testkit::{Db, Process, checkpoint, commits};
 use rusqlite::Connection;
+use std::cmp::Ordering;
 use std::fs;
 use std::os::unix::fs::FileExt;
 

@@ -1,6 +1,8 @@
 //! Targets, timelines and replicas that lack something.
 
 use super::*;
+use crate::commit::PageNo;
+use crate::name::Change;
 use crate::name::Name;
 
 const GAP: std::result::Result<u64, Status> = Err(Status::Integrity);
@@ -270,4 +272,20 @@ fn a_damaged_object_is_named() {
         writer.store.objects().insert(key, whole);
     }
     assert_eq!(landing(&writer, Target::Latest), Ok(4));
+}
+
+/// Whatever a part's name and checksums say, the digest of the commit is what counts.
+#[test]
+fn pages_that_do_not_give_the_digest_are_refused() {
+    let writer = shipped(0);
+    let key = keys(&writer, Name::PARTS).remove(0);
+    let Ok(Name::Part(part)) = key.parse() else { unreachable!() };
+    let mut pages = writer.image(1);
+    pages[700] ^= 1;
+    let compression = crate::object::Compression::Zstd;
+    let body = crate::snapshot::encode_part(part, writer.size, &pages, compression);
+    writer.store.objects().insert(key, body);
+    let error = get(&writer.source(), Target::Latest).unwrap_err();
+    assert_eq!(error.status, Status::Integrity);
+    assert!(error.message.contains("restored with digest"), "{error}");
 }

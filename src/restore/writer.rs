@@ -1,0 +1,384 @@
+//! The pages of one restore on their way into its file.
+
+use super::Progress;
+use crate::backend::Backend;
+use crate::change::ChangeSet;
+use crate::commit::{Chain, Commit, CommitNo, Digest, PageHash, PageNo, PageSize, Timeline};
+use crate::error::{Error, Result, Status};
+use crate::name::{Change, Name};
+use crate::object::{Damage, Header};
+use crate::replica::{Plan, Replica, damaged, fetch, read_change};
+use crate::snapshot::{Manifest, PartPages, PartRef};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, mpsc};
+
+/// Objects fetched and opened at the same time, and so held in memory: a few megabytes each.
+const FETCHERS: usize = 4;
+
+/// What the restored file has to be.
+pub(super) struct Wanted {
+    pub(super) commit: Commit,
+    pub(super) timeline: Timeline,
+    pub(super) manifest: Manifest,
+}
+
+impl Wanted {
+    pub(super) fn read(source: &dyn Backend, plan: &Plan) -> Result<Self> {
+        let name = Name::Snapshot(plan.snapshot);
+        let bytes = fetch(source, &name)?;
+        let manifest = Manifest::decode(plan.snapshot, bytes)
+            .map_err(|damage| damaged(source, &name, damage))?;
+        let last = plan.changes.last().and_then(|parts| parts.last());
+        let (commit, timeline, chain) = match last {
+            Some(part) if plan.commit > plan.snapshot.last => {
+                let set = read_change(source, part)?;
+                let upto = set.commits.iter().take_while(|commit| commit.number <= plan.commit);
+                let Header { page_size, parent, .. } = *set.header();
+                let chain = upto.clone().fold(parent, |chain, c| chain.after(page_size, c));
+                let found = upto.last().filter(|commit| commit.number == plan.commit);
+                let lost =
+                    || damaged(source, &Name::Change(*part), Damage::BadTable("no such commit"));
+                (*found.ok_or_else(lost)?, part.span.timeline, chain)
+            }
+            _ => (manifest.commit, plan.snapshot.timeline, manifest.chain),
+        };
+        if let Some((stranger, _)) = plan.forks.iter().find(|(_, fork)| *fork != chain) {
+            let damage = Damage::BadTable("it goes on from another commit than there is");
+            return Err(damaged(source, &Name::Timeline(*stranger), damage));
+        }
+        if commit.digest.is_none() {
+            let cause =
+                format!("commit {} has no digest, it is not a restore point", commit.number);
+            return Err(Error::new(Status::Integrity, "restore", source, cause));
+        }
+        Ok(Self { commit, timeline, manifest })
+    }
+}
+
+/// The database's size at each commit, as far as it matters: how small it ever was since a commit.
+#[derive(Default)]
+pub(super) struct Sizes {
+    /// Commits, newest first, each with the smallest size from it on; only where that gets smaller.
+    steps: Vec<(CommitNo, u32)>,
+}
+
+impl Sizes {
+    /// Takes in the commits before those known, oldest first.
+    pub(super) fn prepend(&mut self, commits: &[Commit]) {
+        for commit in commits.iter().rev() {
+            if self.steps.last().is_none_or(|&(_, least)| commit.pages < least) {
+                self.steps.push((commit.number, commit.pages));
+            }
+        }
+    }
+
+    /// The smallest size of the database at `commit` or any known one after it.
+    pub(super) fn least_from(&self, commit: CommitNo) -> u32 {
+        let later = self.steps.partition_point(|&(number, _)| number >= commit);
+        later.checked_sub(1).map_or(u32::MAX, |at| self.steps[at].1)
+    }
+}
+
+/// The first commit of the change-set applied last, and the lineage before it.
+type Link = (CommitNo, Chain);
+
+/// Writes the pages of one restore into its file.
+pub(super) struct Writer<'a> {
+    source: &'a dyn Backend,
+    wanted: &'a Wanted,
+    file: &'a File,
+    progress: &'a dyn Progress,
+    page_size: PageSize,
+    /// One bit a page: written, by a newer object than any that is still to come.
+    written: Vec<u64>,
+    sizes: Sizes,
+    digest: Digest,
+    bytes: AtomicU64,
+    objects: AtomicU64,
+    done: AtomicU64,
+    total: u64,
+    stored: std::collections::HashMap<Name, u64>,
+}
+
+impl<'a> Writer<'a> {
+    pub(super) fn new(
+        source: &'a dyn Backend,
+        wanted: &'a Wanted,
+        file: &'a File,
+        progress: &'a dyn Progress,
+        replica: &Replica,
+    ) -> Self {
+        let stored = replica.objects.iter().map(|entry| (entry.name.clone(), entry.bytes));
+        Self {
+            source,
+            wanted,
+            file,
+            progress,
+            page_size: wanted.manifest.page_size,
+            written: vec![0; wanted.commit.pages as usize / 64 + 1],
+            sizes: Sizes::default(),
+            digest: Digest::default(),
+            bytes: AtomicU64::new(0),
+            objects: AtomicU64::new(0),
+            done: AtomicU64::new(0),
+            total: 0,
+            stored: stored.collect(),
+        }
+    }
+
+    pub(super) fn run(mut self, plan: &Plan) -> Result<(u64, u64)> {
+        let pages = self.wanted.commit.pages;
+        let bytes = u64::from(pages) * self.page_size.bytes() as u64;
+        self.file.set_len(bytes).map_err(|error| self.failed("size", &error))?;
+        let names = plan.changes.iter().flatten().map(|change| Name::Change(*change));
+        let names = names.chain(self.wanted.manifest.parts.iter().map(PartRef::name));
+        self.total = names.filter_map(|name| self.stored.get(&name)).sum();
+        self.changes(plan)?;
+        self.parts()?;
+        let wanted = self.wanted.commit.digest.expect("checked as it was read");
+        if self.digest != wanted {
+            let cause = format!("restored with digest {}, not {wanted}", self.digest);
+            return Err(Error::new(Status::Integrity, "restore", self.source, cause));
+        }
+        Ok((self.bytes.into_inner(), self.objects.into_inner()))
+    }
+
+    fn failed(&self, operation: &str, error: &std::io::Error) -> Error {
+        Error::io(operation, "the restored file", error)
+    }
+
+    fn fetched(&self, name: &Name) {
+        let bytes = self.stored.get(name).copied().unwrap_or(0);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.objects.fetch_add(1, Ordering::Relaxed);
+        let done = self.done.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        self.progress.at(done, self.total);
+    }
+
+    /// Applies the change-sets, newest first, fetching ahead.
+    fn changes(&mut self, plan: &Plan) -> Result<()> {
+        let wanted: Vec<Change> = plan.changes.iter().flatten().rev().copied().collect();
+        let source = self.source;
+        let mut link = None;
+        let mut writer = 0; // commits of a change-set whose parts follow
+        fetch_ahead(
+            &wanted,
+            |change| read_change(source, change),
+            |change, set: ChangeSet| {
+                self.fetched(&Name::Change(*change));
+                self.check_link(change, &set, &mut link)?;
+                let commits =
+                    &set.commits[..set.commits.partition_point(|c| c.number <= plan.commit)];
+                if !commits.is_empty() {
+                    writer = commits.len();
+                }
+                assert!(writer > 0, "the last part comes first, and holds the commits");
+                self.sizes.prepend(commits);
+                let first = change.span.first.0;
+                set.pages_at(plan.commit, |page, place, bytes| {
+                    self.page(page, CommitNo(first + place as u64), bytes)
+                })
+                .map_err(|error| error.at(source, &Name::Change(*change)))
+            },
+        )?;
+        self.check_manifest(plan, link)
+    }
+
+    /// Each change-set must hold the parent of the one applied before it. They may overlap.
+    fn check_link(&self, change: &Change, set: &ChangeSet, link: &mut Option<Link>) -> Result<()> {
+        let header = set.header();
+        if header.page_size != self.page_size {
+            let damage = Damage::BadTable("another page size than the snapshot");
+            return Err(damaged(self.source, &Name::Change(*change), damage));
+        }
+        let number = self.wanted.manifest.commit.number;
+        if link.is_some_and(|(next, parent)| parent != set.chain_before(next)) {
+            let damage = Damage::BadTable("it is not the parent of what follows it");
+            return Err(damaged(self.source, &Name::Change(*change), damage));
+        }
+        let inside = (change.span.first..=change.span.last).contains(&number) && change.end;
+        if inside && set.chain_before(number.next()) != self.wanted.manifest.chain {
+            let damage = Damage::BadTable("it does not belong to the snapshot");
+            return Err(damaged(self.source, &Name::Change(*change), damage));
+        }
+        *link = Some((change.span.first, header.parent));
+        Ok(())
+    }
+
+    /// Where every change-set lies past the snapshot, the oldest one must be its child.
+    fn check_manifest(&self, plan: &Plan, link: Option<Link>) -> Result<()> {
+        let Manifest { commit, chain, .. } = self.wanted.manifest;
+        let child = commit.number.next();
+        if link.is_some_and(|(first, parent)| first == child && parent != chain) {
+            let damage = Damage::BadTable("the change-sets do not belong to it");
+            return Err(damaged(self.source, &Name::Snapshot(plan.snapshot), damage));
+        }
+        Ok(())
+    }
+
+    /// Writes a page as `commit` left it, unless a newer version was written or it is dead.
+    fn page(
+        &mut self,
+        page: PageNo,
+        commit: CommitNo,
+        bytes: &[u8],
+    ) -> std::result::Result<(), Stop> {
+        let end = self.wanted.commit.pages;
+        if page.0 > end || page.0 > self.sizes.least_from(commit) || self.is_written(page) {
+            return Ok(());
+        }
+        let part = self.wanted.manifest.parts.partition_point(|part| part.range().end <= page.0);
+        if self.wanted.manifest.parts.get(part).is_some_and(|part| commit <= part.commit) {
+            return Ok(()); // the part was read later
+        }
+        self.written[page.0 as usize / 64] |= 1 << (page.0 % 64);
+        self.digest.replace(PageHash::default(), PageHash::of(page, bytes));
+        self.file.write_all_at(bytes, self.page_size.offset(page)).map_err(Stop::Write)
+    }
+
+    fn is_written(&self, page: PageNo) -> bool {
+        self.written[page.0 as usize / 64] & (1 << (page.0 % 64)) != 0
+    }
+
+    /// Writes what the snapshot alone gives. Parts do not overlap: they are written side by side.
+    fn parts(&mut self) -> Result<()> {
+        let parts = &self.wanted.manifest.parts;
+        use Ordering::Relaxed;
+        let next = AtomicUsize::new(0);
+        let digest = Mutex::new(Digest::default());
+        let this = &*self;
+        let work = || -> Result<()> {
+            while let Some(part) = parts.get(next.fetch_add(1, Relaxed)) {
+                // After an error nobody begins another one.
+                let sum = this.part(part).inspect_err(|_| next.store(parts.len(), Relaxed))?;
+                let mut digest = digest.lock().expect("no panic holds it");
+                digest.replace(PageHash::default(), PageHash(sum.0));
+            }
+            Ok(())
+        };
+        std::thread::scope(|scope| {
+            let threads: Vec<_> =
+                (0..FETCHERS.min(parts.len())).map(|_| scope.spawn(work)).collect();
+            let results = threads.into_iter().map(|thread| thread.join().expect("no panic"));
+            results.fold(Ok(()), Result::and)
+        })?;
+        let digest = digest.into_inner().expect("no panic holds it");
+        self.digest.replace(PageHash::default(), PageHash(digest.0));
+        Ok(())
+    }
+
+    /// Writes the pages of one part that nothing newer gave, and returns the XOR of their hashes.
+    fn part(&self, part: &PartRef) -> Result<Digest> {
+        let name = part.name();
+        let at_name = |stop: Stop| stop.at(self.source, &name);
+        let bytes = fetch(self.source, &name)?;
+        let pages = PartPages::open(part.part, bytes).map_err(|damage| at_name(damage.into()))?;
+        if pages.page_size() != self.page_size || pages.pages() != part.pages {
+            return Err(at_name(Damage::BadTable("it covers other pages than it should").into()));
+        }
+        let end = self.wanted.commit.pages.min(self.sizes.least_from(part.commit));
+        let mut digest = Digest::default();
+        let mut run = Stretch::default();
+        pages
+            .each(|page, bytes| {
+                if page.0 > end || self.is_written(page) {
+                    return run.flush(self.file);
+                }
+                let hash = PageHash::of(page, bytes);
+                digest.replace(PageHash::default(), hash);
+                run.add(self.page_size.offset(page), bytes, self.file)
+            })
+            .and_then(|()| run.flush(self.file))
+            .map_err(at_name)?;
+        self.fetched(&name);
+        Ok(digest)
+    }
+}
+
+/// Consecutive pages on their way to the file: one write for many pages.
+#[derive(Default)]
+struct Stretch {
+    offset: u64,
+    bytes: Vec<u8>,
+}
+
+impl Stretch {
+    const BYTES: usize = 256 << 10;
+
+    fn add(&mut self, offset: u64, page: &[u8], file: &File) -> std::result::Result<(), Stop> {
+        if self.bytes.len() >= Self::BYTES || offset != self.offset + self.bytes.len() as u64 {
+            self.flush(file)?;
+        }
+        if self.bytes.is_empty() {
+            self.offset = offset;
+        }
+        self.bytes.extend_from_slice(page);
+        Ok(())
+    }
+
+    fn flush(&mut self, file: &File) -> std::result::Result<(), Stop> {
+        let written = file.write_all_at(&self.bytes, self.offset).map_err(Stop::Write);
+        self.bytes.clear();
+        written
+    }
+}
+
+/// Why the pages of an object could not all be written.
+enum Stop {
+    Damage(Damage),
+    Write(std::io::Error),
+}
+
+impl From<Damage> for Stop {
+    fn from(damage: Damage) -> Self {
+        Self::Damage(damage)
+    }
+}
+
+impl Stop {
+    fn at(self, source: &dyn Backend, name: &Name) -> Error {
+        match self {
+            Self::Damage(damage) => damaged(source, name, damage),
+            Self::Write(error) => Error::io("write", "the restored file", &error),
+        }
+    }
+}
+
+/// Gets each of `wanted` on a few threads and hands the results to `apply` in their order. At most
+/// `FETCHERS` are held ahead of the one being applied.
+fn fetch_ahead<W: Sync, T: Send>(
+    wanted: &[W],
+    fetch: impl Fn(&W) -> Result<T> + Sync,
+    mut apply: impl FnMut(&W, T) -> Result<()>,
+) -> Result<()> {
+    let lanes = FETCHERS.min(wanted.len());
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let receivers: Vec<_> = (0..lanes)
+            .map(|lane| {
+                let (sender, receiver) = mpsc::sync_channel(1);
+                let (fetch, stop) = (&fetch, &stop);
+                scope.spawn(move || {
+                    for item in wanted.iter().skip(lane).step_by(lanes) {
+                        let ended =
+                            stop.load(Ordering::Relaxed) || sender.send(fetch(item)).is_err();
+                        if ended {
+                            return;
+                        }
+                    }
+                });
+                receiver
+            })
+            .collect();
+        let mut lanes = receivers.iter().cycle();
+        let result = wanted.iter().try_for_each(|item| {
+            let lane = lanes.next().expect("a lane for each item");
+            apply(item, lane.recv().expect("a fetcher sends all of its items")?)
+        });
+        stop.store(true, Ordering::Relaxed);
+        drop(receivers);
+        result
+    })
+}

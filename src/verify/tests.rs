@@ -1,0 +1,201 @@
+//! A sound replica has no findings; each kind of damage has one that names the object.
+
+use super::*;
+use crate::commit::{CommitNo, Timeline};
+use crate::model::{Step, Writer};
+use crate::name::{Change, Span};
+
+struct Quiet;
+
+impl Progress for Quiet {
+    fn at(&self, _done: u64, _total: u64) {}
+}
+
+/// Two timelines, a hole where commits were lost at the source, a transaction in parts: commits
+/// 1 to 3, 4 in parts, a snapshot that stands for 5, 6 and 7 in one change-set, then timeline 2
+/// with 8, 9 and 10.
+fn replica() -> Writer {
+    let mut writer = Writer::new(512);
+    writer.alone(&Step::fill(4, 1..=4, 0)).snapshot();
+    writer.alone(&Step::fill(4, [2], 2)).alone(&Step::fill(4, [3], 3));
+    writer.in_parts(&Step::fill(6, 1..=6, 4), 2, 1);
+    writer.resync(&Step::fill(5, 1..=5, 5));
+    writer.commit(&Step::fill(5, [1], 6)).commit(&Step::fill(5, [1, 2], 7)).ship();
+    writer.fork(7);
+    for n in 8..=10 {
+        writer.alone(&Step::fill(5, [n - 6], n));
+    }
+    writer
+}
+
+fn findings(writer: &Writer) -> Vec<Finding> {
+    verify(&writer.source(), false, &Quiet).unwrap().findings
+}
+
+fn keys(writer: &Writer) -> Vec<String> {
+    writer.store.objects().keys().cloned().collect()
+}
+
+/// Some finding is of this place and speaks of that.
+fn found(writer: &Writer, place: &str, what: &str) {
+    let findings = findings(writer);
+    let one = findings.iter().any(|it| it.where_.contains(place) && it.what.contains(what));
+    assert!(one, "{place}, {what:?}: {findings:#?}");
+    assert!(findings.iter().all(|it| !it.remedy.is_empty()));
+}
+
+#[test]
+fn a_sound_replica_has_no_findings() {
+    let writer = replica();
+    let report = verify(&writer.source(), false, &Quiet).unwrap();
+    assert_eq!(report.findings, []);
+    assert_eq!(report.objects, writer.store.objects().len() as u64);
+    let bytes: usize = writer.store.objects().values().map(Vec::len).sum();
+    assert_eq!(report.bytes, bytes as u64);
+}
+
+#[test]
+fn an_abandoned_branch_and_an_unfinished_transaction_are_no_damage() {
+    let mut writer = replica();
+    writer.fork(9);
+    writer.alone(&Step::fill(5, [1], 20));
+    assert_eq!(findings(&writer), [], "10 of timeline 2 is passed over");
+    let before = writer.changes().len();
+    writer.in_parts(&Step::fill(6, 1..=6, 4), 2, 1);
+    let end = writer.changes().split_off(before).pop().unwrap();
+    writer.store.objects().remove(&end);
+    assert_eq!(findings(&writer), []);
+}
+
+#[test]
+fn every_object_that_is_damaged_is_named() {
+    let writer = replica();
+    for key in keys(&writer) {
+        let whole = writer.store.objects()[&key].clone();
+        for at in (0..whole.len()).step_by(37) {
+            let mut flipped = whole.clone();
+            flipped[at] ^= 0x20;
+            for body in [flipped, whole[..at].to_vec()] {
+                writer.store.objects().insert(key.clone(), body);
+                found(&writer, &key, "");
+            }
+        }
+        writer.store.objects().insert(key, whole);
+    }
+    assert_eq!(findings(&writer), []);
+}
+
+/// Only what was last in a run of commits can go without a trace.
+#[test]
+fn every_object_that_is_lost_is_missed() {
+    let writer = replica();
+    let names: Vec<Name> = keys(&writer).iter().map(|key| key.parse().unwrap()).collect();
+    for name in names {
+        let Some((place, what)) = missed_as(&name) else { continue };
+        let body = writer.store.objects().remove(&name.to_string()).unwrap();
+        found(&writer, place, what);
+        writer.store.objects().insert(name.to_string(), body);
+    }
+}
+
+/// What the loss of an object looks like; `None` where nobody can tell.
+fn missed_as(name: &Name) -> Option<(&'static str, &'static str)> {
+    Some(match name {
+        Name::Timeline(_) => ("memory", "this object is missing"),
+        Name::Part(_) => ("snapshot/", "it needs part/"),
+        Name::Snapshot(span) if span.last == CommitNo(1) => ("change/", "commits 1 to 4"),
+        Name::Snapshot(_) => ("change/", "commits 6 to 10"),
+        Name::Change(Change { part, span, end, .. }) => match span.last.0 {
+            // The snapshot of 1 holds it all; 3 and 10 are the last before a hole and of all.
+            1 | 10 => return None,
+            2 => ("change/", "commits 3 to 4"),
+            3 => ("change/", "commits 4 to 4"),
+            4 if *end => return None,
+            4 if *part < 2 => ("-0002e", "a part before it"),
+            7 => ("timeline/00000002", "goes on from commit 7, which is missing"),
+            8 => ("change/", "commits 9 to 10"),
+            9 => ("change/", "commits 10 to 10"),
+            other => panic!("{other} is not expected"),
+        },
+    })
+}
+
+/// Sound objects of another replica with the same names.
+#[test]
+fn objects_that_do_not_belong_together_are_found() {
+    let writer = replica();
+    let mut other = Writer::new(512);
+    other.alone(&Step::fill(4, 1..=4, 99)).snapshot();
+    other.alone(&Step::fill(4, [2], 2)).alone(&Step::fill(4, [3], 3));
+    let names: Vec<Name> = keys(&other).iter().map(|key| key.parse().unwrap()).collect();
+    for name in names.iter().filter(|name| !matches!(name, Name::Timeline(_) | Name::Part(_))) {
+        let theirs = other.store.objects()[&name.to_string()].clone();
+        let ours = writer.store.objects().insert(name.to_string(), theirs).unwrap();
+        assert!(!findings(&writer).is_empty(), "{name}");
+        writer.store.objects().insert(name.to_string(), ours);
+    }
+    let other = Writer::new(512);
+    let mut fork =
+        crate::snapshot::Fork { parent: Timeline(1), commit: CommitNo(7), ..Default::default() };
+    let name = Name::Timeline(Timeline(2));
+    let body = fork.encode(Timeline(2), other.size, other.now);
+    writer.store.objects().insert(name.to_string(), body);
+    found(&writer, "timeline/00000002", "another commit");
+    fork.commit = CommitNo(3);
+    let body = fork.encode(Timeline(2), other.size, other.now);
+    writer.store.objects().insert(name.to_string(), body);
+    assert!(!findings(&writer).is_empty());
+}
+
+#[test]
+fn trap_86_foreign_objects_are_reported() {
+    let writer = replica();
+    let span = Span {
+        first: CommitNo(90),
+        last: CommitNo(90),
+        time: crate::commit::Time(0),
+        timeline: Timeline(2),
+    };
+    let empty = Name::Change(Change { level: 0, span, part: 0, end: true }).to_string();
+    for (key, what) in [
+        ("change/0/README", "not an object of ours"),
+        ("part/x.tmp", "not an object of ours"),
+        (&empty, "it ends too early"),
+    ] {
+        writer.store.objects().insert(key.into(), Vec::new());
+        found(&writer, key, what);
+        writer.store.objects().remove(key);
+    }
+}
+
+#[test]
+fn a_deep_check_restores_whatever_else_was_found() {
+    let writer = replica();
+    let deep = || verify(&writer.source(), true, &Quiet).unwrap();
+    assert!(deep().findings[0].what.contains("integrity_check"), "it is no real database");
+    writer.store.objects().insert("change/0/README".into(), Vec::new());
+    assert_eq!(deep().findings.len(), 2);
+}
+
+#[test]
+fn a_replica_of_a_newer_format_is_not_judged() {
+    let writer = replica();
+    let name = writer.changes().remove(0);
+    {
+        let mut objects = writer.store.objects();
+        let body = objects.get_mut(&name).unwrap();
+        body[8] = 2;
+        let end = body.len() - 32;
+        let hash = blake3::hash(&body[..end]);
+        body[end..].copy_from_slice(hash.as_bytes());
+    }
+    assert_eq!(verify(&writer.source(), false, &Quiet).unwrap_err().status, Status::Newer);
+}
+
+#[test]
+fn an_empty_place_holds_no_replica() {
+    let writer = Writer::new(512);
+    assert_eq!(findings(&writer)[..], [], "a timeline alone is a replica that just began");
+    writer.store.objects().clear();
+    assert_eq!(verify(&writer.source(), false, &Quiet).unwrap_err().status, Status::Missing);
+}
