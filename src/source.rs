@@ -187,6 +187,9 @@ pub enum Read {
     Living,
 }
 
+/// Takes a page as one frame has it.
+pub type EachPage<'a> = &'a mut dyn FnMut(PageNo, &[u8]) -> Result<(), Trouble>;
+
 /// How far one pass of capture came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Caught {
@@ -495,11 +498,7 @@ impl Source {
 
     /// Reads the frames `frames` in reverse, without looking at checksums: they were read before, and
     /// are pinned. For a transaction too large to be held.
-    pub fn read_back(
-        &self,
-        frames: Range<u32>,
-        each: &mut dyn FnMut(PageNo, &[u8]) -> Result<(), Trouble>,
-    ) -> Result<(), Trouble> {
+    pub fn read_back(&self, frames: Range<u32>, each: EachPage) -> Result<(), Trouble> {
         let header = self.header(self.mark.salts)?;
         let header = header.ok_or(Trouble::Lost("the WAL was reset under a pin"))?;
         let frame_bytes = header.frame_bytes();
