@@ -9,21 +9,26 @@
 //!
 //! This module sees no backend and no clock.
 
+mod ledger;
+mod stage;
+
 use crate::change::Builder;
 use crate::commit::{Chain, Commit, CommitNo, Digest, PageHash, PageNo, PageSize, Time, Timeline};
 use crate::cursor::State;
 use crate::index::Index;
 use crate::name;
 use crate::snapshot::{Manifest, PartRef, part_name, part_pages};
-use crate::source::{Mark, Pin, Read, Sink, Source, Trouble};
-use crate::wal::{Frame, Position};
+use crate::source::{Caught, Look, Mark, Pin, Sink, Source, Trouble};
+use crate::wal::{Position, Salts};
+use ledger::Ledger;
+use stage::Stage;
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// A transaction with more bytes of pages is not held in memory, but read twice.
-const LARGE_BYTES: usize = 8 << 20;
+/// Looks at a WAL that nobody may capture are remembered up to this number; then every other one is.
+const TIMES: usize = 4096;
 
 pub type Changes = HashMap<PageNo, PageHash>;
 
@@ -35,6 +40,8 @@ pub struct Capture {
     identity: (u64, u64),
     /// Where the last commit stands that was handed out or can be.
     mark: Mark,
+    /// Where the last state stands that was handed out.
+    handed: Mark,
     snapshot: Time,
     roll: Option<Roll>,
 }
@@ -44,6 +51,9 @@ pub struct Capture {
 struct Roll {
     parts: Vec<PartRef>,
     next: PageNo,
+    /// The size of the database when the first part was read. Commits that come after it write
+    /// whatever lies further on, so a database may grow while it is copied.
+    end: u32,
 }
 
 /// Pages of a snapshot, read and not yet stored.
@@ -57,7 +67,7 @@ pub struct RawPart {
 /// A change-set to be shipped, and what is true once it is.
 #[derive(Debug)]
 pub struct Batch {
-    /// `None`: nothing but a manifest.
+    /// `None`: nothing but a manifest, or a state.
     pub changes: Option<Builder>,
     pub manifest: Option<Manifest>,
     pub state: State,
@@ -78,64 +88,6 @@ pub struct Large {
     pub commit: Commit,
     pub parent: Chain,
     pub frames: Range<u32>,
-}
-
-/// Everything but the source: what frames turn into.
-#[derive(Debug)]
-struct Ledger {
-    page_size: PageSize,
-    timeline: Timeline,
-    index: Arc<Index>,
-    /// The last commit, with its digest if it is known.
-    last: Commit,
-    chain: Chain,
-    builder: Builder,
-    /// Changes of the page index by the commits in `builder`, and by those being shipped.
-    changes: Changes,
-    shipping: Arc<Changes>,
-    stage: Stage,
-    large: Option<Large>,
-    /// The place after the last commit in `builder`, if that is in the living generation.
-    committed: Option<Position>,
-    /// The smallest size of the database since the snapshot under way began. A page past it counts
-    /// as zeros until a commit writes it, whatever stale bytes the file holds there.
-    least: u32,
-    /// Which frame of the living generation was published when.
-    times: VecDeque<(u32, Time)>,
-    now: Time,
-    failed: Option<io::Error>,
-}
-
-/// The pages of the commit that is being read.
-#[derive(Debug, Default)]
-struct Stage {
-    places: HashMap<PageNo, usize>,
-    bytes: Vec<u8>,
-    /// The first frame of a transaction that is too large to be held.
-    large: Option<u32>,
-}
-
-impl Stage {
-    fn add(&mut self, frame: &Frame, read: Read) {
-        if self.large.is_some() {
-            return;
-        }
-        if let Some(&place) = self.places.get(&frame.page) {
-            self.bytes[place..place + frame.data.len()].copy_from_slice(frame.data);
-            return;
-        }
-        self.places.insert(frame.page, self.bytes.len());
-        self.bytes.extend_from_slice(frame.data);
-        if self.bytes.len() > LARGE_BYTES && read == Read::Living {
-            self.large = Some(frame.number + 1 - self.places.len() as u32);
-        }
-    }
-
-    fn clear(&mut self) {
-        self.places.clear();
-        self.bytes.clear();
-        self.large = None;
-    }
 }
 
 /// Where a capture starts.
@@ -167,45 +119,58 @@ impl Capture {
             committed: None,
             least: u32::MAX,
             times: VecDeque::new(),
+            timed: Salts::default(),
             now: last.time,
             failed: None,
         };
         let mark = *source.mark();
-        Self { source, ledger, identity, mark, snapshot, roll: None }
+        Self { source, ledger, identity, mark, handed: mark, snapshot, roll: None }
     }
 
     pub fn last(&self) -> &Commit {
         &self.ledger.last
     }
 
-    /// Notes that the frames up to `frame` were published by now.
-    pub fn note(&mut self, frame: u32, now: Time) {
+    /// Notes what was published by now, so that commits are dated by the first look that showed
+    /// them, and never too early.
+    pub fn note(&mut self, look: &Look, now: Time) {
+        self.ledger.generation(look.salts);
         let times = &mut self.ledger.times;
-        if times.back().is_none_or(|&(last, _)| last != frame) {
-            times.push_back((frame, now));
+        if times.back().is_none_or(|&(last, _)| last != look.frames) {
+            times.push_back((look.frames, now));
+        }
+        if times.len() > TIMES {
+            // The later of each two stays: no commit seems older than it is.
+            let mut later = true;
+            times.retain(|_| {
+                later = !later;
+                later
+            });
         }
         self.ledger.now = now;
     }
 
-    /// Captures what was published, as far as the change-set under way has room.
-    pub fn capture(&mut self) -> Result<(), Trouble> {
+    /// Captures what `look` shows, which was noted, as far as the change-set under way has room.
+    pub fn capture(&mut self, look: &Look) -> Result<Caught, Trouble> {
         if self.ledger.is_full() {
-            return Ok(());
+            return Ok(Caught::Behind);
         }
         self.ledger.committed = None;
-        let captured = self.source.capture(&mut self.ledger);
+        let captured = self.source.capture(look, &mut self.ledger);
         self.ledger.stage.clear();
         let mark = *self.source.mark();
-        if mark.salts != self.mark.salts {
-            self.ledger.times.clear();
-        }
         self.mark = match self.ledger.large {
             None => mark,
             Some(_) => self.before_large(mark),
         };
+        if matches!(captured, Err(Trouble::Lost(_))) {
+            // Parts that were read stand for pages that somebody may have changed unseen.
+            self.roll = None;
+        }
         match self.ledger.failed.take() {
             // The frames are behind us, their effect is not: only a new start is right.
             Some(error) => Err(Trouble::Io(error)),
+            None if self.ledger.is_full() => captured.map(|_| Caught::Behind),
             None => captured,
         }
     }
@@ -230,7 +195,13 @@ impl Capture {
 
     /// Whether everything captured was handed out.
     pub fn is_drained(&self) -> bool {
-        self.ledger.builder.is_empty() && self.ledger.large.is_none()
+        self.ledger.large.is_none() && !self.has_batch()
+    }
+
+    /// Whether there is something to hand out: commits, or a place in the WAL past some that changed
+    /// nothing.
+    pub fn has_batch(&self) -> bool {
+        !self.ledger.builder.is_empty() || self.mark != self.handed
     }
 
     /// A transaction that has to be read again to be shipped; after all that comes before it.
@@ -238,15 +209,22 @@ impl Capture {
         self.ledger.large.as_ref().filter(|_| self.ledger.builder.is_empty())
     }
 
-    /// Takes a large transaction's place in the line: it was shipped, with this digest.
-    pub fn large_shipped(&mut self, digest: Option<Digest>) -> State {
-        let Large { commit, parent, .. } = self.ledger.large.take().expect("one was shipped");
-        let commit = Commit { digest, ..commit };
-        self.ledger.last = commit;
-        self.ledger.chain = parent.after(self.ledger.page_size, &commit);
-        self.ledger.builder = Builder::new(self.ledger.page_size, self.ledger.chain);
-        self.mark = *self.source.mark();
-        self.state()
+    /// What is true once the large transaction is shipped, with this digest.
+    pub fn large_state(&self, digest: Option<Digest>) -> State {
+        let Large { commit, parent, .. } = self.ledger.large.as_ref().expect("one is shipped");
+        let commit = Commit { digest, ..*commit };
+        let chain = parent.after(self.ledger.page_size, &commit);
+        State { commit, chain, mark: *self.source.mark(), ..self.state() }
+    }
+
+    /// Takes a large transaction's place in the line: it was shipped, and led to this state.
+    pub fn large_shipped(&mut self, state: &State) {
+        self.ledger.large = None;
+        self.ledger.last = state.commit;
+        self.ledger.least = self.ledger.least.min(state.commit.pages);
+        self.ledger.chain = state.chain;
+        self.ledger.builder = Builder::new(self.ledger.page_size, state.chain);
+        (self.mark, self.handed) = (state.mark, state.mark);
     }
 
     pub fn state(&self) -> State {
@@ -264,10 +242,13 @@ impl Capture {
     /// Hands out what was captured, if there is any. The one before must have been shipped. With
     /// `Finish::Snapshot`, everything published when the last part was read has been captured, every
     /// part is stored, and the manifest goes along.
-    pub fn batch(&mut self, finish: Finish) -> Option<Batch> {
-        let manifest = (finish == Finish::Snapshot).then(|| self.finish_roll()).flatten();
-        if self.ledger.builder.is_empty() && manifest.is_none() {
-            return None;
+    pub fn batch(&mut self, finish: Finish) -> io::Result<Option<Batch>> {
+        let manifest = match finish {
+            Finish::Snapshot => self.finish_roll()?,
+            Finish::Nothing => None,
+        };
+        if !self.has_batch() && manifest.is_none() {
+            return Ok(None);
         }
         let next = Builder::new(self.ledger.page_size, self.ledger.chain);
         let changes = std::mem::replace(&mut self.ledger.builder, next);
@@ -275,7 +256,8 @@ impl Capture {
         self.ledger.shipping = Arc::clone(&index);
         let changes = (!changes.is_empty()).then_some(changes);
         let state = self.state();
-        Some(Batch { changes, manifest, state, index })
+        self.handed = state.mark;
+        Ok(Some(Batch { changes, manifest, state, index }))
     }
 
     /// The last batch was shipped, and the page index holds its changes.
@@ -290,15 +272,32 @@ impl Capture {
         self.source.hold()?;
         let pages = self.source.rebase()?;
         self.mark = *self.source.mark();
+        self.handed = self.mark;
         self.ledger.begin_anew(pages)?;
-        self.roll = Some(Roll { parts: Vec::new(), next: PageNo(1) });
+        self.roll = Some(Roll { parts: Vec::new(), next: PageNo(1), end: u32::MAX });
         self.ledger.least = pages;
         Ok(())
     }
 
+    /// Begins a snapshot beside what is being shipped: every page is known, and commits go on being
+    /// restore points. Nothing, if one is under way.
+    pub fn begin_roll(&mut self) -> Result<(), Trouble> {
+        if self.roll.is_none() && self.source.hold()? {
+            self.ledger.least = self.ledger.last.pages;
+            self.roll = Some(Roll { parts: Vec::new(), next: PageNo(1), end: u32::MAX });
+        }
+        Ok(())
+    }
+
+    /// When the last snapshot was finished; 0: there is none.
+    pub fn snapshot(&self) -> Time {
+        self.snapshot
+    }
+
     /// Whether a snapshot is under way; its parts done and in all.
     pub fn rolling(&self) -> Option<(u32, u32)> {
-        self.roll.as_ref().map(|roll| (roll.next.0 - 1, self.ledger.last.pages))
+        let total = |roll: &Roll| roll.end.min(self.ledger.last.pages);
+        self.roll.as_ref().map(|roll| (roll.next.0 - 1, total(roll)))
     }
 
     /// Reads the next part of the snapshot under way, if one is left. Everything published must have
@@ -306,7 +305,10 @@ impl Capture {
     pub fn next_part(&mut self) -> Result<Option<RawPart>, Trouble> {
         let Some(roll) = &mut self.roll else { return Ok(None) };
         let Ledger { page_size, last, index, .. } = &self.ledger;
-        let left = (last.pages + 1).saturating_sub(roll.next.0);
+        if roll.parts.is_empty() {
+            roll.end = last.pages;
+        }
+        let left = (roll.end.min(last.pages) + 1).saturating_sub(roll.next.0);
         let pages = part_pages(*page_size).min(left);
         if pages == 0 || !matches!(self.source.pin(), Pin::Hold(_)) {
             return Ok(None);
@@ -315,12 +317,16 @@ impl Capture {
         self.source.read_pages(roll.next.0..roll.next.0 + pages, &mut bytes)?;
         let mut hashes = Vec::with_capacity(pages as usize);
         for (page, bytes) in (roll.next.0..).map(PageNo).zip(bytes.chunks_mut(page_size.bytes())) {
-            if page.0 > self.ledger.least && self.ledger.lookup(page)? == PageHash::default() {
+            // Once every page is known, one that counts as zeros is told by the index alone.
+            let unwritten = last.digest.is_some() || page.0 > self.ledger.least;
+            if unwritten && self.ledger.lookup(page)? == PageHash::default() {
                 bytes.fill(0);
             }
             hashes.push(PageHash::of(page, bytes));
         }
-        index.set_range(roll.next, &hashes)?;
+        if last.digest.is_none() {
+            index.set_range(roll.next, &hashes)?;
+        }
         let part = part_name(*page_size, roll.next, &hashes);
         roll.parts.push(PartRef { part, pages, commit: last.number });
         roll.next.0 += pages;
@@ -329,133 +335,26 @@ impl Capture {
 
     /// Whether every part of the snapshot under way was read.
     pub fn parts_are_read(&self) -> bool {
-        self.roll.as_ref().is_some_and(|roll| roll.next.0 > self.ledger.last.pages)
+        self.rolling().is_some_and(|(done, total)| done >= total)
     }
 
     /// The manifest, once every part is read: from now on the digest is known.
-    fn finish_roll(&mut self) -> Option<Manifest> {
+    fn finish_roll(&mut self) -> io::Result<Option<Manifest>> {
         if !self.parts_are_read() {
-            return None;
+            return Ok(None);
         }
-        let digest = self.ledger.sum().inspect_err(|_| self.roll = None).ok()?;
-        let roll = self.roll.take()?;
+        let known = self.ledger.last.digest;
+        let digest = known.map_or_else(|| self.ledger.sum(), Ok)?;
+        let Some(roll) = self.roll.take() else { return Ok(None) };
         self.ledger.last.digest = Some(digest);
         self.snapshot = self.ledger.last.time;
-        Some(Manifest {
+        Ok(Some(Manifest {
             commit: self.ledger.last,
             timeline: self.ledger.timeline,
             page_size: self.ledger.page_size,
             chain: self.ledger.chain,
             parts: roll.parts,
-        })
-    }
-}
-
-impl Ledger {
-    fn is_full(&self) -> bool {
-        self.builder.is_full() || self.large.is_some() || self.failed.is_some()
-    }
-
-    fn lookup(&self, page: PageNo) -> io::Result<PageHash> {
-        let known = self.changes.get(&page).or_else(|| self.shipping.get(&page));
-        known.map_or_else(|| self.index.get(page), |hash| Ok(*hash))
-    }
-
-    /// The state digest from the page index itself and the changes that it does not hold yet.
-    fn sum(&self) -> io::Result<Digest> {
-        assert!(self.shipping.is_empty(), "the index is at rest");
-        let mut digest = self.index.digest()?;
-        for (page, hash) in &self.changes {
-            digest.replace(self.index.get(*page)?, *hash);
-        }
-        Ok(digest)
-    }
-
-    /// A commit that stands for all that was not seen.
-    fn begin_anew(&mut self, pages: u32) -> io::Result<()> {
-        self.index.clear()?;
-        self.changes.clear();
-        let number = self.last.number.next();
-        let time = self.last.time.max(self.now);
-        self.last = Commit { number, time, pages, digest: None, resync: true };
-        self.chain = self.chain.after(self.page_size, &self.last);
-        self.builder = Builder::new(self.page_size, self.chain);
-        self.times.clear();
-        Ok(())
-    }
-
-    /// When `frame` was seen, no earlier than the commit before it.
-    fn time_of(&mut self, frame: u32, read: Read) -> Time {
-        while self.times.front().is_some_and(|&(upto, _)| upto < frame && read == Read::Living) {
-            self.times.pop_front();
-        }
-        let seen = self.times.front().filter(|_| read == Read::Living);
-        seen.map_or(self.now, |&(_, time)| time).max(self.last.time)
-    }
-
-    fn commit(&mut self, frame: &Frame, pages: u32, read: Read) -> io::Result<()> {
-        let time = self.time_of(frame.number, read);
-        let number = self.last.number.next();
-        let mut commit = Commit { number, time, pages, digest: self.last.digest, resync: false };
-        if let Some(first) = self.stage.large {
-            let frames = first..frame.number + 1;
-            commit.digest = None;
-            self.large = Some(Large { commit, parent: self.chain, frames });
-            return Ok(());
-        }
-        let stage = std::mem::take(&mut self.stage);
-        let mut staged: Vec<(PageNo, usize)> =
-            stage.places.iter().map(|(page, place)| (*page, *place)).collect();
-        staged.retain(|(page, _)| page.0 <= pages);
-        staged.sort_unstable();
-        let size = self.page_size.bytes();
-        let mut changed = pages != self.last.pages;
-        for &(page, place) in &staged {
-            let (old, new) =
-                (self.lookup(page)?, PageHash::of(page, &stage.bytes[place..place + size]));
-            changed |= old != new;
-            self.change(page, old, new, &mut commit.digest);
-        }
-        for page in (pages + 1..=self.last.pages).map(PageNo) {
-            let old = self.lookup(page)?;
-            self.change(page, old, PageHash::default(), &mut commit.digest);
-        }
-        // A commit frame is repeated to fill up a sector; the copies change nothing and count once.
-        if changed || commit.digest.is_none() {
-            let pages =
-                staged.iter().map(|&(page, place)| (page, &stage.bytes[place..place + size]));
-            self.builder.commit(commit, pages);
-            self.chain = self.builder.chain();
-            self.last = commit;
-        }
-        self.least = self.least.min(pages);
-        self.committed = (read == Read::Living).then_some(frame.position);
-        self.stage = stage;
-        Ok(())
-    }
-
-    fn change(&mut self, page: PageNo, old: PageHash, new: PageHash, digest: &mut Option<Digest>) {
-        if let Some(digest) = digest {
-            digest.replace(old, new);
-        }
-        self.changes.insert(page, new);
-    }
-}
-
-impl Sink for Ledger {
-    fn frame(&mut self, frame: &Frame, read: Read) {
-        if self.failed.is_some() || self.large.is_some() {
-            return;
-        }
-        self.stage.add(frame, read);
-        if let Some(pages) = frame.commit {
-            self.failed = self.commit(frame, pages, read).err();
-            self.stage.clear();
-        }
-    }
-
-    fn is_full(&self) -> bool {
-        Ledger::is_full(self)
+        }))
     }
 }
 
@@ -463,3 +362,6 @@ impl Sink for Ledger {
 pub fn origin() -> Commit {
     Commit { number: CommitNo(0), time: Time(0), pages: 0, digest: None, resync: false }
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,7 +15,7 @@ use std::ops::Range;
 
 /// Past this many bytes of pages, of undo patches or of its table, a change-set ends at the next
 /// commit. The table counts too: a commit that changes one byte costs more there than as a patch.
-pub const SOFT_BYTES: usize = 4 << 20;
+pub const SOFT_BYTES: usize = 2 << 20;
 /// The bytes of a commit's record.
 const RECORD: usize = 37;
 /// Equal bytes between two differing runs are cheaper repeated than skipped up to here.
@@ -242,12 +242,15 @@ fn first_difference(new: &[u8], old: &[u8], from: usize) -> Option<usize> {
 
 /// Where a run of differences that starts at `first` ends: before `GAP` equal bytes or at the end.
 fn run_end(new: &[u8], old: &[u8], first: usize) -> usize {
-    let (mut at, mut end) = (first, first);
-    while at < new.len() && at - end < GAP {
-        at += 1;
-        if new[at - 1] != old[at - 1] {
-            end = at;
+    let mut end = first + 1;
+    let mut at = end;
+    while at < new.len() {
+        if new[at] != old[at] {
+            end = at + 1;
+        } else if at - end >= GAP {
+            break;
         }
+        at += 1;
     }
     end
 }
@@ -355,19 +358,36 @@ impl ChangeSet {
         let written = self.written_by(target);
         let undo = self.undo_after(target)?;
         let size = self.object.header.page_size.bytes();
-        for (number, pages) in self.pages.chunks(BLOCK_BYTES / size).enumerate() {
+        let mut slot = 0;
+        for number in 0..self.page_blocks()? {
             let mut block = self.object.block(number)?;
-            if block.len() != pages.len() * size {
-                return Err(Damage::BadTable("a block of other pages").into());
-            }
-            for (at, (page, bytes)) in pages.iter().zip(block.chunks_mut(size)).enumerate() {
-                let slot = number * (BLOCK_BYTES / size) + at;
-                let Some(commit) = written[slot] else { continue };
-                undo.restore(slot as u32, bytes)?;
-                each(*page, commit, bytes)?;
+            for bytes in block.chunks_mut(size) {
+                if let Some(commit) = written[slot] {
+                    undo.restore(slot as u32, bytes)?;
+                    each(self.pages[slot], commit, bytes)?;
+                }
+                slot += 1;
             }
         }
         Ok(())
+    }
+
+    /// How many blocks hold pages: the first ones, of whole pages, until all are there. The others,
+    /// but for the table, hold the undo patches.
+    fn page_blocks(&self) -> Result<usize, Damage> {
+        let size = self.object.header.page_size.bytes();
+        let all = self.pages.len() * size;
+        let mut bytes = 0;
+        for number in 0..self.object.len() {
+            if bytes == all {
+                return Ok(number);
+            }
+            bytes += self.object.block_bytes(number);
+            if bytes > all || !bytes.is_multiple_of(size) || number + 1 == self.object.len() {
+                break;
+            }
+        }
+        Err(Damage::BadTable("blocks of other pages"))
     }
 
     /// How many commits of this object are at or before `target`. A part that is not the last one
@@ -395,8 +415,7 @@ impl ChangeSet {
         if reached == self.writes.len() {
             return Ok(undo);
         }
-        let page_blocks = self.pages.len().div_ceil(BLOCK_BYTES / self.header().page_size.bytes());
-        for number in page_blocks..self.object.len() - 1 {
+        for number in self.page_blocks()?..self.object.len() - 1 {
             undo.stream.extend(self.object.block(number)?);
         }
         let mut seen = vec![false; self.pages.len()];

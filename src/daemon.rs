@@ -18,6 +18,7 @@ mod tracker;
 
 pub use open::{open_database, try_lock};
 pub use sync::sync;
+pub use tracker::SHIP_FILE;
 
 use crate::clock;
 use crate::config::Database;
@@ -135,3 +136,6 @@ impl Daemon {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

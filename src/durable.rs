@@ -14,6 +14,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use tempfile::NamedTempFile;
 
@@ -43,7 +44,7 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 pub fn temp_beside(path: &Path) -> io::Result<NamedTempFile> {
     let mut builder = tempfile::Builder::new();
     step(Step::Create, path)?;
-    builder.prefix(TEMP_PREFIX).tempfile_in(parent(path)).map_err(without_path)
+    builder.prefix(TEMP_PREFIX).make_in(parent(path), create_private)
 }
 
 /// Moves a finished file to its target and makes both last. The file is synced through the
@@ -138,11 +139,9 @@ fn write_temp(path: &Path, bytes: &[u8]) -> io::Result<NamedTempFile> {
     Ok(temp)
 }
 
-/// tempfile wraps the system's error with the name of a file that nobody has heard of.
-fn without_path(error: io::Error) -> io::Error {
-    let inner = error.get_ref().and_then(|wrapped| wrapped.source());
-    let code = inner.and_then(|inner| inner.downcast_ref::<io::Error>()?.raw_os_error());
-    code.map_or(error, io::Error::from_raw_os_error)
+/// Left to tempfile, an error would carry the name of a file that nobody has heard of.
+fn create_private(path: &Path) -> io::Result<File> {
+    File::options().read(true).write(true).create_new(true).mode(0o600).open(path)
 }
 
 /// What the disk is asked to do. Tests see every step and can make it fail; a release has nothing

@@ -26,6 +26,11 @@ impl Index {
         Ok(Self { file })
     }
 
+    #[cfg(test)]
+    pub fn of_file(file: File) -> Self {
+        Self { file }
+    }
+
     /// The file, for a sync.
     pub fn file(&self) -> &File {
         &self.file
@@ -39,6 +44,15 @@ impl Index {
 
     pub fn set(&self, page: PageNo, hash: PageHash) -> io::Result<()> {
         self.file.write_all_at(&hash.0.to_le_bytes(), offset(page))
+    }
+
+    /// Sets the hashes of any pages, which it sorts: neighbours are written at once.
+    pub fn set_all(&self, changes: &mut [(PageNo, PageHash)]) -> io::Result<()> {
+        changes.sort_unstable_by_key(|(page, _)| *page);
+        changes.chunk_by(|(a, _), (b, _)| a.0 + 1 == b.0).try_for_each(|run| {
+            let hashes: Vec<_> = run.iter().map(|(_, hash)| *hash).collect();
+            self.set_range(run[0].0, &hashes)
+        })
     }
 
     /// The hashes of `count` pages from `first` on.

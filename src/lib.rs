@@ -43,3 +43,7 @@ pub mod verbs;
 mod manual;
 #[cfg(test)]
 mod model;
+#[cfg(test)]
+mod structure;
+#[cfg(test)]
+mod testkit;

@@ -152,7 +152,12 @@ impl Writer {
         self.commits.truncate(commit as usize + 1);
         self.chains.truncate(commit as usize + 1);
         self.builder = Builder::new(self.size, self.chains[commit as usize]);
-        self.claim(Fork { parent, commit: CommitNo(commit), chain: self.chains[commit as usize] });
+        self.claim(Fork {
+            parent,
+            commit: CommitNo(commit),
+            chain: self.chains[commit as usize],
+            anew: false,
+        });
     }
 
     fn record(&mut self, pages: Pages) -> Commit {

@@ -15,9 +15,9 @@ pub const MAGIC: [u8; 8] = *b"bakelite";
 pub const VERSION: u16 = 1;
 /// No object is larger. What does not fit is split into parts.
 pub const MAX_BYTES: usize = 32 << 20;
-/// A block's bytes before compression. Larger ones compress hardly better (2.44 times for 1 MiB),
-/// and cost memory in every reader.
-pub const BLOCK_BYTES: usize = 1 << 20;
+/// A block's bytes before compression, at most. Larger ones compress hardly better, and cost memory
+/// in every writer and reader.
+pub const BLOCK_BYTES: usize = 256 << 10;
 
 const FIXED: usize = 128;
 const ENTRY: usize = 8;
@@ -164,12 +164,8 @@ thread_local! {
 }
 
 fn compress(plain: &[u8], body: &mut Vec<u8>) {
-    let start = body.len();
-    body.resize(start + zstd::zstd_safe::compress_bound(plain.len()), 0);
-    let written = COMPRESSOR.with_borrow_mut(|compressor| {
-        compressor.compress_to_buffer(plain, &mut body[start..]).expect("the bound holds")
-    });
-    body.truncate(start + written);
+    let compressed = COMPRESSOR.with_borrow_mut(|compressor| compressor.compress(plain));
+    body.extend_from_slice(&compressed.expect("memory is the only thing it can lack"));
 }
 
 /// An object that was opened: complete, unchanged, and the one its name says.
@@ -222,6 +218,11 @@ impl Object {
             }
         };
         (block.len() == *plain).then_some(block).ok_or(Damage::BadBlock)
+    }
+
+    /// How many bytes a block has before compression.
+    pub fn block_bytes(&self, number: usize) -> usize {
+        self.blocks[number].1
     }
 
     /// The last block: what the others hold.

@@ -32,6 +32,8 @@ pub struct Stretch {
     pub timeline: Timeline,
     pub after: CommitNo,
     pub until: CommitNo,
+    /// It begins with a snapshot.
+    pub anew: bool,
 }
 
 /// Consecutive commits that can each be restored, and with what.
@@ -46,9 +48,9 @@ pub struct Run {
 }
 
 impl Run {
+    #[expect(clippy::misnamed_getters, reason = "the snapshot's last commit is the run's first")]
     pub fn first(&self) -> CommitNo {
-        let Span { last, .. } = self.snapshot;
-        last
+        self.snapshot.last
     }
 
     pub fn from(&self) -> Time {
@@ -120,7 +122,7 @@ impl Replica {
         let mut until = CommitNo(u64::MAX);
         while timeline != Timeline::default() {
             let fork = read_fork(source, timeline)?;
-            stretches.push(Stretch { timeline, after: fork.commit, until });
+            stretches.push(Stretch { timeline, after: fork.commit, until, anew: fork.anew });
             until = until.min(fork.commit);
             timeline = fork.parent;
         }
@@ -147,12 +149,47 @@ impl Replica {
         runs
     }
 
-    /// The newest commit along the ancestry that anything speaks of, restorable or not. A change-set
-    /// whose last part is missing was never finished, and does not count.
+    /// The newest commit along the ancestry that anything speaks of, restorable or not. What was
+    /// never finished does not count: a change-set without its last part, and the commits of a
+    /// timeline that begins with a snapshot which is not there.
     pub fn newest(&self, ancestry: &[Stretch]) -> Option<Span> {
         let finished = self.changes.iter().filter(|(_, parts)| parts.iter().any(|part| part.end));
         let spans = finished.map(|((span, _), _)| span).chain(&self.snapshots);
-        spans.filter(|span| is_on(ancestry, span)).max_by_key(|span| span.last).copied()
+        let counts = |span: &&Span| {
+            let at = ancestry.iter().find(|at| at.timeline == span.timeline);
+            at.is_some_and(|at| span.last <= at.until && (!at.anew || self.has_snapshot(at)))
+        };
+        spans.filter(counts).max_by_key(|span| span.last).copied()
+    }
+
+    fn has_snapshot(&self, at: &Stretch) -> bool {
+        let mut snapshots = self.snapshots.iter();
+        snapshots.any(|span| span.timeline == at.timeline && span.last <= at.until)
+    }
+
+    /// The newest timeline, if it begins with a snapshot that was never finished: what was committed
+    /// on it cannot be restored. A snapshot that was finished and is missing is an error: commits
+    /// have a digest once it stands, and none before.
+    pub fn unfinished(
+        &self,
+        source: &dyn Backend,
+        ancestry: &[Stretch],
+    ) -> Result<Option<Timeline>> {
+        let newest = ancestry.first().filter(|at| at.anew && !self.has_snapshot(at));
+        let Some(Stretch { timeline, .. }) = newest else { return Ok(None) };
+        let on_it = self.changes.iter().filter(|((span, _), _)| span.timeline == *timeline);
+        let last = on_it.filter_map(|(_, parts)| parts.iter().find(|part| part.end)).next_back();
+        if let Some(last) = last {
+            let commits = read_change(source, last)?.commits;
+            if commits.last().is_some_and(|commit| commit.digest.is_some()) {
+                let cause = format!("the snapshot that timeline {timeline} begins with is missing");
+                return Err(Error::new(Status::Integrity, "read", source, cause).hint(format!(
+                    "what came before it can be restored with --commit, up to {}",
+                    last.span.first
+                )));
+            }
+        }
+        Ok(Some(*timeline))
     }
 
     /// The parts of a change-set that is whole, in order.

@@ -7,21 +7,20 @@
 //! The file is made beside the target, its state digest is recomputed over what was written, and only
 //! a proved file takes the target's name. This module knows neither the WAL nor a live database.
 
+mod choose;
+mod writer;
+
+pub use choose::choose;
+
 use crate::backend::Backend;
 use crate::clock;
 use crate::commit::{Commit, CommitNo, Digest, Time, Timeline};
 use crate::durable::{self, Overwrite};
 use crate::error::{Error, Result, Status};
-use crate::name::{Name, Span};
-use crate::object::Damage;
-use crate::replica::{Plan, Replica, Run, damaged, fetch, read_change};
-use crate::snapshot::Manifest;
+use crate::replica::Replica;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
-use write::Writer;
-
-mod write;
+use writer::{Wanted, Writer};
 
 /// The commit that is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +74,7 @@ pub fn restore(
     options: &Options,
     progress: &dyn Progress,
 ) -> Result<Report> {
-    let start = Instant::now();
+    let start = clock::instant();
     refuse_to_overwrite(options)?;
     // SQLite follows a link and has its WAL beside the file behind it: that one is to be replaced.
     let output = options.output.canonicalize().unwrap_or_else(|_| options.output.to_owned());
@@ -124,112 +123,6 @@ fn refuse_to_overwrite(options: &Options) -> Result<()> {
         None => Ok(()),
         Some(path) => Err(Error::new(Status::Exists, "restore", path.display(), "it exists")
             .hint("choose another --output, or replace it with --force once nothing has it open")),
-    }
-}
-
-/// Chooses the commit and the objects for `target`.
-pub fn choose(source: &dyn Backend, replica: &Replica, target: Target) -> Result<Plan> {
-    let ancestry = replica.ancestry(source)?;
-    let runs = replica.runs(&ancestry);
-    let Some(newest) = replica.newest(&ancestry) else {
-        return Err(Error::new(Status::Missing, "restore", source, "there is no replica here")
-            .hint("check the path; `bakelite list` shows what a replica holds"));
-    };
-    let commit = match target {
-        Target::Latest => newest.last,
-        Target::Commit(commit) => commit,
-        Target::At(time) => commit_at(source, replica, &runs, &newest, time)?,
-    };
-    let run = runs.iter().rev().find(|run| run.holds(commit));
-    let run = run.ok_or_else(|| not_restorable(source, &runs, &newest, commit))?;
-    Ok(replica.plan(run, commit))
-}
-
-/// The last restorable commit seen at or before `time`.
-fn commit_at(
-    source: &dyn Backend,
-    replica: &Replica,
-    runs: &[Run],
-    newest: &Span,
-    time: Time,
-) -> Result<CommitNo> {
-    if time >= newest.time {
-        return Ok(newest.last);
-    }
-    let Some(run) = runs.iter().rev().find(|run| run.from() <= time) else {
-        let first = runs.first().map(Run::from);
-        let hint = first.map(|time| format!("the oldest point is {}", clock::format(time)));
-        let error = Error::new(Status::Missing, "restore", source, "no restore point that old");
-        return Err(match hint {
-            Some(hint) => error.hint(hint),
-            None => error,
-        });
-    };
-    let later = run.changes.iter().filter(|span| span.last > run.first());
-    let reached = later.clone().take_while(|span| span.time <= time).last();
-    let reached = reached.map_or(run.first(), |span| span.last.max(run.first()));
-    let Some(next) = later.clone().find(|span| span.time > time) else { return Ok(reached) };
-    let Some(part) = replica.parts_of(*next).and_then(|parts| parts.last()) else {
-        return Ok(reached);
-    };
-    let inside = read_change(source, part)?.commits;
-    let inside = inside.iter().filter(|commit| commit.time <= time).map(|commit| commit.number);
-    Ok(inside.max().unwrap_or(reached).max(reached))
-}
-
-/// There is no way to `commit`: because it never was, or because objects are missing.
-fn not_restorable(source: &dyn Backend, runs: &[Run], newest: &Span, commit: CommitNo) -> Error {
-    let (status, cause) = match runs.first() {
-        _ if commit > newest.last => {
-            (Status::Missing, format!("there is no commit {commit}, the newest is {}", newest.last))
-        }
-        None => (Status::Missing, "no snapshot is complete, so there is no restore point".into()),
-        Some(oldest) if commit < oldest.first() => {
-            (Status::Missing, format!("there is no restore point as old as commit {commit}"))
-        }
-        Some(_) => {
-            (Status::Integrity, format!("commit {commit} lies in a gap, objects are missing"))
-        }
-    };
-    let error = Error::new(status, "restore", source, cause);
-    let below = runs.iter().rev().find(|run| run.first() <= commit);
-    let nearest = below.map(|run| run.end().last.min(commit)).or(runs.first().map(Run::first));
-    match nearest {
-        Some(nearest) => error.hint(format!("the nearest restore point is --commit {nearest}")),
-        None => error.hint("run `bakelite verify` to see what is missing"),
-    }
-}
-
-/// What the restored file has to be.
-struct Wanted {
-    commit: Commit,
-    timeline: Timeline,
-    manifest: Manifest,
-}
-
-impl Wanted {
-    fn read(source: &dyn Backend, plan: &Plan) -> Result<Self> {
-        let name = Name::Snapshot(plan.snapshot);
-        let bytes = fetch(source, &name)?;
-        let manifest = Manifest::decode(plan.snapshot, bytes)
-            .map_err(|damage| damaged(source, &name, damage))?;
-        let last = plan.changes.last().and_then(|parts| parts.last());
-        let (commit, timeline) = match last {
-            Some(part) if plan.commit > plan.snapshot.last => {
-                let commits = read_change(source, part)?.commits;
-                let found = commits.into_iter().find(|commit| commit.number == plan.commit);
-                let lost =
-                    || damaged(source, &Name::Change(*part), Damage::BadTable("no such commit"));
-                (found.ok_or_else(lost)?, part.span.timeline)
-            }
-            _ => (manifest.commit, plan.snapshot.timeline),
-        };
-        if commit.digest.is_none() {
-            let cause =
-                format!("commit {} has no digest, it is not a restore point", commit.number);
-            return Err(Error::new(Status::Integrity, "restore", source, cause));
-        }
-        Ok(Self { commit, timeline, manifest })
     }
 }
 

@@ -114,28 +114,39 @@ impl Shipper {
         if let Some(manifest) = &batch.manifest {
             self.stores.put(&manifest.name(), &manifest.encode(self.stores.compression))?;
         }
-        self.record(&batch.state, &batch.index)
+        let anew = batch.manifest.is_some();
+        self.record(&batch.state, &batch.index, anew)
     }
 
     /// The cursor first, then the page index: the cursor's changes bring the index along.
-    fn record(&mut self, state: &State, changes: &Changes) -> Result<()> {
-        let list: Vec<_> = changes.iter().map(|(page, hash)| (*page, *hash)).collect();
-        self.write_cursor(state, &list)?;
-        list.iter()
-            .try_for_each(|(page, hash)| self.index.set(*page, *hash))
+    fn record(&mut self, state: &State, changes: &Changes, anew: bool) -> Result<()> {
+        let mut list: Vec<_> = changes.iter().map(|(page, hash)| (*page, *hash)).collect();
+        if anew {
+            // The hashes of a snapshot's pages are in the index alone.
+            self.replace_cursor(state, &list)?;
+        } else {
+            self.write_cursor(state, &list)?;
+        }
+        self.index
+            .set_all(&mut list)
             .map_err(|error| Error::io("write", self.state_dir.join("index").display(), &error))
     }
 
     fn write_cursor(&mut self, state: &State, changes: &[(PageNo, PageHash)]) -> Result<()> {
-        let written = if self.cursor.is_long() {
-            durable::sync_data(self.index.file()).and_then(|()| self.cursor.replace(state, changes))
-        } else {
-            self.cursor.append(state, changes)
-        };
-        written.map_err(|error| Error::io("write", cursor_path(&self.state_dir).display(), &error))
+        if self.cursor.is_long() {
+            return self.replace_cursor(state, changes);
+        }
+        self.cursor.append(state, changes).map_err(|error| self.cursor_error(&error))
     }
 
-    /// Ships a transaction too large to be held: reads it back from the pinned WAL, newest frame
+    fn replace_cursor(&mut self, state: &State, changes: &[(PageNo, PageHash)]) -> Result<()> {
+        let synced = durable::sync_data(self.index.file());
+        let written = synced.and_then(|()| self.cursor.replace(state, changes));
+        written.map_err(|error| self.cursor_error(&error))
+    }
+
+    /// Ships a transaction too large to be held. An error of `Status::Integrity` means that it cannot
+    /// be tried again: the database has to be taken up anew. Reads it back from the pinned WAL, newest frame
     /// first, so that the first version of a page that is met is the one that counts. Memory follows
     /// the size of a part, plus one bit for each page of the database.
     pub fn ship_large(&mut self, capture: &mut Capture, before: &State) -> Result<State> {
@@ -155,22 +166,29 @@ impl Shipper {
             (Some(error), _) => return Err(error),
             (None, read) => read.map_err(|trouble| unreadable(&trouble))?,
         }
-        let digest = writer.finish(capture.last())?;
-        let state = capture.large_shipped(digest);
-        self.write_cursor(&state, &[])?;
+        let state = capture.large_state(writer.finish(capture.last())?);
+        // Appended however long the cursor is: a new one would hold none of the changes staged.
+        self.cursor.append(&state, &[]).map_err(|error| self.cursor_error(&error))?;
+        capture.large_shipped(&state);
         self.redo()?;
         Ok(state)
     }
 
-    /// Makes the changes that the cursor holds in the page index.
+    fn cursor_error(&self, error: &std::io::Error) -> Error {
+        Error::io("write", cursor_path(&self.state_dir).display(), error)
+    }
+
+    /// Makes the changes that the cursor holds in the page index. Where that fails, only taking the
+    /// database up again brings the two to agree.
     fn redo(&self) -> Result<()> {
-        let path = cursor_path(&self.state_dir);
         let index = &self.index;
-        crate::cursor::load(&path, |changes| {
+        let made = crate::cursor::load(&cursor_path(&self.state_dir), |changes| {
             changes.iter().try_for_each(|(page, hash)| index.set(*page, *hash))
+        });
+        made.map(drop).map_err(|error| {
+            let index = self.state_dir.join("index");
+            Error::new(Status::Integrity, "write", index.display(), error)
         })
-        .map(drop)
-        .map_err(|error| Error::io("read", path.display(), &error))
     }
 }
 
@@ -179,7 +197,7 @@ pub fn cursor_path(state_dir: &Path) -> PathBuf {
 }
 
 fn unreadable(trouble: &Trouble) -> Error {
-    Error::new(Status::Failed, "capture", "a large transaction", trouble)
+    Error::new(Status::Integrity, "capture", "a large transaction", trouble)
 }
 
 /// Writes the parts of one large transaction's change-set.
@@ -277,9 +295,11 @@ impl<'a> LargeWriter<'a> {
         let commit = Commit { digest: self.digest, ..self.large.commit };
         self.put(Some(&commit))?;
         let changes = std::mem::take(&mut self.changes);
-        self.shipper.cursor.stage(&changes).map_err(|error| {
-            Error::io("write", cursor_path(&self.shipper.state_dir).display(), &error)
-        })?;
+        let staged = self.shipper.cursor.stage(&changes);
+        staged.map_err(|error| self.shipper.cursor_error(&error))?;
         Ok(self.digest)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -210,9 +210,15 @@ pub struct Fork {
     pub parent: Timeline,
     pub commit: CommitNo,
     pub chain: Chain,
+    /// The timeline begins with a snapshot: what happened since `commit` was not seen. Its first
+    /// commit stands for all of that, and is in no change-set; until the snapshot's manifest is
+    /// there, nothing of the timeline can be restored.
+    pub anew: bool,
 }
 
 impl Fork {
+    const ANEW: u8 = 1;
+
     pub fn encode(&self, timeline: Timeline, page_size: PageSize, now: Time) -> Vec<u8> {
         let header = Header { page_size, parent: self.chain, chain: self.chain };
         let name = Name::Timeline(timeline);
@@ -221,6 +227,7 @@ impl Fork {
         table.extend_from_slice(&self.parent.0.to_le_bytes());
         table.extend_from_slice(&self.commit.0.to_le_bytes());
         table.extend_from_slice(&now.0.to_le_bytes());
+        table.push(if self.anew { Self::ANEW } else { 0 });
         encoder.block(&table);
         encoder.finish()
     }
@@ -230,10 +237,15 @@ impl Fork {
         let table = object.table()?;
         let mut fields = Fields(&table);
         let (parent, commit) = (Timeline(fields.u32()?), CommitNo(fields.u64()?));
-        fields.u64()?;
+        fields.u64()?; // when it was claimed, for people
+        let anew = match fields.u8()? {
+            0 => false,
+            Self::ANEW => true,
+            _ => return Err(Damage::BadTable("an unknown flag")),
+        };
         fields.end()?;
         let older = parent < timeline;
-        let fork = Self { parent, commit, chain: object.header.chain };
+        let fork = Self { parent, commit, chain: object.header.chain, anew };
         older.then_some(fork).ok_or(Damage::BadTable("a timeline older than its parent"))
     }
 }

@@ -30,104 +30,29 @@
 //! This module is the only reader of live databases. It never writes to one, and knows nothing of
 //! what becomes of the commits.
 
-use crate::commit::{PageNo, PageSize};
+mod decision;
+mod reading;
+mod tail;
+
+use crate::clock;
+use crate::commit::PageSize;
 use crate::sqlite::{Handles, Slot, UNUSED_MARK};
 use crate::wal::{self, Checksum, End, FRAME_HEADER_BYTES, Frame, Frames, Position, Salts};
-use std::cmp::Ordering;
-use std::collections::HashMap;
-use std::ops::Range;
+use decision::{decide, is_sound};
+use reading::{Go, Reached};
+use std::time::Duration;
 use std::{fmt, io};
+use tail::{Commits, Tail};
+
+pub use decision::{Look, Mark, Seen};
 
 /// Bytes of frames read at a time.
-const READ_BYTES: usize = 1 << 20;
+const READ_BYTES: usize = 256 << 10;
 /// An old tail longer than this is not kept in memory: it counts as lost.
 const TAIL_BYTES: usize = 16 << 20;
-
-/// The wal-index header, as last published.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Look {
-    /// SQLite's own count of commits; wraps.
-    pub change: u32,
-    /// The last published frame.
-    pub frames: u32,
-    /// The database's size in pages; 0 where no frame has told it yet.
-    pub pages: u32,
-    /// Of the last published frame.
-    pub checksum: Checksum,
-    pub salts: Salts,
-    /// Frames that a checkpoint has moved into the database.
-    pub backfilled: u32,
-}
-
-/// How far a database was captured: a place in one generation of its WAL.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mark {
-    pub salts: Salts,
-    pub position: Position,
-    pub big_endian: bool,
-    /// SQLite's count of commits there.
-    pub change: u32,
-}
-
-/// What a look at the wal-index means, given how far was captured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Seen {
-    /// A writer is in the middle of publishing: look again.
-    Torn,
-    Nothing,
-    /// More frames in the same generation.
-    Commits,
-    /// The wal-index was rebuilt by recovery, which restarts the count.
-    Rebuilt,
-    /// A new generation.
-    Reset,
-    /// Frames that were published are gone.
-    Shrunk,
-}
-
-/// What makes a row of the decision: `None` stands for either.
-struct Row {
-    readable: bool,
-    same_salts: Option<bool>,
-    frames: Option<Ordering>,
-    counted: Option<bool>,
-    seen: Seen,
-}
-
-/// Exactly one row matches whatever is seen; a test tries all.
-const DECISION: [Row; 7] = {
-    use Ordering::{Equal, Greater, Less};
-    const fn row(same: bool, frames: Option<Ordering>, counted: Option<bool>, seen: Seen) -> Row {
-        Row { readable: true, same_salts: Some(same), frames, counted, seen }
-    }
-    [
-        Row { readable: false, same_salts: None, frames: None, counted: None, seen: Seen::Torn },
-        row(true, Some(Equal), Some(false), Seen::Nothing),
-        row(true, Some(Greater), Some(true), Seen::Commits),
-        row(true, Some(Greater), Some(false), Seen::Rebuilt),
-        row(true, Some(Equal), Some(true), Seen::Rebuilt),
-        row(true, Some(Less), None, Seen::Shrunk),
-        row(false, None, None, Seen::Reset),
-    ]
-};
-
-impl Row {
-    fn matches(&self, readable: bool, same: bool, frames: Ordering, counted: bool) -> bool {
-        self.readable == readable
-            && self.same_salts.is_none_or(|want| want == same)
-            && self.frames.is_none_or(|want| want == frames)
-            && self.counted.is_none_or(|want| want == counted)
-    }
-}
-
-fn decide(look: Option<&Look>, mark: &Mark) -> Seen {
-    let (same, frames, counted) = look.map_or((false, Ordering::Equal, false), |look| {
-        let frames = look.frames.cmp(&mark.position.frame);
-        (look.salts == mark.salts, frames, look.change != mark.change)
-    });
-    let row = DECISION.iter().find(|row| row.matches(look.is_some(), same, frames, counted));
-    row.expect("the decision covers everything").seen
-}
+/// How long a writer may take to publish a commit before its wal-index counts as unreadable.
+const STEADY: Duration = Duration::from_secs(3);
+const STEADY_POLL: Duration = Duration::from_micros(100);
 
 /// What keeps the WAL as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,10 +93,11 @@ impl fmt::Display for Trouble {
     }
 }
 
-/// Takes frames as they are read; the last frame of a commit says so. `count` is how many
-/// commits that frame stands for: 0 for the copy of a commit frame that pads a sector.
+/// Takes frames as they are read; the last frame of a commit says so.
 pub trait Sink {
     fn frame(&mut self, frame: &Frame, read: Read);
+    /// From here on frames are those of another generation, counted from 1 again.
+    fn generation(&mut self, salts: Salts);
     /// Whether to stop before the next commit.
     fn is_full(&self) -> bool;
 }
@@ -181,6 +107,15 @@ pub trait Sink {
 pub enum Read {
     OldTail,
     Living,
+}
+
+/// How far one pass of capture came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Caught {
+    /// Everything was read that was published when it began.
+    Up,
+    /// The sink is full, or the wal-index was being changed: there may be more.
+    Behind,
 }
 
 #[derive(Debug)]
@@ -282,15 +217,17 @@ impl Source {
         Ok((self.handles.database_bytes()? / self.page_size.bytes() as u64) as u32)
     }
 
-    /// A writer publishes in nanoseconds; one that died in the middle leaves it torn until recovery.
+    /// A writer publishes in nanoseconds, but may be stopped in the middle; one that died there
+    /// leaves the header torn until recovery.
     pub fn steady_look(&self) -> Option<Look> {
-        (0..1000).find_map(|_| {
+        let start = clock::instant();
+        loop {
             let look = self.look();
-            if look.is_none() {
-                std::thread::yield_now();
+            if look.is_some() || start.elapsed() > STEADY {
+                return look;
             }
-            look
-        })
+            std::thread::sleep(STEADY_POLL);
+        }
     }
 
     /// The WAL's header, if it is the one of this generation. A generation that was begun and has no
@@ -308,91 +245,98 @@ impl Source {
         }
     }
 
-    /// Reads what was published since the mark, as far as `sink` takes it. The mark follows.
-    pub fn capture(&mut self, sink: &mut impl Sink) -> Result<(), Trouble> {
-        let Some(look) = self.look() else { return Ok(()) };
-        match self.seen(Some(&look)) {
-            Seen::Torn | Seen::Nothing => Ok(()),
-            Seen::Commits | Seen::Rebuilt => self.go_on(&look, sink),
-            Seen::Reset => self.turn_over(sink),
+    /// Reads what was published between the mark and `look`, as far as `sink` takes it. The mark
+    /// follows.
+    pub fn capture(&mut self, look: &Look, sink: &mut impl Sink) -> Result<Caught, Trouble> {
+        match self.seen(Some(look)) {
+            Seen::Torn => Ok(Caught::Behind),
+            Seen::Nothing => Ok(Caught::Up),
+            Seen::Commits | Seen::Rebuilt => self.go_on(look, sink),
+            Seen::Reset => self.turn_over(look, sink),
             Seen::Shrunk => Err(Trouble::Lost("published frames are gone")),
         }
     }
 
     /// Reads on in the same generation.
-    fn go_on(&mut self, look: &Look, sink: &mut impl Sink) -> Result<(), Trouble> {
-        if look.frames == self.mark.position.frame {
+    fn go_on(&mut self, look: &Look, sink: &mut impl Sink) -> Result<Caught, Trouble> {
+        let at = self.mark.position;
+        if look.frames == at.frame {
+            if at.frame > 0 && look.checksum != at.checksum {
+                return Err(Trouble::Lost("recovery found other frames than were published"));
+            }
             self.mark.change = look.change;
-            return Ok(());
+            return Ok(Caught::Up);
         }
         let Some(header) = self.header(look.salts)? else {
             return self.broken(look, End::BadMagic);
         };
         let mut commits = 0;
         // At frame 0, the header may have been written since it was last looked for.
-        let at = self.mark.position;
         let from = if at.frame == 0 { header.start() } else { at };
         self.mark.big_endian = header.big_endian;
-        let end = self.read(&header, from, look.frames, &mut |frame| {
+        let reached = self.read(&header, from, look.frames, &mut |frame| {
             sink.frame(frame, Read::Living);
             commits += u32::from(frame.commit.is_some());
             if frame.commit.is_some() && sink.is_full() { Go::Stop } else { Go::On }
         })?;
-        match end {
-            Reached::All(position) => {
-                self.mark.position = position;
+        let (Reached::All(position) | Reached::Stopped(position) | Reached::Broken(position, _)) =
+            reached;
+        self.mark.position = position;
+        self.mark.change = self.mark.change.wrapping_add(commits);
+        match reached {
+            Reached::All(_) => {
                 self.mark.change = look.change;
-                Ok(())
+                Ok(Caught::Up)
             }
-            Reached::Stopped(position) => {
-                self.mark.position = position;
-                self.mark.change = self.mark.change.wrapping_add(commits);
-                Ok(())
-            }
-            Reached::Broken(position, end) => {
-                self.mark.position = position;
-                self.mark.change = self.mark.change.wrapping_add(commits);
-                self.broken(look, end)
-            }
+            Reached::Stopped(_) => Ok(Caught::Behind),
+            Reached::Broken(_, end) => self.broken(look, end),
         }
     }
 
     /// A frame below `look.frames` does not read. In a WAL that was reset meanwhile, that is what a
     /// reset does, and the next look shows it. In one that was not, it is corruption.
-    fn broken(&self, look: &Look, end: End) -> Result<(), Trouble> {
+    fn broken(&self, look: &Look, end: End) -> Result<Caught, Trouble> {
         match self.steady_look() {
             Some(now) if now.salts == look.salts => {
                 Err(Trouble::Corrupt(self.mark.position.frame + 1, end))
             }
-            _ => Ok(()),
+            _ => Ok(Caught::Behind),
         }
     }
 
     /// Reads the rest of the old generation from beyond the new frames, then the new generation, and
     /// counts.
-    fn turn_over(&mut self, sink: &mut impl Sink) -> Result<(), Trouble> {
-        let tail = self.old_tail()?;
+    fn turn_over(&mut self, look: &Look, sink: &mut impl Sink) -> Result<Caught, Trouble> {
+        let mut tail = self.old_tail()?;
         self.hold()?;
-        let look =
-            self.steady_look().ok_or(Trouble::Lost("the wal-index does not come to rest"))?;
+        let now = self.steady_look().ok_or(Trouble::Lost("the wal-index does not come to rest"))?;
+        if now.salts != look.salts {
+            return Err(Trouble::Lost("the WAL was reset twice"));
+        }
+        tail.is_followed_by(look.salts, look.frames);
         let header = self.header(look.salts)?;
         let start = header.map_or(self.mark.position, |header| header.start());
         let start = Position { frame: 0, ..start };
         let fresh = match &header {
-            Some(header) if look.frames > 0 => self.count(header, start, look.frames)?,
+            Some(header) if look.frames > 0 => self.count(header, start, &look)?,
             None if look.frames > 0 => return Err(Trouble::Lost("the new WAL has no header")),
             _ => Commits::default(),
         };
         let advance = look.change.wrapping_sub(self.mark.change);
         let wanted = tail.wanted(advance, &fresh)?;
         tail.deliver(wanted, sink);
+        sink.generation(look.salts);
         self.mark = Mark {
             salts: look.salts,
             position: start,
             big_endian: header.is_some_and(|header| header.big_endian),
-            change: look.change.wrapping_sub(fresh.all),
+            change: look.change.wrapping_sub(fresh.all()),
         };
-        if look.frames > 0 && !sink.is_full() { self.go_on(&look, sink) } else { Ok(()) }
+        match (look.frames, sink.is_full()) {
+            (0, _) => Ok(Caught::Up),
+            (_, true) => Ok(Caught::Behind),
+            (_, false) => self.go_on(look, sink),
+        }
     }
 
     /// What is left of the generation at the mark, copied before it is overwritten.
@@ -415,123 +359,28 @@ impl Source {
             frames.by_ref().for_each(drop);
             if read < READ_BYTES || !matches!(frames.end(), Some(End::Exhausted | End::ShortFrame))
             {
-                return Ok(Tail { header, from: self.mark.position, bytes });
+                let cut = self.handles.wal_bytes()? < from;
+                let tail = Tail::new(header, self.mark.position, bytes);
+                // Under slot 0 a WAL is reset only when all of it was captured, and salts of zero are
+                // those of a WAL without a frame.
+                let empty = self.pin == Pin::Zero || self.mark.salts == Salts::default();
+                return Ok(if empty { tail.empty() } else { tail.cut(cut) });
             }
         }
         Err(Trouble::Lost("too much of the old WAL was left"))
     }
 
-    fn count(&self, header: &wal::Header, from: Position, upto: u32) -> Result<Commits, Trouble> {
+    fn count(&self, header: &wal::Header, from: Position, look: &Look) -> Result<Commits, Trouble> {
         let mut commits = Commits::default();
-        let reached = self.read(header, from, upto, &mut |frame| {
+        let reached = self.read(header, from, look.frames, &mut |frame| {
             commits.add(frame);
             Go::On
         })?;
-        match reached {
-            Reached::All(_) => Ok(commits),
-            Reached::Stopped(_) | Reached::Broken(..) => {
-                Err(Trouble::Lost("the new WAL was reset while it was read"))
-            }
+        let Reached::Broken(committed, end) = reached else { return Ok(commits) };
+        match self.steady_look() {
+            Some(now) if now.salts == look.salts => Err(Trouble::Corrupt(committed.frame + 1, end)),
+            _ => Err(Trouble::Lost("the new WAL was reset while it was read")),
         }
-    }
-
-    /// Reads frames up to number `upto`, in large pieces.
-    fn read(
-        &self,
-        header: &wal::Header,
-        from: Position,
-        upto: u32,
-        each: &mut dyn FnMut(&Frame) -> Go,
-    ) -> Result<Reached, Trouble> {
-        let frame_bytes = header.frame_bytes();
-        let per_read = (READ_BYTES / frame_bytes).max(1) as u32;
-        let mut at = from; // every frame read
-        let mut committed = from; // every frame up to the last commit
-        let mut buffer = Vec::new();
-        while at.frame < upto {
-            let count = per_read.min(upto - at.frame);
-            buffer.resize(count as usize * frame_bytes, 0);
-            let read = self.handles.read_wal(&mut buffer, header.frame_offset(at.frame + 1))?;
-            let mut frames = Frames::new(header, at, &buffer[..read]);
-            for frame in frames.by_ref() {
-                let go = each(&frame);
-                if frame.commit.is_some() {
-                    committed = frame.position;
-                }
-                if go == Go::Stop && frame.position.frame < upto {
-                    return Ok(Reached::Stopped(committed));
-                }
-            }
-            at = frames.position();
-            if frames.end() != Some(End::Exhausted) || read < buffer.len() {
-                let end = frames.end().unwrap_or(End::Exhausted);
-                return Ok(Reached::Broken(committed, end));
-            }
-        }
-        Ok(Reached::All(at))
-    }
-
-    /// Reads the frames `frames` in reverse, without looking at checksums: they were read before, and
-    /// are pinned. For a transaction too large to be held.
-    pub fn read_back(
-        &self,
-        frames: Range<u32>,
-        each: &mut dyn FnMut(PageNo, &[u8]) -> Result<(), Trouble>,
-    ) -> Result<(), Trouble> {
-        let header = self.header(self.mark.salts)?;
-        let header = header.ok_or(Trouble::Lost("the WAL was reset under a pin"))?;
-        let frame_bytes = header.frame_bytes();
-        let per_read = (READ_BYTES / frame_bytes).max(1) as u32;
-        let mut end = frames.end;
-        let mut buffer = Vec::new();
-        while end > frames.start {
-            let start = end.saturating_sub(per_read).max(frames.start);
-            buffer.resize((end - start) as usize * frame_bytes, 0);
-            let read = self.handles.read_wal(&mut buffer, header.frame_offset(start))?;
-            if read < buffer.len() {
-                return Err(Trouble::Corrupt(start, End::ShortFrame));
-            }
-            for frame in buffer.chunks(frame_bytes).rev() {
-                let [a, b, c, d] = [frame[0], frame[1], frame[2], frame[3]];
-                each(PageNo(u32::from_be_bytes([a, b, c, d])), &frame[FRAME_HEADER_BYTES..])?;
-            }
-            end = start;
-        }
-        Ok(())
-    }
-
-    /// Reads the pages `pages` as of the mark into `bytes`. A page that a later commit has changed may
-    /// come as that commit left it, or torn: the caller captures that commit too, before it counts on
-    /// the page. Needs a pin.
-    pub fn read_pages(&self, pages: Range<u32>, bytes: &mut [u8]) -> Result<(), Trouble> {
-        let look =
-            self.steady_look().ok_or(Trouble::Lost("the wal-index does not come to rest"))?;
-        let size = self.page_size.bytes();
-        assert_eq!(bytes.len(), pages.len() * size, "room for just these pages");
-        let overlay = self.overlay(&look, &pages);
-        let read = self.handles.read_database(bytes, self.page_size.offset(PageNo(pages.start)))?;
-        bytes[read..].fill(0);
-        let Some(header) = self.header(self.mark.salts)? else { return Ok(()) };
-        for (page, frame) in overlay {
-            let place = (page - pages.start) as usize * size;
-            let offset = header.frame_offset(frame) + FRAME_HEADER_BYTES as u64;
-            let read = self.handles.read_wal(&mut bytes[place..place + size], offset)?;
-            if read < size {
-                return Err(Trouble::Corrupt(frame, End::ShortFrame));
-            }
-        }
-        Ok(())
-    }
-
-    /// For each of `pages` that the WAL holds up to the mark and the database may not, its last frame.
-    fn overlay(&self, look: &Look, pages: &Range<u32>) -> HashMap<u32, u32> {
-        let captured = self.mark.position.frame.min(look.frames);
-        let frames = look.backfilled.min(captured) + 1..=captured;
-        let held = frames.filter_map(|frame| {
-            let page = self.handles.frame_page(frame)?;
-            pages.contains(&page).then_some((page, frame))
-        });
-        held.collect()
     }
 
     /// Pins the WAL, if it is not pinned. False if every slot is in use: then nothing changed.
@@ -553,10 +402,11 @@ impl Source {
         Ok(false)
     }
 
-    /// From HOLD to ZERO, if everything is captured and backfilled.
+    /// From HOLD to ZERO, if everything is captured and backfilled. False: it is not, and whoever is
+    /// in ZERO has to leave it, since no checkpoint gets on meanwhile.
     pub fn zero(&mut self) -> io::Result<bool> {
         if self.pin == Pin::Zero {
-            return Ok(true);
+            return Ok(self.is_quiet());
         }
         if !self.is_quiet() || !self.handles.lock(Slot::READ0)? {
             return Ok(false);
@@ -586,87 +436,13 @@ impl Source {
     }
 }
 
-fn is_sound(header: &[u32; 12]) -> bool {
-    const VERSION: u32 = 3_007_000;
-    let mut sums = (0u32, 0u32);
-    for pair in header[..10].chunks(2) {
-        sums.0 = sums.0.wrapping_add(pair[0]).wrapping_add(sums.1);
-        sums.1 = sums.1.wrapping_add(pair[1]).wrapping_add(sums.0);
-    }
-    let [initialised, ..] = header[3].to_ne_bytes();
-    header[0] == VERSION && initialised != 0 && sums == (header[10], header[11])
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Go {
-    On,
-    Stop,
-}
-
-enum Reached {
-    All(Position),
-    /// As asked, after a commit.
-    Stopped(Position),
-    /// A frame did not read; up to the last commit before it.
-    Broken(Position, End),
-}
-
-/// How many commits some frames hold. A commit frame that repeats the one before it, page and bytes,
-/// may be a commit of its own or fill up a sector.
-#[derive(Default)]
-struct Commits {
-    all: u32,
-    repeated: u32,
-    last: Option<(PageNo, u32, blake3::Hash)>,
-}
-
-impl Commits {
-    fn add(&mut self, frame: &Frame) {
-        let this = frame.commit.map(|pages| (frame.page, pages, blake3::hash(frame.data)));
-        if this.is_some() {
-            self.all += 1;
-            self.repeated += u32::from(this == self.last);
-        }
-        self.last = this;
+/// SQLite closes a connection without a look at its locks: one that is left stays as long as anybody
+/// in this process has the wal-index mapped.
+impl Drop for Source {
+    fn drop(&mut self) {
+        self.release().ok();
     }
 }
 
-/// What was left of a generation when the next one began.
-struct Tail {
-    header: wal::Header,
-    from: Position,
-    bytes: Vec<u8>,
-}
-
-impl Tail {
-    fn frames(&self) -> Frames<'_> {
-        Frames::new(&self.header, self.from, &self.bytes)
-    }
-
-    /// How many commit frames of the tail were published, by SQLite's count.
-    fn wanted(&self, advance: u32, fresh: &Commits) -> Result<u32, Trouble> {
-        let mut mine = Commits::default();
-        self.frames().for_each(|frame| mine.add(&frame));
-        // Repeats may or may not count: either way they hold the same state.
-        let least = fresh.all - fresh.repeated;
-        if advance < least {
-            return Err(Trouble::Lost("the count of commits was restarted"));
-        }
-        let published = advance - least.min(advance);
-        if mine.all < advance.saturating_sub(fresh.all) {
-            return Err(Trouble::Lost("the WAL was reset before its end was read"));
-        }
-        Ok(published.min(mine.all))
-    }
-
-    fn deliver(&self, commits: u32, sink: &mut impl Sink) {
-        let mut left = commits;
-        for frame in self.frames() {
-            if left == 0 {
-                return;
-            }
-            sink.frame(&frame, Read::OldTail);
-            left -= u32::from(frame.commit.is_some());
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

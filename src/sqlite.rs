@@ -31,6 +31,8 @@ impl Slot {
 /// A read mark that no reader has set.
 pub const UNUSED_MARK: u32 = u32::MAX;
 
+/// How long an application may recover the WAL, or close as its last connection, while it is opened.
+const OPEN_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(1);
 const REGION_BYTES: c_int = 32 * 1024;
 const FIRST_READ_LOCK: c_int = 3;
 
@@ -156,7 +158,7 @@ impl Opened {
     pub fn open(path: &Path) -> rusqlite::Result<Self> {
         let connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         keep_wal(&connection)?;
-        connection.execute_batch("PRAGMA cache_size = 1")?;
+        connection.busy_timeout(OPEN_TIMEOUT)?;
         Ok(Self(connection))
     }
 
@@ -173,8 +175,14 @@ impl Opened {
     pub fn into_handles(self) -> rusqlite::Result<Handles> {
         let connection = self.0;
         touch(&connection)?;
+        // SAFETY: the connection is open. This gives back its page cache, which it needs no more.
+        unsafe { ffi::sqlite3_db_release_memory(connection.handle()) };
         let database = file_pointer(&connection, ffi::SQLITE_FCNTL_FILE_POINTER);
         let wal = file_pointer(&connection, ffi::SQLITE_FCNTL_JOURNAL_POINTER);
+        if size(wal).is_err() {
+            // It has left WAL mode since its header was read.
+            return Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_BUSY), None));
+        }
         let mut index: *mut c_void = ptr::null_mut();
         // SAFETY: both files are open, and this connection has just read in WAL mode, so the first
         // region of the wal-index exists; SQLite keeps it mapped until the connection closes.
@@ -240,6 +248,10 @@ impl Handles {
     /// Reads from the WAL; fewer bytes than asked for where it ends.
     pub fn read_wal(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         read_at(self.wal, buffer, offset)
+    }
+
+    pub fn wal_bytes(&self) -> io::Result<u64> {
+        size(self.wal)
     }
 
     pub fn database_bytes(&self) -> io::Result<u64> {

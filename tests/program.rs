@@ -82,3 +82,36 @@ fn output_that_cannot_be_written_is_an_error_but_a_reader_that_left_is_not() {
     drop(child.stdout.take());
     assert!(child.wait().unwrap().success());
 }
+
+/// A `sync` looks whether a daemon runs by trying its lock. A daemon that started at that moment once
+/// took it for another daemon and ended.
+#[test]
+fn a_daemon_that_starts_while_a_sync_looks_for_one_is_not_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let app = rusqlite::Connection::open(dir.path().join("app.db")).unwrap();
+    app.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t (x)").unwrap();
+    let here = |verb: &str| {
+        let mut command = command(&[verb, "app.db", "replica"]);
+        command.current_dir(dir.path());
+        command
+    };
+    assert!(here("sync").status().unwrap().success());
+    let lock = dir.path().join(".app.db.bakelite/lock");
+    std::fs::write(&lock, "daemon\n").unwrap();
+    let held = File::open(&lock).unwrap();
+    held.lock().unwrap();
+    let mut daemon = here("daemon").spawn().unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    drop(held);
+    app.execute_batch("INSERT INTO t VALUES (1)").unwrap();
+    assert!(here("sync").status().unwrap().success());
+    // It may have waited for a pass of that `sync`.
+    while File::open(&lock).unwrap().try_lock().is_ok() {
+        assert_eq!(daemon.try_wait().unwrap(), None);
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let second = here("daemon").output().unwrap();
+    assert_eq!(second.status.code(), Some(6), "{second:?}");
+    daemon.kill().unwrap();
+    daemon.wait().unwrap();
+}

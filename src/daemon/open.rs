@@ -23,9 +23,11 @@ use crate::source::Source;
 use crate::sqlite::{HEAD_BYTES, Handles, Opened};
 use rusqlite::ErrorCode;
 use std::fs::{File, TryLockError};
+use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A database taken up.
 #[derive(Debug)]
@@ -38,11 +40,18 @@ pub struct Live {
     pub lock: File,
 }
 
-pub fn open(database: &Database) -> Result<Live> {
+/// Who takes a database up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    Daemon,
+    Sync,
+}
+
+pub fn open(database: &Database, purpose: Purpose) -> Result<Live> {
     let (handles, page_size) = open_database(&database.path)?;
     durable::make_dirs(&database.state_dir)
         .map_err(|error| Error::io("create", database.state_dir.display(), &error))?;
-    let lock = lock(database)?;
+    let lock = lock(database, purpose)?;
     let index = open_index(database)?;
     let cursor = load_cursor(database, &index)?;
     let stores = Arc::new(stores(database, cursor.is_some_and(|state| state.snapshot > Time(0)))?);
@@ -64,7 +73,7 @@ pub fn open(database: &Database) -> Result<Live> {
         Some(state) => Tip { timeline: state.timeline, commit: state.commit, chain: state.chain },
         None => newest(&stores, &replicas)?,
     };
-    let timeline = claim(&stores, &replicas, &tip, page_size)?;
+    let timeline = claim(&stores, &replicas, &tip, snapshot.is_some(), page_size)?;
     let start = Start {
         page_size,
         timeline,
@@ -84,12 +93,13 @@ fn failed(operation: &str, path: &Path, cause: impl std::fmt::Display) -> Error 
 
 /// Opens a database for watching, or says what keeps it from being watched.
 pub fn open_database(path: &Path) -> Result<(Handles, PageSize)> {
-    if let Err(error) = path.metadata() {
-        let status = match error.kind() {
-            std::io::ErrorKind::NotFound => Status::Missing,
-            _ => Status::Failed,
-        };
-        return Err(Error::new(status, "open", path.display(), error));
+    match path.metadata() {
+        Ok(metadata) if metadata.is_file() => (),
+        Ok(_) => return Err(not_a_database(path)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(Error::new(Status::Missing, "open", path.display(), error));
+        }
+        Err(error) => return Err(failed("open", path, error)),
     }
     let opened = Opened::open(path).map_err(|error| sqlite_error(path, &error))?;
     let head = opened.head().map_err(|error| failed("read", path, error))?;
@@ -109,8 +119,7 @@ fn page_size(path: &Path, head: &[u8]) -> Result<PageSize> {
     // Only the format versions and the page size are read: they stand there in plain even where an
     // extension encrypts the page.
     if head.len() < HEAD_BYTES || !head.starts_with(b"SQLite format 3\0") {
-        return Err(Error::new(Status::Usage, "watch", path.display(), "not a SQLite database")
-            .hint("check the path"));
+        return Err(not_a_database(path));
     }
     if head[18..20] != [2, 2] {
         return not_wal("the database is not in WAL mode");
@@ -123,16 +132,24 @@ fn page_size(path: &Path, head: &[u8]) -> Result<PageSize> {
 }
 
 fn sqlite_error(path: &Path, error: &rusqlite::Error) -> Error {
-    let locked = matches!(
-        error.sqlite_error_code(),
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
-    );
-    if locked {
-        let cause = "an application has locked it exclusively";
-        return Error::new(Status::Locked, "open", path.display(), cause)
-            .hint("a database used with PRAGMA locking_mode=EXCLUSIVE cannot be watched");
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            let cause = "an application has locked it exclusively";
+            Error::new(Status::Locked, "open", path.display(), cause)
+                .hint("a database used with PRAGMA locking_mode=EXCLUSIVE cannot be watched")
+        }
+        Some(ErrorCode::NotADatabase) => not_a_database(path),
+        Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied | ErrorCode::ReadOnly) => {
+            failed("open", path, "no permission to open it as SQLite does")
+                .hint("run bakelite as the user that the application runs as")
+        }
+        _ => failed("open", path, error),
     }
-    failed("open", path, error)
+}
+
+fn not_a_database(path: &Path) -> Error {
+    Error::new(Status::Usage, "watch", path.display(), "not a SQLite database")
+        .hint("check the path")
 }
 
 fn identity(path: &Path) -> Result<(u64, u64)> {
@@ -140,15 +157,38 @@ fn identity(path: &Path) -> Result<(u64, u64)> {
     Ok((metadata.dev(), metadata.ino()))
 }
 
-/// Whoever holds the lock is the one that watches the database.
-fn lock(database: &Database) -> Result<File> {
-    match try_lock(&database.state_dir)? {
-        Some(file) => Ok(file),
-        None => {
+/// How long a daemon that starts waits for a `sync` that is at work. It is a pass of capture, as long
+/// as a snapshot at most.
+const PATIENCE: Duration = Duration::from_secs(600);
+const LOCK_POLL: Duration = Duration::from_millis(20);
+/// A `sync` that only looks whether a daemon runs holds the lock for an instant: who finds it held
+/// looks again for so long.
+const GLANCE: Duration = Duration::from_millis(300);
+/// What a `sync` writes into the lock file.
+const SYNC: &[u8] = b"sync\n";
+
+/// Whoever holds the lock is the one that watches the database. The file says what it is.
+fn lock(database: &Database, purpose: Purpose) -> Result<File> {
+    let path = database.state_dir.join("lock");
+    let start = clock::instant();
+    loop {
+        if let Some(mut file) = try_lock(&database.state_dir)? {
+            let word: &[u8] = if purpose == Purpose::Sync { SYNC } else { b"daemon\n" };
+            let written = file.set_len(0).and_then(|()| file.write_all(word));
+            written.map_err(|error| Error::io("write", path.display(), &error))?;
+            return Ok(file);
+        }
+        let holder = std::fs::read(&path).unwrap_or_default();
+        let patience = match purpose {
+            Purpose::Daemon if holder == SYNC => PATIENCE,
+            Purpose::Daemon | Purpose::Sync => GLANCE,
+        };
+        if start.elapsed() > patience {
             let cause = "another bakelite watches it";
             let error = Error::new(Status::Locked, "watch", database.path.display(), cause);
-            Err(error.hint("stop that one first; `bakelite sync` works beside it"))
+            return Err(error.hint("stop that one first; `bakelite sync` works beside it"));
         }
+        std::thread::sleep(LOCK_POLL);
     }
 }
 
@@ -230,7 +270,9 @@ fn believable(
         let ancestry = replica.ancestry(&**destination)?;
         let runs = replica.runs(&ancestry);
         let there = runs.iter().any(|run| run.holds(state.commit.number));
-        if !there || replica.newest_timeline() > state.timeline {
+        // A newer timeline that nothing was stored on is an earlier start of our own, or fenced.
+        let newest = replica.newest(&ancestry).map(|span| span.timeline);
+        if !there || newest > Some(state.timeline) {
             return Ok(None);
         }
     }
@@ -282,13 +324,14 @@ fn claim(
     stores: &Stores,
     replicas: &[Replica],
     tip: &Tip,
+    anew: bool,
     page_size: PageSize,
 ) -> Result<Timeline> {
     let newest = replicas.iter().map(Replica::newest_timeline).max().unwrap_or_default();
     let timeline = Timeline(newest.max(tip.timeline).0 + 1);
     let first = tip.commit.number == CommitNo(0);
     let parent = if first { Timeline(0) } else { tip.timeline };
-    let fork = Fork { parent, commit: tip.commit.number, chain: tip.chain };
+    let fork = Fork { parent, commit: tip.commit.number, chain: tip.chain, anew };
     let (name, body) = (Name::Timeline(timeline), fork.encode(timeline, page_size, clock::now()));
     for destination in &stores.destinations {
         destination.put(&name, &body).map_err(|error| match error.kind {

@@ -32,7 +32,14 @@ fn sync_one(database: &Database) -> Result<()> {
     let source = source
         .map_err(|trouble| Error::new(Status::Failed, "read", database.path.display(), trouble))?;
     let mut wanted = look(&source, database)?;
-    while daemon_runs(database)? {
+    loop {
+        if !daemon_runs(database)? {
+            match pass(database) {
+                // A daemon was faster.
+                Err(error) if error.status == Status::Locked && daemon_runs(database)? => {}
+                result => return result,
+            }
+        }
         let now = look(&source, database)?;
         if (now.change.wrapping_sub(wanted.change) as i32) < 0 {
             wanted = now; // recovery restarted the count: all that is published now is enough
@@ -45,7 +52,10 @@ fn sync_one(database: &Database) -> Result<()> {
         }
         std::thread::sleep(POLL);
     }
-    drop(source);
+}
+
+/// A daemon that drains at once.
+fn pass(database: &Database) -> Result<()> {
     let stop = Stop::default();
     stop.flag().store(true, Ordering::Relaxed);
     run(std::slice::from_ref(database), &stop, &Quiet)

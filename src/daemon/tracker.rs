@@ -3,43 +3,38 @@
 //! Decides when to capture, ship, roll a snapshot, checkpoint and try again; does none of it. Every
 //! method returns at once: what blocks is handed out as a job.
 
-use super::open::{self, Live};
-use crate::capture::{Batch, Capture, Finish, RawPart};
+mod decide;
+mod life;
+mod pass;
+
+use super::open::{self, Live, Purpose};
+use crate::capture::{Capture, RawPart};
 use crate::clock;
 use crate::config::Database;
 use crate::error::{Error, Result, Status};
 use crate::ship::{Parcel, Shipper, Stores};
-use crate::source::{Look, Pin, Seen, Trouble};
-use crate::sqlite::Session;
 use crate::status;
+use pass::{Captured, pass};
+
+pub use decide::SHIP_FILE;
 use std::fs::File;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub type Job = Box<dyn FnOnce() -> Done + Send>;
 
-/// A database that nobody has written to for this long is looked at less often.
-const BUSY: Duration = Duration::from_secs(2);
 const IDLE_POLL: Duration = Duration::from_millis(50);
 /// How often the wal-index is looked at while nothing is pinned, or many frames come.
 const FAST_POLL: Duration = Duration::from_millis(1);
-/// Frames published between two looks that make a writer a fast one.
-const FAST_FRAMES: u32 = 40;
-/// Frames left in a pinned WAL before they are captured without waiting for the next shipment.
-const PENDING_FRAMES: u32 = 1000;
-/// Parts of a snapshot in memory at the same time.
-const PARTS: usize = 2;
-const SHIP_FILE: Duration = Duration::from_millis(200);
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_LAST: Duration = Duration::from_secs(5);
 /// After commits were missed while nothing was pinned, the WAL is pinned all the time for so long.
 const CAREFUL: Duration = Duration::from_secs(3600);
-/// How long a WAL past `checkpoint_pages` is left to others to checkpoint.
-const CHECKPOINT_AFTER: Duration = Duration::from_secs(1);
 const STATUS_EVERY: Duration = Duration::from_secs(1);
 
 /// What a job brings back.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a handful of them are on their way at a time")]
 pub enum Done {
     Opened(Result<Box<Live>>),
     Captured(Box<Capture>, Captured),
@@ -47,30 +42,6 @@ pub enum Done {
     LargeShipped(Box<Capture>, Box<Shipper>, Result<()>),
     Stored(RawPart, Result<()>),
     Checkpointed(Result<()>),
-}
-
-/// What one pass of capture gave.
-#[derive(Debug)]
-pub struct Captured {
-    batch: Option<Batch>,
-    part: Option<RawPart>,
-    /// Everything published when it began was captured.
-    complete: bool,
-    drain: bool,
-    result: std::result::Result<(), Trouble>,
-}
-
-/// What a pass of capture is asked for.
-#[derive(Clone, Copy, Debug, Default)]
-struct Orders {
-    begin_snapshot: bool,
-    capture: bool,
-    drain: bool,
-    cut: bool,
-    part: bool,
-    finish: bool,
-    /// Whether the WAL may be left unpinned.
-    free: bool,
 }
 
 #[derive(Debug)]
@@ -99,10 +70,16 @@ pub struct Tracker {
     /// A shipment ended while the capture was away.
     shipped_meanwhile: bool,
     begin_snapshot: bool,
+    /// Commits were missed: what was captured is shipped, then the database taken up anew.
+    lost: bool,
+    /// No new jobs; taken up anew once the last one is back.
+    leaving: bool,
     draining: bool,
     /// A complete pass of capture began after the order to drain.
     drained: bool,
     checkpointing: bool,
+    /// Handed out, and not back yet.
+    jobs: usize,
     opened_once: bool,
     /// The only database: if it cannot be opened, there is nothing to run for.
     alone: bool,
@@ -112,6 +89,11 @@ pub struct Tracker {
     last_news: Instant,
     last_ship: Option<Instant>,
     last_frames: u32,
+    last_look: Instant,
+    /// How many frames the WAL had when it was last reset, and whether it is being filled fast: what
+    /// is pinned then is let go of before the next reset is due, so that no writer ever waits for it.
+    cycle: u32,
+    fast: bool,
     careful_until: Option<Instant>,
     unchecked_since: Option<Instant>,
     error: Option<Error>,
@@ -135,9 +117,12 @@ impl Tracker {
             snapshot_ready: false,
             shipped_meanwhile: false,
             begin_snapshot: false,
+            lost: false,
+            leaving: false,
             draining: false,
             drained: false,
             checkpointing: false,
+            jobs: 0,
             opened_once: false,
             alone,
             retries: 0,
@@ -146,6 +131,9 @@ impl Tracker {
             last_news: now,
             last_ship: None,
             last_frames: 0,
+            last_look: now,
+            cycle: u32::MAX,
+            fast: false,
             careful_until: None,
             unchecked_since: None,
             error: None,
@@ -160,11 +148,8 @@ impl Tracker {
     pub fn drain(&mut self) {
         self.draining = true;
         self.next_look = clock::instant();
-        if let Phase::Closed = self.phase
-            && self.opened_once
-        {
-            self.phase = Phase::Ended;
-        }
+        // What waits for another try has it now, and if that fails, the end is a failure.
+        self.retry_at = self.next_look;
     }
 
     pub fn is_ended(&self) -> bool {
@@ -186,20 +171,27 @@ impl Tracker {
 
     pub fn next_turn(&self) -> Instant {
         match self.phase {
-            Phase::Closed => self.retry_at,
+            Phase::Closed if self.jobs == 0 => self.retry_at,
             Phase::Here(_) => self.next_look,
-            Phase::Away | Phase::Ended => self.next_look.max(self.retry_at),
+            Phase::Closed | Phase::Away | Phase::Ended => self.next_look.max(self.retry_at),
         }
     }
 
     /// Looks at the database, and says what there is to do.
     pub fn turn(&mut self, now: Instant) -> Option<Job> {
         self.write_status(now);
+        let job = self.next_job(now);
+        self.jobs += usize::from(job.is_some());
+        job
+    }
+
+    fn next_job(&mut self, now: Instant) -> Option<Job> {
         match std::mem::replace(&mut self.phase, Phase::Away) {
-            Phase::Closed => {
+            Phase::Closed if self.jobs == 0 => {
                 let database = Arc::clone(&self.database);
                 self.next_look = now + IDLE_POLL;
-                Some(Box::new(move || Done::Opened(open::open(&database).map(Box::new))))
+                let purpose = if self.draining { Purpose::Sync } else { Purpose::Daemon };
+                Some(Box::new(move || Done::Opened(open::open(&database, purpose).map(Box::new))))
             }
             Phase::Here(capture) => self.look(capture, now),
             other => {
@@ -214,13 +206,19 @@ impl Tracker {
         let look = capture.source.look();
         let seen = capture.source.seen(look.as_ref());
         if let Some(look) = &look {
-            capture.note(look.frames, clock::now());
+            capture.note(look, clock::now());
             self.pace(look, seen, capture.source.pin(), now);
         } else {
             self.next_look = now + FAST_POLL;
         }
         if self.is_finished(&capture) {
             self.end(*capture);
+            return None;
+        }
+        self.leaving |= self.lost && capture.is_drained() && self.parcel.is_none();
+        if self.leaving {
+            self.phase = Phase::Here(capture);
+            self.leave();
             return None;
         }
         let mut capture = match self.large(capture, now) {
@@ -236,119 +234,6 @@ impl Tracker {
         Some(Box::new(move || {
             let captured = pass(&mut capture, orders);
             Done::Captured(capture, captured)
-        }))
-    }
-
-    /// When to look again.
-    fn pace(&mut self, look: &Look, seen: Seen, pin: Pin, now: Instant) {
-        if !matches!(seen, Seen::Nothing | Seen::Torn) {
-            self.last_news = now;
-            self.status_due = true;
-        }
-        let fast = look.frames.abs_diff(self.last_frames) > FAST_FRAMES;
-        self.last_frames = look.frames;
-        self.status.wal_frames = look.frames.into();
-        let pause = match now.duration_since(self.last_news) {
-            _ if fast || pin == Pin::Free => FAST_POLL,
-            quiet if quiet < BUSY => self.database.settings.poll_interval,
-            _ => self.database.settings.poll_interval.max(IDLE_POLL),
-        };
-        self.next_look = now + pause;
-    }
-
-    fn ship_is_due(&self, now: Instant) -> bool {
-        let interval = self.database.settings.ship_interval.unwrap_or(SHIP_FILE);
-        self.shipper.is_some()
-            && self.parcel.is_none()
-            && (self.draining || self.last_ship.is_none_or(|last| now >= last + interval))
-    }
-
-    /// What the next pass of capture has to do; `None` if there is nothing to do yet.
-    fn orders(
-        &mut self,
-        capture: &Capture,
-        look: Option<&Look>,
-        seen: Seen,
-        now: Instant,
-    ) -> Option<Orders> {
-        let due = self.ship_is_due(now);
-        let news = !matches!(seen, Seen::Nothing | Seen::Torn);
-        let begin_snapshot = self.begin_snapshot && due && capture.is_drained();
-        let rolling = capture.rolling().is_some();
-        let finish =
-            rolling && due && self.snapshot_ready && self.parts == 0 && self.again.is_empty();
-        let orders = Orders {
-            begin_snapshot,
-            capture: begin_snapshot || !self.begin_snapshot,
-            drain: self.draining,
-            cut: due && ((news && !self.begin_snapshot) || !capture.is_drained() || finish),
-            part: rolling && !capture.parts_are_read() && self.parts + self.again.len() < PARTS,
-            finish,
-            free: self.careful_until.is_none_or(|until| now >= until),
-        };
-        let captured = capture.source.mark().position.frame;
-        let pinned = matches!(capture.source.pin(), Pin::Hold(_));
-        let pending = look.is_some_and(|look| {
-            look.backfilled > captured || look.frames.abs_diff(captured) >= PENDING_FRAMES
-        });
-        let urgent = news
-            && !self.begin_snapshot
-            && !capture.is_full()
-            && (!pinned || pending || seen != Seen::Commits);
-        let settle = rolling && capture.parts_are_read() && !self.snapshot_ready;
-        let drain = self.draining && !self.drained && !self.begin_snapshot && !capture.is_full();
-        let wanted = urgent || orders.cut || begin_snapshot || orders.part || settle || drain;
-        wanted.then_some(orders)
-    }
-
-    /// Nothing to capture: lets go of the WAL if it can be reset without a loss, and of one that has
-    /// grown too long behind a destination that does not take anything.
-    fn rest(&mut self, capture: &mut Capture, look: Option<&Look>, seen: Seen, now: Instant) {
-        let Some(look) = look else { return };
-        let held = matches!(capture.source.pin(), Pin::Hold(_));
-        let quiet = seen == Seen::Nothing && look.backfilled == look.frames;
-        let result = if held && quiet && capture.rolling().is_none() && capture.large().is_none() {
-            capture.source.zero().map(drop)
-        } else if held && capture.is_full() && self.wal_bytes(capture, look) > self.wal_max() {
-            self.careful_until = Some(now + CAREFUL);
-            capture.source.release()
-        } else {
-            Ok(())
-        };
-        if let Err(error) = result {
-            self.log(&format!("pin: {error}"));
-        }
-    }
-
-    fn wal_max(&self) -> u64 {
-        self.database.settings.wal_max
-    }
-
-    fn wal_bytes(&self, capture: &Capture, look: &Look) -> u64 {
-        u64::from(look.frames) * capture.state().page_size.bytes() as u64
-    }
-
-    /// A checkpoint of our own, if the WAL is long and nobody else does one.
-    fn checkpoint(&mut self, look: Option<&Look>, now: Instant) -> Option<Job> {
-        let pages = self.database.settings.checkpoint_pages;
-        let long = look.is_some_and(|look| look.frames - look.backfilled.min(look.frames) >= pages);
-        if !long || self.checkpointing {
-            self.unchecked_since = None;
-            return None;
-        }
-        let since = *self.unchecked_since.get_or_insert(now);
-        if now.duration_since(since) < CHECKPOINT_AFTER {
-            return None;
-        }
-        self.checkpointing = true;
-        let path = self.database.path.clone();
-        Some(Box::new(move || {
-            let done = Session::open(&path).and_then(|session| session.checkpoint());
-            Done::Checkpointed(
-                done.map_err(|error| {
-                    Error::new(Status::Failed, "checkpoint", path.display(), error)
-                }),
-            )
         }))
     }
 
@@ -369,6 +254,12 @@ impl Tracker {
 
     /// What is to be shipped next: a batch, or a part of a snapshot that failed before.
     pub fn next_shipment(&mut self, now: Instant) -> Option<Job> {
+        let job = self.shipment(now);
+        self.jobs += usize::from(job.is_some());
+        job
+    }
+
+    fn shipment(&mut self, now: Instant) -> Option<Job> {
         if now < self.retry_at {
             return None;
         }
@@ -396,7 +287,16 @@ impl Tracker {
 
     /// Takes in what a job brought back.
     pub fn done(&mut self, done: Done, now: Instant) {
-        self.next_look = now;
+        self.jobs -= 1;
+        if let Phase::Closed | Phase::Ended = self.phase {
+            self.next_look = now;
+            self.too_late(&done);
+            return;
+        }
+        let idle = matches!(&done, Done::Captured(_, Captured { batch: None, part: None, .. }));
+        if !idle || self.draining {
+            self.next_look = now;
+        }
         match done {
             Done::Opened(result) => self.opened(result, now),
             Done::Captured(capture, captured) => self.captured(capture, captured, now),
@@ -412,11 +312,15 @@ impl Tracker {
             }
             Done::LargeShipped(capture, shipper, result) => {
                 self.shipper = Some(shipper);
-                match result {
-                    Ok(()) => self.all_is_well(&capture),
-                    Err(error) => self.put_failed(error, now),
+                if result.is_ok() {
+                    self.all_is_well(&capture);
                 }
                 self.phase = Phase::Here(capture);
+                match result {
+                    Ok(()) => {}
+                    Err(error) if error.status == Status::Integrity => self.reopen(error, now),
+                    Err(error) => self.put_failed(error, now),
+                }
             }
             Done::Stored(raw, result) => {
                 self.parts -= 1;
@@ -433,222 +337,9 @@ impl Tracker {
                 }
             }
         }
-    }
-
-    fn opened(&mut self, result: Result<Box<Live>>, now: Instant) {
-        match result {
-            Ok(live) => {
-                let Live { capture, shipper, snapshot, lock } = *live;
-                self.lock = Some(lock);
-                self.stores = Some(Arc::clone(&shipper.stores));
-                self.shipper = Some(Box::new(shipper));
-                self.begin_snapshot = snapshot.is_some();
-                if let Some(why) = snapshot.filter(|_| capture.last().number.0 > 0) {
-                    self.status.resyncs += 1;
-                    self.log(&format!("begins a new snapshot: {why}"));
-                }
-                self.opened_once = true;
-                self.all_is_well(&capture);
-                self.phase = Phase::Here(Box::new(capture));
-            }
-            Err(error) if (self.alone && !self.opened_once) || self.draining => self.fail(error),
-            Err(error) => {
-                self.phase = Phase::Closed;
-                self.put_failed(Error { status: Status::Failed, ..error }, now);
-            }
-        }
-    }
-
-    /// The end, for a reason.
-    fn fail(&mut self, error: Error) {
-        self.status.fail(&error);
-        self.status_due = true;
-        self.write_status(self.status_at);
-        self.error.get_or_insert(error);
-        self.close();
-        self.phase = Phase::Ended;
-    }
-
-    fn close(&mut self) {
-        self.begin_snapshot = false;
-        self.rolling = None;
-        self.shipper = None;
-        self.stores = None;
-        self.parcel = None;
-        self.again.clear();
-        self.lock = None;
-    }
-
-    fn captured(&mut self, capture: Box<Capture>, captured: Captured, now: Instant) {
-        let Captured { batch, part, complete, drain, result } = captured;
-        let mut capture = capture;
-        if std::mem::take(&mut self.shipped_meanwhile) {
-            capture.shipped();
-        }
-        self.rolling = capture.rolling();
-        if let Some(batch) = batch {
-            self.parcel = Some(Box::new(Parcel::new(batch)));
-        }
-        // Only a pass that began after the last part was read has captured all that it may hold.
-        self.snapshot_ready = complete && part.is_none() && capture.parts_are_read();
-        self.drained |= complete && drain;
-        self.again.extend(part);
-        if capture.rolling().is_some() {
-            self.begin_snapshot = false;
-        }
-        self.phase = Phase::Here(capture);
-        if let Err(trouble) = result {
-            self.trouble(trouble, now);
-        }
-    }
-
-    fn trouble(&mut self, trouble: Trouble, now: Instant) {
-        self.log(&trouble.to_string());
-        self.next_look = now + self.database.settings.poll_interval;
-        match trouble {
-            Trouble::Lost(_) => {
-                self.status.missed += 1;
-                self.status.resyncs += 1;
-                self.careful_until = Some(now + CAREFUL);
-                self.begin_snapshot = true;
-                self.again.clear();
-            }
-            Trouble::Corrupt(..) | Trouble::Io(_) => {
-                let path = self.database.path.display();
-                let error = Error::new(Status::Integrity, "capture", path, &trouble);
-                self.status.fail(&error);
-                // Closed and taken up again from the cursor: what is in memory may be half done.
-                self.reopen(error, now);
-            }
-        }
-    }
-
-    fn reopen(&mut self, error: Error, now: Instant) {
-        if self.draining {
-            self.fail(error);
-            return;
-        }
-        self.close();
-        self.phase = Phase::Closed;
-        self.put_failed(error, now);
-    }
-
-    fn shipped(&mut self, batch: &Batch) {
-        match &mut self.phase {
-            Phase::Here(capture) => capture.shipped(),
-            _ => self.shipped_meanwhile = true,
-        }
-        self.status.ship(&batch.state);
-        self.retries = 0;
-        self.status.recover();
-        self.status_due = true;
-    }
-
-    fn all_is_well(&mut self, capture: &Capture) {
-        self.retries = 0;
-        self.status.recover();
-        if capture.state().snapshot.0 > 0 {
-            self.status.ship(&capture.state());
-        }
-        self.status_due = true;
-    }
-
-    /// A destination or a local disk did not take something. It is tried again, unless somebody else
-    /// writes the replica, or the daemon is to end.
-    fn put_failed(&mut self, error: Error, now: Instant) {
-        self.status.fail(&error);
-        self.status_due = true;
-        if self.retries == 0 {
-            self.log(&error.to_string());
-        }
-        let pause = RETRY_FIRST * 2u32.pow(self.retries.min(10));
-        self.retries += 1;
-        self.retry_at = now + pause.min(RETRY_LAST);
-        if error.status == Status::Locked || self.draining {
-            self.fail(error);
-        }
-    }
-
-    fn is_finished(&self, capture: &Capture) -> bool {
-        self.draining
-            && self.drained
-            && capture.is_drained()
-            && capture.rolling().is_none()
-            && !self.begin_snapshot
-            && self.parcel.is_none()
-            && self.shipper.is_some()
-    }
-
-    fn end(&mut self, capture: Capture) {
-        self.status.ship(&capture.state());
-        self.status.stop();
-        self.status_due = true;
-        self.write_status(self.status_at);
-        drop(capture);
-        self.close();
-        self.phase = Phase::Ended;
-    }
-
-    fn write_status(&mut self, now: Instant) {
-        if self.status_due && now >= self.status_at {
-            self.status_due = false;
-            self.status_at = now + STATUS_EVERY;
-            self.status.write(&self.database);
-        }
-    }
-
-    fn log(&self, event: &str) {
-        eprintln!("bakelite: {}: {event}", self.database.name);
+        self.leave();
     }
 }
 
-/// One pass of capture, on a worker.
-fn pass(capture: &mut Capture, orders: Orders) -> Captured {
-    let mut captured =
-        Captured { batch: None, part: None, complete: false, drain: orders.drain, result: Ok(()) };
-    captured.result = try_pass(capture, orders, &mut captured);
-    captured
-}
-
-fn try_pass(
-    capture: &mut Capture,
-    orders: Orders,
-    captured: &mut Captured,
-) -> std::result::Result<(), Trouble> {
-    if orders.begin_snapshot {
-        capture.begin_snapshot()?;
-    }
-    if let Some(look) = capture.source.look() {
-        capture.note(look.frames, clock::now());
-    }
-    let lost = if orders.capture { capture.capture() } else { Ok(()) };
-    captured.complete = orders.capture && lost.is_ok() && !capture.is_full();
-    if lost.is_ok() && orders.part {
-        captured.part = capture.next_part()?;
-    }
-    let finish = orders.finish && captured.complete;
-    if orders.cut {
-        captured.batch = capture.batch(if finish { Finish::Snapshot } else { Finish::Nothing });
-    }
-    lost?;
-    settle(capture, orders.free)
-}
-
-/// Moves the pin to where it belongs after a pass.
-fn settle(capture: &mut Capture, may_be_free: bool) -> std::result::Result<(), Trouble> {
-    let needed = capture.is_full() || capture.large().is_some() || capture.rolling().is_some();
-    if needed {
-        capture.source.hold()?;
-        return Ok(());
-    }
-    if capture.source.zero()? {
-        return Ok(());
-    }
-    let backfilling = capture.source.look().is_some_and(|look| look.backfilled > 0);
-    if backfilling && may_be_free {
-        capture.source.release()?;
-    } else {
-        capture.source.hold()?;
-    }
-    Ok(())
-}
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,12 @@
 //! Every restore here is held to the model's own pages, byte for byte.
 
-use super::write::Sizes;
+use super::writer::Sizes;
 use super::*;
 use crate::backend::mem::Mem;
 use crate::commit::{Chain, PageHash, PageNo, PageSize};
 use crate::model::{self, SIZES, Step, Write};
-use crate::name::Change;
+use crate::name::Name;
+use crate::snapshot::Manifest;
 use quickcheck::{Arbitrary, Gen, QuickCheck};
 use std::fs::File;
 use std::os::unix::fs::FileExt;

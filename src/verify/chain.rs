@@ -47,6 +47,15 @@ impl Links {
         };
         let runs = replica.runs(&ancestry);
         let mut found = unfinished(replica, &ancestry);
+        match replica.unfinished(source, &ancestry) {
+            Ok(None) => {}
+            Ok(Some(timeline)) => {
+                let what = "the snapshot that it begins with was not finished".to_owned();
+                found.push((Some(Name::Timeline(timeline)), what));
+            }
+            Err(error) if error.status == Status::Newer => return Err(error),
+            Err(error) => found.push((None, error.to_string())),
+        }
         found.extend(end(replica, &ancestry, &runs));
         found.extend(snapshots(replica, &ancestry, &runs));
         found.extend(self.unreachable(&ancestry, &runs));

@@ -1,1 +1,265 @@
-fn main() {}
+//! Faults, kills and an oracle: the proof that what bakelite restores is right.
+//!
+//! `torture run` tries scenarios on the real program, `torture matrix` writes down what was tried,
+//! `torture demo` shows the program at work, `torture bench` measures it. `torture writer` is the
+//! workload, started by `run` as a process that can be killed, and `torture load` the one of `bench`.
+
+mod bench;
+mod bytes;
+mod demo;
+mod digest;
+mod ledger;
+mod matrix;
+mod oracle;
+mod process;
+mod replica;
+mod rig;
+mod rng;
+mod run;
+mod scenarios;
+mod tally;
+mod workload;
+
+use argh::FromArgs;
+use rig::Programs;
+use run::{Outcome, Plan, Summary};
+use scenarios::{INVENTORY, Scenario};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Tries bakelite under faults and kills, and judges what it restores.
+///
+/// Exit status: 0 right, 10 stale matrix, 11 a fault never happened, 12 nothing was graded, 13 the
+/// harness is broken, 14 violation.
+#[derive(FromArgs)]
+struct Args {
+    #[argh(subcommand)]
+    verb: Verb,
+}
+
+#[derive(FromArgs)]
+#[argh(subcommand)]
+enum Verb {
+    Run(Run),
+    Matrix(Matrix),
+    List(List),
+    Demo(Demo),
+    Bench(Bench),
+    Load(bench::load::Args),
+    Writer(workload::writer::Args),
+}
+
+/// try scenarios, all of them if none is named
+#[derive(FromArgs)]
+#[argh(subcommand, name = "run")]
+struct Run {
+    /// their names, as `torture list` gives them
+    #[argh(positional)]
+    scenarios: Vec<String>,
+    /// the first seed; with scenarios named, the only one
+    #[argh(option)]
+    seed: Option<u64>,
+    /// how many seeds for each scenario
+    #[argh(option)]
+    seeds: Option<u64>,
+    /// go on with further seeds for so many minutes
+    #[argh(option)]
+    minutes: Option<f64>,
+    /// the bakelite to try; else the one beside this program
+    #[argh(option)]
+    bin: Option<PathBuf>,
+    /// fail if fewer kills of the daemon than this come of it
+    #[argh(option, default = "0")]
+    kills: u64,
+    /// fail if fewer restores than this are graded
+    #[argh(option, default = "0")]
+    restores: u64,
+    /// how many at a time
+    #[argh(option, default = "2")]
+    jobs: usize,
+    /// where to make the runs' directories; else the system's temporary one
+    #[argh(option)]
+    root: Option<PathBuf>,
+}
+
+/// write torture/CORRECTNESS.md from the last run's figures
+#[derive(FromArgs)]
+#[argh(subcommand, name = "matrix")]
+struct Matrix {
+    /// only say whether the page shows what the harness does
+    #[argh(switch)]
+    check: bool,
+}
+
+/// name the scenarios
+#[derive(FromArgs)]
+#[argh(subcommand, name = "list")]
+struct List {}
+
+/// a live database, a killed daemon, a restore, and the proof that it is right
+#[derive(FromArgs)]
+#[argh(subcommand, name = "demo")]
+struct Demo {
+    /// the bakelite to show; else the one beside this program
+    #[argh(option)]
+    bin: Option<PathBuf>,
+}
+
+/// measure what is promised and print it beside its bound
+#[derive(FromArgs)]
+#[argh(subcommand, name = "bench")]
+struct Bench {
+    /// less of everything
+    #[argh(switch)]
+    quick: bool,
+    /// the bakelite to measure; else the one beside this program
+    #[argh(option)]
+    bin: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let args: Args = argh::from_env();
+    let done = match args.verb {
+        Verb::Run(args) => {
+            let least = (args.kills, args.restores);
+            plan(args).and_then(|plan| try_out(&plan, least))
+        }
+        Verb::Matrix(Matrix { check: true }) => Ok(check_matrix()),
+        Verb::Matrix(Matrix { check: false }) => write_matrix(),
+        Verb::List(List {}) => Ok(list()),
+        Verb::Demo(Demo { bin }) => on_stage("demo", bin, demo::run),
+        Verb::Bench(Bench { quick, bin }) => {
+            let size = if quick { bench::QUICK } else { bench::FULL };
+            on_stage("bench", bin, |programs, dir| bench::run(programs, dir, size))
+        }
+        Verb::Writer(args) => return ended("writer", workload::writer::run(&args)),
+        Verb::Load(args) => return ended("load", bench::load::run(&args)),
+    };
+    let outcome = done.unwrap_or_else(|error| {
+        eprintln!("torture: {error}");
+        Outcome::Broken
+    });
+    ExitCode::from(outcome as u8)
+}
+
+fn ended(verb: &str, done: workload::Result<()>) -> ExitCode {
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("torture {verb}: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn list() -> Outcome {
+    INVENTORY.iter().for_each(|Scenario { name, adversity, .. }| println!("{name:20} {adversity}"));
+    Outcome::Right
+}
+
+fn plan(args: Run) -> Result<Plan, String> {
+    let named: Option<Vec<&Scenario>> =
+        args.scenarios.iter().map(|name| scenarios::find(name)).collect();
+    let named = named.ok_or("no such scenario; run: torture list")?;
+    let replay = !named.is_empty() && args.seed.is_some();
+    Ok(Plan {
+        scenarios: if named.is_empty() { INVENTORY.iter().collect() } else { named },
+        seed: args.seed.unwrap_or_else(|| ledger::Micros::now().0 % 1_000_000_000),
+        seeds: args.seeds.or(replay.then_some(1)),
+        time: args.minutes.map(|minutes| Duration::from_secs_f64(minutes * 60.0)),
+        jobs: args.jobs.max(1),
+        programs: programs(args.bin)?,
+        root: args.root.unwrap_or_else(std::env::temp_dir),
+    })
+}
+
+/// This program and the one to try.
+fn programs(bakelite: Option<PathBuf>) -> Result<Programs, String> {
+    let torture = std::env::current_exe().map_err(|error| error.to_string())?;
+    let bakelite = bakelite.unwrap_or_else(|| torture.with_file_name("bakelite"));
+    let there = bakelite.canonicalize();
+    let bakelite =
+        there.map_err(|error| format!("{}: {error}; run: cargo build", bakelite.display()))?;
+    Ok(Programs { bakelite, torture })
+}
+
+/// Runs `show` in a directory of its own, which stays if something was wrong.
+fn on_stage(
+    name: &str,
+    bin: Option<PathBuf>,
+    show: impl FnOnce(&Programs, &Path) -> rig::Result<()>,
+) -> Result<Outcome, String> {
+    let programs = programs(bin)?;
+    let dir = tempfile::Builder::new().prefix(&format!("bakelite-{name}-")).tempdir();
+    let dir = dir.map_err(|error| error.to_string())?;
+    let Err(failure) = show(&programs, dir.path()) else {
+        return Ok(Outcome::Right);
+    };
+    println!("\n{failure}\nkept: {}", dir.keep().display());
+    Ok(match failure {
+        rig::Failure::Violation(_) => Outcome::Violation,
+        rig::Failure::Harness(_) => Outcome::Broken,
+    })
+}
+
+/// `least`: so many kills and restores, or it proves too little.
+fn try_out(plan: &Plan, least: (u64, u64)) -> Result<Outcome, String> {
+    let summary = run::run(plan);
+    summary.print();
+    let path = last_run()?;
+    summary.write(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let tally::Tally { kills, restores, .. } = summary.total();
+    if kills >= least.0 && restores >= least.1 {
+        return Ok(summary.outcome);
+    }
+    println!("fewer than {} kills and {} restores", least.0, least.1);
+    Ok(summary.outcome.max(Outcome::NothingGraded))
+}
+
+fn write_matrix() -> Result<Outcome, String> {
+    let summary = Summary::read(&last_run()?)?;
+    matrix::complete(&summary)?;
+    let page = matrix::page(&summary);
+    let readme = matrix::readme(&read(README)?, &page)?;
+    write(PAGE, &page)?;
+    write(README, &readme)?;
+    Ok(Outcome::Right)
+}
+
+fn check_matrix() -> Outcome {
+    let fresh = || {
+        let page = read(PAGE)?;
+        matrix::check(&page, &Summary::nothing()).map_err(|error| format!("{PAGE}: {error}"))?;
+        let readme = read(README)?;
+        match matrix::readme(&readme, &page)? == readme {
+            true => Ok(()),
+            false => Err(format!("{README}: its figures are not those of {PAGE}")),
+        }
+    };
+    match fresh() {
+        Ok(()) => Outcome::Right,
+        Err(error) => {
+            eprintln!("torture: {error}; run: make torture matrix");
+            Outcome::StaleMatrix
+        }
+    }
+}
+
+const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/CORRECTNESS.md");
+const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
+
+fn read(path: &str) -> Result<String, String> {
+    std::fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))
+}
+
+fn write(path: &str, text: &str) -> Result<(), String> {
+    std::fs::write(path, text).map_err(|error| format!("{path}: {error}"))
+}
+
+/// `target/torture/last-run.json`, whatever directory this is called from.
+fn last_run() -> Result<PathBuf, String> {
+    let torture = std::env::current_exe().map_err(|error| error.to_string())?;
+    let target = torture.parent().and_then(Path::parent).ok_or("this program lies nowhere")?;
+    Ok(target.join("torture/last-run.json"))
+}

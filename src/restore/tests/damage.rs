@@ -1,6 +1,8 @@
 //! Targets, timelines and replicas that lack something.
 
 use super::*;
+use crate::commit::PageNo;
+use crate::name::Change;
 use crate::name::Name;
 
 const GAP: std::result::Result<u64, Status> = Err(Status::Integrity);

@@ -1,9 +1,9 @@
-//! Writes the pages of one restore into its file, newest objects first, and proves the digest.
+//! The pages of one restore on their way into its file.
 
-use super::{Progress, Wanted};
+use super::Progress;
 use crate::backend::Backend;
 use crate::change::ChangeSet;
-use crate::commit::{Chain, Commit, CommitNo, Digest, PageHash, PageNo, PageSize};
+use crate::commit::{Chain, Commit, CommitNo, Digest, PageHash, PageNo, PageSize, Timeline};
 use crate::error::{Error, Result, Status};
 use crate::name::{Change, Name};
 use crate::object::Damage;
@@ -16,6 +16,39 @@ use std::sync::{Mutex, mpsc};
 
 /// Objects fetched and opened at the same time, and so held in memory: a few megabytes each.
 const FETCHERS: usize = 4;
+
+/// What the restored file has to be.
+pub(super) struct Wanted {
+    pub(super) commit: Commit,
+    pub(super) timeline: Timeline,
+    pub(super) manifest: Manifest,
+}
+
+impl Wanted {
+    pub(super) fn read(source: &dyn Backend, plan: &Plan) -> Result<Self> {
+        let name = Name::Snapshot(plan.snapshot);
+        let bytes = fetch(source, &name)?;
+        let manifest = Manifest::decode(plan.snapshot, bytes)
+            .map_err(|damage| damaged(source, &name, damage))?;
+        let last = plan.changes.last().and_then(|parts| parts.last());
+        let (commit, timeline) = match last {
+            Some(part) if plan.commit > plan.snapshot.last => {
+                let commits = read_change(source, part)?.commits;
+                let found = commits.into_iter().find(|commit| commit.number == plan.commit);
+                let lost =
+                    || damaged(source, &Name::Change(*part), Damage::BadTable("no such commit"));
+                (found.ok_or_else(lost)?, part.span.timeline)
+            }
+            _ => (manifest.commit, plan.snapshot.timeline),
+        };
+        if commit.digest.is_none() {
+            let cause =
+                format!("commit {} has no digest, it is not a restore point", commit.number);
+            return Err(Error::new(Status::Integrity, "restore", source, cause));
+        }
+        Ok(Self { commit, timeline, manifest })
+    }
+}
 
 /// The database's size at each commit, as far as it matters: how small it ever was since a commit.
 #[derive(Default)]

@@ -1,0 +1,146 @@
+//! Whole daemons, in threads as they run: what is waited for is the cursor, never a time.
+
+use super::*;
+use crate::backend::fs::Fs;
+use crate::config::Destination;
+use crate::error::Status;
+use crate::restore::Target;
+use crate::testkit::rig::{Quiet, restored};
+use crate::testkit::{Db, checkpoint, commits};
+use rusqlite::Connection;
+use std::fs;
+use std::sync::mpsc::{Sender, channel};
+use std::thread::{self, JoinHandle};
+
+struct Running {
+    stop: Stop,
+    thread: JoinHandle<Result<()>>,
+}
+
+/// Says when a first snapshot is under way.
+struct Begun(Sender<()>);
+
+impl Progress for Begun {
+    fn at(&self, _: u64, _: u64) {
+        self.0.send(()).ok();
+    }
+}
+
+impl Running {
+    fn new(databases: &[Db]) -> Self {
+        Self::with(databases, Quiet)
+    }
+
+    /// Returns when the database is taken up: its replica is new.
+    fn begun(databases: &[Db]) -> Self {
+        let (sender, begun) = channel();
+        let running = Self::with(databases, Begun(sender));
+        begun.recv().unwrap();
+        running
+    }
+
+    fn with(databases: &[Db], progress: impl Progress + Send + 'static) -> Self {
+        let configs: Vec<_> = databases.iter().map(Db::config).collect();
+        let stop = Stop::default();
+        let asked = stop.clone();
+        Self { stop, thread: thread::spawn(move || run(&configs, &asked, &progress)) }
+    }
+
+    fn end(self) -> Result<()> {
+        self.stop.flag().store(true, Ordering::Relaxed);
+        self.thread.join().unwrap()
+    }
+}
+
+#[track_caller]
+fn agrees(db: &Db) {
+    let Destination::File { root } = &db.config().destinations[0];
+    let backend = Arc::new(Fs::open(root).unwrap()) as Arc<dyn crate::backend::Backend>;
+    assert!(restored(&backend, Target::Latest).unwrap() == db.image());
+}
+
+fn snapshots(db: &Db) -> usize {
+    fs::read_dir(db.dir.path().join("replica/snapshot")).unwrap().count()
+}
+
+#[test]
+fn several_databases_drain_exactly_and_go_on() {
+    let databases: Vec<Db> = [512, 4096, 65536].into_iter().map(Db::new).collect();
+    let writers: Vec<_> = databases.iter().map(Db::open).collect();
+    for round in 0..3 {
+        let daemon = Running::new(&databases);
+        thread::scope(|scope| {
+            for db in &databases {
+                scope.spawn(|| commits(&db.open(), 30));
+            }
+        });
+        daemon.end().unwrap();
+        for db in &databases {
+            agrees(db);
+            assert_eq!(snapshots(db), 1, "round {round}");
+        }
+        writers.iter().for_each(|writer| commits(writer, 5));
+    }
+}
+
+/// Beside a daemon, `sync` returns when what was committed before it is durable, whatever else the
+/// application does to its WAL.
+#[test]
+fn sync_beside_a_daemon() {
+    let db = Db::new(4096);
+    let writer = db.open();
+    let databases = [db];
+    let daemon = Running::begun(&databases);
+    let config = [databases[0].config()];
+    for round in 0..12 {
+        match round % 4 {
+            0 => commits(&writer, 3),
+            1 => writer.execute_batch("PRAGMA user_version = 5").unwrap(),
+            2 => drop(checkpoint(&writer, "TRUNCATE")),
+            _ => drop(checkpoint(&writer, "PASSIVE")),
+        }
+        sync(&config).unwrap();
+        agrees(&databases[0]);
+    }
+    daemon.end().unwrap();
+    agrees(&databases[0]);
+    sync(&config).unwrap();
+    assert_eq!(snapshots(&databases[0]), 1);
+}
+
+/// A database of the application's own choosing of checkpoints, and a fast writer.
+#[test]
+fn a_saturating_writer_loses_nothing() {
+    let db = Db::new(4096);
+    let databases = [db];
+    let daemon = Running::begun(&databases);
+    sync(&[databases[0].config()]).unwrap();
+    let writer = databases[0].open();
+    writer.execute_batch("PRAGMA wal_autocheckpoint = 50").unwrap();
+    commits(&writer, 3000);
+    daemon.end().unwrap();
+    agrees(&databases[0]);
+}
+
+/// The only database cannot be watched: there is nothing to run for.
+#[test]
+fn what_cannot_be_watched_is_refused() {
+    let db = Db::new(512);
+    let check = |status: Status, words: &str| {
+        let error = run(&[db.config()], &Stop::default(), &Quiet).unwrap_err();
+        assert_eq!(error.status, status, "{error}");
+        assert!(error.message.contains(words), "{error}");
+    };
+    fs::write(db.dir.path().join("state"), "in the way").unwrap();
+    check(Status::Failed, "state");
+    fs::remove_file(db.dir.path().join("state")).unwrap();
+    Connection::open(&db.path).unwrap().execute_batch("PRAGMA journal_mode = DELETE").unwrap();
+    check(Status::Usage, "not in WAL mode");
+    fs::write(&db.path, vec![7; 4096]).unwrap();
+    check(Status::Usage, "not a SQLite database");
+    fs::write(&db.path, "").unwrap();
+    check(Status::Usage, "empty");
+    fs::remove_file(&db.path).unwrap();
+    check(Status::Missing, "No such file");
+    assert!(!db.dir.path().join("state").exists(), "nothing half-made");
+}

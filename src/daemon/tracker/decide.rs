@@ -1,0 +1,182 @@
+//! What is due: when to look again, to capture, to ship, to let go of the WAL, to checkpoint.
+
+use super::pass::Orders;
+use super::{CAREFUL, Done, FAST_POLL, IDLE_POLL, Job, Tracker};
+use crate::capture::Capture;
+use crate::clock;
+use crate::error::{Error, Status};
+use crate::source::{Look, Pin, Seen};
+use crate::sqlite::Session;
+use std::time::{Duration, Instant};
+
+/// A database that nobody has written to for this long is looked at less often.
+const BUSY: Duration = Duration::from_secs(2);
+/// Frames a second that make a writer a fast one: it fills a usual WAL in half a second.
+const FAST_RATE: f64 = 2000.0;
+/// Frames left in a pinned WAL before they are captured without waiting for the next shipment.
+const PENDING_FRAMES: u32 = 1000;
+/// Parts of a snapshot in memory at the same time.
+const PARTS: usize = 3;
+/// Least time between two change-sets for a directory, unless `ship_interval` says otherwise.
+pub const SHIP_FILE: Duration = Duration::from_millis(200);
+/// How long a WAL past `checkpoint_pages` is left to others to checkpoint.
+const CHECKPOINT_AFTER: Duration = Duration::from_secs(1);
+
+impl Tracker {
+    /// When to look again.
+    pub(super) fn pace(&mut self, look: &Look, seen: Seen, pin: Pin, now: Instant) {
+        if !matches!(seen, Seen::Nothing | Seen::Torn) {
+            self.last_news = now;
+            self.status_due = true;
+        }
+        if seen == Seen::Reset {
+            self.cycle = self.last_frames;
+            self.fast |= self.cycle > look.frames;
+        } else {
+            let seconds = now.duration_since(self.last_look).as_secs_f64().max(1e-4);
+            let rate = f64::from(look.frames.saturating_sub(self.last_frames)) / seconds;
+            self.fast = rate > FAST_RATE;
+        }
+        self.last_frames = look.frames;
+        self.last_look = now;
+        self.status.wal_frames = look.frames.into();
+        let pause = match now.duration_since(self.last_news) {
+            _ if self.fast || pin == Pin::Free => FAST_POLL,
+            quiet if quiet < BUSY => self.database.settings.poll_interval,
+            _ => self.database.settings.poll_interval.max(IDLE_POLL),
+        };
+        self.next_look = now + pause;
+    }
+
+    fn ship_is_due(&self, now: Instant) -> bool {
+        let interval = self.database.settings.ship_interval.unwrap_or(SHIP_FILE);
+        self.shipper.is_some()
+            && self.parcel.is_none()
+            && (self.draining || self.last_ship.is_none_or(|last| now >= last + interval))
+    }
+
+    /// Whether the last snapshot is old, and something was committed since.
+    fn snapshot_is_due(&self, capture: &Capture) -> bool {
+        let (snapshot, last) = (capture.snapshot(), capture.last());
+        let interval = self.database.settings.snapshot_interval.as_millis();
+        snapshot.0 > 0
+            && last.time > snapshot
+            && u128::from(clock::now().0.saturating_sub(snapshot.0)) >= interval
+    }
+
+    /// What the next pass of capture has to do; `None` if there is nothing to do yet.
+    pub(super) fn orders(
+        &mut self,
+        capture: &Capture,
+        look: Option<&Look>,
+        seen: Seen,
+        now: Instant,
+    ) -> Option<Orders> {
+        let due = self.ship_is_due(now);
+        let rolling = capture.rolling().is_some();
+        // Once drained, what comes later is left to the next run: a fast writer never ends.
+        let last = self.drained && !rolling && !self.begin_snapshot;
+        let idle = last || self.lost;
+        let news = !idle && !matches!(seen, Seen::Nothing | Seen::Torn);
+        let begin_snapshot = self.begin_snapshot && due && capture.is_drained();
+        let begin_roll = !rolling && !idle && !self.draining && self.snapshot_is_due(capture);
+        let finish = rolling
+            && !self.lost
+            && due
+            && self.snapshot_ready
+            && self.parts == 0
+            && self.again.is_empty();
+        let free = self.careful_until.is_none_or(|until| now >= until);
+        let near = self.cycle.saturating_sub(self.cycle / 4);
+        let soon = self.fast && look.is_some_and(|look| look.frames >= near);
+        let orders = Orders {
+            begin_snapshot,
+            begin_roll,
+            capture: !idle && (begin_snapshot || !self.begin_snapshot),
+            drain: self.draining,
+            cut: due && ((news && !self.begin_snapshot) || capture.has_batch() || finish),
+            part: rolling
+                && !self.begin_snapshot
+                && !self.lost
+                && !capture.parts_are_read()
+                && self.parts + self.again.len() < PARTS,
+            finish,
+            free,
+            soon,
+        };
+        let captured = capture.source.mark().position.frame;
+        let pinned = matches!(capture.source.pin(), Pin::Hold(_));
+        let pending = look.is_some_and(|look| {
+            look.backfilled > captured
+                || (soon && free)
+                || look.frames.abs_diff(captured) >= PENDING_FRAMES
+        });
+        let urgent = news
+            && !self.begin_snapshot
+            && !capture.is_full()
+            && (!pinned || pending || seen != Seen::Commits);
+        let settle = rolling && !self.lost && capture.parts_are_read() && !self.snapshot_ready;
+        let drain = self.draining && !self.drained && !self.begin_snapshot && !self.lost;
+        let drain = drain && !capture.is_full();
+        let begin = begin_snapshot || begin_roll;
+        let wanted = urgent || orders.cut || begin || orders.part || settle || drain;
+        wanted.then_some(orders)
+    }
+
+    /// Nothing to capture: lets go of the WAL if it can be reset without a loss, and of one that has
+    /// grown too long behind a destination that does not take anything.
+    pub(super) fn rest(
+        &mut self,
+        capture: &mut Capture,
+        look: Option<&Look>,
+        seen: Seen,
+        now: Instant,
+    ) {
+        let Some(look) = look else { return };
+        let held = matches!(capture.source.pin(), Pin::Hold(_));
+        let quiet = seen == Seen::Nothing && look.backfilled == look.frames;
+        let result = if held && quiet && capture.rolling().is_none() && capture.large().is_none() {
+            capture.source.zero().map(drop)
+        } else if held && capture.is_full() && self.wal_bytes(capture, look) > self.wal_max() {
+            self.careful_until = Some(now + CAREFUL);
+            capture.source.release()
+        } else {
+            Ok(())
+        };
+        if let Err(error) = result {
+            self.log(&format!("pin: {error}"));
+        }
+    }
+
+    fn wal_max(&self) -> u64 {
+        self.database.settings.wal_max
+    }
+
+    fn wal_bytes(&self, capture: &Capture, look: &Look) -> u64 {
+        u64::from(look.frames) * capture.state().page_size.bytes() as u64
+    }
+
+    /// A checkpoint of our own, if the WAL is long and nobody else does one.
+    pub(super) fn checkpoint(&mut self, look: Option<&Look>, now: Instant) -> Option<Job> {
+        let pages = self.database.settings.checkpoint_pages;
+        let long = look.is_some_and(|look| look.frames - look.backfilled.min(look.frames) >= pages);
+        if !long || self.checkpointing {
+            self.unchecked_since = None;
+            return None;
+        }
+        let since = *self.unchecked_since.get_or_insert(now);
+        if now.duration_since(since) < CHECKPOINT_AFTER {
+            return None;
+        }
+        self.checkpointing = true;
+        let path = self.database.path.clone();
+        Some(Box::new(move || {
+            let done = Session::open(&path).and_then(|session| session.checkpoint());
+            Done::Checkpointed(
+                done.map_err(|error| {
+                    Error::new(Status::Failed, "checkpoint", path.display(), error)
+                }),
+            )
+        }))
+    }
+}

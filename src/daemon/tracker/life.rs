@@ -1,0 +1,209 @@
+//! Beginnings and ends: what a job's result means for the database's life, what is tried again and
+//! when, what `status` is told.
+
+use super::pass::Captured;
+use super::{CAREFUL, Done, Phase, RETRY_FIRST, RETRY_LAST, STATUS_EVERY, Tracker};
+use crate::capture::{Batch, Capture};
+use crate::daemon::open::Live;
+use crate::error::{Error, Result, Status};
+use crate::ship::Parcel;
+use crate::source::Trouble;
+use std::sync::Arc;
+use std::time::Instant;
+
+impl Tracker {
+    /// A job of a life that has ended: nothing of it counts. The next life begins, and the lock is
+    /// given back, when the last one is in.
+    pub(super) fn too_late(&mut self, done: &Done) {
+        match done {
+            Done::Stored(..) => self.parts -= 1,
+            Done::Checkpointed(_) => self.checkpointing = false,
+            Done::Opened(_) | Done::Captured(..) | Done::Shipped(..) | Done::LargeShipped(..) => {}
+        }
+        if self.jobs == 0 {
+            self.lock = None;
+        }
+    }
+
+    pub(super) fn opened(&mut self, result: Result<Box<Live>>, now: Instant) {
+        match result {
+            Ok(live) => {
+                let Live { capture, shipper, snapshot, lock } = *live;
+                self.lock = Some(lock);
+                self.stores = Some(Arc::clone(&shipper.stores));
+                self.shipper = Some(Box::new(shipper));
+                self.begin_snapshot = snapshot.is_some();
+                if let Some(why) = snapshot.filter(|_| capture.last().number.0 > 0) {
+                    self.status.resyncs += 1;
+                    self.log(&format!("begins a new snapshot: {why}"));
+                }
+                self.opened_once = true;
+                // One that opens, and fails each time, waits longer each time.
+                let retries = self.retries;
+                self.all_is_well(&capture);
+                self.retries = retries;
+                self.phase = Phase::Here(Box::new(capture));
+            }
+            Err(error) if (self.alone && !self.opened_once) || self.draining => self.fail(error),
+            Err(error) => {
+                self.phase = Phase::Closed;
+                self.put_failed(Error { status: Status::Failed, ..error }, now);
+            }
+        }
+    }
+
+    /// The end, for a reason.
+    fn fail(&mut self, error: Error) {
+        self.status.fail(&error);
+        self.status_due = true;
+        self.write_status(self.status_at);
+        self.error.get_or_insert(error);
+        self.close();
+        self.phase = Phase::Ended;
+    }
+
+    fn close(&mut self) {
+        self.begin_snapshot = false;
+        self.lost = false;
+        self.leaving = false;
+        self.drained = false;
+        self.rolling = None;
+        self.shipper = None;
+        self.stores = None;
+        self.parcel = None;
+        self.again.clear();
+        self.snapshot_ready = false;
+        self.shipped_meanwhile = false;
+        if self.jobs == 0 {
+            self.lock = None;
+        }
+    }
+
+    pub(super) fn captured(&mut self, capture: Box<Capture>, captured: Captured, now: Instant) {
+        let Captured { batch, part, began, complete, part_is_due, drain, result } = captured;
+        let mut capture = capture;
+        if batch.is_none() && part.is_none() && (part_is_due || !complete) {
+            // Whatever is in the way, asking at once would not find it gone.
+            self.next_look = now + self.database.settings.poll_interval;
+        }
+        if std::mem::take(&mut self.shipped_meanwhile) {
+            capture.shipped();
+        }
+        self.rolling = capture.rolling();
+        if let Some(batch) = batch {
+            self.parcel = Some(Box::new(Parcel::new(batch)));
+        }
+        // Only a pass that began after the last part was read has captured all that it may hold.
+        self.snapshot_ready = complete && part.is_none() && capture.parts_are_read();
+        self.drained |= complete && drain;
+        self.again.extend(part);
+        self.begin_snapshot &= !began;
+        self.phase = Phase::Here(capture);
+        if let Err(trouble) = result {
+            self.trouble(trouble, now);
+        }
+    }
+
+    fn trouble(&mut self, trouble: Trouble, now: Instant) {
+        self.log(&trouble.to_string());
+        self.next_look = now + self.database.settings.poll_interval;
+        match trouble {
+            Trouble::Lost(_) => {
+                self.status.missed += 1;
+                self.status.resyncs += 1;
+                self.careful_until = Some(now + CAREFUL);
+                self.lost = true;
+                self.again.clear();
+            }
+            Trouble::Corrupt(..) | Trouble::Io(_) => {
+                let path = self.database.path.display();
+                let error = Error::new(Status::Integrity, "capture", path, &trouble);
+                self.reopen(error, now);
+            }
+        }
+    }
+
+    /// Has the database taken up again from the cursor: what is in memory may be half done.
+    pub(super) fn reopen(&mut self, error: Error, now: Instant) {
+        self.leaving = true;
+        self.put_failed(error, now);
+        self.leave();
+    }
+
+    /// Lets go of a database that is to be taken up again, once every job is back.
+    pub(super) fn leave(&mut self) {
+        if self.leaving && self.jobs == 0 && matches!(self.phase, Phase::Here(_)) {
+            self.close();
+            self.phase = Phase::Closed;
+        }
+    }
+
+    pub(super) fn shipped(&mut self, batch: &Batch) {
+        match &mut self.phase {
+            Phase::Here(capture) => capture.shipped(),
+            _ => self.shipped_meanwhile = true,
+        }
+        self.status.ship(&batch.state);
+        self.retries = 0;
+        self.status.recover();
+        self.status_due = true;
+    }
+
+    pub(super) fn all_is_well(&mut self, capture: &Capture) {
+        self.retries = 0;
+        self.status.recover();
+        if capture.state().snapshot.0 > 0 {
+            self.status.ship(&capture.state());
+        }
+        self.status_due = true;
+    }
+
+    /// A destination or a local disk did not take something. It is tried again, unless somebody else
+    /// writes the replica, or the daemon is to end.
+    pub(super) fn put_failed(&mut self, error: Error, now: Instant) {
+        self.status.fail(&error);
+        self.status_due = true;
+        if self.retries == 0 {
+            self.log(&error.to_string());
+        }
+        let pause = RETRY_FIRST * 2u32.pow(self.retries.min(10));
+        self.retries += 1;
+        self.retry_at = now + pause.min(RETRY_LAST);
+        if error.status == Status::Locked || self.draining {
+            self.fail(error);
+        }
+    }
+
+    pub(super) fn is_finished(&self, capture: &Capture) -> bool {
+        self.draining
+            && self.drained
+            && capture.is_drained()
+            && capture.rolling().is_none()
+            && !self.begin_snapshot
+            && !self.lost
+            && self.parcel.is_none()
+            && self.shipper.is_some()
+    }
+
+    pub(super) fn end(&mut self, capture: Capture) {
+        self.status.ship(&capture.state());
+        self.status.stop();
+        self.status_due = true;
+        self.write_status(self.status_at);
+        drop(capture);
+        self.close();
+        self.phase = Phase::Ended;
+    }
+
+    pub(super) fn write_status(&mut self, now: Instant) {
+        if self.status_due && now >= self.status_at {
+            self.status_due = false;
+            self.status_at = now + STATUS_EVERY;
+            self.status.write(&self.database);
+        }
+    }
+
+    pub(super) fn log(&self, event: &str) {
+        eprintln!("bakelite: {}: {event}", self.database.name);
+    }
+}

@@ -1,0 +1,97 @@
+//! One pass of capture over one database, as a worker does it.
+
+use crate::capture::{Batch, Capture, Finish, RawPart};
+use crate::clock;
+use crate::source::{Caught, Trouble};
+
+/// What one pass of capture gave.
+#[derive(Debug)]
+pub struct Captured {
+    pub(super) batch: Option<Batch>,
+    pub(super) part: Option<RawPart>,
+    /// A snapshot was begun.
+    pub(super) began: bool,
+    pub(super) part_is_due: bool,
+    /// Everything published when it began was captured.
+    pub(super) complete: bool,
+    pub(super) drain: bool,
+    pub(super) result: std::result::Result<(), Trouble>,
+}
+
+/// What a pass of capture is asked for.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Orders {
+    pub(super) begin_snapshot: bool,
+    pub(super) begin_roll: bool,
+    pub(super) capture: bool,
+    pub(super) drain: bool,
+    pub(super) cut: bool,
+    pub(super) part: bool,
+    pub(super) finish: bool,
+    /// Whether the WAL may be left unpinned, and whether it should be even before a checkpoint.
+    pub(super) free: bool,
+    pub(super) soon: bool,
+}
+
+/// One pass of capture, on a worker.
+pub(super) fn pass(capture: &mut Capture, orders: Orders) -> Captured {
+    let mut captured = Captured {
+        batch: None,
+        part: None,
+        began: false,
+        complete: false,
+        part_is_due: orders.part,
+        drain: orders.drain,
+        result: Ok(()),
+    };
+    captured.result = try_pass(capture, orders, &mut captured);
+    captured
+}
+
+fn try_pass(
+    capture: &mut Capture,
+    orders: Orders,
+    captured: &mut Captured,
+) -> std::result::Result<(), Trouble> {
+    if orders.begin_snapshot {
+        capture.begin_snapshot()?;
+        captured.began = true;
+    }
+    if orders.begin_roll {
+        capture.begin_roll()?;
+    }
+    let look = capture.source.look().filter(|_| orders.capture);
+    if let Some(look) = &look {
+        capture.note(look, clock::now());
+    }
+    let caught = look.as_ref().map_or(Ok(Caught::Behind), |look| capture.capture(look));
+    captured.complete = matches!(caught, Ok(Caught::Up));
+    if caught.is_ok() && orders.part {
+        captured.part = capture.next_part()?;
+    }
+    let finish = orders.finish && captured.complete;
+    if orders.cut {
+        captured.batch = capture.batch(if finish { Finish::Snapshot } else { Finish::Nothing })?;
+    }
+    caught?;
+    settle(capture, orders)
+}
+
+/// Moves the pin to where it belongs after a pass.
+fn settle(capture: &mut Capture, orders: Orders) -> std::result::Result<(), Trouble> {
+    let needed = capture.is_full() || capture.large().is_some() || capture.rolling().is_some();
+    if needed {
+        capture.source.hold()?;
+        return Ok(());
+    }
+    if capture.source.zero()? {
+        return Ok(());
+    }
+    let backfilling = capture.source.look().is_some_and(|look| look.backfilled > 0);
+    if orders.free && (backfilling || orders.soon) {
+        capture.source.release()?;
+    } else {
+        capture.source.hold()?;
+    }
+    Ok(())
+}

@@ -1,0 +1,93 @@
+//! Which commit is meant, and which objects lead to it.
+
+use super::Target;
+use crate::backend::Backend;
+use crate::clock;
+use crate::commit::{CommitNo, Time};
+use crate::error::{Error, Result, Status};
+use crate::name::Span;
+use crate::replica::{Plan, Replica, Run, read_change};
+
+/// Chooses the commit and the objects for `target`.
+pub fn choose(source: &dyn Backend, replica: &Replica, target: Target) -> Result<Plan> {
+    let ancestry = replica.ancestry(source)?;
+    let runs = replica.runs(&ancestry);
+    if !matches!(target, Target::Commit(_)) {
+        replica.unfinished(source, &ancestry)?;
+    }
+    let Some(newest) = replica.newest(&ancestry) else {
+        return Err(nothing_there(source, replica));
+    };
+    let commit = match target {
+        Target::Latest => newest.last,
+        Target::Commit(commit) => commit,
+        Target::At(time) => commit_at(source, replica, &runs, &newest, time)?,
+    };
+    let run = runs.iter().rev().find(|run| run.holds(commit));
+    let run = run.ok_or_else(|| not_restorable(source, &runs, &newest, commit))?;
+    Ok(replica.plan(run, commit))
+}
+
+fn nothing_there(source: &dyn Backend, replica: &Replica) -> Error {
+    let missing = |cause| Error::new(Status::Missing, "restore", source, cause);
+    if replica.is_empty() {
+        return missing("there is no replica here")
+            .hint("check the path; `bakelite list` shows what a replica holds");
+    }
+    missing("its first snapshot was never finished").hint("start the daemon, or run: bakelite sync")
+}
+
+/// The last restorable commit seen at or before `time`.
+fn commit_at(
+    source: &dyn Backend,
+    replica: &Replica,
+    runs: &[Run],
+    newest: &Span,
+    time: Time,
+) -> Result<CommitNo> {
+    if time >= newest.time {
+        return Ok(newest.last);
+    }
+    let Some(run) = runs.iter().rev().find(|run| run.from() <= time) else {
+        let first = runs.first().map(Run::from);
+        let hint = first.map(|time| format!("the oldest point is {}", clock::format(time)));
+        let error = Error::new(Status::Missing, "restore", source, "no restore point that old");
+        return Err(match hint {
+            Some(hint) => error.hint(hint),
+            None => error,
+        });
+    };
+    let later = run.changes.iter().filter(|span| span.last > run.first());
+    let reached = later.clone().take_while(|span| span.time <= time).last();
+    let reached = reached.map_or(run.first(), |span| span.last.max(run.first()));
+    let Some(next) = later.clone().find(|span| span.time > time) else { return Ok(reached) };
+    let Some(part) = replica.parts_of(*next).and_then(|parts| parts.last()) else {
+        return Ok(reached);
+    };
+    let inside = read_change(source, part)?.commits;
+    let inside = inside.iter().filter(|commit| commit.time <= time).map(|commit| commit.number);
+    Ok(inside.max().unwrap_or(reached).max(reached))
+}
+
+/// There is no way to `commit`: because it never was, or because objects are missing.
+fn not_restorable(source: &dyn Backend, runs: &[Run], newest: &Span, commit: CommitNo) -> Error {
+    let (status, cause) = match runs.first() {
+        _ if commit > newest.last => {
+            (Status::Missing, format!("there is no commit {commit}, the newest is {}", newest.last))
+        }
+        None => (Status::Missing, "no snapshot is complete, so there is no restore point".into()),
+        Some(oldest) if commit < oldest.first() => {
+            (Status::Missing, format!("there is no restore point as old as commit {commit}"))
+        }
+        Some(_) => {
+            (Status::Integrity, format!("commit {commit} lies in a gap, objects are missing"))
+        }
+    };
+    let error = Error::new(status, "restore", source, cause);
+    let below = runs.iter().rev().find(|run| run.first() <= commit);
+    let nearest = below.map(|run| run.end().last.min(commit)).or(runs.first().map(Run::first));
+    match nearest {
+        Some(nearest) => error.hint(format!("the nearest restore point is --commit {nearest}")),
+        None => error.hint("run `bakelite verify` to see what is missing"),
+    }
+}

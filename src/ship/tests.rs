@@ -1,0 +1,229 @@
+//! The order of writes, and what a failure between any two of them leaves.
+
+use super::*;
+use crate::backend::faulty::{Fault, Faulty, Operation};
+use crate::backend::mem::Mem;
+use crate::capture::Finish;
+use crate::cursor;
+use crate::durable::{Step, fault};
+use crate::testkit::rig::{Rig, claim};
+use crate::testkit::{Db, commits};
+use std::fs;
+
+const EIO: i32 = 5;
+const ENOSPC: i32 = 28;
+
+fn rig() -> (Rig, rusqlite::Connection) {
+    let db = Db::new(1024);
+    let writer = db.open();
+    commits(&writer, 3);
+    (Rig::shipped(db), writer)
+}
+
+fn on_disk(rig: &Rig) -> Option<State> {
+    cursor::load(&rig.shipper.state_dir.join("cursor"), |_| Ok(())).unwrap()
+}
+
+fn captured(rig: &mut Rig, writer: &rusqlite::Connection) -> Parcel {
+    commits(writer, 2);
+    rig.capture().unwrap();
+    Parcel::new(rig.capture.batch(Finish::Nothing).unwrap().unwrap())
+}
+
+/// Object, cursor, index: whatever fails, what the cursor says is stored, and trying again succeeds.
+#[test]
+fn trap_56_disk_full_on_the_cursor() {
+    for long in [false, true] {
+        for (step, errno) in [
+            (Step::Create, ENOSPC),
+            (Step::Write, ENOSPC),
+            (Step::Sync, ENOSPC),
+            (Step::Rename, EIO),
+        ] {
+            if !long && step != Step::Sync {
+                continue; // an append does nothing else
+            }
+            let (mut rig, writer) = rig();
+            if long {
+                rig.shipper.cursor = Cursor::new(cursor_path(&rig.shipper.state_dir));
+            }
+            let before = on_disk(&rig).unwrap();
+            let mut parcel = captured(&mut rig, &writer);
+            let failing = fault::fail(step, 1, errno);
+            let error = rig.shipper.ship(&mut parcel).unwrap_err();
+            drop(failing);
+            assert!(error.message.contains("cursor"), "{error}");
+            if step != Step::Sync {
+                assert_eq!(on_disk(&rig), Some(before), "no ack");
+            }
+            assert_ne!(Some(rig.index.digest().unwrap()), parcel.batch.state.commit.digest);
+            rig.shipper.ship(&mut parcel).unwrap();
+            rig.capture.shipped();
+            assert_eq!(on_disk(&rig), Some(parcel.batch.state));
+            rig.index_agrees();
+        }
+    }
+}
+
+/// After a failed sync the file's descriptor is not trusted: a new file is written.
+#[test]
+fn trap_57_a_failed_sync_of_the_cursor_is_final() {
+    let (mut rig, writer) = rig();
+    let mut parcel = captured(&mut rig, &writer);
+    let failing = fault::fail(Step::Sync, 1, EIO);
+    rig.shipper.ship(&mut parcel).unwrap_err();
+    drop(failing);
+    assert!(rig.shipper.cursor.is_long(), "to be replaced");
+    let watch = fault::watch();
+    rig.shipper.ship(&mut parcel).unwrap();
+    let steps: Vec<_> = watch.steps().into_iter().map(|(step, _)| step).collect();
+    // The page index, then a new cursor.
+    assert_eq!(
+        steps,
+        [Step::Sync, Step::Create, Step::Write, Step::Sync, Step::Rename, Step::SyncDir]
+    );
+}
+
+#[test]
+fn trap_59_a_replaced_cursor_is_synced_with_its_directory() {
+    let (mut rig, writer) = rig();
+    rig.shipper.cursor = Cursor::new(cursor_path(&rig.shipper.state_dir));
+    let mut parcel = captured(&mut rig, &writer);
+    let watch = fault::watch();
+    rig.shipper.ship(&mut parcel).unwrap();
+    let last = watch.steps().pop().unwrap();
+    assert_eq!(last, (Step::SyncDir, rig.shipper.state_dir.clone()));
+}
+
+/// An object that was stored, its reply lost, is stored; one of somebody else is a fence.
+#[test]
+fn a_put_of_unknown_outcome_is_repeated() {
+    let (mut rig, writer) = rig();
+    let faulty = Arc::new(Faulty::new(rig.mem.clone()));
+    faulty.fail(Operation::Put, 1, Fault::ReplyLost);
+    let destinations: Vec<Arc<dyn Backend>> = vec![faulty.clone()];
+    rig.shipper.stores = Arc::new(Stores { destinations, compression: Compression::Zstd });
+    let mut parcel = captured(&mut rig, &writer);
+    let before = on_disk(&rig);
+    assert_eq!(rig.shipper.ship(&mut parcel).unwrap_err().status, Status::Unreachable);
+    assert_eq!(on_disk(&rig), before, "no ack");
+    rig.shipper.ship(&mut parcel).unwrap();
+    rig.capture.shipped();
+    assert_eq!(faulty.fired(Fault::ReplyLost), 1);
+    rig.index_agrees();
+    let mut parcel = captured(&mut rig, &writer);
+    let (name, mut body) =
+        parcel.batch.changes.as_ref().unwrap().encode(Timeline(1), Compression::Zstd);
+    body[70] ^= 1;
+    rig.mem.put(&name, &body).unwrap();
+    let error = rig.shipper.ship(&mut parcel).unwrap_err();
+    assert_eq!(error.status, Status::Locked, "{error}");
+}
+
+/// A destination that has the object is not asked again while another one is down.
+#[test]
+fn a_parcel_goes_to_each_destination_once() {
+    let (mut rig, writer) = rig();
+    let other = Arc::new(Mem::new());
+    claim(&*other, rig.capture.state().page_size);
+    let (first, second) = (Arc::new(Faulty::new(rig.mem.clone())), Arc::new(Faulty::new(other)));
+    second.fail_all(Operation::Put, Fault::Full);
+    let destinations: Vec<Arc<dyn Backend>> = vec![first.clone(), second.clone()];
+    rig.shipper.stores = Arc::new(Stores { destinations, compression: Compression::Zstd });
+    let mut parcel = captured(&mut rig, &writer);
+    for _ in 0..3 {
+        rig.shipper.ship(&mut parcel).unwrap_err();
+    }
+    second.heal();
+    rig.shipper.ship(&mut parcel).unwrap();
+    assert_eq!((first.calls(Operation::Put), second.calls(Operation::Put)), (1, 4));
+}
+
+/// 9 MB in pages of 512 bytes: many changes of the page index, staged before the state that counts.
+fn with_large() -> (Rig, rusqlite::Connection) {
+    let db = Db::new(512);
+    let writer = db.open();
+    let mut rig = Rig::shipped(db);
+    commits(&writer, 3);
+    rig.drain();
+    writer.execute_batch("INSERT INTO t(x) VALUES (randomblob(9000000))").unwrap();
+    rig.capture().unwrap();
+    rig.ship_small();
+    assert!(rig.capture.large().is_some());
+    (rig, writer)
+}
+
+/// The cursor is long by the time that a large transaction is shipped. Replaced then, it would lose
+/// what was staged, and the page index with it.
+#[test]
+fn trap_19_a_large_transaction_and_a_long_cursor() {
+    let (mut rig, writer) = with_large();
+    let state = rig.capture.state();
+    let same = (PageNo(1), rig.index.get(PageNo(1)).unwrap());
+    while !rig.shipper.cursor.is_long() {
+        rig.shipper.cursor.append(&state, &[same; 2000]).unwrap();
+    }
+    rig.shipper.cursor.replace(&state, &[same; 50_000]).unwrap();
+    assert!(!rig.shipper.cursor.is_long());
+    rig.ship(Finish::Nothing).unwrap();
+    assert!(rig.shipper.cursor.is_long(), "it grew past its length under way");
+    rig.index_agrees();
+    commits(&writer, 2);
+    rig.drain();
+    rig.index_agrees();
+    assert!(rig.restored(rig.last()) == rig.db.image());
+}
+
+/// Whatever fails under way, the transaction is still to be shipped, and then as a whole.
+#[test]
+fn trap_19_a_large_transaction_is_tried_again() {
+    let (mut rig, writer) = with_large();
+    let faulty = Arc::new(Faulty::new(rig.mem.clone()));
+    let destinations: Vec<Arc<dyn Backend>> = vec![faulty.clone()];
+    rig.shipper.stores = Arc::new(Stores { destinations, compression: Compression::Zstd });
+    for nth in [1, 3] {
+        faulty.fail(Operation::Put, nth, Fault::Full);
+        assert_eq!(rig.ship(Finish::Nothing).unwrap_err().status, Status::Unreachable);
+    }
+    let before = on_disk(&rig);
+    let failing = fault::fail(Step::Sync, 1, ENOSPC);
+    let error = rig.ship(Finish::Nothing).unwrap_err();
+    drop(failing);
+    assert_eq!(error.status, Status::Failed, "{error}");
+    assert!(rig.capture.large().is_some(), "not taken for shipped");
+    rig.ship(Finish::Nothing).unwrap();
+    assert_ne!(on_disk(&rig), before);
+    rig.index_agrees();
+    commits(&writer, 2);
+    rig.drain();
+    rig.index_agrees();
+    assert!(rig.restored(rig.last()) == rig.db.image());
+}
+
+/// Its frames are gone: trying again would never help.
+#[test]
+fn trap_19_a_large_transaction_whose_wal_was_reset() {
+    let (mut rig, writer) = with_large();
+    rig.capture.source.release().unwrap();
+    assert_eq!(crate::testkit::checkpoint(&writer, "PASSIVE").0, 0);
+    commits(&writer, 1);
+    let error = rig.ship(Finish::Nothing).unwrap_err();
+    assert_eq!(error.status, Status::Integrity, "{error}");
+    let objects = rig.mem.objects();
+    assert!(!objects.keys().any(|key| key.contains("0001e") || key.contains("0002e")));
+}
+
+/// The hashes of a snapshot's pages are in no cursor: the page index itself has to be durable.
+#[test]
+fn a_finished_snapshot_syncs_the_page_index() {
+    let (mut rig, _writer) = rig();
+    rig.capture.begin_snapshot().unwrap();
+    while rig.part() {}
+    rig.catch_up();
+    let batch = rig.capture.batch(Finish::Snapshot).unwrap().unwrap();
+    let watch = fault::watch();
+    rig.shipper.ship(&mut Parcel::new(batch)).unwrap();
+    assert_eq!(watch.steps().first().map(|(step, _)| *step), Some(Step::Sync));
+    let path = cursor_path(&rig.shipper.state_dir);
+    assert!(fs::metadata(path).unwrap().len() < 400, "one record");
+}

@@ -1,0 +1,127 @@
+//! Frames and pages of a pinned WAL, read in large pieces.
+
+use super::{READ_BYTES, Source, Trouble};
+use crate::commit::PageNo;
+use crate::source::Look;
+use crate::wal::{self, End, FRAME_HEADER_BYTES, Frame, Frames, Position};
+use std::collections::HashMap;
+use std::ops::Range;
+
+impl Source {
+    /// Reads frames up to number `upto`, in large pieces.
+    pub(super) fn read(
+        &self,
+        header: &wal::Header,
+        from: Position,
+        upto: u32,
+        each: &mut dyn FnMut(&Frame) -> Go,
+    ) -> Result<Reached, Trouble> {
+        let frame_bytes = header.frame_bytes();
+        let per_read = (READ_BYTES / frame_bytes).max(1) as u32;
+        let mut at = from; // every frame read
+        let mut committed = from; // every frame up to the last commit
+        let mut buffer = Vec::new();
+        while at.frame < upto {
+            let count = per_read.min(upto - at.frame);
+            buffer.resize(count as usize * frame_bytes, 0);
+            let read = self.handles.read_wal(&mut buffer, header.frame_offset(at.frame + 1))?;
+            let mut frames = Frames::new(header, at, &buffer[..read]);
+            for frame in frames.by_ref() {
+                let go = each(&frame);
+                if frame.commit.is_some() {
+                    committed = frame.position;
+                }
+                if go == Go::Stop && frame.position.frame < upto {
+                    return Ok(Reached::Stopped(committed));
+                }
+            }
+            at = frames.position();
+            if frames.end() != Some(End::Exhausted) || read < buffer.len() {
+                let end = frames.end().unwrap_or(End::Exhausted);
+                return Ok(Reached::Broken(committed, end));
+            }
+        }
+        Ok(Reached::All(at))
+    }
+
+    #[expect(clippy::type_complexity, reason = "it is said once")]
+    /// Reads the frames `frames` in reverse, without looking at checksums: they were read before, and
+    /// are pinned. For a transaction too large to be held.
+    pub fn read_back(
+        &self,
+        frames: Range<u32>,
+        each: &mut dyn FnMut(PageNo, &[u8]) -> Result<(), Trouble>,
+    ) -> Result<(), Trouble> {
+        let header = self.header(self.mark.salts)?;
+        let header = header.ok_or(Trouble::Lost("the WAL was reset under a pin"))?;
+        let frame_bytes = header.frame_bytes();
+        let per_read = (READ_BYTES / frame_bytes).max(1) as u32;
+        let mut end = frames.end;
+        let mut buffer = Vec::new();
+        while end > frames.start {
+            let start = end.saturating_sub(per_read).max(frames.start);
+            buffer.resize((end - start) as usize * frame_bytes, 0);
+            let read = self.handles.read_wal(&mut buffer, header.frame_offset(start))?;
+            if read < buffer.len() {
+                return Err(Trouble::Corrupt(start, End::ShortFrame));
+            }
+            for frame in buffer.chunks(frame_bytes).rev() {
+                let [a, b, c, d] = [frame[0], frame[1], frame[2], frame[3]];
+                each(PageNo(u32::from_be_bytes([a, b, c, d])), &frame[FRAME_HEADER_BYTES..])?;
+            }
+            end = start;
+        }
+        // A reset writes the header before any frame: if it is still there, so was all that was read.
+        self.header(self.mark.salts)?
+            .map(drop)
+            .ok_or(Trouble::Lost("the WAL was reset under a pin"))
+    }
+
+    /// Reads the pages `pages` as of the mark into `bytes`. A page that a later commit has changed may
+    /// come as that commit left it, or torn: the caller captures that commit too, before it counts on
+    /// the page. Needs a pin.
+    pub fn read_pages(&self, pages: Range<u32>, bytes: &mut [u8]) -> Result<(), Trouble> {
+        let look =
+            self.steady_look().ok_or(Trouble::Lost("the wal-index does not come to rest"))?;
+        let size = self.page_size.bytes();
+        assert_eq!(bytes.len(), pages.len() * size, "room for just these pages");
+        let overlay = self.overlay(&look, &pages);
+        let read = self.handles.read_database(bytes, self.page_size.offset(PageNo(pages.start)))?;
+        bytes[read..].fill(0);
+        let Some(header) = self.header(self.mark.salts)? else { return Ok(()) };
+        for (page, frame) in overlay {
+            let place = (page - pages.start) as usize * size;
+            let offset = header.frame_offset(frame) + FRAME_HEADER_BYTES as u64;
+            let read = self.handles.read_wal(&mut bytes[place..place + size], offset)?;
+            if read < size {
+                return Err(Trouble::Corrupt(frame, End::ShortFrame));
+            }
+        }
+        Ok(())
+    }
+
+    /// For each of `pages` that the WAL holds up to the mark and the database may not, its last frame.
+    fn overlay(&self, look: &Look, pages: &Range<u32>) -> HashMap<u32, u32> {
+        let captured = self.mark.position.frame.min(look.frames);
+        let frames = look.backfilled.min(captured) + 1..=captured;
+        let held = frames.filter_map(|frame| {
+            let page = self.handles.frame_page(frame)?;
+            pages.contains(&page).then_some((page, frame))
+        });
+        held.collect()
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Go {
+    On,
+    Stop,
+}
+
+pub(super) enum Reached {
+    All(Position),
+    /// As asked, after a commit.
+    Stopped(Position),
+    /// A frame did not read; up to the last commit before it.
+    Broken(Position, End),
+}

@@ -1,0 +1,237 @@
+//! What a reset leaves, and whether SQLite's count proves that nothing was missed.
+
+use super::*;
+
+impl Watched {
+    /// Everything captured, nothing pinned, in a generation of some frames.
+    fn free() -> Self {
+        let mut it = Self::new(512);
+        commits(&it.writer, 10);
+        it.capture().unwrap();
+        it.source.release().unwrap();
+        it
+    }
+}
+
+#[test]
+fn trap_39_a_commit_between_the_last_look_and_the_checkpoint() {
+    for late in 1..=3 {
+        let mut it = Watched::free();
+        commits(&it.writer, late);
+        it.backfill();
+        commits(&it.writer, 1);
+        assert_eq!(it.capture().unwrap(), late + 1);
+        assert_eq!(it.replay.old, late, "from the old tail");
+        it.agrees();
+        assert_eq!(it.source.mark().change, it.source.look().unwrap().change);
+        assert_eq!(it.replay.generations.last(), Some(&it.source.mark().salts));
+    }
+}
+
+/// TRUNCATE takes the tail away: the count shows that it is missed.
+#[test]
+fn trap_39_a_commit_before_a_truncation_is_known_to_be_lost() {
+    let mut it = Watched::free();
+    commits(&it.writer, 1);
+    assert_eq!(checkpoint(&it.writer, "TRUNCATE").0, 0);
+    assert!(it.is_lost());
+    let mut it = Watched::free();
+    assert_eq!(checkpoint(&it.writer, "TRUNCATE").0, 0);
+    commits(&it.writer, 2);
+    assert_eq!(it.capture().unwrap(), 2, "nothing was in the tail");
+    it.agrees();
+}
+
+#[test]
+fn trap_26_a_reset_with_identical_file_size() {
+    let mut it = Watched::free();
+    let bytes = it.db.wal_bytes();
+    it.backfill();
+    commits(&it.writer, 2);
+    assert_eq!(it.db.wal_bytes(), bytes);
+    assert_eq!(it.source.seen(it.source.look().as_ref()), Seen::Reset);
+    assert_eq!(it.capture().unwrap(), 2);
+    it.agrees();
+}
+
+#[test]
+fn trap_27_two_resets_between_polls() {
+    let mut it = Watched::free();
+    commits(&it.writer, 1);
+    it.backfill();
+    commits(&it.writer, 1);
+    it.backfill();
+    commits(&it.writer, 1);
+    assert!(it.is_lost());
+    let mut it = Watched::free();
+    for _ in 0..3 {
+        assert_eq!(checkpoint(&it.writer, "TRUNCATE").0, 0);
+    }
+    commits(&it.writer, 1);
+    assert_eq!(it.capture().unwrap(), 1, "resets without a commit lose nothing");
+    it.agrees();
+}
+
+/// An unpublished commit at the end of the old WAL must not stand in for one that was missed.
+#[test]
+fn trap_27_a_phantom_does_not_make_up_for_a_missed_commit() {
+    let mut it = Watched::free();
+    it.phantom("INSERT INTO t(x) VALUES ('never published')");
+    it.backfill();
+    commits(&it.writer, 1);
+    it.backfill();
+    commits(&it.writer, 1);
+    assert!(it.is_lost());
+}
+
+/// Another process knows nothing of the sequence number: both salts are new and random.
+#[test]
+fn trap_29_the_sequence_number_goes_backwards() {
+    let mut it = Watched::free();
+    it.backfill();
+    commits(&it.writer, 1);
+    it.capture().unwrap();
+    let sequence = |it: &Watched| fs::read(it.db.beside("-wal")).unwrap()[12..16].to_vec();
+    let before = sequence(&it);
+    it.source.release().unwrap();
+    assert_eq!(checkpoint(&it.writer, "TRUNCATE").0, 0);
+    assert_eq!(it.capture().unwrap(), 0);
+    let salts = it.source.mark().salts;
+    let mut other = Process::new(&it.db.path);
+    assert_eq!(other.sql("INSERT INTO t(x) VALUES ('other')"), "ok");
+    assert!(sequence(&it) < before, "it went backwards");
+    let first = |salts: Salts| u32::from_be_bytes(*salts.0.first_chunk().unwrap());
+    assert_ne!(first(it.source.look().unwrap().salts), first(salts).wrapping_add(1));
+    assert_eq!(it.capture().unwrap(), 1);
+    it.agrees();
+}
+
+#[test]
+fn trap_30_journal_size_limit_truncates_at_the_first_commit() {
+    let mut it = Watched::free();
+    let bytes = it.db.wal_bytes();
+    it.sql("PRAGMA journal_size_limit = 0");
+    it.backfill();
+    commits(&it.writer, 1);
+    assert!(it.db.wal_bytes() < bytes);
+    assert_eq!(it.capture().unwrap(), 1);
+    it.agrees();
+    it.source.release().unwrap();
+    commits(&it.writer, 5);
+    it.backfill();
+    commits(&it.writer, 1);
+    assert!(it.is_lost(), "five commits were cut off before they were read");
+}
+
+/// The writer died before it published, then the WAL was reset: the tail is longer than the count.
+#[test]
+fn trap_07_a_phantom_at_the_end_of_the_old_wal_is_dropped() {
+    let mut it = Watched::free();
+    commits(&it.writer, 1);
+    it.phantom("INSERT INTO t(x) VALUES ('never published')");
+    it.backfill();
+    commits(&it.writer, 1);
+    assert_eq!(it.capture().unwrap(), 2);
+    assert_eq!(it.replay.old, 1);
+    it.agrees();
+}
+
+/// Copies of one commit are one commit, in the tail too: two commits are wanted, not two frames.
+#[test]
+fn trap_13_padding_in_the_old_tail() {
+    let db = Db::new(512);
+    let writer = db.open_uri("psow=0");
+    writer.execute_batch("PRAGMA synchronous = FULL").unwrap();
+    commits(&writer, 10);
+    let mut it = Watched::with(db, writer);
+    it.source.release().unwrap();
+    commits(&it.writer, 3);
+    it.backfill();
+    commits(&it.writer, 1);
+    assert!(it.capture().unwrap() > 4);
+    assert!(it.replay.old > 3, "with copies");
+    it.agrees();
+}
+
+/// Where copies leave it open what was published, nothing is made up.
+#[test]
+fn trap_13_padding_and_a_phantom_are_not_told_apart() {
+    let db = Db::new(512);
+    let writer = db.open_uri("psow=0");
+    writer.execute_batch("PRAGMA synchronous = FULL").unwrap();
+    commits(&writer, 10);
+    let mut it = Watched::with(db, writer);
+    it.source.release().unwrap();
+    commits(&it.writer, 2);
+    it.phantom("INSERT INTO t(x) VALUES ('never published')");
+    it.backfill();
+    commits(&it.writer, 1);
+    assert!(it.is_lost());
+}
+
+/// A commit may change nothing at all, and is counted by SQLite nevertheless.
+#[test]
+fn commits_that_change_nothing_are_no_loss() {
+    let again = "PRAGMA user_version = 7";
+    let mut it = Watched::free();
+    it.sql(&format!("{again};{again};{again}"));
+    it.backfill();
+    it.sql(&format!("{again};{again}"));
+    assert_eq!(it.capture().unwrap(), 3);
+    assert_eq!(it.replay.old, 1, "what repeats is delivered once");
+    it.agrees();
+}
+
+#[test]
+fn trap_109_the_count_wraps() {
+    for ahead in [1, 2, 4] {
+        let mut it = Watched::new(512);
+        commits(&it.writer, 10);
+        it.capture().unwrap();
+        let mut vandal = Process::new(&it.db.path);
+        let mut words: [u32; 12] = std::array::from_fn(|at| it.source.handles.word(4 * at));
+        words[2] = u32::MAX - ahead;
+        let mut sums = (0u32, 0u32);
+        for pair in words[..10].chunks(2) {
+            sums.0 = sums.0.wrapping_add(pair[0]).wrapping_add(sums.1);
+            sums.1 = sums.1.wrapping_add(pair[1]).wrapping_add(sums.0);
+        }
+        (words[10], words[11]) = sums;
+        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        vandal.poke(0, &[&bytes[..], &bytes[..]].concat());
+        assert_eq!(it.source.seen(it.source.look().as_ref()), Seen::Rebuilt);
+        assert_eq!(it.capture().unwrap(), 0);
+        it.source.release().unwrap();
+        commits(&it.writer, 3);
+        it.backfill();
+        commits(&it.writer, 2);
+        assert!(it.source.look().unwrap().change < 10, "it has wrapped");
+        assert_eq!(it.capture().unwrap(), 5);
+        it.agrees();
+    }
+}
+
+/// Recovery counts from 0 again. Salts and checksum prove that the frames are the same.
+#[test]
+fn trap_109_the_wal_index_is_rebuilt_under_us() {
+    let mut it = Watched::new(512);
+    commits(&it.writer, 5);
+    it.capture().unwrap();
+    let mut vandal = Process::new(&it.db.path);
+    vandal.poke(16, &[0xff]);
+    assert_eq!(it.source.look(), None);
+    let mut other = Process::new(&it.db.path);
+    assert_eq!(other.sql("SELECT count(*) FROM t"), "Integer(5)");
+    let look = it.source.look().unwrap();
+    assert_eq!((look.change, look.frames), (0, it.source.mark().position.frame));
+    assert_eq!(it.source.seen(Some(&look)), Seen::Rebuilt);
+    assert_eq!(it.capture().unwrap(), 0);
+    assert_eq!(it.source.mark().change, 0);
+    commits(&it.writer, 1);
+    assert_eq!(it.capture().unwrap(), 1);
+    it.agrees();
+    // Other frames at the same place are another history.
+    it.source.mark.position.checksum.0[0] ^= 1;
+    it.source.mark.change ^= 1;
+    assert!(it.is_lost());
+}

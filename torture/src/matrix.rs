@@ -1,0 +1,231 @@
+//! CORRECTNESS.md: made from the inventory and the figures of the last run, and held against both.
+//!
+//! Only the figures may differ between two runs: the cells of the table's last columns and the
+//! lines that begin with `Run:` and `All:`. `check` compares everything else.
+
+use crate::run::Summary;
+use crate::scenarios::{INVENTORY, Scenario};
+use crate::tally::Tally;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+const BAR: &str = "\
+# What was tried, and what came of it
+
+This page is written by `make matrix` from the inventory of scenarios and the figures of the last
+`make torture`. A test fails when inventory and page disagree. Do not edit it.
+
+## What counts as right
+
+A workload commits marked rows: each transaction takes the next number `seq`, stores it, appends a
+row to a log, and changes other tables at random. Outside the database, in a ledger, it writes down
+before each commit what state it is about to make (a BLAKE3 digest over every user table: schema,
+rowids, type and length of each value) and after it that it was made. A restored file is right when
+
+1. SQLite's `integrity_check` finds nothing;
+2. marker and log are exactly `{1..=seq}`: no hole, no row from the future;
+3. the digest over every user table is the one that the ledger has for `seq`;
+4. `seq` is a commit that the workload really made;
+5. it is not below the floor: exactly the last commit after a clean end, never below the last one
+   that was acknowledged as durable after a crash;
+6. targets in rising order land on commits that do not fall, and on nothing begun after the time
+   asked for.
+
+The file is opened read-only and immutable, so that grading cannot heal it. A restore that fails
+where one is possible, a daemon that ends by itself and an error that the application sees are
+violations like a wrong file. A scenario that graded nothing, or whose fault never happened, fails.
+
+## The matrix
+";
+
+const NOTES: &str = "
+Kills are SIGKILLs of the running daemon. Restores are files that the oracle judged; targets are
+those among them that asked for a commit or a time. Rejected are damaged replicas and lying ledgers
+that were refused.
+
+## How to replay
+
+Every choice comes from a seed. The first line of a run is its base seed, a failure prints the
+command that repeats it and keeps its directory:
+
+    torture run kill-daemon --seed 1234
+
+`torture run --minutes 60` goes on with further seeds for an hour. Timing is the machine's, so a
+seed repeats the choices and not the interleaving; a failure that hides is found by repeating it.
+
+## What is not covered
+
+- Power loss: a kill loses nothing that the kernel holds, so a missing fsync is not found here.
+- Full disks and failing devices under the daemon; clocks that step.
+- Databases replaced, restored or moved under the daemon; two hosts on one replica.
+- Destinations other than a directory; encryption; compaction and retention.
+- Applications with another SQLite than the one linked here; other operating systems than Linux.
+- Forgery: a replica altered by somebody who also mends its checksums.
+";
+
+/// The whole page.
+pub fn page(summary: &Summary) -> String {
+    let mut page = BAR.to_owned();
+    let Summary { seed, seconds, jobs, commit, date, .. } = summary;
+    let minutes = seconds / 60.0;
+    let total = summary.total();
+    let Tally { kills, restores, targets, rejected, commits, violations, .. } = &total;
+    let wrong = violations.len();
+    let _ = writeln!(
+        page,
+        "\nRun: {date}, commit {commit}, seed {seed}, {minutes:.1} minutes, {jobs} at a time.  \n\
+         All: {commits} commits, {kills} kills, {restores} restores graded, {targets} targets, \
+         {rejected} rejected, {wrong} violations.\n"
+    );
+    page.push_str(&table(&summary.tallies));
+    page.push_str(NOTES);
+    page
+}
+
+const README_FROM: &str = "<!-- written by make matrix -->\n";
+const README_TO: &str = "<!-- until here -->\n";
+
+/// The README with the figures of a page between its marks.
+pub fn readme(readme: &str, page: &str) -> Result<String, String> {
+    let (before, rest) =
+        readme.split_once(README_FROM).ok_or("the README has no place for them")?;
+    let (_, after) = rest.split_once(README_TO).ok_or("the README's figures have no end")?;
+    let figures =
+        page.lines().filter(|line| line.starts_with("Run: ") || line.starts_with("All: "));
+    let figures: String = figures.map(|line| format!("> {line}\n")).collect();
+    Ok(format!("{before}{README_FROM}{figures}{README_TO}{after}"))
+}
+
+fn table(tallies: &BTreeMap<String, Tally>) -> String {
+    let mut table = "| scenario | adversity | how it is exercised | seeds | kills | restores | \
+                     targets | rejected | violations |\n|---|---|---|--:|--:|--:|--:|--:|--:|\n"
+        .to_owned();
+    for Scenario { name, adversity, how, .. } in INVENTORY {
+        let none = Tally::default();
+        let tally = tallies.get(*name).unwrap_or(&none);
+        let Tally { seeds, kills, restores, targets, rejected, violations, .. } = tally;
+        let wrong = violations.len();
+        let _ = writeln!(
+            table,
+            "| {name} | {adversity} | {how} | {seeds} | {kills} | {restores} | {targets} | \
+             {rejected} | {wrong} |"
+        );
+    }
+    table
+}
+
+/// Why `page` is not what the inventory gives, leaving the figures aside.
+pub fn check(found: &str, summary: &Summary) -> Result<(), String> {
+    let (found, expected) = (without_figures(found), without_figures(&page(summary)));
+    if found == expected {
+        return Ok(());
+    }
+    let mut lines = expected.lines().zip(found.lines()).enumerate();
+    match lines.find(|(_, (expected, found))| expected != found) {
+        Some((at, (expected, found))) => {
+            Err(format!("line {}: is `{found}`, should be `{expected}`", at + 1))
+        }
+        None => Err("the page ends at another place".to_owned()),
+    }
+}
+
+fn without_figures(page: &str) -> String {
+    let mut lines = Vec::new();
+    for line in page.lines() {
+        let cells: Vec<&str> = line.split('|').collect();
+        lines.push(match line {
+            _ if line.starts_with("Run: ") || line.starts_with("All: ") => line[..4].to_owned(),
+            _ if line.starts_with("| ") && cells.len() == 11 => cells[..4].join("|"),
+            _ => line.to_owned(),
+        });
+    }
+    lines.join("\n")
+}
+
+/// Every scenario has figures of a run in which all went right.
+pub fn complete(summary: &Summary) -> Result<(), String> {
+    for scenario in INVENTORY {
+        let Some(tally) = summary.tallies.get(scenario.name) else {
+            return Err(format!("the last run was without {}; run: make torture", scenario.name));
+        };
+        if let Some(idle) = scenario.idle(tally) {
+            return Err(format!("{}: {idle:?}", scenario.name));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::Outcome;
+    use std::path::Path;
+
+    fn summary(seed: u64) -> Summary {
+        let tallies = INVENTORY.iter().map(|scenario| {
+            let mut tally = Tally { seeds: seed, restores: 2 * seed, ..Tally::default() };
+            scenario.faults.iter().for_each(|fault| tally.fault(fault));
+            (scenario.name.to_owned(), tally)
+        });
+        Summary {
+            seed,
+            seconds: seed as f64,
+            jobs: 2,
+            commit: format!("{seed:x}"),
+            date: "2025-01-01".to_owned(),
+            tallies: tallies.collect(),
+            outcome: Outcome::Right,
+        }
+    }
+
+    #[test]
+    fn the_page_and_the_inventory_agree() {
+        let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/CORRECTNESS.md"));
+        let page = page.expect("run: make torture matrix");
+        check(&page, &summary(1)).expect("run: make torture matrix");
+    }
+
+    #[test]
+    fn the_readme_has_the_figures_of_the_page() {
+        let read = |name: &str| {
+            std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
+        };
+        let found = read("../README.md");
+        assert_eq!(readme(&found, &read("CORRECTNESS.md")), Ok(found));
+    }
+
+    #[test]
+    fn figures_go_between_the_marks_of_the_readme() {
+        let page = page(&summary(1));
+        let text = format!("a\n{README_FROM}old\n{README_TO}b\n");
+        let filled = readme(&text, &page).unwrap();
+        assert!(filled.contains("\n> All: ") && filled.contains("\n> Run: "));
+        assert!(filled.starts_with("a\n") && filled.ends_with("b\n") && !filled.contains("old"));
+        assert_eq!(readme(&filled, &page), Ok(filled));
+        assert!(readme("a\n", &page).is_err());
+    }
+
+    #[test]
+    fn figures_may_differ_and_nothing_else() {
+        let found = page(&summary(1));
+        assert_eq!(check(&found, &summary(99)), Ok(()));
+        for scenario in INVENTORY {
+            for word in [scenario.name, scenario.adversity, scenario.how] {
+                let other = found.replacen(word, "something else", 1);
+                assert!(check(&other, &summary(1)).is_err(), "{word}");
+            }
+        }
+        let row = found.lines().find(|line| line.starts_with("| drain")).unwrap();
+        assert!(check(&found.replace(&format!("{row}\n"), ""), &summary(1)).is_err());
+        assert!(check(&found.replace(row, &format!("{row}\n{row}")), &summary(1)).is_err());
+    }
+
+    #[test]
+    fn figures_of_a_run_that_proves_nothing_are_refused() {
+        assert_eq!(complete(&summary(1)), Ok(()));
+        assert!(complete(&summary(0)).is_err());
+        let mut part = summary(1);
+        part.tallies.remove("drain");
+        assert!(complete(&part).unwrap_err().contains("drain"));
+    }
+}

@@ -1,0 +1,314 @@
+//! The rig of one run: a database, its writers, the daemon, a replica, and what is known of them.
+//!
+//! ```text
+//! DIR/app/app.db     the database, and the daemon's state beside it
+//! DIR/replica        the destination
+//! DIR/ledger/        one file for each writer's process, away from the database
+//! DIR/out/N/         what the Nth restore gave; removed once judged right
+//! DIR/log/           what each process has said on stderr
+//! ```
+//!
+//! The harness never opens the database: a file of it closed in this process could drop nobody's
+//! locks but would still be a look that the workload does not need (trap 105).
+
+mod grading;
+mod writers;
+
+pub use grading::Verdict;
+pub use writers::Writer;
+
+use crate::ledger::{Micros, Truth};
+use crate::process::{self, Process, Signal};
+use crate::rng::Rng;
+use crate::tally::Tally;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+/// Why a run ended before its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// bakelite did something wrong.
+    Violation(String),
+    /// The harness itself did not work; nothing is proved either way.
+    Harness(String),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Violation(what) => write!(f, "violation: {what}"),
+            Self::Harness(what) => write!(f, "harness: {what}"),
+        }
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::Harness(error.to_string())
+    }
+}
+
+pub type Result<T> = std::result::Result<T, Failure>;
+
+pub fn violation<T>(what: impl Into<String>) -> Result<T> {
+    Err(Failure::Violation(what.into()))
+}
+
+/// The two programs that a run starts.
+#[derive(Clone, Debug)]
+pub struct Programs {
+    pub bakelite: PathBuf,
+    pub torture: PathBuf,
+}
+
+#[derive(Debug)]
+pub struct Rig {
+    pub seed: u64,
+    pub rng: Rng,
+    pub programs: Programs,
+    pub dir: PathBuf,
+    pub truth: Truth,
+    pub tally: Tally,
+    /// The last commit known to be durable on the destination.
+    pub floor: Option<u64>,
+    /// When each `sync` had come back, and the floor it had set.
+    syncs: Vec<(Micros, u64)>,
+    /// What each commit of each timeline was when it was last restored.
+    landed: BTreeMap<(u32, u64), u64>,
+    daemon: Option<Process>,
+    writers: Vec<Writer>,
+    /// Numbers logs, ledgers and outputs.
+    serial: u64,
+    wal_counter: Option<u32>,
+}
+
+impl Rig {
+    pub fn new(seed: u64, programs: &Programs, dir: &Path) -> Result<Self> {
+        for name in ["app", "ledger", "out", "log"] {
+            std::fs::create_dir(dir.join(name))?;
+        }
+        Ok(Self {
+            seed,
+            rng: Rng::of(seed, "faults"),
+            programs: programs.clone(),
+            dir: dir.to_owned(),
+            truth: Truth::default(),
+            tally: Tally::default(),
+            floor: None,
+            syncs: Vec::new(),
+            landed: BTreeMap::new(),
+            daemon: None,
+            writers: Vec::new(),
+            serial: 0,
+            wal_counter: None,
+        })
+    }
+
+    pub fn db(&self) -> PathBuf {
+        self.dir.join("app/app.db")
+    }
+
+    pub fn replica(&self) -> PathBuf {
+        self.dir.join("replica")
+    }
+
+    /// A new path in one of the directories.
+    fn path(&mut self, folder: &str, what: &str) -> PathBuf {
+        self.serial += 1;
+        self.dir.join(folder).join(format!("{:04}-{what}", self.serial))
+    }
+
+    /// Waits for a random time, as a fault that strikes at a random moment does.
+    pub fn random_wait(&mut self, most_ms: u64) {
+        let micros = self.rng.below(most_ms * 1000);
+        thread::sleep(Duration::from_micros(micros));
+    }
+
+    fn bakelite(&self, verb: &str) -> Command {
+        let mut command = Command::new(&self.programs.bakelite);
+        command.arg(verb).arg(self.db()).arg(self.replica()).stdin(Stdio::null());
+        command
+    }
+
+    pub fn start_daemon(&mut self) -> Result<()> {
+        assert!(self.daemon.is_none(), "one daemon at a time");
+        let log = self.path("log", "daemon");
+        let mut command = self.bakelite("daemon");
+        command.stdout(Stdio::null());
+        self.daemon = Some(Process::spawn(&mut command, &log)?);
+        Ok(())
+    }
+
+    fn daemon(&mut self) -> &mut Process {
+        self.daemon.as_mut().expect("the daemon was started")
+    }
+
+    /// A daemon that has ended by itself is wrong, whatever it says.
+    pub fn daemon_lives(&mut self) -> Result<()> {
+        match self.daemon().ended()? {
+            None => Ok(()),
+            Some(status) => {
+                let said = self.daemon().complaint();
+                violation(format!("the daemon ended by itself: {status}: {said}"))
+            }
+        }
+    }
+
+    pub fn kill_daemon(&mut self) -> Result<()> {
+        self.daemon_lives()?;
+        let mut daemon = self.daemon.take().expect("the daemon was started");
+        if let Err(status) = daemon.kill()? {
+            return violation(format!("the daemon ended by itself: {status}"));
+        }
+        self.tally.kills += 1;
+        self.tally.fault("daemon killed");
+        Ok(())
+    }
+
+    pub fn signal_daemon(&mut self, signal: Signal) -> Result<()> {
+        self.daemon_lives()?;
+        self.daemon().signal(signal);
+        Ok(())
+    }
+
+    /// SIGTERM: captures and ships everything committed by then, and exits with status 0.
+    pub fn drain(&mut self) -> Result<()> {
+        self.daemon().handles(Signal::Terminate)?;
+        let acked = self.acked()?;
+        self.signal_daemon(Signal::Terminate)?;
+        let mut daemon = self.daemon.take().expect("the daemon was started");
+        match daemon.wait()? {
+            Some(status) if status.success() => (),
+            Some(status) => {
+                return violation(format!("SIGTERM: {status}: {}", daemon.complaint()));
+            }
+            None => return violation("the daemon did not end within two minutes of SIGTERM"),
+        }
+        self.tally.fault("drained");
+        self.raise_floor(acked);
+        Ok(())
+    }
+
+    /// SIGTERM, and again while it drains: it ends at once, in whatever way but a crash.
+    pub fn terminate_twice(&mut self) -> Result<()> {
+        self.daemon().handles(Signal::Terminate)?;
+        self.signal_daemon(Signal::Terminate)?;
+        self.random_wait(4);
+        let mut daemon = self.daemon.take().expect("the daemon was started");
+        daemon.signal(Signal::Terminate);
+        match daemon.wait()? {
+            Some(status) if status.code() != Some(101) => Ok(()),
+            Some(status) => violation(format!("SIGTERM twice: {status}: {}", daemon.complaint())),
+            None => violation("the daemon did not end within two minutes of two SIGTERMs"),
+        }
+    }
+
+    /// `bakelite sync`: all that was acknowledged before it began is durable when it returns.
+    pub fn sync(&mut self) -> Result<()> {
+        let acked = self.acked()?;
+        let log = self.path("log", "sync");
+        match process::run(&mut self.bakelite("sync"), &log)? {
+            Some(done) if done.status.success() => (),
+            Some(done) => return violation(format!("sync: {}: {}", done.status, done.complaint)),
+            None => return violation("sync did not return within two minutes"),
+        }
+        self.tally.fault("synced");
+        self.raise_floor(acked);
+        self.syncs.extend(self.floor.map(|floor| (Micros::now(), floor)));
+        Ok(())
+    }
+
+    /// Starts `bakelite sync` to be killed while it works.
+    pub fn start_sync(&mut self) -> Result<Process> {
+        let log = self.path("log", "sync");
+        Ok(Process::spawn(self.bakelite("sync").stdout(Stdio::null()), &log)?)
+    }
+
+    /// Counts how often the WAL has begun anew since this was last asked, by its header's counter.
+    pub fn note_resets(&mut self) {
+        let mut header = [0; 16];
+        let wal = std::fs::File::open(self.dir.join("app/app.db-wal"));
+        if wal.and_then(|mut wal| wal.read_exact(&mut header)).is_err() {
+            return;
+        }
+        let counter = u32::from_be_bytes([header[12], header[13], header[14], header[15]]);
+        if let Some(before) = self.wal_counter.replace(counter).filter(|&before| before < counter) {
+            self.tally.faults("wal reset", u64::from(counter - before));
+        }
+    }
+
+    fn raise_floor(&mut self, acked: Option<u64>) {
+        self.floor = self.floor.max(acked);
+    }
+
+    /// The last acknowledged commit as of now.
+    pub fn acked(&mut self) -> Result<Option<u64>> {
+        self.refresh()?;
+        Ok(self.truth.acked())
+    }
+
+    pub fn refresh(&mut self) -> Result<()> {
+        self.truth.refresh().map_err(|lie| Failure::Harness(format!("ledger: {lie}")))
+    }
+
+    /// Ends what still runs; what the ledgers noted becomes part of the figures.
+    pub fn finish(&mut self) -> Result<()> {
+        self.daemon = None;
+        self.writers.clear();
+        self.refresh()?;
+        self.tally.commits = self.truth.acked().unwrap_or_default();
+        for (what, times) in self.truth.all_events() {
+            self.tally.faults(what, times);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trap_104_ledgers_lie_away_from_the_database() {
+        let dir = tempfile::tempdir().unwrap();
+        let programs = Programs { bakelite: "/none".into(), torture: "/none".into() };
+        let mut rig = Rig::new(1, &programs, dir.path()).unwrap();
+        let home = rig.db().parent().unwrap().to_owned();
+        assert!(!rig.path("ledger", "writer-0").starts_with(home));
+    }
+
+    /// The workload opens it, in a process of its own; the oracle opens restored files; `bytes`
+    /// opens a copy. Nothing else here may open any database.
+    #[test]
+    fn trap_105_the_harness_does_not_open_the_live_database() {
+        let allowed = [
+            "bench/load.rs",
+            "oracle.rs",
+            "bytes.rs",
+            "workload/mod.rs",
+            "workload/tests.rs",
+            "digest.rs",
+        ];
+        let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let mut folders = vec![src.clone()];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                    continue;
+                }
+                let name = path.strip_prefix(&src).unwrap().to_str().unwrap();
+                let opens = std::fs::read_to_string(&path)
+                    .unwrap()
+                    .contains(concat!("Connection", "::open"));
+                assert!(!opens || allowed.contains(&name), "{name} opens a database");
+            }
+        }
+    }
+}

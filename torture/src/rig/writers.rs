@@ -1,0 +1,133 @@
+//! The writers of a rig: each a process with a ledger of its own.
+
+use super::{Failure, Result, Rig, violation};
+use crate::process::{PATIENCE, Process, watched};
+use crate::workload::writer::Args;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{ChildStdin, ChildStdout, Command, Stdio};
+
+#[derive(Debug)]
+pub struct Writer {
+    process: Process,
+    stdin: ChildStdin,
+    stdout: BufReader<ChildStdout>,
+    /// How it was started, to start it again after a kill.
+    args: Args,
+}
+
+impl Writer {
+    fn tell(&mut self, word: &str) -> Result<()> {
+        Ok(writeln!(self.stdin, "{word}").and_then(|()| self.stdin.flush())?)
+    }
+
+    /// The next line, which has to begin with `word`; the seq in it.
+    fn hear(&mut self, word: &str) -> Result<u64> {
+        let pid = self.process.child.id();
+        let mut line = String::new();
+        let (read, hung) = watched(pid, PATIENCE, || self.stdout.read_line(&mut line));
+        if hung {
+            return violation("the writer was stuck for two minutes");
+        }
+        read?;
+        match line.trim_end().split_once(' ') {
+            Some((said, seq)) if said == word => seq.parse().map_err(|_| self.broken(&line)),
+            _ => Err(self.broken(&line)),
+        }
+    }
+
+    /// A writer that fails saw an error that no application may see, or is itself at fault; what it
+    /// has said tells which.
+    fn broken(&self, line: &str) -> Failure {
+        let said = self.process.complaint();
+        let what = format!("writer {}: `{}` {said}", self.args.writer, line.trim_end());
+        match said.contains("database") || said.contains("disk") {
+            true => Failure::Violation(what),
+            false => Failure::Harness(what),
+        }
+    }
+}
+
+impl Rig {
+    /// Makes the database and leaves a paused writer on it.
+    pub fn create(&mut self, args: Args) -> Result<()> {
+        self.start_writer(Args { create: true, paused: true, ..args }).map(drop)
+    }
+
+    /// Starts a writer, or one more life of it; the seq that it found.
+    pub fn start_writer(&mut self, args: Args) -> Result<u64> {
+        let ledger = self.path("ledger", &format!("writer-{}", args.writer));
+        let log = self.path("log", &format!("writer-{}", args.writer));
+        let args = Args { db: self.db(), ledger, seed: self.seed, life: self.serial, ..args };
+        let mut command = Command::new(&self.programs.torture);
+        command.args(args.words()).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut process = Process::spawn(&mut command, &log)?;
+        let stdin = process.child.stdin.take().expect("piped");
+        let stdout = BufReader::new(process.child.stdout.take().expect("piped"));
+        let mut writer = Writer { process, stdin, stdout, args };
+        let seq = writer.hear("ready")?;
+        self.truth.watch(&writer.args.ledger);
+        if writer.args.paused {
+            writer.hear("paused")?;
+        }
+        self.writers.push(writer);
+        Ok(seq)
+    }
+
+    /// Has every paused writer go on.
+    pub fn go(&mut self) -> Result<()> {
+        self.writers.iter_mut().try_for_each(|writer| writer.tell("go"))
+    }
+
+    /// Brings every writer to rest between two transactions; the last seq then.
+    pub fn pause(&mut self) -> Result<u64> {
+        self.all("pause", "paused")
+    }
+
+    /// Ends every writer properly; the last seq then.
+    pub fn stop_writers(&mut self) -> Result<u64> {
+        let seq = self.all("stop", "done")?;
+        self.reap_writers()?;
+        Ok(seq)
+    }
+
+    /// Waits until every writer has made the commits that it was to make; the last seq then.
+    pub fn writers_done(&mut self) -> Result<u64> {
+        let seq = self.answers("done")?;
+        self.reap_writers()?;
+        Ok(seq)
+    }
+
+    fn all(&mut self, command: &str, answer: &str) -> Result<u64> {
+        self.writers.iter_mut().try_for_each(|writer| writer.tell(command))?;
+        self.answers(answer)
+    }
+
+    fn answers(&mut self, word: &str) -> Result<u64> {
+        assert!(!self.writers.is_empty(), "nobody writes");
+        let mut last = 0;
+        for writer in &mut self.writers {
+            last = last.max(writer.hear(word)?);
+        }
+        Ok(last)
+    }
+
+    fn reap_writers(&mut self) -> Result<()> {
+        for mut writer in self.writers.drain(..) {
+            match writer.process.wait()? {
+                Some(status) if status.success() => (),
+                _ => return Err(writer.broken("")),
+            }
+        }
+        Ok(())
+    }
+
+    /// SIGKILL to one writer, which is then gone; how it was started.
+    pub fn kill_writer(&mut self, index: usize) -> Result<Args> {
+        let mut writer = self.writers.remove(index);
+        if writer.process.kill()?.is_err() {
+            return Err(writer.broken("ended by itself"));
+        }
+        self.tally.fault("writer killed");
+        Ok(Args { create: false, ..writer.args.clone() })
+    }
+}

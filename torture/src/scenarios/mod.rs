@@ -1,0 +1,295 @@
+//! The inventory: every adversity that is tried, from which runs, figures and the matrix are made.
+
+mod basic;
+mod checkpoints;
+mod damage;
+mod kills;
+mod lies;
+mod time;
+
+use crate::rig::{Result, Rig};
+use crate::tally::Tally;
+use crate::workload::writer::Args;
+
+#[derive(Clone, Copy, Debug)]
+pub struct Scenario {
+    pub name: &'static str,
+    /// What happens to the system, for the matrix.
+    pub adversity: &'static str,
+    /// How it is made to happen and what is demanded then.
+    pub how: &'static str,
+    /// Seeds in a run of everything.
+    pub seeds: u64,
+    /// What must have happened at least once over all seeds, by the start of its name.
+    pub faults: &'static [&'static str],
+    pub run: fn(&mut Rig) -> Result<()>,
+}
+
+impl Scenario {
+    /// Why these figures prove nothing, if they do not (traps 106 and 107).
+    pub fn idle(&self, tally: &Tally) -> Option<Idle> {
+        if tally.restores == 0 {
+            return Some(Idle::NothingGraded);
+        }
+        let fired =
+            |fault: &str| tally.faults.iter().any(|(name, &n)| name.starts_with(fault) && n > 0);
+        let never = self.faults.iter().find(|fault| !fired(fault));
+        never.map(|fault| Idle::NeverFired(fault))
+    }
+}
+
+/// A scenario that ran and proved nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Idle {
+    NothingGraded,
+    NeverFired(&'static str),
+}
+
+/// In the order of the matrix. Seeds are counted so that a run of everything ends within ten
+/// minutes on two cores and yet takes every page size where it matters.
+pub const INVENTORY: &[Scenario] = &[
+    Scenario {
+        name: "marked",
+        adversity: "none: a marked workload with VACUUM, rollbacks, overflow pages, schema changes",
+        how: "daemon beside the writer; `sync`, then the newest commit exactly, several others, \
+              and at the end every byte",
+        seeds: 16,
+        faults: &["synced", "vacuum", "rollback", "compared"],
+        run: basic::marked,
+    },
+    Scenario {
+        name: "drain",
+        adversity: "SIGTERM right after the last commit",
+        how: "a saturating writer stops, the daemon is told to end: exit 0 and the last commit, to \
+              the byte",
+        seeds: 8,
+        faults: &["drained", "compared"],
+        run: basic::drain,
+    },
+    Scenario {
+        name: "unsynced",
+        adversity: "SIGKILL of the daemon with commits not yet acknowledged as durable",
+        how: "`sync`, more commits, SIGKILL: nothing below what `sync` had promised, nothing \
+              invented",
+        seeds: 8,
+        faults: &["daemon killed", "synced"],
+        run: kills::unsynced,
+    },
+    Scenario {
+        name: "every-commit",
+        adversity: "every commit is asked for",
+        how: "each commit that `list` offers restores, in rising order, and no commit is left out",
+        seeds: 4,
+        faults: &["drained", "listed"],
+        run: basic::every_commit,
+    },
+    Scenario {
+        name: "kill-daemon",
+        adversity: "SIGKILL of the live daemon under write load, again and again",
+        how: "25 lives of the daemon a seed, each killed at a random moment, the replica judged \
+              each time; at the end the last commit exactly",
+        seeds: 8,
+        faults: &["daemon killed", "synced"],
+        run: kills::daemon,
+    },
+    Scenario {
+        name: "kill-sync",
+        adversity: "SIGKILL of `bakelite sync` without a daemon",
+        how: "20 passes a seed, each killed at a random moment and judged; at the end exactly",
+        seeds: 4,
+        faults: &["sync killed", "synced"],
+        run: kills::sync,
+    },
+    Scenario {
+        name: "kill-writer",
+        adversity: "SIGKILL of one or all writers in the middle of their transactions",
+        how: "nothing that SQLite did not commit may appear; with all writers dead, exactly what \
+              the next one finds",
+        seeds: 8,
+        faults: &["writer killed", "synced"],
+        run: kills::writer,
+    },
+    Scenario {
+        name: "kill-restore",
+        adversity: "SIGKILL of a restore",
+        how: "the target is absent or right, and the same restore then succeeds",
+        seeds: 4,
+        faults: &["restore killed"],
+        run: kills::restore,
+    },
+    Scenario {
+        name: "stalled",
+        adversity: "the daemon stopped by SIGSTOP while the application writes and checkpoints",
+        how: "after SIGCONT the last commit exactly; SIGTERM twice in a row keeps the floor",
+        seeds: 4,
+        faults: &["daemon stopped", "wal reset"],
+        run: kills::stalled,
+    },
+    Scenario {
+        name: "checkpoint-truncate",
+        adversity: "the application truncates the WAL under the daemon",
+        how: "wal_checkpoint(TRUNCATE) every few commits; `sync` under load, at the end exactly",
+        seeds: 8,
+        faults: &["checkpoint-TRUNCATE-done"],
+        run: checkpoints::truncate,
+    },
+    Scenario {
+        name: "checkpoint-restart",
+        adversity: "the application restarts the WAL under the daemon",
+        how: "wal_checkpoint(RESTART) every few commits; `sync` under load, at the end exactly",
+        seeds: 8,
+        faults: &["checkpoint-RESTART-done", "wal reset"],
+        run: checkpoints::restart,
+    },
+    Scenario {
+        name: "checkpoint-full",
+        adversity: "the application checkpoints in full under the daemon",
+        how: "wal_checkpoint(FULL) every few commits; `sync` under load, at the end exactly",
+        seeds: 4,
+        faults: &["checkpoint-FULL-done"],
+        run: checkpoints::full,
+    },
+    Scenario {
+        name: "autocheckpoint",
+        adversity: "automatic checkpoints after a handful of pages by a saturating writer",
+        how: "wal_autocheckpoint 3 to 60: the WAL is reset all the time; `sync` under load, at the \
+              end exactly",
+        seeds: 8,
+        faults: &["wal reset"],
+        run: checkpoints::automatic,
+    },
+    Scenario {
+        name: "autocheckpoint-off",
+        adversity: "automatic checkpoints switched off, then on",
+        how: "the WAL grows, then is written back at once; `sync` under load, at the end exactly",
+        seeds: 4,
+        faults: &["autocheckpoint-off", "autocheckpoint-on"],
+        run: checkpoints::toggled,
+    },
+    Scenario {
+        name: "size-limit",
+        adversity: "journal_size_limit: the WAL is truncated at each reset",
+        how: "a limit of 0 with small automatic checkpoints; `sync` under load, at the end exactly",
+        seeds: 4,
+        faults: &["wal reset"],
+        run: checkpoints::limited,
+    },
+    Scenario {
+        name: "away",
+        adversity: "the WAL is checkpointed and reset while the daemon is down",
+        how: "6 absences a seed, by SIGKILL or SIGTERM; on return the last commit exactly",
+        seeds: 8,
+        faults: &["away", "checkpoint-"],
+        run: checkpoints::away,
+    },
+    Scenario {
+        name: "several-writers",
+        adversity: "three processes write at once, one of them vacuums, one checkpoints",
+        how: "one sequence over all of them; `sync` under load, at the end exactly",
+        seeds: 8,
+        faults: &["several writers", "vacuum"],
+        run: basic::several,
+    },
+    Scenario {
+        name: "point-in-time",
+        adversity: "times and commits asked for under load, the writer never paused",
+        how: "200 targets a seed in rising order: never back, nothing begun later than the time \
+              asked for, nothing missing that a `sync` had promised by then",
+        seeds: 4,
+        faults: &["target"],
+        run: time::targets,
+    },
+    Scenario {
+        name: "damaged-replica",
+        adversity: "each object damaged in each way",
+        how: "bits flipped in each region, cut, grown, emptied, deleted, swapped, under another \
+              name, an older version, from another replica: refused, or right where it was not \
+              needed; a sample is found by `verify`",
+        seeds: 4,
+        faults: &[
+            "damage flipped",
+            "damage cut",
+            "damage deleted",
+            "damage swapped",
+            "damage foreign",
+        ],
+        run: damage::objects,
+    },
+    Scenario {
+        name: "lying-ledger",
+        adversity: "each lie in the ledger (the oracle's own red path)",
+        how: "digests changed and exchanged, commits invented, forgotten, moved in time: all \
+              rejected",
+        seeds: 4,
+        faults: &["lie"],
+        run: lies::ledger,
+    },
+];
+
+pub fn find(name: &str) -> Option<&'static Scenario> {
+    INVENTORY.iter().find(|scenario| scenario.name == name)
+}
+
+/// A writer that does a little of everything, at a few thousand commits a second at most.
+fn busy() -> Args {
+    Args { every: 25, vacuum: Some(150), rollback: Some(80), ..Args::default() }
+}
+
+impl Rig {
+    /// Restores up to `number` commits that the replica offers, chosen at random, in rising order.
+    fn grade_some(&mut self, number: usize) -> Result<()> {
+        let mut listed = self.listed()?;
+        while listed.len() > number {
+            let at = self.rng.below(listed.len() as u64) as usize;
+            listed.swap_remove(at);
+        }
+        listed.sort_unstable();
+        let mut after = None;
+        for commit in listed {
+            after = Some(self.grade_commit(commit, after)?);
+        }
+        Ok(())
+    }
+
+    /// All that was committed until now is shipped and comes back exactly. Nobody writes meanwhile.
+    fn sync_exactly(&mut self, seq: u64) -> Result<()> {
+        self.sync()?;
+        self.grade_exact(seq)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn names_are_unique_words() {
+        let names: HashSet<_> = INVENTORY.iter().map(|scenario| scenario.name).collect();
+        assert_eq!(names.len(), INVENTORY.len());
+        assert!(names.iter().all(|name| name.chars().all(|c| c.is_ascii_lowercase() || c == '-')));
+        assert!(INVENTORY.iter().all(|scenario| scenario.seeds > 0 && !scenario.faults.is_empty()));
+    }
+
+    #[test]
+    fn trap_106_nothing_graded_proves_nothing() {
+        let marked = find("marked").unwrap();
+        let mut tally = Tally::default();
+        marked.faults.iter().for_each(|fault| tally.fault(fault));
+        assert_eq!(marked.idle(&tally), Some(Idle::NothingGraded));
+        tally.restores = 1;
+        assert_eq!(marked.idle(&tally), None);
+    }
+
+    #[test]
+    fn trap_107_a_fault_that_never_fired_proves_nothing() {
+        for scenario in INVENTORY {
+            let mut tally = Tally { restores: 1, ..Tally::default() };
+            for fault in scenario.faults {
+                assert_eq!(scenario.idle(&tally), Some(Idle::NeverFired(fault)));
+                tally.fault(fault);
+            }
+            assert_eq!(scenario.idle(&tally), None, "{}", scenario.name);
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! What a run has done, in numbers: the figures of the matrix and the proof that it did anything.
+
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    pub seeds: u64,
+    /// The daemon killed by SIGKILL while it was running.
+    pub kills: u64,
+    /// Restored files that the oracle has judged.
+    pub restores: u64,
+    /// Of these, restores of a time or a commit that was asked for.
+    pub targets: u64,
+    /// Damage and lies that were refused.
+    pub rejected: u64,
+    /// Damage that nothing that was asked for had any need of: the right bytes came back.
+    pub harmless: u64,
+    pub commits: u64,
+    /// How often each fault really happened.
+    pub faults: BTreeMap<String, u64>,
+    pub violations: Vec<String>,
+}
+
+impl Tally {
+    pub fn fault(&mut self, name: &str) {
+        self.faults(name, 1);
+    }
+
+    pub fn faults(&mut self, name: &str, times: u64) {
+        *self.faults.entry(name.to_owned()).or_default() += times;
+    }
+
+    pub fn add(&mut self, other: &Self) {
+        self.seeds += other.seeds;
+        self.kills += other.kills;
+        self.restores += other.restores;
+        self.targets += other.targets;
+        self.rejected += other.rejected;
+        self.harmless += other.harmless;
+        self.commits += other.commits;
+        other.faults.iter().for_each(|(name, times)| self.faults(name, *times));
+        self.violations.extend_from_slice(&other.violations);
+    }
+
+    pub fn to_json(&self) -> Value {
+        let Self { seeds, kills, restores, targets, rejected, harmless, commits, .. } = self;
+        json!({
+            "seeds": seeds, "kills": kills, "restores": restores, "targets": targets,
+            "rejected": rejected, "harmless": harmless, "commits": commits,
+            "faults": self.faults, "violations": self.violations,
+        })
+    }
+
+    pub fn from_json(json: &Value) -> Option<Self> {
+        let number = |key: &str| json[key].as_u64();
+        let faults = json["faults"].as_object()?.iter();
+        let violations = json["violations"].as_array()?.iter();
+        Some(Self {
+            seeds: number("seeds")?,
+            kills: number("kills")?,
+            restores: number("restores")?,
+            targets: number("targets")?,
+            rejected: number("rejected")?,
+            harmless: number("harmless")?,
+            commits: number("commits")?,
+            faults: faults.map(|(k, v)| Some((k.clone(), v.as_u64()?))).collect::<Option<_>>()?,
+            violations: violations.map(|v| v.as_str().map(Into::into)).collect::<Option<_>>()?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_add_up_and_come_back_from_json() {
+        let mut one = Tally { seeds: 1, kills: 2, restores: 3, targets: 4, ..Tally::default() };
+        one.fault("kill");
+        one.violations.push("no".into());
+        let two = Tally { rejected: 5, harmless: 6, commits: 7, ..one.clone() };
+        let mut sum = one.clone();
+        sum.add(&two);
+        assert_eq!((sum.seeds, sum.kills, sum.rejected, sum.commits), (2, 4, 5, 7));
+        assert_eq!((sum.faults["kill"], sum.violations.len()), (2, 2));
+        assert_eq!(Tally::from_json(&sum.to_json()), Some(sum));
+    }
+}

@@ -1,0 +1,197 @@
+//! The workload: an application that marks its rows.
+//!
+//! Every transaction takes the next `seq` under the write lock, stores it in `mark`, appends a row
+//! to `log`, does something to the other tables (`ops`), and writes down in its ledger what state
+//! it is about to make before it commits. Several processes may do so on one database.
+
+pub mod ops;
+pub mod setup;
+pub mod writer;
+
+use crate::digest::{self, Sums};
+use crate::ledger::{Ledger, Micros};
+use crate::rng::Rng;
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+use setup::Setup;
+use std::path::Path;
+use std::time::Duration;
+
+pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+/// The sums as of the last commit that this writer saw.
+#[derive(Clone, Debug, Default)]
+struct State {
+    seq: u64,
+    sums: Sums,
+}
+
+#[derive(Debug)]
+pub struct Workload {
+    db: Connection,
+    ledger: Ledger,
+    rng: Rng,
+    writer: u32,
+    state: Option<State>,
+}
+
+impl Workload {
+    /// Makes a database with every table in it; that state is seq 0.
+    pub fn create(path: &Path, setup: &Setup, ledger: Ledger) -> Result<Self> {
+        let db = Connection::open(path)?;
+        setup.shape(&db)?;
+        let mut workload = Self::with(db, setup, ledger, 0, Rng::of(setup.seed, "create"))?;
+        let sql = ops::schema(setup);
+        workload.marked(0, |tx, _| Ok(tx.execute_batch(&sql).map(|()| Vec::new())?))?;
+        Ok(workload)
+    }
+
+    /// Opens a database that `create` has made. `life` tells a writer's successive processes apart.
+    pub fn open(
+        path: &Path,
+        setup: &Setup,
+        ledger: Ledger,
+        writer: u32,
+        life: u64,
+    ) -> Result<Self> {
+        let purpose = format!("writer {writer}, life {life}");
+        let db = Connection::open(path)?;
+        Self::with(db, setup, ledger, writer, Rng::of(setup.seed, &purpose))
+    }
+
+    fn with(db: Connection, setup: &Setup, ledger: Ledger, writer: u32, rng: Rng) -> Result<Self> {
+        // A peer may be stopped while it holds the lock, and this one then just has to wait.
+        db.busy_timeout(Duration::from_secs(60))?;
+        setup.tune(&db)?;
+        Ok(Self { db, ledger, rng, writer, state: None })
+    }
+
+    /// Commits one marked transaction and returns its seq.
+    pub fn commit(&mut self) -> Result<u64> {
+        let writer = self.writer;
+        let seq = self.marked(1, |tx, rng| {
+            let mut dirty = vec!["mark"];
+            ops::some(tx, rng, &mut dirty)?;
+            tx.execute("UPDATE mark SET seq = seq + 1, writer = ?1", [writer])?;
+            let what = rng.text(12);
+            tx.execute("INSERT INTO log SELECT seq, writer, ?1 FROM mark", [what])?;
+            Ok(dirty)
+        })?;
+        // The sums kept up by hand must be those of the database, else the ledger tells nonsense.
+        if seq % 64 == 0 {
+            self.prove_sums(seq)?;
+        }
+        Ok(seq)
+    }
+
+    /// Runs `change` as the transaction that makes seq `step` past the present one.
+    fn marked(
+        &mut self,
+        step: u64,
+        change: impl FnOnce(&Transaction, &mut Rng) -> Result<Vec<&'static str>>,
+    ) -> Result<u64> {
+        let tx = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let before = if step == 0 { 0 } else { crate::oracle::marker(&tx)? };
+        let dirty = change(&tx, &mut self.rng)?;
+        let seq = before + step;
+        let state = advance(&tx, self.state.take(), before, seq, &dirty)?;
+        let digest = state.sums.digest(&tx)?;
+        self.ledger.intent(seq, digest)?;
+        tx.commit()?;
+        self.ledger.ack(seq, digest)?;
+        self.state = Some(state);
+        Ok(seq)
+    }
+
+    fn prove_sums(&mut self, seq: u64) -> Result<()> {
+        let tx = self.db.transaction_with_behavior(TransactionBehavior::Deferred)?;
+        let unchanged = crate::oracle::marker(&tx)? == seq;
+        let known = self.state.as_ref().expect("just committed").sums.digest(&tx)?;
+        match !unchanged || known == digest::of(&tx)? {
+            true => Ok(()),
+            false => Err(format!("seq {seq}: the sums kept up are not those of the tables").into()),
+        }
+    }
+
+    /// Does something that is then rolled back; nothing of it may ever be seen.
+    pub fn roll_back(&mut self) -> Result<()> {
+        let tx = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        ops::flood(&tx, &mut self.rng, &mut Vec::new())?;
+        tx.execute("UPDATE mark SET seq = seq + 1000000", [])?;
+        tx.rollback()?;
+        self.event("rollback")
+    }
+
+    /// Moves every page and changes no content.
+    pub fn vacuum(&mut self) -> Result<()> {
+        self.db.execute_batch("VACUUM")?;
+        self.event("vacuum")
+    }
+
+    /// Checkpoints as an application would. Whether it got to the end is part of the event.
+    pub fn checkpoint(&mut self, mode: &str) -> Result<()> {
+        let began = Micros::now();
+        let pragma = format!("PRAGMA wal_checkpoint({mode})");
+        let (busy, frames, done): (bool, i64, i64) =
+            self.db.query_row(&pragma, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        let outcome = if busy || done < frames { "short" } else { "done" };
+        let slow = if Micros::now().0 - began.0 > 500_000 { "-slow" } else { "" };
+        self.event(&format!("checkpoint-{mode}-{outcome}{slow}"))
+    }
+
+    /// The application's settings for its own checkpoints.
+    pub fn tune(&self, autocheckpoint: Option<u32>, size_limit: Option<u32>) -> Result<()> {
+        for (pragma, value) in
+            [("wal_autocheckpoint", autocheckpoint), ("journal_size_limit", size_limit)]
+        {
+            if let Some(value) = value {
+                self.db.execute_batch(&format!("PRAGMA {pragma} = {value}"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes something that happened between two transactions.
+    pub fn event(&mut self, what: &str) -> Result<()> {
+        let seq = self.state.as_ref().map_or(0, |state| state.seq);
+        Ok(self.ledger.event(seq, what)?)
+    }
+
+    /// The last commit in the database, whoever made it.
+    pub fn present(&self) -> Result<u64> {
+        Ok(crate::oracle::marker(&self.db)?)
+    }
+
+    pub fn rng(&mut self) -> &mut Rng {
+        &mut self.rng
+    }
+
+    /// The digest of the present state, computed from nothing but the database.
+    #[cfg(test)]
+    pub fn digest(&self) -> Result<digest::Digest> {
+        Ok(digest::of(&self.db)?)
+    }
+}
+
+/// The sums after a transaction: kept up if the state before it is known, else computed anew.
+fn advance(
+    tx: &Transaction,
+    state: Option<State>,
+    before: u64,
+    seq: u64,
+    dirty: &[&str],
+) -> Result<State> {
+    let mut sums = match state {
+        Some(state) if state.seq == before && before > 0 => state.sums,
+        _ => {
+            let mut sums = Sums::default();
+            sums.refresh(tx)?;
+            return Ok(State { seq, sums });
+        }
+    };
+    sums.update(tx, dirty)?;
+    sums.extend(tx, "log", before)?;
+    Ok(State { seq, sums })
+}
+
+#[cfg(test)]
+mod tests;
