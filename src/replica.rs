@@ -7,7 +7,7 @@
 
 use crate::backend::{self, Backend, Kind, list_all};
 use crate::change::ChangeSet;
-use crate::commit::{CommitNo, Time, Timeline};
+use crate::commit::{Chain, CommitNo, Time, Timeline};
 use crate::error::{Error, Result, Status};
 use crate::name::{Change, Name, Part, Span};
 use crate::object::Damage;
@@ -32,6 +32,8 @@ pub struct Stretch {
     pub timeline: Timeline,
     pub after: CommitNo,
     pub until: CommitNo,
+    /// The lineage of the commit `after`.
+    pub chain: Chain,
     /// It begins with a snapshot.
     pub anew: bool,
 }
@@ -48,7 +50,6 @@ pub struct Run {
 }
 
 impl Run {
-    #[expect(clippy::misnamed_getters, reason = "the snapshot's last commit is the run's first")]
     pub fn first(&self) -> CommitNo {
         self.snapshot.last
     }
@@ -70,6 +71,8 @@ impl Run {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     pub commit: CommitNo,
+    /// The timelines that go on from this commit, and the lineage that they say it has.
+    pub forks: Vec<(Timeline, Chain)>,
     pub snapshot: Span,
     /// Oldest first, each with its parts in order.
     pub changes: Vec<Vec<Change>>,
@@ -122,7 +125,8 @@ impl Replica {
         let mut until = CommitNo(u64::MAX);
         while timeline != Timeline::default() {
             let fork = read_fork(source, timeline)?;
-            stretches.push(Stretch { timeline, after: fork.commit, until, anew: fork.anew });
+            let Fork { commit: after, chain, anew, .. } = fork;
+            stretches.push(Stretch { timeline, after, until, chain, anew });
             until = until.min(fork.commit);
             timeline = fork.parent;
         }
@@ -206,7 +210,7 @@ impl Replica {
         let needed =
             run.changes.iter().filter(|span| span.last > snapshot.first && span.first <= commit);
         let parts = needed.filter_map(|span| self.parts_of(*span).cloned());
-        Plan { commit, snapshot, changes: parts.collect() }
+        Plan { commit, forks: Vec::new(), snapshot, changes: parts.collect() }
     }
 }
 

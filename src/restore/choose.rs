@@ -5,8 +5,8 @@ use crate::backend::Backend;
 use crate::clock;
 use crate::commit::{CommitNo, Time};
 use crate::error::{Error, Result, Status};
-use crate::name::Span;
-use crate::replica::{Plan, Replica, Run, read_change};
+use crate::name::{Name, Span};
+use crate::replica::{Plan, Replica, Run, Stretch, read_change};
 
 /// Chooses the commit and the objects for `target`.
 pub fn choose(source: &dyn Backend, replica: &Replica, target: Target) -> Result<Plan> {
@@ -25,7 +25,28 @@ pub fn choose(source: &dyn Backend, replica: &Replica, target: Target) -> Result
     };
     let run = runs.iter().rev().find(|run| run.holds(commit));
     let run = run.ok_or_else(|| not_restorable(source, &runs, &newest, commit))?;
-    Ok(replica.plan(run, commit))
+    if target == Target::Latest {
+        check_forks(source, &ancestry, &runs)?;
+    }
+    let leaving = ancestry.iter().filter(|at| at.after == commit);
+    let forks = leaving.map(|at| (at.timeline, at.chain)).collect();
+    Ok(Plan { forks, ..replica.plan(run, commit) })
+}
+
+/// A timeline goes on from a commit that was durable. Where there is none such, objects are missing,
+/// or the timeline's record is not of this replica.
+fn check_forks(source: &dyn Backend, ancestry: &[Stretch], runs: &[Run]) -> Result<()> {
+    let oldest = runs.first().map_or(CommitNo(0), Run::first);
+    let mut forks = ancestry.iter().filter(|at| at.after >= oldest);
+    match forks.find(|at| !runs.iter().any(|run| run.holds(at.after))) {
+        None => Ok(()),
+        Some(at) => {
+            let name = Name::Timeline(at.timeline);
+            let cause = format!("it goes on from commit {}, which is missing", at.after);
+            let error = Error::new(Status::Integrity, "restore", format!("{source}/{name}"), cause);
+            Err(error.hint("run: bakelite verify; older points can be restored with --commit"))
+        }
+    }
 }
 
 fn nothing_there(source: &dyn Backend, replica: &Replica) -> Error {

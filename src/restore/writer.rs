@@ -6,7 +6,7 @@ use crate::change::ChangeSet;
 use crate::commit::{Chain, Commit, CommitNo, Digest, PageHash, PageNo, PageSize, Timeline};
 use crate::error::{Error, Result, Status};
 use crate::name::{Change, Name};
-use crate::object::Damage;
+use crate::object::{Damage, Header};
 use crate::replica::{Plan, Replica, damaged, fetch, read_change};
 use crate::snapshot::{Manifest, PartPages, PartRef};
 use std::fs::File;
@@ -31,16 +31,23 @@ impl Wanted {
         let manifest = Manifest::decode(plan.snapshot, bytes)
             .map_err(|damage| damaged(source, &name, damage))?;
         let last = plan.changes.last().and_then(|parts| parts.last());
-        let (commit, timeline) = match last {
+        let (commit, timeline, chain) = match last {
             Some(part) if plan.commit > plan.snapshot.last => {
-                let commits = read_change(source, part)?.commits;
-                let found = commits.into_iter().find(|commit| commit.number == plan.commit);
+                let set = read_change(source, part)?;
+                let upto = set.commits.iter().take_while(|commit| commit.number <= plan.commit);
+                let Header { page_size, parent, .. } = *set.header();
+                let chain = upto.clone().fold(parent, |chain, c| chain.after(page_size, c));
+                let found = upto.last().filter(|commit| commit.number == plan.commit);
                 let lost =
                     || damaged(source, &Name::Change(*part), Damage::BadTable("no such commit"));
-                (found.ok_or_else(lost)?, part.span.timeline)
+                (*found.ok_or_else(lost)?, part.span.timeline, chain)
             }
-            _ => (manifest.commit, plan.snapshot.timeline),
+            _ => (manifest.commit, plan.snapshot.timeline, manifest.chain),
         };
+        if let Some((stranger, _)) = plan.forks.iter().find(|(_, fork)| *fork != chain) {
+            let damage = Damage::BadTable("it goes on from another commit than there is");
+            return Err(damaged(source, &Name::Timeline(*stranger), damage));
+        }
         if commit.digest.is_none() {
             let cause =
                 format!("commit {} has no digest, it is not a restore point", commit.number);
