@@ -50,6 +50,7 @@ pub struct Run {
 }
 
 impl Run {
+    #[expect(clippy::misnamed_getters, reason = "the snapshot's last commit is the run's first")]
     pub fn first(&self) -> CommitNo {
         self.snapshot.last
     }

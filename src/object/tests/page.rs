@@ -243,6 +243,9 @@ fn the_page_decodes_the_golden_change_sets() {
     assert!(commits == 40 && patches > 1000, "{commits} commits, {patches} bytes of patches");
 }
 
+/// The runs of each patch, by the writer and the place that it undoes.
+type Patches = BTreeMap<(usize, usize), Vec<(usize, Vec<u8>)>>;
+
 struct Set {
     pages: Vec<u64>,
     contents: Vec<Vec<u8>>,
@@ -295,8 +298,7 @@ impl Set {
         versions
     }
 
-    /// The runs of each patch, by the writer and the place that it undoes.
-    fn split_patches(&self) -> BTreeMap<(usize, usize), Vec<(usize, Vec<u8>)>> {
+    fn split_patches(&self) -> Patches {
         let (head, run) = (table("Undo patch", 0), table("Undo patch", 1));
         let mut rest = &self.patches[..];
         let mut patches = BTreeMap::new();
