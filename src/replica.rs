@@ -50,9 +50,9 @@ pub struct Run {
 }
 
 impl Run {
-    #[expect(clippy::misnamed_getters, reason = "the snapshot's last commit is the run's first")]
     pub fn first(&self) -> CommitNo {
-        self.snapshot.last
+        let Span { last, .. } = self.snapshot;
+        last
     }
 
     pub fn from(&self) -> Time {
