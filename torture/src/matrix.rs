@@ -39,9 +39,9 @@ violations like a wrong file. A scenario that graded nothing, or whose fault nev
 ";
 
 const NOTES: &str = "
-Kills are SIGKILLs of the running daemon. Restores are files that the oracle judged; targets are
-those among them that asked for a commit or a time. Rejected are damaged replicas and lying ledgers
-that were refused.
+Kills are SIGKILLs of running processes: the daemon, writers, `sync`, `restore`. Restores are files
+that the oracle judged; targets are those among them that asked for a commit or a time. Rejected are
+damaged replicas and lying ledgers that were refused.
 
 ## How to replay
 
@@ -74,7 +74,7 @@ pub fn page(summary: &Summary) -> String {
     let _ = writeln!(
         page,
         "\nRun: {date}, commit {commit}, seed {seed}, {minutes:.1} minutes, {jobs} at a time.  \n\
-         All: {commits} commits, {kills} kills, {restores} restores graded, {targets} targets, \
+         All: {commits} commits, {kills} kills of the daemon, {restores} restores graded, {targets} targets, \
          {rejected} rejected, {wrong} violations.\n"
     );
     page.push_str(&table(&summary.tallies));
@@ -103,8 +103,8 @@ fn table(tallies: &BTreeMap<String, Tally>) -> String {
     for Scenario { name, adversity, how, .. } in INVENTORY {
         let none = Tally::default();
         let tally = tallies.get(*name).unwrap_or(&none);
-        let Tally { seeds, kills, restores, targets, rejected, violations, .. } = tally;
-        let wrong = violations.len();
+        let Tally { seeds, restores, targets, rejected, violations, .. } = tally;
+        let (kills, wrong) = (tally.all_kills(), violations.len());
         let _ = writeln!(
             table,
             "| {name} | {adversity} | {how} | {seeds} | {kills} | {restores} | {targets} | \

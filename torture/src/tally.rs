@@ -31,6 +31,12 @@ impl Tally {
         *self.faults.entry(name.to_owned()).or_default() += times;
     }
 
+    /// Every process killed by SIGKILL while it ran, the daemon and others.
+    pub fn all_kills(&self) -> u64 {
+        let killed = self.faults.iter().filter(|(name, _)| name.ends_with(" killed"));
+        killed.map(|(_, times)| times).sum()
+    }
+
     pub fn add(&mut self, other: &Self) {
         self.seeds += other.seeds;
         self.kills += other.kills;
