@@ -172,6 +172,16 @@ impl Source {
         })
     }
 
+    /// Whether nothing was published, reset or checkpointed since `look`. Cheaper than looking again:
+    /// a thousand idle databases are asked this twenty times a second.
+    pub fn is_still(&self, look: &Look) -> bool {
+        let Salts([a, b, c, d, ..]) = look.salts;
+        self.handles.word(8) == look.change
+            && self.handles.word(16) == look.frames
+            && self.handles.word(32) == u32::from_ne_bytes([a, b, c, d])
+            && self.handles.word(96) == look.backfilled
+    }
+
     pub fn seen(&self, look: Option<&Look>) -> Seen {
         decide(look, &self.mark)
     }

@@ -13,6 +13,7 @@ use crate::clock;
 use crate::config::Database;
 use crate::error::{Error, Result, Status};
 use crate::ship::{Parcel, Shipper, Stores};
+use crate::source::{Look, Seen};
 use crate::status;
 use pass::{Captured, pass};
 
@@ -31,6 +32,8 @@ const RETRY_LAST: Duration = Duration::from_secs(5);
 /// After commits were missed while nothing was pinned, the WAL is pinned all the time for so long.
 const CAREFUL: Duration = Duration::from_secs(3600);
 const STATUS_EVERY: Duration = Duration::from_secs(1);
+/// How long a database that rests is only asked whether anything has changed.
+const REST: Duration = Duration::from_secs(1);
 
 /// What a job brings back.
 #[derive(Debug)]
@@ -88,6 +91,8 @@ pub struct Tracker {
     /// The same for all databases of the daemon.
     epoch: Instant,
     next_look: Instant,
+    /// What was seen when there was nothing to do, and until when only a change of it is looked for.
+    resting: Option<(Look, Instant)>,
     last_news: Instant,
     last_ship: Option<Instant>,
     last_frames: u32,
@@ -131,6 +136,7 @@ impl Tracker {
             retry_at: now,
             epoch: now,
             next_look: now,
+            resting: None,
             last_news: now,
             last_ship: None,
             last_frames: 0,
@@ -150,6 +156,7 @@ impl Tracker {
     /// Asks for one more complete pass, and the end.
     pub fn drain(&mut self) {
         self.draining = true;
+        self.resting = None;
         self.next_look = clock::instant();
         // What waits for another try has it now, and if that fails, the end is a failure.
         self.retry_at = self.next_look;
@@ -196,6 +203,11 @@ impl Tracker {
                 let purpose = if self.draining { Purpose::Sync } else { Purpose::Daemon };
                 Some(Box::new(move || Done::Opened(open::open(&database, purpose).map(Box::new))))
             }
+            Phase::Here(capture) if self.is_resting(&capture, now) => {
+                self.phase = Phase::Here(capture);
+                self.wait(IDLE_POLL, now);
+                None
+            }
             Phase::Here(capture) => self.look(capture, now),
             other => {
                 self.phase = other;
@@ -231,6 +243,8 @@ impl Tracker {
         let orders = self.orders(&capture, look.as_ref(), seen, now);
         let Some(orders) = orders else {
             self.rest(&mut capture, look.as_ref(), seen, now);
+            let still = seen == Seen::Nothing && self.is_idle(&capture, now);
+            self.resting = look.filter(|_| still).map(|look| (look, now + REST));
             self.phase = Phase::Here(capture);
             return self.checkpoint(look.as_ref(), now);
         };

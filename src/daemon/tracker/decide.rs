@@ -45,6 +45,11 @@ impl Tracker {
             quiet if quiet < BUSY => self.database.settings.poll_interval,
             _ => self.database.settings.poll_interval.max(IDLE_POLL),
         };
+        self.wait(pause, now);
+    }
+
+    /// Looks again after `pause`.
+    pub(super) fn wait(&mut self, pause: Duration, now: Instant) {
         self.next_look = now + pause;
         if pause >= IDLE_POLL {
             // All that are idle at the same time: a thousand of them wake the daemon up once.
@@ -52,6 +57,25 @@ impl Tracker {
             let late = (since % pause.as_nanos()) as u64;
             self.next_look -= Duration::from_nanos(late);
         }
+    }
+
+    /// Whether there is nothing to do for this database, and has not been for a while.
+    pub(super) fn is_idle(&self, capture: &Capture, now: Instant) -> bool {
+        now.duration_since(self.last_news) >= BUSY
+            && self.database.settings.poll_interval <= IDLE_POLL
+            && self.shipper.is_some()
+            && self.parcel.is_none()
+            && capture.is_drained()
+            && capture.rolling().is_none()
+            && !(self.begin_snapshot || self.lost || self.leaving || self.draining)
+            && self.unchecked_since.is_none()
+            && !self.checkpointing
+    }
+
+    pub(super) fn is_resting(&self, capture: &Capture, now: Instant) -> bool {
+        self.resting.as_ref().is_some_and(|(look, until)| {
+            now < *until && !self.status_due && capture.source.is_still(look)
+        })
     }
 
     fn ship_is_due(&self, now: Instant) -> bool {

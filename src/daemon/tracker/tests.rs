@@ -9,7 +9,6 @@ use crate::cursor::{self, State};
 use crate::durable::{Step, fault};
 use crate::restore::Target;
 use crate::ship::cursor_path;
-use crate::source::Seen;
 use crate::testkit::rig::restored;
 use crate::testkit::{Db, Process, checkpoint, commits};
 use std::fs;
