@@ -50,7 +50,6 @@ pub struct Run {
 }
 
 impl Run {
-    #[expect(clippy::misnamed_getters, reason = "the snapshot's last commit is the run's first")]
     pub fn first(&self) -> CommitNo {
         let Span { last, .. } = self.snapshot;
         last

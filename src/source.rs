@@ -318,7 +318,7 @@ impl Source {
         let start = header.map_or(self.mark.position, |header| header.start());
         let start = Position { frame: 0, ..start };
         let fresh = match &header {
-            Some(header) if look.frames > 0 => self.count(header, start, &look)?,
+            Some(header) if look.frames > 0 => self.count(header, start, look)?,
             None if look.frames > 0 => return Err(Trouble::Lost("the new WAL has no header")),
             _ => Commits::default(),
         };

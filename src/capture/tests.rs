@@ -218,9 +218,28 @@ fn a_database_that_grows_faster_than_it_is_copied() {
         assert!(parts < 5, "it never ends");
     }
     big(&writer, 100_000);
+    rig.catch_up();
+    assert!(rig.capture.parts_are_read(), "what came later is in change-sets");
     rig.roll();
     assert_eq!(parts, 2);
     last_agrees(&rig);
+}
+
+#[test]
+fn trap_12_frames_past_the_end_of_their_own_commit() {
+    let mut rig = Rig::shipped(Db::new(512));
+    let before = rig.capture.last().digest;
+    let (position, data) = (rig.capture.source.mark().position, [7; 512]);
+    let pages = rig.capture.last().pages;
+    for (page, commit) in [(pages + 5, None), (pages, Some(pages))] {
+        let frame = Frame { number: 1, page: PageNo(page), commit, data: &data, position };
+        rig.capture.ledger.frame(&frame, Read::OldTail);
+    }
+    rig.ship_small();
+    rig.index_agrees();
+    assert_ne!(rig.capture.last().digest, before);
+    assert_eq!(rig.index.get(PageNo(pages + 5)).unwrap(), PageHash::default());
+    assert_eq!(rig.restored(rig.last()).len() as u32, pages * 512);
 }
 
 /// The file holds what the pages were before the database shrank. It grew again without a word about

@@ -10,6 +10,7 @@ use crate::error::{Error, Result, Status};
 use crate::restore::Progress;
 use crate::ship::cursor_path;
 use crate::source::{Look, Source};
+use crate::wal::Salts;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -28,10 +29,16 @@ pub fn sync(databases: &[Database]) -> Result<()> {
 
 fn sync_one(database: &Database) -> Result<()> {
     let (handles, page_size) = open_database(&database.path)?;
+    let failed = |cause: &dyn std::fmt::Display| {
+        Error::new(Status::Failed, "read", database.path.display(), cause)
+    };
     let source = Source::new(handles, page_size, None);
-    let source = source
-        .map_err(|trouble| Error::new(Status::Failed, "read", database.path.display(), trouble))?;
-    let mut wanted = look(&source, database)?;
+    let mut source = source.map_err(|trouble| failed(&trouble))?;
+    source.release().map_err(|error| failed(&error))?;
+    let wanted = look(&source, database)?;
+    // Counts of commits are no measure: recovery restarts them. A generation that was seen to come
+    // after this one is.
+    let mut later = Vec::new();
     loop {
         if !daemon_runs(database)? {
             match pass(database) {
@@ -40,14 +47,14 @@ fn sync_one(database: &Database) -> Result<()> {
                 result => return result,
             }
         }
-        let now = look(&source, database)?;
-        if (now.change.wrapping_sub(wanted.change) as i32) < 0 {
-            wanted = now; // recovery restarted the count: all that is published now is enough
+        let now = look(&source, database)?.salts;
+        if now != wanted.salts && later.last() != Some(&now) {
+            later.push(now);
         }
         let cursor = cursor_path(&database.state_dir);
         let state = cursor::load(&cursor, |_| Ok(()));
         let state = state.map_err(|error| Error::io("read", cursor.display(), &error))?;
-        if state.is_some_and(|state| reaches(&state, &wanted)) {
+        if state.is_some_and(|state| reaches(&state, &wanted, &later)) {
             return Ok(());
         }
         std::thread::sleep(POLL);
@@ -73,9 +80,8 @@ fn daemon_runs(database: &Database) -> Result<bool> {
 }
 
 /// Whether all that was published at `wanted` is durable, and can be restored.
-fn reaches(state: &State, wanted: &Look) -> bool {
+fn reaches(state: &State, wanted: &Look, later: &[Salts]) -> bool {
     let mark = &state.mark;
     let same = mark.salts == wanted.salts && mark.position.frame >= wanted.frames;
-    let later = mark.salts != wanted.salts && (mark.change.wrapping_sub(wanted.change) as i32) >= 0;
-    state.commit.digest.is_some() && (same || later)
+    state.commit.digest.is_some() && (same || later.contains(&mark.salts))
 }

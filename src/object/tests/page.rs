@@ -159,16 +159,16 @@ fn lineage(before: &[u8], page_size: &[u8], commit: &BTreeMap<&'static str, &[u8
 #[test]
 fn the_page_decodes_the_golden_timelines() {
     let rows = table("Timeline", 0);
-    let forks: Vec<[u64; 2]> = golden("timeline", 1)
+    let forks: Vec<[u64; 3]> = golden("timeline", 1)
         .iter()
         .map(|object| {
             let fields = fields(&rows, &object.table);
             assert_eq!(object.table.len(), size(&rows));
             assert_eq!(object.header["parent"], object.header["chain"]);
-            [number(fields["parent timeline"]), number(fields["commit"])]
+            ["parent timeline", "commit", "flags"].map(|field| number(fields[field]))
         })
         .collect();
-    assert_eq!(forks, [[0, 0], [1, 0x1b]]);
+    assert_eq!(forks, [[0, 0, 1], [1, 0x1b, 0]]);
 }
 
 /// The first snapshot's pages, and its commit's record.
