@@ -108,14 +108,18 @@ impl From<&restore::Report> for RestoredFacts {
 
 impl RestoredFacts {
     fn text(&self) -> String {
+        let read = units::bytes(self.bytes);
+        let Self { objects, seconds, .. } = self;
+        self.state() + &format!("  {read} read from {objects} objects in {seconds:.2} s\n")
+    }
+
+    /// What the commit is, without what it took to restore it.
+    fn state(&self) -> String {
         let Self { commit, time, timeline, digest, page_size, pages, .. } = self;
         let size = units::bytes(u64::from(*pages) * u64::from(*page_size));
-        let read = units::bytes(self.bytes);
         format!(
             "  commit {commit} of {time}, timeline {timeline}\n  \
-             digest {digest}, {size} in {pages} pages of {page_size}\n  \
-             {read} read from {} objects in {:.2} s\n",
-            self.objects, self.seconds,
+             digest {digest}, {size} in {pages} pages of {page_size}\n"
         )
     }
 }
@@ -135,13 +139,14 @@ impl Restored {
 
 impl Document for Restored {
     fn text(&self) -> String {
-        let did = if self.dry_run { "would restore" } else { "restored" };
+        if self.dry_run {
+            return format!("would restore {}\n{}", self.output, self.what.state());
+        }
         let checked = match self.checked {
             "none" => String::new(),
             how => format!("  SQLite's {how} check passed\n"),
         };
-        let checked = if self.dry_run { String::new() } else { checked };
-        format!("{did} {}\n{}{checked}", self.output, self.what.text())
+        format!("restored {}\n{}{checked}", self.output, self.what.text())
     }
 }
 

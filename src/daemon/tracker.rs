@@ -85,6 +85,8 @@ pub struct Tracker {
     alone: bool,
     retries: u32,
     retry_at: Instant,
+    /// The same for all databases of the daemon.
+    epoch: Instant,
     next_look: Instant,
     last_news: Instant,
     last_ship: Option<Instant>,
@@ -127,6 +129,7 @@ impl Tracker {
             alone,
             retries: 0,
             retry_at: now,
+            epoch: now,
             next_look: now,
             last_news: now,
             last_ship: None,

@@ -70,6 +70,7 @@ fn restore_says_where_it_landed() {
     let text = Restored::new(&restored(), &options).text();
     assert!(text.starts_with("would restore /tmp/app.db\n"), "{text}");
     assert!(!text.contains("passed"), "nothing was checked: {text}");
+    assert!(!text.contains("objects"), "nothing was read: {text}");
 }
 
 #[test]

@@ -46,6 +46,12 @@ impl Tracker {
             _ => self.database.settings.poll_interval.max(IDLE_POLL),
         };
         self.next_look = now + pause;
+        if pause >= IDLE_POLL {
+            // All that are idle at the same time: a thousand of them wake the daemon up once.
+            let since = now.duration_since(self.epoch).as_nanos();
+            let late = (since % pause.as_nanos()) as u64;
+            self.next_look -= Duration::from_nanos(late);
+        }
     }
 
     fn ship_is_due(&self, now: Instant) -> bool {
