@@ -116,7 +116,8 @@ impl Tracker {
             && self.snapshot_ready
             && self.parts == 0
             && self.again.is_empty();
-        let free = self.careful_until.is_none_or(|until| now >= until);
+        let long = look.is_some_and(|look| self.wal_bytes(capture, look) > self.wal_max());
+        let free = long || self.careful_until.is_none_or(|until| now >= until);
         let near = self.cycle.saturating_sub(self.cycle / 4);
         let soon = self.fast && look.is_some_and(|look| look.frames >= near);
         let orders = Orders {
