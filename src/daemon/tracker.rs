@@ -29,8 +29,10 @@ const IDLE_POLL: Duration = Duration::from_millis(50);
 const FAST_POLL: Duration = Duration::from_millis(1);
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_LAST: Duration = Duration::from_secs(5);
-/// After commits were missed while nothing was pinned, the WAL is pinned all the time for so long.
-const CAREFUL: Duration = Duration::from_secs(3600);
+/// After commits were missed while nothing was pinned, the WAL is pinned all the time for so long;
+/// each time four times longer, since a writer that never rests is slowed down meanwhile.
+const CAREFUL_FIRST: Duration = Duration::from_secs(10);
+const CAREFUL_LAST: Duration = Duration::from_secs(3600);
 const STATUS_EVERY: Duration = Duration::from_secs(1);
 /// How long a database that rests is only asked whether anything has changed.
 const REST: Duration = Duration::from_secs(1);
@@ -102,6 +104,7 @@ pub struct Tracker {
     cycle: u32,
     fast: bool,
     careful_until: Option<Instant>,
+    losses: u32,
     unchecked_since: Option<Instant>,
     error: Option<Error>,
     rolling: Option<(u32, u32)>,
@@ -144,6 +147,7 @@ impl Tracker {
             cycle: u32::MAX,
             fast: false,
             careful_until: None,
+            losses: 0,
             unchecked_since: None,
             error: None,
             rolling: None,
@@ -189,7 +193,10 @@ impl Tracker {
 
     /// Looks at the database, and says what there is to do.
     pub fn turn(&mut self, now: Instant) -> Option<Job> {
-        self.write_status(now);
+        if now.duration_since(self.last_news) >= STATUS_EVERY {
+            // Else a shipment takes it along: a disk that is slow must not keep the loop from looking.
+            self.write_status(now);
+        }
         let job = self.next_job(now);
         self.jobs += usize::from(job.is_some());
         job
@@ -287,8 +294,12 @@ impl Tracker {
         let mut parcel = self.parcel.take()?;
         let mut shipper = self.shipper.take()?;
         self.last_ship = Some(now);
+        let (status, database) = (self.take_status(now), Arc::clone(&self.database));
         Some(Box::new(move || {
             let result = shipper.ship(&mut parcel);
+            if let Some(status) = status {
+                status.write(&database);
+            }
             Done::Shipped(shipper, parcel, result)
         }))
     }
@@ -311,9 +322,8 @@ impl Tracker {
             return;
         }
         let idle = matches!(&done, Done::Captured(_, Captured { batch: None, part: None, .. }));
-        if !idle || self.draining {
-            self.next_look = now;
-        }
+        let idle = idle && !self.draining;
+        self.next_look = if idle { now + self.pause(now) } else { now };
         match done {
             Done::Opened(result) => self.opened(result, now),
             Done::Captured(capture, captured) => self.captured(capture, captured, now),

@@ -1,7 +1,7 @@
 //! What is due: when to look again, to capture, to ship, to let go of the WAL, to checkpoint.
 
 use super::pass::Orders;
-use super::{CAREFUL, Done, FAST_POLL, IDLE_POLL, Job, Tracker};
+use super::{Done, FAST_POLL, IDLE_POLL, Job, Tracker};
 use crate::capture::Capture;
 use crate::clock;
 use crate::error::{Error, Status};
@@ -40,12 +40,17 @@ impl Tracker {
         self.last_frames = look.frames;
         self.last_look = now;
         self.status.wal_frames = look.frames.into();
-        let pause = match now.duration_since(self.last_news) {
-            _ if self.fast || pin == Pin::Free => FAST_POLL,
+        let free = pin == Pin::Free;
+        self.wait(if free { FAST_POLL } else { self.pause(now) }, now);
+    }
+
+    /// How long to wait for the next look.
+    pub(super) fn pause(&self, now: Instant) -> Duration {
+        match now.duration_since(self.last_news) {
+            _ if self.fast => FAST_POLL,
             quiet if quiet < BUSY => self.database.settings.poll_interval,
             _ => self.database.settings.poll_interval.max(IDLE_POLL),
-        };
-        self.wait(pause, now);
+        }
     }
 
     /// Looks again after `pause`.
@@ -78,11 +83,13 @@ impl Tracker {
         })
     }
 
-    fn ship_is_due(&self, now: Instant) -> bool {
+    fn ship_is_due(&self, capture: &Capture, now: Instant) -> bool {
         let interval = self.database.settings.ship_interval.unwrap_or(SHIP_FILE);
         self.shipper.is_some()
             && self.parcel.is_none()
-            && (self.draining || self.last_ship.is_none_or(|last| now >= last + interval))
+            && (self.draining
+                || capture.is_full()
+                || self.last_ship.is_none_or(|last| now >= last + interval))
     }
 
     /// Whether the last snapshot is old, and something was committed since.
@@ -102,7 +109,7 @@ impl Tracker {
         seen: Seen,
         now: Instant,
     ) -> Option<Orders> {
-        let due = self.ship_is_due(now);
+        let due = self.ship_is_due(capture, now);
         let rolling = capture.rolling().is_some();
         // Once drained, what comes later is left to the next run: a fast writer never ends.
         let last = self.drained && !rolling && !self.begin_snapshot;
@@ -169,7 +176,7 @@ impl Tracker {
         let result = if held && quiet && capture.rolling().is_none() && capture.large().is_none() {
             capture.source.zero().map(drop)
         } else if held && capture.is_full() && self.wal_bytes(capture, look) > self.wal_max() {
-            self.careful_until = Some(now + CAREFUL);
+            self.be_careful(now);
             capture.source.release()
         } else {
             Ok(())

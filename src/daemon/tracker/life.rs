@@ -1,13 +1,17 @@
 //! Beginnings and ends: what a job's result means for the database's life, what is tried again and
 //! when, what `status` is told.
 
+use super::FAST_POLL;
 use super::pass::Captured;
-use super::{CAREFUL, Done, Phase, RETRY_FIRST, RETRY_LAST, STATUS_EVERY, Tracker};
+use super::{
+    CAREFUL_FIRST, CAREFUL_LAST, Done, Phase, RETRY_FIRST, RETRY_LAST, STATUS_EVERY, Tracker,
+};
 use crate::capture::{Batch, Capture};
 use crate::daemon::open::Live;
 use crate::error::{Error, Result, Status};
 use crate::ship::Parcel;
-use crate::source::Trouble;
+use crate::source::{Pin, Trouble};
+use crate::status::Record;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -85,6 +89,8 @@ impl Tracker {
         if batch.is_none() && part.is_none() && (part_is_due || !complete) {
             // Whatever is in the way, asking at once would not find it gone.
             self.next_look = now + self.database.settings.poll_interval;
+        } else if capture.source.pin() == Pin::Free {
+            self.next_look = self.next_look.min(now + FAST_POLL);
         }
         if std::mem::take(&mut self.shipped_meanwhile) {
             capture.shipped();
@@ -111,7 +117,7 @@ impl Tracker {
             Trouble::Lost(_) => {
                 self.status.missed += 1;
                 self.status.resyncs += 1;
-                self.careful_until = Some(now + CAREFUL);
+                self.be_careful(now);
                 self.lost = true;
                 self.again.clear();
             }
@@ -121,6 +127,13 @@ impl Tracker {
                 self.reopen(error, now);
             }
         }
+    }
+
+    /// Keeps the WAL pinned for a while, each time for longer.
+    pub(super) fn be_careful(&mut self, now: Instant) {
+        let pause = CAREFUL_FIRST * 4u32.pow(self.losses.min(8));
+        self.losses += 1;
+        self.careful_until = Some(now + pause.min(CAREFUL_LAST));
     }
 
     /// Has the database taken up again from the cursor: what is in memory may be half done.
@@ -196,11 +209,19 @@ impl Tracker {
     }
 
     pub(super) fn write_status(&mut self, now: Instant) {
-        if self.status_due && now >= self.status_at {
-            self.status_due = false;
-            self.status_at = now + STATUS_EVERY;
-            self.status.write(&self.database);
+        if let Some(status) = self.take_status(now) {
+            status.write(&self.database);
         }
+    }
+
+    /// What `status` should be told, if it is time.
+    pub(super) fn take_status(&mut self, now: Instant) -> Option<Record> {
+        if !self.status_due || now < self.status_at {
+            return None;
+        }
+        self.status_due = false;
+        self.status_at = now + STATUS_EVERY;
+        Some(self.status.clone())
     }
 
     pub(super) fn log(&self, event: &str) {
