@@ -98,7 +98,9 @@ pub struct Tracker {
     last_news: Instant,
     last_ship: Option<Instant>,
     last_frames: u32,
-    last_look: Instant,
+    /// Where the rate of frames was last measured.
+    paced_frames: u32,
+    paced_at: Instant,
     /// How many frames the WAL had when it was last reset, and whether it is being filled fast: what
     /// is pinned then is let go of before the next reset is due, so that no writer ever waits for it.
     cycle: u32,
@@ -143,7 +145,8 @@ impl Tracker {
             last_news: now,
             last_ship: None,
             last_frames: 0,
-            last_look: now,
+            paced_frames: 0,
+            paced_at: now,
             cycle: u32::MAX,
             fast: false,
             careful_until: None,
