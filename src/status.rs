@@ -6,7 +6,7 @@
 
 use crate::commit::{CommitNo, Time};
 use crate::config::Database;
-use crate::cursor::{self, State};
+use crate::cursor;
 use crate::error::{Error, Result, Status as Exit};
 use crate::ship::cursor_path;
 use serde::{Deserialize, Serialize};
@@ -40,29 +40,18 @@ pub struct Record {
     pub wal_frames: u64,
     pub missed: u64,
     pub resyncs: u64,
-    commit: u64,
-    time: u64,
+    /// The last commit captured, durable or not.
+    pub commit: u64,
     error: Option<String>,
-    stopped: bool,
 }
 
 impl Record {
-    pub fn ship(&mut self, state: &State) {
-        self.commit = state.commit.number.0;
-        self.time = state.commit.time.0;
-    }
-
     pub fn fail(&mut self, error: &Error) {
         self.error = Some(error.to_string());
     }
 
     pub fn recover(&mut self) {
         self.error = None;
-        self.stopped = false;
-    }
-
-    pub fn stop(&mut self) {
-        self.stopped = true;
     }
 
     /// A hint for people: losing it loses nothing, so it is not synced and a failure is not reported.

@@ -333,7 +333,7 @@ impl Tracker {
             Done::Shipped(shipper, parcel, result) => {
                 self.shipper = Some(shipper);
                 match result {
-                    Ok(()) => self.shipped(&parcel.batch),
+                    Ok(()) => self.shipped(),
                     Err(error) => {
                         self.parcel = Some(parcel);
                         self.put_failed(error, now);

@@ -6,7 +6,7 @@ use super::pass::Captured;
 use super::{
     CAREFUL_FIRST, CAREFUL_LAST, Done, Phase, RETRY_FIRST, RETRY_LAST, STATUS_EVERY, Tracker,
 };
-use crate::capture::{Batch, Capture};
+use crate::capture::Capture;
 use crate::daemon::open::Live;
 use crate::error::{Error, Result, Status};
 use crate::ship::Parcel;
@@ -37,7 +37,8 @@ impl Tracker {
                 self.stores = Some(Arc::clone(&shipper.stores));
                 self.shipper = Some(Box::new(shipper));
                 self.begin_snapshot = snapshot.is_some();
-                if let Some(why) = snapshot.filter(|_| capture.last().number.0 > 0) {
+                let again = self.opened_once || capture.last().number.0 > 0;
+                if let Some(why) = snapshot.filter(|_| again) {
                     self.status.resyncs += 1;
                     self.log(&format!("begins a new snapshot: {why}"));
                 }
@@ -96,6 +97,7 @@ impl Tracker {
             capture.shipped();
         }
         self.rolling = capture.rolling();
+        self.status.commit = capture.last().number.0;
         if let Some(batch) = batch {
             self.parcel = Some(Box::new(Parcel::new(batch)));
         }
@@ -116,7 +118,6 @@ impl Tracker {
         match trouble {
             Trouble::Lost(_) => {
                 self.status.missed += 1;
-                self.status.resyncs += 1;
                 self.be_careful(now);
                 self.lost = true;
                 self.again.clear();
@@ -151,12 +152,11 @@ impl Tracker {
         }
     }
 
-    pub(super) fn shipped(&mut self, batch: &Batch) {
+    pub(super) fn shipped(&mut self) {
         match &mut self.phase {
             Phase::Here(capture) => capture.shipped(),
             _ => self.shipped_meanwhile = true,
         }
-        self.status.ship(&batch.state);
         self.retries = 0;
         self.status.recover();
         self.status_due = true;
@@ -165,9 +165,7 @@ impl Tracker {
     pub(super) fn all_is_well(&mut self, capture: &Capture) {
         self.retries = 0;
         self.status.recover();
-        if capture.state().snapshot.0 > 0 {
-            self.status.ship(&capture.state());
-        }
+        self.status.commit = capture.last().number.0;
         self.status_due = true;
     }
 
@@ -199,8 +197,6 @@ impl Tracker {
     }
 
     pub(super) fn end(&mut self, capture: Capture) {
-        self.status.ship(&capture.state());
-        self.status.stop();
         self.status_due = true;
         self.write_status(self.status_at);
         drop(capture);

@@ -415,7 +415,7 @@ fn commits_missed_during_a_snapshot_are_healed_by_another() {
     }
     commits(&writer, 1);
     sim.until(|sim| sim.is_current());
-    assert_eq!(sim.tracker.status.missed, 1);
+    assert_eq!((sim.tracker.status.missed, sim.tracker.status.resyncs), (1, 1));
     assert!(sim.drain().is_none());
     agrees(&db);
 }
@@ -489,4 +489,22 @@ fn trap_64_two_daemons_on_one_database() {
     drop(sim);
     assert_eq!(other.ask("daemon"), "ok");
     agrees(&db);
+}
+
+/// Commits that a destination does not take are counted, until it takes them.
+#[test]
+fn what_waits_for_a_destination_is_told() {
+    let (db, writer) = new_db();
+    let (mut sim, faulty) = Sim::faulty(&db);
+    sim.until(|sim| sim.is_current());
+    faulty.fail_all(Operation::Put, Fault::Full);
+    commits(&writer, 3);
+    sim.for_ms(5000);
+    let told = || status::status(&[db.config()]).unwrap().remove(0).destinations.remove(0);
+    assert_eq!((told().behind_commits, &*told().standing), (3, "behind"));
+    assert!(told().error.is_some());
+    faulty.heal();
+    sim.until(|sim| sim.is_current());
+    sim.for_ms(5000);
+    assert_eq!((told().behind_commits, &*told().standing), (0, "current"));
 }
