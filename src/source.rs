@@ -333,15 +333,7 @@ impl Source {
             _ => Commits::default(),
         };
         let advance = look.change.wrapping_sub(self.mark.change);
-        let wanted = tail.wanted(advance, &fresh).inspect_err(|_| {
-            eprintln!(
-                "DBG mark {:?} look {:?} advance {advance} fresh {} pin {:?}",
-                self.mark,
-                look,
-                fresh.all(),
-                self.pin
-            )
-        })?;
+        let wanted = tail.wanted(advance, &fresh)?;
         tail.deliver(wanted, sink);
         sink.generation(look.salts);
         self.mark = Mark {
