@@ -18,13 +18,14 @@ use crate::cursor::State;
 use crate::index::Index;
 use crate::name;
 use crate::snapshot::{Manifest, PartRef, part_name, part_pages};
-use crate::source::{Caught, Look, Mark, Pin, Sink, Source, Trouble};
+use crate::source::{Caught, Look, Mark, Pin, Sink, Source, Still, Trouble};
 use crate::wal::{Position, Salts};
 use ledger::Ledger;
 use stage::Stage;
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 
 /// Looks at a WAL that nobody may capture are remembered up to this number; then every other one is.
@@ -44,6 +45,8 @@ pub struct Capture {
     handed: Mark,
     snapshot: Time,
     roll: Option<Roll>,
+    /// The time of the last resync that was tried: each try names its objects anew.
+    tried: Time,
 }
 
 /// A snapshot under way.
@@ -116,6 +119,7 @@ impl Capture {
             shipping: Arc::default(),
             stage: Stage::default(),
             large: None,
+            limit: None,
             committed: None,
             least: u32::MAX,
             times: VecDeque::new(),
@@ -124,7 +128,7 @@ impl Capture {
             failed: None,
         };
         let mark = *source.mark();
-        Self { source, ledger, identity, mark, handed: mark, snapshot, roll: None }
+        Self { source, ledger, identity, mark, handed: mark, snapshot, roll: None, tried: Time(0) }
     }
 
     pub fn last(&self) -> &Commit {
@@ -187,6 +191,19 @@ impl Capture {
                 Mark { position, change, ..mark }
             }
         }
+    }
+
+    /// Reads up to the commit numbered like `upto`, which was stored before. What it changed, if the
+    /// WAL holds just that; nothing is to be shipped.
+    pub fn replay(&mut self, upto: &Commit) -> Result<Option<Batch>, Trouble> {
+        let Some(look) = self.source.steady_look() else { return Ok(None) };
+        self.ledger.limit = Some(upto.number);
+        let captured = self.capture(&look);
+        self.ledger.limit = None;
+        captured?;
+        let Commit { number, pages, digest, .. } = self.ledger.last;
+        let same = (number, pages, digest) == (upto.number, upto.pages, upto.digest);
+        if same { Ok(self.batch(Finish::Nothing)?) } else { Ok(None) }
     }
 
     pub fn is_full(&self) -> bool {
@@ -263,6 +280,27 @@ impl Capture {
     /// The last batch was shipped, and the page index holds its changes.
     pub fn shipped(&mut self) {
         self.ledger.shipping = Arc::default();
+    }
+
+    /// Takes up what is published now, for a resync. Nothing captured may wait to be handed out.
+    pub fn still(&mut self, database: &Path) -> Result<Option<(Still, u32)>, Trouble> {
+        assert!(self.ledger.builder.is_empty(), "nothing captured is given up");
+        self.source.still(database)
+    }
+
+    /// The commit that stands for all that was not seen; its digest comes with its pages.
+    pub fn resync_commit(&mut self, pages: u32) -> Commit {
+        let Commit { number, time, .. } = self.ledger.last;
+        self.tried = time.max(self.ledger.now).max(Time(self.tried.0 + 1));
+        Commit { number: number.next(), time: self.tried, pages, digest: None, resync: true }
+    }
+
+    /// The database at the mark is what `commit` says, as all destinations know.
+    pub fn resynced(&mut self, commit: Commit, chain: Chain) -> State {
+        self.ledger.begin_at(commit, chain);
+        self.mark = *self.source.mark();
+        self.handed = self.mark;
+        self.state()
     }
 
     /// Begins a snapshot of everything at what is published now: there is nothing to go on from, or

@@ -59,6 +59,11 @@ impl Run {
         self.snapshot.time
     }
 
+    /// When its newest snapshot was finished.
+    pub fn last_snapshot(&self) -> Time {
+        self.snapshots.last().unwrap_or(&self.snapshot).time
+    }
+
     pub fn end(&self) -> &Span {
         self.changes.last().filter(|last| last.last > self.snapshot.last).unwrap_or(&self.snapshot)
     }

@@ -1,27 +1,36 @@
-//! Makes what was captured durable, in this order: objects on every destination, the cursor, the page
-//! index. So a crash between any two of these loses nothing that was acknowledged, and an object
-//! that the cursor does not know of is passed over by the next timeline.
+//! Makes what was captured durable, in this order: objects on every destination, a look whether they
+//! still count, the cursor, the page index. So a crash between any two of these loses nothing that was
+//! acknowledged, and objects that the cursor does not know of are adopted by the next start.
+//!
+//! # Fencing
+//!
+//! Who takes a replica up claims the next timeline, and then lists it: whatever was stored before the
+//! claim is gone on from. Who ships looks for that claim after its objects are stored, and before it
+//! acknowledges them. So either the newcomer has found them, or they are never acknowledged, and their
+//! writer stops.
 //!
 //! Whatever fails here can be called again with the same batch: an object that is already there with
 //! the same bytes counts as stored. It knows no WAL and never waits for a retry.
 
+mod parts;
+mod resync;
+
 use crate::backend::{Backend, Kind};
-use crate::capture::{Batch, Capture, Changes, Large, RawPart};
-use crate::change::{SOFT_BYTES, encode_part};
-use crate::commit::{Commit, Digest, PageHash, PageNo, Timeline};
+use crate::capture::{Batch, Capture, Changes, RawPart};
+use crate::commit::{PageHash, PageNo, Timeline};
 use crate::cursor::{Cursor, State};
 use crate::durable;
 use crate::error::{Error, Result, Status};
 use crate::index::Index;
-use crate::name::{Change, Name, Span};
-use crate::object::{Compression, Header};
+use crate::name::Name;
+use crate::object::Compression;
 use crate::snapshot::encode_part as encode_snapshot_part;
 use crate::source::Trouble;
+use parts::Parts;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Changes of the page index written to the cursor at a time.
-const STAGED: usize = 4096;
+pub use resync::{Healed, Resync};
 
 /// The destinations of one database, and its local state.
 #[derive(Debug)]
@@ -64,6 +73,24 @@ impl Stores {
     /// stored by us, its reply lost; other bytes mean that somebody else writes this replica.
     pub fn put(&self, name: &Name, body: &[u8]) -> Result<()> {
         self.destinations.iter().try_for_each(|destination| put(&**destination, name, body))
+    }
+
+    /// Refuses to acknowledge what is stored on `timeline`, once somebody has claimed the next one.
+    /// Numbers are claimed without a gap, so the next one tells.
+    pub fn still_ours(&self, timeline: Timeline) -> Result<()> {
+        let next = Name::Timeline(Timeline(timeline.0 + 1));
+        let claimed = |destination: &Arc<dyn Backend>| match destination.get(&next) {
+            Err(error) if error.kind == Kind::NotFound => Ok(()),
+            Err(error) => Err(error.into()),
+            Ok(_) => {
+                let cause = "another daemon has taken this replica up";
+                let error = Error::new(Status::Locked, "ship to", destination, cause);
+                Err(error.hint(
+                    "let only one daemon write a replica; starting this one again takes it back",
+                ))
+            }
+        };
+        self.destinations.iter().try_for_each(claimed)
     }
 
     /// Stores a part of a snapshot. It is named by its content: one that is there is the same.
@@ -114,12 +141,13 @@ impl Shipper {
         if let Some(manifest) = &batch.manifest {
             self.stores.put(&manifest.name(), &manifest.encode(self.stores.compression))?;
         }
+        self.stores.still_ours(batch.state.timeline)?;
         let anew = batch.manifest.is_some();
         self.record(&batch.state, &batch.index, anew)
     }
 
     /// The cursor first, then the page index: the cursor's changes bring the index along.
-    fn record(&mut self, state: &State, changes: &Changes, anew: bool) -> Result<()> {
+    pub fn record(&mut self, state: &State, changes: &Changes, anew: bool) -> Result<()> {
         let mut list: Vec<_> = changes.iter().map(|(page, hash)| (*page, *hash)).collect();
         if anew {
             // The hashes of a snapshot's pages are in the index alone.
@@ -127,9 +155,7 @@ impl Shipper {
         } else {
             self.write_cursor(state, &list)?;
         }
-        self.index
-            .set_all(&mut list)
-            .map_err(|error| Error::io("write", self.state_dir.join("index").display(), &error))
+        self.index.set_all(&mut list).map_err(|error| self.index_error("write", &error))
     }
 
     fn write_cursor(&mut self, state: &State, changes: &[(PageNo, PageHash)]) -> Result<()> {
@@ -154,10 +180,16 @@ impl Shipper {
         if self.cursor.is_long() {
             self.write_cursor(before, &[])?;
         }
-        let mut writer = LargeWriter::new(self, &large, before);
+        let mut parts = Parts::new(before, before.timeline, large.commit);
+        let mut seen = vec![0u64; large.commit.pages as usize / 64 + 1];
         let mut failed = None;
         let read = capture.source.read_back(large.frames.clone(), &mut |page, bytes| {
-            writer.page(page, bytes).map_err(|error| {
+            let (word, bit) = (page.0 as usize / 64, 1 << (page.0 % 64));
+            if page.0 > large.commit.pages || seen[word] & bit != 0 {
+                return Ok(());
+            }
+            seen[word] |= bit;
+            self.add(&mut parts, page, bytes).map_err(|error| {
                 failed = Some(error);
                 Trouble::Lost("it could not be shipped")
             })
@@ -166,12 +198,35 @@ impl Shipper {
             (Some(error), _) => return Err(error),
             (None, read) => read.map_err(|trouble| unreadable(&trouble))?,
         }
-        let state = capture.large_state(writer.finish(capture.last())?);
+        self.cut(&mut parts, large.commit.pages, capture.last().pages)?;
+        let (commit, ..) = parts.finish(self)?;
+        self.stores.still_ours(before.timeline)?;
+        let state = capture.large_state(commit.digest);
         // Appended however long the cursor is: a new one would hold none of the changes staged.
         self.cursor.append(&state, &[]).map_err(|error| self.cursor_error(&error))?;
         capture.large_shipped(&state);
         self.redo()?;
         Ok(state)
+    }
+
+    fn add(&mut self, parts: &mut Parts, page: PageNo, bytes: &[u8]) -> Result<()> {
+        let old = self.index.get(page).map_err(|error| self.index_error("read", &error))?;
+        parts.page(self, page, bytes, [old, PageHash::of(page, bytes)])
+    }
+
+    /// Pages past `end` that were there before count as zeros from now on.
+    fn cut(&mut self, parts: &mut Parts, end: u32, before: u32) -> Result<()> {
+        for page in (end + 1..=before).map(PageNo) {
+            let old = self.index.get(page).map_err(|error| self.index_error("read", &error))?;
+            if old != PageHash::default() {
+                parts.change(self, page, [old, PageHash::default()])?;
+            }
+        }
+        Ok(())
+    }
+
+    fn index_error(&self, operation: &str, error: &std::io::Error) -> Error {
+        Error::io(operation, self.state_dir.join("index").display(), error)
     }
 
     fn cursor_error(&self, error: &std::io::Error) -> Error {
@@ -196,109 +251,9 @@ pub fn cursor_path(state_dir: &Path) -> PathBuf {
     state_dir.join("cursor")
 }
 
+/// It cannot be tried again: the database has to be taken up anew.
 fn unreadable(trouble: &Trouble) -> Error {
     Error::new(Status::Integrity, "capture", "a large transaction", trouble)
-}
-
-/// Writes the parts of one large transaction's change-set.
-struct LargeWriter<'a> {
-    shipper: &'a mut Shipper,
-    large: &'a Large,
-    header: Header,
-    timeline: Timeline,
-    digest: Option<Digest>,
-    seen: Vec<u64>,
-    pages: Vec<PageNo>,
-    contents: Vec<u8>,
-    changes: Vec<(PageNo, PageHash)>,
-    part: u16,
-}
-
-impl<'a> LargeWriter<'a> {
-    fn new(shipper: &'a mut Shipper, large: &'a Large, before: &State) -> Self {
-        let header =
-            Header { page_size: before.page_size, parent: large.parent, chain: large.parent };
-        Self {
-            shipper,
-            large,
-            header,
-            timeline: before.timeline,
-            digest: before.commit.digest,
-            seen: vec![0; large.commit.pages as usize / 64 + 1],
-            pages: Vec::new(),
-            contents: Vec::new(),
-            changes: Vec::new(),
-            part: 0,
-        }
-    }
-
-    fn page(&mut self, page: PageNo, bytes: &[u8]) -> Result<()> {
-        let (word, bit) = (page.0 as usize / 64, 1 << (page.0 % 64));
-        if page.0 > self.large.commit.pages || self.seen[word] & bit != 0 {
-            return Ok(());
-        }
-        self.seen[word] |= bit;
-        if self.contents.len() >= SOFT_BYTES {
-            self.put(None)?;
-        }
-        self.change(page, PageHash::of(page, bytes))?;
-        self.pages.push(page);
-        self.contents.extend_from_slice(bytes);
-        Ok(())
-    }
-
-    fn change(&mut self, page: PageNo, new: PageHash) -> Result<()> {
-        let failed = |error| Error::io("update", "the page index", &error);
-        let old = self.shipper.index.get(page).map_err(failed)?;
-        if let Some(digest) = &mut self.digest {
-            digest.replace(old, new);
-        }
-        self.changes.push((page, new));
-        if self.changes.len() >= STAGED {
-            self.shipper.cursor.stage(&std::mem::take(&mut self.changes)).map_err(failed)?;
-        }
-        Ok(())
-    }
-
-    /// Puts the part that was collected; the last one with the commit's record.
-    fn put(&mut self, commit: Option<&Commit>) -> Result<()> {
-        let Commit { number, time, .. } = self.large.commit;
-        let span = Span { first: number, last: number, time, timeline: self.timeline };
-        let change = Change { level: 0, span, part: self.part, end: commit.is_some() };
-        if let Some(commit) = commit {
-            self.header.chain = self.large.parent.after(self.header.page_size, commit);
-        }
-        let (pages, contents) = self.sorted();
-        let compression = self.shipper.stores.compression;
-        let body = encode_part(change, &self.header, commit, &pages, &contents, compression);
-        self.shipper.stores.put(&Name::Change(change), &body)?;
-        self.pages.clear();
-        self.contents.clear();
-        self.part = self.part.checked_add(1).expect("65536 parts hold 256 GiB");
-        Ok(())
-    }
-
-    fn sorted(&self) -> (Vec<PageNo>, Vec<u8>) {
-        let size = self.header.page_size.bytes();
-        let mut order: Vec<usize> = (0..self.pages.len()).collect();
-        order.sort_unstable_by_key(|&at| self.pages[at]);
-        let contents = order.iter().flat_map(|&at| &self.contents[at * size..][..size]);
-        let contents = contents.copied().collect();
-        (order.iter().map(|&at| self.pages[at]).collect(), contents)
-    }
-
-    /// Puts the last part. Pages that the transaction cut off count as zeros from now on.
-    fn finish(mut self, last: &Commit) -> Result<Option<Digest>> {
-        for page in self.large.commit.pages + 1..=last.pages {
-            self.change(PageNo(page), PageHash::default())?;
-        }
-        let commit = Commit { digest: self.digest, ..self.large.commit };
-        self.put(Some(&commit))?;
-        let changes = std::mem::take(&mut self.changes);
-        let staged = self.shipper.cursor.stage(&changes);
-        staged.map_err(|error| self.shipper.cursor_error(&error))?;
-        Ok(self.digest)
-    }
 }
 
 #[cfg(test)]

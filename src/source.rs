@@ -45,6 +45,7 @@ use std::{fmt, io};
 use tail::{Commits, Tail};
 
 pub use decision::{Look, Mark, Seen};
+pub use reading::Still;
 
 /// Bytes of frames read at a time.
 const READ_BYTES: usize = 256 << 10;
@@ -129,18 +130,18 @@ pub struct Source {
 impl Source {
     /// Takes up a database at `mark`, or, without one, at what is published now.
     pub fn new(handles: Handles, page_size: PageSize, mark: Option<Mark>) -> Result<Self, Trouble> {
-        let at = Mark {
-            salts: Salts::default(),
-            position: Position { frame: 0, checksum: Checksum::default() },
-            big_endian: false,
-            change: 0,
-        };
-        let mut source = Self { handles, page_size, pin: Pin::Free, mark: mark.unwrap_or(at) };
+        let at = mark.unwrap_or(Mark::NOWHERE);
+        let mut source = Self { handles, page_size, pin: Pin::Free, mark: at };
         source.hold()?;
         if mark.is_none() {
             source.rebase()?;
         }
         Ok(source)
+    }
+
+    /// Takes another place for how far was captured.
+    pub fn go_to(&mut self, mark: Mark) {
+        self.mark = mark;
     }
 
     pub fn mark(&self) -> &Mark {

@@ -36,10 +36,20 @@ pub struct DestinationStatus {
 
 /// What the daemon leaves for `status`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Record {
     pub wal_frames: u64,
+    /// How often commits were published that the daemon could not see.
     pub missed: u64,
+    /// How often the database was compared with the page index, or copied anew, and what that put.
     pub resyncs: u64,
+    pub resync_bytes: u64,
+    /// Timelines claimed.
+    pub timelines: u64,
+    /// How often somebody else had taken the replica up.
+    pub fences: u64,
+    /// Pages compared by the resync under way, and all.
+    pub comparing: Option<(u32, u32)>,
     /// The last commit captured, durable or not.
     pub commit: u64,
     error: Option<String>,

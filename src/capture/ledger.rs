@@ -3,7 +3,7 @@
 use super::stage::Stage;
 use super::{Changes, Large};
 use crate::change::Builder;
-use crate::commit::{Chain, Commit, Digest, PageHash, PageNo, PageSize, Time, Timeline};
+use crate::commit::{Chain, Commit, CommitNo, Digest, PageHash, PageNo, PageSize, Time, Timeline};
 use crate::index::Index;
 use crate::source::{Read, Sink};
 use crate::wal::{Frame, Position, Salts};
@@ -26,6 +26,8 @@ pub(super) struct Ledger {
     pub(super) shipping: Arc<Changes>,
     pub(super) stage: Stage,
     pub(super) large: Option<Large>,
+    /// The last commit that is to be read, if not all are.
+    pub(super) limit: Option<CommitNo>,
     /// The place after the last commit in `builder`, if that is in the living generation.
     pub(super) committed: Option<Position>,
     /// The smallest size of the database since the snapshot under way began. A page past it counts
@@ -41,7 +43,8 @@ pub(super) struct Ledger {
 
 impl Ledger {
     pub(super) fn is_full(&self) -> bool {
-        self.builder.is_full() || self.large.is_some() || self.failed.is_some()
+        let reached = self.limit.is_some_and(|limit| self.last.number >= limit);
+        reached || self.builder.is_full() || self.large.is_some() || self.failed.is_some()
     }
 
     pub(super) fn lookup(&self, page: PageNo) -> io::Result<PageHash> {
@@ -69,6 +72,13 @@ impl Ledger {
         self.chain = self.chain.after(self.page_size, &self.last);
         self.builder = Builder::new(self.page_size, self.chain);
         Ok(())
+    }
+
+    /// Goes on from `commit`.
+    pub(super) fn begin_at(&mut self, commit: Commit, chain: Chain) {
+        self.changes.clear();
+        (self.last, self.chain) = (commit, chain);
+        self.builder = Builder::new(self.page_size, chain);
     }
 
     /// When `frame` was seen, no earlier than the commit before it.

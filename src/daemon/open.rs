@@ -1,26 +1,35 @@
 //! How a database is taken up: lock, database, cursor, destinations, and the claim of a timeline.
 //!
-//! The cursor is believed where everything fits: the page index gives its digest, the destinations
-//! hold its commit on their newest timeline, the database file is the same, and its WAL goes on from
-//! where the cursor stands. Anything else begins with a new snapshot.
+//! What is found decides how its life begins:
+//!
+//! ```text
+//! the page index is at a commit    | the WAL goes on from there | begins with
+//! that every destination holds     | in the same file           |
+//! ---------------------------------+----------------------------+---------------------------------
+//! yes                              | yes                        | the next commit
+//! yes                              | no, or nobody knows        | a resync: the pages that differ
+//! no                               |                            | a snapshot
+//! ```
 
-use crate::backend::{self, Backend, Kind, fs::Fs};
-use crate::capture::{Capture, Start, origin};
-use crate::change::ChangeSet;
+mod adopt;
+mod claim;
+mod ground;
+
+use crate::backend::{self, Backend, fs::Fs};
+use crate::capture::{Capture, Start};
 use crate::clock;
-use crate::commit::{Chain, Commit, CommitNo, PageSize, Time, Timeline};
+use crate::commit::{PageSize, Time, Timeline};
 use crate::config::{self, Database, Destination};
 use crate::cursor::{self, State};
 use crate::durable;
 use crate::error::{Error, Result, Status};
 use crate::index::Index;
-use crate::name::{Name, Span};
 use crate::object::Compression;
-use crate::replica::{Replica, damaged};
 use crate::ship::{Shipper, Stores, cursor_path};
-use crate::snapshot::{Fork, Manifest};
 use crate::source::Source;
 use crate::sqlite::{HEAD_BYTES, Handles, Opened};
+use adopt::adopt;
+use ground::{Listed, Tip, ground};
 use rusqlite::ErrorCode;
 use std::fs::{File, TryLockError};
 use std::io::Write;
@@ -34,10 +43,20 @@ use std::time::Duration;
 pub struct Live {
     pub capture: Capture,
     pub shipper: Shipper,
-    /// Why it has to begin with a snapshot, if it has to.
-    pub snapshot: Option<&'static str>,
+    pub begin: Begin,
     /// Held as long as it is watched.
     pub lock: File,
+}
+
+/// How the life of a database begins.
+#[derive(Clone, Debug)]
+pub enum Begin {
+    /// Nothing was missed.
+    Follow,
+    /// The page index is at this state, and what came after it was not seen.
+    Resync(State, &'static str),
+    /// There is nothing that it can be compared with.
+    Snapshot(&'static str),
 }
 
 /// Who takes a database up.
@@ -47,48 +66,115 @@ pub enum Purpose {
     Sync,
 }
 
-pub fn open(database: &Database, purpose: Purpose) -> Result<Live> {
-    let (handles, page_size) = open_database(&database.path)?;
+/// How often somebody else may store something while a timeline is claimed. A daemon stops at the
+/// first claim that it sees.
+const CLAIMS: u32 = 5;
+
+/// Takes a database up. `claimed`: the timeline that this daemon has claimed before.
+pub fn open(database: &Database, purpose: Purpose, claimed: Option<Timeline>) -> Result<Live> {
+    let (handles, page_size, identity) = open_identified(&database.path)?;
     durable::make_dirs(&database.state_dir)
         .map_err(|error| Error::io("create", database.state_dir.display(), &error))?;
     let lock = lock(database, purpose)?;
     let index = open_index(database)?;
     let cursor = load_cursor(database, &index)?;
     let stores = Arc::new(stores(database, cursor.is_some_and(|state| state.snapshot > Time(0)))?);
-    let replicas = stores.destinations.iter().map(|destination| Replica::list(&**destination));
-    let replicas = replicas.collect::<Result<Vec<_>>>()?;
-    let identity = identity(&database.path)?;
-    let fits = |state: &State| state.page_size == page_size && state.identity == identity;
-    let state = believable(cursor.filter(fits), &stores, &replicas, &index)?;
-    let source = Source::new(handles, page_size, state.map(|state| state.mark));
+    let source = Source::new(handles, page_size, cursor.map(|state| state.mark));
     let source = source.map_err(|trouble| failed("read", &database.path, trouble))?;
-    let continues =
-        source.continues().map_err(|trouble| failed("read", &database.path, trouble))?;
-    let (state, snapshot) = match state {
-        Some(state) if continues => (Some(state), None),
-        Some(state) => (Some(state), Some("its WAL does not go on from where the cursor stands")),
-        None => (None, Some("there is nothing to go on from")),
-    };
-    let tip = match state {
-        Some(state) => Tip { timeline: state.timeline, commit: state.commit, chain: state.chain },
-        None => newest(&stores, &replicas)?,
-    };
-    let timeline = claim(&stores, &replicas, &tip, snapshot.is_some(), page_size)?;
-    let start = Start {
+    let mut opening = Opening {
+        database,
         page_size,
-        timeline,
         identity,
-        last: tip.commit,
-        chain: tip.chain,
-        snapshot: state.map_or(Time(0), |state| state.snapshot),
+        shipper: Shipper::new(Arc::clone(&stores), &database.state_dir, Arc::clone(&index)),
+        index,
+        stores,
     };
-    let capture = Capture::new(source, Arc::clone(&index), &start);
-    let shipper = Shipper::new(stores, &database.state_dir, index);
-    Ok(Live { capture, shipper, snapshot, lock })
+    let (mut state, mut source) = (cursor, source);
+    for _ in 0..CLAIMS {
+        let listed = ground::list(&opening.stores)?;
+        if listed.iter().any(|each| claimed.is_some_and(|own| each.replica.newest_timeline() > own))
+        {
+            let cause = "another daemon has taken its replica up";
+            let error = Error::new(Status::Locked, "watch", database.path.display(), cause);
+            return Err(error.hint("let only one daemon write a replica"));
+        }
+        let (at, tip, begin);
+        (source, at, tip, begin) = opening.begin(state, source, &listed)?;
+        state = at;
+        let anew = matches!(begin, Begin::Snapshot(_));
+        let timeline = claim::claim(&opening.stores, &listed, &tip, anew, page_size)?;
+        if claim::has_news(&opening.stores, &listed)? {
+            continue;
+        }
+        let Opening { index, shipper, .. } = opening;
+        let Tip { commit: last, chain, .. } = tip;
+        let snapshot = state.map_or(Time(0), |state| state.snapshot);
+        let start = Start { page_size, timeline, identity, last, chain, snapshot };
+        return Ok(Live { capture: Capture::new(source, index, &start), shipper, begin, lock });
+    }
+    let cause = "another daemon goes on storing commits there";
+    let error = Error::new(Status::Locked, "claim", database.path.display(), cause);
+    Err(error.hint("let only one daemon write a replica"))
+}
+
+/// What is known while a database is taken up.
+struct Opening<'a> {
+    database: &'a Database,
+    page_size: PageSize,
+    identity: (u64, u64),
+    stores: Arc<Stores>,
+    index: Arc<Index>,
+    shipper: Shipper,
+}
+
+impl Opening<'_> {
+    /// What there is to go on from, and how. Takes in what was stored beyond the cursor.
+    fn begin(
+        &mut self,
+        cursor: Option<State>,
+        mut source: Source,
+        listed: &[Listed],
+    ) -> Result<(Source, Option<State>, Tip, Begin)> {
+        let state = ground(cursor, listed, &self.index, self.page_size)?;
+        let Some(state) = state else {
+            let begin = Begin::Snapshot("there is nothing to go on from");
+            return Ok((source, None, ground::tip(listed)?, begin));
+        };
+        source.go_to(state.mark);
+        let same_file = state.identity == self.identity;
+        let continues = same_file
+            && source
+                .continues()
+                .map_err(|trouble| failed("read", &self.database.path, trouble))?;
+        let (state, source, continues) = adopt(self, state, source, continues, listed)?;
+        if listed.iter().any(|each| each.is_taken_over(&state)) {
+            let why = "the replica holds commits of another host";
+            return Ok((source, None, ground::tip(listed)?, Begin::Snapshot(why)));
+        }
+        let begin = match (continues, same_file) {
+            (true, _) => Begin::Follow,
+            (false, false) => Begin::Resync(state, "it is another file than before"),
+            (false, true) => {
+                Begin::Resync(state, "its WAL does not go on from where the cursor stands")
+            }
+        };
+        Ok((source, Some(state), Tip::of(&state), begin))
+    }
 }
 
 fn failed(operation: &str, path: &Path, cause: impl std::fmt::Display) -> Error {
     Error::new(Status::Failed, operation, path.display(), cause)
+}
+
+/// Opens a database, with the identity of just the file that was opened.
+fn open_identified(path: &Path) -> Result<(Handles, PageSize, (u64, u64))> {
+    loop {
+        let before = identity(path).ok();
+        let (handles, page_size) = open_database(path)?;
+        if let Some(identity) = identity(path).ok().filter(|after| before == Some(*after)) {
+            return Ok((handles, page_size, identity));
+        }
+    }
 }
 
 /// Opens a database for watching, or says what keeps it from being watched.
@@ -152,8 +238,9 @@ fn not_a_database(path: &Path) -> Error {
         .hint("check the path")
 }
 
-fn identity(path: &Path) -> Result<(u64, u64)> {
-    let metadata = path.metadata().map_err(|error| failed("open", path, error))?;
+/// Device and inode of the file at `path`: another one there is another database.
+pub fn identity(path: &Path) -> std::io::Result<(u64, u64)> {
+    let metadata = path.metadata()?;
     Ok((metadata.dev(), metadata.ino()))
 }
 
@@ -252,96 +339,4 @@ fn load_cursor(database: &Database, index: &Index) -> Result<Option<State>> {
         changes.iter().try_for_each(|(page, hash)| index.set(*page, *hash))
     });
     state.map_err(|error| Error::io("read", path.display(), &error))
-}
-
-/// The cursor's state, if the page index and the destinations agree with it.
-fn believable(
-    state: Option<State>,
-    stores: &Stores,
-    replicas: &[Replica],
-    index: &Index,
-) -> Result<Option<State>> {
-    let Some(state) = state else { return Ok(None) };
-    let digest = index.digest().map_err(|error| Error::io("read", "the page index", &error))?;
-    if state.commit.digest != Some(digest) {
-        return Ok(None);
-    }
-    for (destination, replica) in stores.destinations.iter().zip(replicas) {
-        let ancestry = replica.ancestry(&**destination)?;
-        let runs = replica.runs(&ancestry);
-        let there = runs.iter().any(|run| run.holds(state.commit.number));
-        // A newer timeline that nothing was stored on is an earlier start of our own, or fenced.
-        let newest = replica.newest(&ancestry).map(|span| span.timeline);
-        if !there || newest > Some(state.timeline) {
-            return Ok(None);
-        }
-    }
-    Ok(Some(state))
-}
-
-/// The last commit that a new timeline goes on from.
-struct Tip {
-    timeline: Timeline,
-    commit: Commit,
-    chain: Chain,
-}
-
-/// The newest commit of the destinations' replicas.
-fn newest(stores: &Stores, replicas: &[Replica]) -> Result<Tip> {
-    let mut tip = Tip { timeline: Timeline(0), commit: origin(), chain: Chain::default() };
-    for (destination, replica) in stores.destinations.iter().zip(replicas) {
-        let ancestry = replica.ancestry(&**destination)?;
-        let Some(span) = replica.newest(&ancestry) else {
-            tip.timeline = tip.timeline.max(replica.newest_timeline());
-            continue;
-        };
-        if span.last > tip.commit.number {
-            let (commit, chain) = read_tip(&**destination, replica, &span)?;
-            tip = Tip { timeline: replica.newest_timeline(), commit, chain };
-        }
-    }
-    Ok(tip)
-}
-
-fn read_tip(source: &dyn Backend, replica: &Replica, span: &Span) -> Result<(Commit, Chain)> {
-    let parts = replica.changes.range((*span, 0)..=(*span, u8::MAX)).next();
-    let unsure = Commit { number: span.last, time: span.time, ..origin() };
-    if let Some(end) = parts.and_then(|(_, parts)| parts.iter().find(|part| part.end)) {
-        let name = Name::Change(*end);
-        let set = ChangeSet::open(end, source.get(&name)?)
-            .map_err(|damage| damaged(source, &name, damage))?;
-        return Ok((set.commits.last().copied().unwrap_or(unsure), set.header().chain));
-    }
-    let name = Name::Snapshot(*span);
-    let manifest = Manifest::decode(*span, source.get(&name)?)
-        .map_err(|damage| damaged(source, &name, damage))?;
-    Ok((manifest.commit, manifest.chain))
-}
-
-/// Claims the next timeline on every destination. Two that claim the same one at a time cannot both
-/// succeed: a name is taken once.
-fn claim(
-    stores: &Stores,
-    replicas: &[Replica],
-    tip: &Tip,
-    anew: bool,
-    page_size: PageSize,
-) -> Result<Timeline> {
-    let newest = replicas.iter().map(Replica::newest_timeline).max().unwrap_or_default();
-    let timeline = Timeline(newest.max(tip.timeline).0 + 1);
-    let first = tip.commit.number == CommitNo(0);
-    let parent = if first { Timeline(0) } else { tip.timeline };
-    let fork = Fork { parent, commit: tip.commit.number, chain: tip.chain, anew };
-    let (name, body) = (Name::Timeline(timeline), fork.encode(timeline, page_size, clock::now()));
-    for destination in &stores.destinations {
-        destination.put(&name, &body).map_err(|error| match error.kind {
-            Kind::Exists => {
-                let thing = format!("{destination}");
-                Error::new(Status::Locked, "claim", thing, "another daemon has just taken it up")
-                    .hint("let only one daemon write a replica")
-            }
-            _ => Error { status: Status::Unreachable, ..Error::from(error) },
-        })?;
-    }
-    Ok(timeline)
 }

@@ -4,15 +4,18 @@
 //! method returns at once: what blocks is handed out as a job.
 
 mod decide;
+mod heal;
 mod life;
 mod pass;
 
 use super::open::{self, Live, Purpose};
 use crate::capture::{Capture, RawPart};
 use crate::clock;
+use crate::commit::Timeline;
 use crate::config::Database;
+use crate::cursor::State;
 use crate::error::{Error, Result, Status};
-use crate::ship::{Parcel, Shipper, Stores};
+use crate::ship::{Healed, Parcel, Resync, Shipper, Stores};
 use crate::source::{Look, Seen};
 use crate::status;
 use pass::{Captured, pass};
@@ -45,8 +48,24 @@ pub enum Done {
     Captured(Box<Capture>, Captured),
     Shipped(Box<Shipper>, Box<Parcel>, Result<()>),
     LargeShipped(Box<Capture>, Box<Shipper>, Result<()>),
+    Compared(Box<Capture>, Box<Shipper>, Result<Compared>),
     Stored(RawPart, Result<()>),
     Checkpointed(Result<()>),
+}
+
+/// How far a resync came.
+#[derive(Debug)]
+pub enum Compared {
+    Some(Box<Resync>),
+    All(Healed),
+}
+
+/// A resync that is to be done, with the state that it begins at.
+#[derive(Debug)]
+struct Healing {
+    base: State,
+    /// `None`: not begun, or being worked on.
+    resync: Option<Box<Resync>>,
 }
 
 #[derive(Debug)]
@@ -75,6 +94,8 @@ pub struct Tracker {
     /// A shipment ended while the capture was away.
     shipped_meanwhile: bool,
     begin_snapshot: bool,
+    /// Nothing is captured until it is done.
+    healing: Option<Healing>,
     /// Commits were missed: what was captured is shipped, then the database taken up anew.
     lost: bool,
     /// No new jobs; taken up anew once the last one is back.
@@ -113,6 +134,11 @@ pub struct Tracker {
     status: status::Record,
     status_due: bool,
     status_at: Instant,
+    /// When the file is next asked whether it is still the one taken up.
+    identified_at: Instant,
+    gone_since: Option<Instant>,
+    /// The timeline claimed last: a later one is somebody else's.
+    claimed: Option<Timeline>,
 }
 
 impl Tracker {
@@ -129,6 +155,7 @@ impl Tracker {
             snapshot_ready: false,
             shipped_meanwhile: false,
             begin_snapshot: false,
+            healing: None,
             lost: false,
             leaving: false,
             draining: false,
@@ -157,6 +184,9 @@ impl Tracker {
             status: status::Record::default(),
             status_due: false,
             status_at: now,
+            identified_at: now,
+            gone_since: None,
+            claimed: None,
         }
     }
 
@@ -211,7 +241,10 @@ impl Tracker {
                 let database = Arc::clone(&self.database);
                 self.next_look = now + IDLE_POLL;
                 let purpose = if self.draining { Purpose::Sync } else { Purpose::Daemon };
-                Some(Box::new(move || Done::Opened(open::open(&database, purpose).map(Box::new))))
+                let claimed = self.claimed;
+                Some(Box::new(move || {
+                    Done::Opened(open::open(&database, purpose, claimed).map(Box::new))
+                }))
             }
             Phase::Here(capture) if self.is_resting(&capture, now) => {
                 self.phase = Phase::Here(capture);
@@ -240,12 +273,17 @@ impl Tracker {
             self.end(*capture);
             return None;
         }
+        self.notice_another_file(&capture, seen, now);
         self.leaving |= self.lost && capture.is_drained() && self.parcel.is_none();
         if self.leaving {
             self.phase = Phase::Here(capture);
             self.leave();
             return None;
         }
+        let capture = match self.heal(capture, now) {
+            Ok(job) => return job,
+            Err(capture) => capture,
+        };
         let mut capture = match self.large(capture, now) {
             Ok(job) => return Some(job),
             Err(capture) => capture,
@@ -351,6 +389,11 @@ impl Tracker {
                     Err(error) if error.status == Status::Integrity => self.reopen(error, now),
                     Err(error) => self.put_failed(error, now),
                 }
+            }
+            Done::Compared(capture, shipper, result) => {
+                self.shipper = Some(shipper);
+                self.compared(&capture, result, now);
+                self.phase = Phase::Here(capture);
             }
             Done::Stored(raw, result) => {
                 self.parts -= 1;

@@ -29,6 +29,16 @@ pub struct Mark {
     pub change: u32,
 }
 
+impl Mark {
+    /// No place at all: no WAL goes on from there, since no generation has salts of zero.
+    pub const NOWHERE: Self = Self {
+        salts: Salts([0; 8]),
+        position: Position { frame: 0, checksum: Checksum([0; 2]) },
+        big_endian: false,
+        change: 0,
+    };
+}
+
 /// What a look at the wal-index means, given how far was captured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Seen {

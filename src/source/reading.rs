@@ -1,11 +1,18 @@
 //! Frames and pages of a pinned WAL, read in large pieces.
 
-use super::{READ_BYTES, Source, Trouble};
+use super::{Mark, READ_BYTES, Source, Trouble};
 use crate::commit::PageNo;
 use crate::source::Look;
+use crate::sqlite::Session;
 use crate::wal::{self, End, FRAME_HEADER_BYTES, Frame, Frames, Position};
 use std::collections::HashMap;
 use std::ops::Range;
+use std::path::Path;
+
+/// A read transaction: while it lasts, no frame that was published after it began is moved into the
+/// database file.
+#[derive(Debug)]
+pub struct Still(#[expect(dead_code, reason = "held, not used")] Session);
 
 impl Source {
     /// Reads frames up to number `upto`, in large pieces.
@@ -75,6 +82,35 @@ impl Source {
         self.header(self.mark.salts)?
             .map(drop)
             .ok_or(Trouble::Lost("the WAL was reset under a pin"))
+    }
+
+    /// Begins anew at what is published now, and keeps the database at `path`, which is this one,
+    /// as it is at the mark for `read_pages`. Returns its size in pages. `None` if no read mark is
+    /// free to be pinned.
+    pub fn still(&mut self, path: &Path) -> Result<Option<(Still, u32)>, Trouble> {
+        if !self.hold()? {
+            return Ok(None);
+        }
+        let session = Session::open(path).and_then(|session| {
+            session.begin_read()?;
+            Ok(session)
+        });
+        let session = session.map_err(|error| Trouble::Io(std::io::Error::other(error)))?;
+        // No earlier than the transaction: what it lets into the file lies at or before the mark.
+        let pages = self.rebase()?;
+        self.check()?;
+        Ok(Some((Still(session), pages)))
+    }
+
+    /// Checks the frames of the living generation up to the mark: those that are read for a page are
+    /// read without the ones before them, which their checksums build on.
+    fn check(&self) -> Result<(), Trouble> {
+        let Mark { salts, position, .. } = self.mark;
+        let Some(header) = self.header(salts)? else { return Ok(()) };
+        match self.read(&header, header.start(), position.frame, &mut |_| Go::On)? {
+            Reached::Broken(position, end) => Err(Trouble::Corrupt(position.frame + 1, end)),
+            Reached::All(_) | Reached::Stopped(_) => Ok(()),
+        }
     }
 
     /// Reads the pages `pages` as of the mark into `bytes`. A page that a later commit has changed may

@@ -75,6 +75,7 @@ impl Tracker {
             && self.parcel.is_none()
             && capture.is_drained()
             && capture.rolling().is_none()
+            && self.healing.is_none()
             && !(self.begin_snapshot || self.lost || self.leaving || self.draining)
             && self.unchecked_since.is_none()
             && !self.checkpointing

@@ -4,10 +4,11 @@
 use super::FAST_POLL;
 use super::pass::Captured;
 use super::{
-    CAREFUL_FIRST, CAREFUL_LAST, Done, Phase, RETRY_FIRST, RETRY_LAST, STATUS_EVERY, Tracker,
+    CAREFUL_FIRST, CAREFUL_LAST, Done, Healing, Phase, RETRY_FIRST, RETRY_LAST, STATUS_EVERY,
+    Tracker,
 };
 use crate::capture::Capture;
-use crate::daemon::open::Live;
+use crate::daemon::open::{Begin, Live};
 use crate::error::{Error, Result, Status};
 use crate::ship::Parcel;
 use crate::source::{Pin, Trouble};
@@ -22,7 +23,11 @@ impl Tracker {
         match done {
             Done::Stored(..) => self.parts -= 1,
             Done::Checkpointed(_) => self.checkpointing = false,
-            Done::Opened(_) | Done::Captured(..) | Done::Shipped(..) | Done::LargeShipped(..) => {}
+            Done::Opened(_)
+            | Done::Captured(..)
+            | Done::Shipped(..)
+            | Done::LargeShipped(..)
+            | Done::Compared(..) => {}
         }
         if self.jobs == 0 {
             self.lock = None;
@@ -32,16 +37,14 @@ impl Tracker {
     pub(super) fn opened(&mut self, result: Result<Box<Live>>, now: Instant) {
         match result {
             Ok(live) => {
-                let Live { capture, shipper, snapshot, lock } = *live;
+                let Live { capture, shipper, begin, lock } = *live;
                 self.lock = Some(lock);
                 self.stores = Some(Arc::clone(&shipper.stores));
                 self.shipper = Some(Box::new(shipper));
-                self.begin_snapshot = snapshot.is_some();
-                let again = self.opened_once || capture.last().number.0 > 0;
-                if let Some(why) = snapshot.filter(|_| again) {
-                    self.status.resyncs += 1;
-                    self.log(&format!("begins a new snapshot: {why}"));
-                }
+                self.status.timelines += 1;
+                self.claimed = Some(capture.state().timeline);
+                (self.identified_at, self.gone_since) = (now, None);
+                self.begin(begin, &capture);
                 self.opened_once = true;
                 // One that opens, and fails each time, waits longer each time.
                 let retries = self.retries;
@@ -50,9 +53,30 @@ impl Tracker {
                 self.phase = Phase::Here(Box::new(capture));
             }
             Err(error) if (self.alone && !self.opened_once) || self.draining => self.fail(error),
+            Err(error) if self.opened_once && error.status == Status::Locked => {
+                self.status.fences += 1;
+                self.fail(error);
+            }
             Err(error) => {
                 self.phase = Phase::Closed;
                 self.put_failed(Error { status: Status::Failed, ..error }, now);
+            }
+        }
+    }
+
+    fn begin(&mut self, begin: Begin, capture: &Capture) {
+        match begin {
+            Begin::Follow => {}
+            Begin::Resync(base, why) => {
+                self.log(&format!("compares all pages with commit {}: {why}", base.commit.number));
+                self.healing = Some(Healing { base, resync: None });
+            }
+            Begin::Snapshot(why) => {
+                self.begin_snapshot = true;
+                if self.opened_once || capture.last().number.0 > 0 {
+                    self.status.resyncs += 1;
+                    self.log(&format!("begins a new snapshot: {why}"));
+                }
             }
         }
     }
@@ -69,6 +93,8 @@ impl Tracker {
 
     fn close(&mut self) {
         self.begin_snapshot = false;
+        self.healing = None;
+        self.status.comparing = None;
         self.lost = false;
         self.leaving = false;
         self.drained = false;
@@ -180,6 +206,7 @@ impl Tracker {
         let pause = RETRY_FIRST * 2u32.pow(self.retries.min(10));
         self.retries += 1;
         self.retry_at = now + pause.min(RETRY_LAST);
+        self.status.fences += u64::from(error.status == Status::Locked);
         if error.status == Status::Locked || self.draining {
             self.fail(error);
         }
@@ -191,6 +218,7 @@ impl Tracker {
             && capture.is_drained()
             && capture.rolling().is_none()
             && !self.begin_snapshot
+            && self.healing.is_none()
             && !self.lost
             && self.parcel.is_none()
             && self.shipper.is_some()

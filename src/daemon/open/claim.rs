@@ -1,0 +1,69 @@
+//! The claim of a timeline: the record that says who writes a replica from now on, and from which
+//! commit on.
+
+use super::ground::{Listed, Tip, is_first};
+use crate::backend::Kind;
+use crate::clock;
+use crate::commit::{Chain, CommitNo, PageSize, Timeline};
+use crate::error::{Error, Result, Status};
+use crate::name::Name;
+use crate::replica::Replica;
+use crate::ship::Stores;
+use crate::snapshot::Fork;
+use std::collections::BTreeSet;
+
+/// Claims the next timeline on every destination. Two that claim the same one at a time cannot both
+/// succeed: a name is taken once.
+///
+/// Where another destination is further, the numbers between are claimed too, as timelines that
+/// nothing was ever stored on: whoever writes there looks for the number after its own.
+pub fn claim(
+    stores: &Stores,
+    listed: &[Listed],
+    tip: &Tip,
+    anew: bool,
+    page_size: PageSize,
+) -> Result<Timeline> {
+    let newest = |each: &Listed| each.replica.newest_timeline();
+    let newest_of_all = listed.iter().map(newest).max().unwrap_or_default();
+    let timeline = Timeline(newest_of_all.max(tip.timeline).0 + 1);
+    let parent = if is_first(tip) { Timeline(0) } else { tip.timeline };
+    let fork = Fork { parent, commit: tip.commit.number, chain: tip.chain, anew };
+    let unused =
+        Fork { parent: Timeline(0), commit: CommitNo(0), chain: Chain::default(), anew: true };
+    let now = clock::now();
+    for (destination, each) in stores.destinations.iter().zip(listed) {
+        for number in newest(each).0 + 1..=timeline.0 {
+            let number = Timeline(number);
+            let fork = if number == timeline { &fork } else { &unused };
+            let body = fork.encode(number, page_size, now);
+            destination.put(&Name::Timeline(number), &body).map_err(|error| match error.kind {
+                Kind::Exists => {
+                    let cause = "another daemon has just taken it up";
+                    Error::new(Status::Locked, "claim", destination, cause)
+                        .hint("let only one daemon write a replica")
+                }
+                _ => Error { status: Status::Unreachable, ..Error::from(error) },
+            })?;
+        }
+    }
+    Ok(timeline)
+}
+
+/// Whether anything was stored since the destinations were listed: by a daemon that had not seen the
+/// claim yet, and may have acknowledged it.
+pub fn has_news(stores: &Stores, listed: &[Listed]) -> Result<bool> {
+    for (destination, each) in stores.destinations.iter().zip(listed) {
+        let known: BTreeSet<_> = stored(&each.replica).collect();
+        let now = Replica::list(&**destination)?;
+        if stored(&now).any(|name| !known.contains(name)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn stored(replica: &Replica) -> impl Iterator<Item = &Name> {
+    let names = replica.objects.iter().map(|entry| &entry.name);
+    names.filter(|name| matches!(name, Name::Change(_) | Name::Snapshot(_)))
+}

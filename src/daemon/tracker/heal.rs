@@ -1,0 +1,104 @@
+//! A resync, some pages at a time, until the database is known again.
+
+use super::{Compared, Done, Healing, Job, Phase, REST, Tracker};
+use crate::capture::Capture;
+use crate::daemon::open;
+use crate::error::{Error, Result, Status};
+use crate::ship::{Healed, Resync};
+use crate::source::Seen;
+use std::time::Instant;
+
+impl Tracker {
+    /// The next job of a resync, or none before it may be tried again. The capture comes back if none
+    /// is under way.
+    pub(super) fn heal(
+        &mut self,
+        mut capture: Box<Capture>,
+        now: Instant,
+    ) -> std::result::Result<Option<Job>, Box<Capture>> {
+        let Some(healing) = &mut self.healing else { return Err(capture) };
+        if now < self.retry_at {
+            self.next_look = self.retry_at;
+            self.phase = Phase::Here(capture);
+            return Ok(None);
+        }
+        let Healing { base, resync } = healing;
+        let (base, resync) = (*base, resync.take());
+        let path = self.database.path.clone();
+        let mut shipper = self.shipper.take().expect("nothing is shipped before it is done");
+        Ok(Some(Box::new(move || {
+            let resync = match resync {
+                Some(resync) => Ok(resync),
+                None => Resync::begin(&mut shipper, &mut capture, &base, &path).map(Box::new),
+            };
+            let compared = resync.and_then(|mut resync| {
+                let all = resync.step(&mut shipper, &capture)?;
+                if !all {
+                    return Ok(Compared::Some(resync));
+                }
+                resync.finish(&mut shipper, &mut capture).map(Compared::All)
+            });
+            Done::Compared(capture, shipper, compared)
+        })))
+    }
+
+    pub(super) fn compared(&mut self, capture: &Capture, compared: Result<Compared>, now: Instant) {
+        let Some(healing) = &mut self.healing else { return };
+        match compared {
+            Ok(Compared::Some(resync)) => {
+                self.rolling = Some(resync.progress());
+                self.status.comparing = self.rolling;
+                self.status_due = true;
+                healing.resync = Some(resync);
+            }
+            Ok(Compared::All(healed)) => self.healed(capture, healed),
+            Err(error) if error.status == Status::Integrity => self.reopen(error, now),
+            Err(error) => {
+                self.rolling = None;
+                self.put_failed(error, now);
+            }
+        }
+    }
+
+    fn healed(&mut self, capture: &Capture, healed: Healed) {
+        let Healed { pages, bytes } = healed;
+        self.healing = None;
+        self.rolling = None;
+        self.status.comparing = None;
+        self.status.resyncs += 1;
+        self.status.resync_bytes += bytes;
+        let commit = capture.last().number;
+        self.log(&match pages {
+            0 => format!("resync: nothing differs from commit {commit}"),
+            _ => {
+                format!("resync: {pages} pages differed, {bytes} bytes, healed as commit {commit}")
+            }
+        });
+        self.all_is_well(capture);
+    }
+
+    /// Looks whether the file is still the one that was taken up. What was committed to the old one
+    /// is captured first, if it can be.
+    pub(super) fn notice_another_file(&mut self, capture: &Capture, seen: Seen, now: Instant) {
+        if self.lost || self.leaving || now < self.identified_at {
+            return;
+        }
+        let found = open::identity(&self.database.path);
+        if found.as_ref().is_ok_and(|found| *found == capture.state().identity) {
+            self.identified_at = now + REST;
+            return;
+        }
+        let since = *self.gone_since.get_or_insert(now);
+        if seen != Seen::Nothing && now < since + REST {
+            return;
+        }
+        let cause = match found {
+            Ok(_) => "another file has taken its place".into(),
+            Err(error) => error.to_string(),
+        };
+        let error = Error::new(Status::Failed, "watch", self.database.path.display(), cause);
+        self.log(&error.to_string());
+        self.lost = true;
+        self.again.clear();
+    }
+}
