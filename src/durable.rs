@@ -107,7 +107,7 @@ pub fn make_dir(path: &Path) -> io::Result<()> {
 
 /// Makes what was appended to a file last. After an error the file is not to be trusted again.
 pub fn sync_data(file: &File) -> io::Result<()> {
-    step(Step::Sync, Path::new(""))?;
+    step_of_file(Step::Sync, file)?;
     file.sync_data()
 }
 
@@ -162,8 +162,13 @@ fn step(_step: Step, _path: &Path) -> io::Result<()> {
     Ok(())
 }
 
+#[cfg(not(test))]
+fn step_of_file(_step: Step, _file: &File) -> io::Result<()> {
+    Ok(())
+}
+
 #[cfg(test)]
-use fault::step;
+use fault::{step, step_of_file};
 
 /// A disk that fails when told to, on the calling thread alone.
 #[cfg(test)]
@@ -177,6 +182,8 @@ pub(crate) mod fault {
         taken: Vec<(Step, PathBuf)>,
         /// The step, how many of it still succeed, and the error number after that.
         plan: Option<(Step, u64, i32)>,
+        /// Only steps below it count.
+        below: PathBuf,
     }
 
     thread_local!(static DISK: RefCell<Disk> = RefCell::default());
@@ -199,6 +206,13 @@ pub(crate) mod fault {
         watch
     }
 
+    /// The same for the first step of a kind below a directory.
+    pub fn fail_below(dir: &Path, step: Step, errno: i32) -> Watch {
+        let watch = fail(step, 1, errno);
+        DISK.with_borrow_mut(|disk| disk.below = dir.to_owned());
+        watch
+    }
+
     impl Watch {
         /// What was asked of the disk so far, the failed step included.
         pub fn steps(&self) -> Vec<(Step, PathBuf)> {
@@ -213,9 +227,18 @@ pub(crate) mod fault {
         }
     }
 
+    pub(super) fn step_of_file(kind: Step, file: &File) -> io::Result<()> {
+        use std::os::fd::AsRawFd;
+        let link = format!("/proc/self/fd/{}", file.as_raw_fd());
+        step(kind, &fs::read_link(link)?)
+    }
+
     pub(super) fn step(step: Step, path: &Path) -> io::Result<()> {
         DISK.with_borrow_mut(|disk| {
             disk.taken.push((step, path.to_path_buf()));
+            if !path.starts_with(&disk.below) {
+                return Ok(());
+            }
             match &mut disk.plan {
                 Some((planned, 0, errno)) if *planned == step => {
                     let error = io::Error::from_raw_os_error(*errno);

@@ -26,7 +26,7 @@ use crate::error::{Error, Result, Status};
 use crate::index::Index;
 use crate::object::Compression;
 use crate::ship::{Shipper, Stores, cursor_path};
-use crate::source::Source;
+use crate::source::{Mark, Source};
 use crate::sqlite::{HEAD_BYTES, Handles, Opened};
 use adopt::adopt;
 use ground::{Listed, Tip, ground};
@@ -153,6 +153,9 @@ impl Opening<'_> {
         }
         let begin = match (continues, same_file) {
             (true, _) => Begin::Follow,
+            _ if state.mark == Mark::NOWHERE => {
+                Begin::Resync(state, "its cursor is lost, or behind")
+            }
             (false, false) => Begin::Resync(state, "it is another file than before"),
             (false, true) => {
                 Begin::Resync(state, "its WAL does not go on from where the cursor stands")

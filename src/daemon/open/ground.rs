@@ -4,13 +4,12 @@
 use super::Result;
 use crate::backend::Backend;
 use crate::capture::origin;
-use crate::change::ChangeSet;
 use crate::commit::{Chain, Commit, CommitNo, PageSize, Time, Timeline};
 use crate::cursor::State;
-use crate::error::Error;
+use crate::error::{Error, Status};
 use crate::index::Index;
 use crate::name::{Name, Span};
-use crate::replica::{Replica, Run, Stretch, damaged, fetch};
+use crate::replica::{Replica, Run, Stretch, damaged, fetch, is_on, is_whole, read_change};
 use crate::ship::Stores;
 use crate::snapshot::Manifest;
 use crate::source::Mark;
@@ -35,12 +34,34 @@ pub fn list(stores: &Stores) -> Result<Vec<Listed>> {
 }
 
 impl Listed {
-    /// Whether the commit of `state` can be restored, and lies on the newest timeline's ancestry.
-    fn holds(&self, state: &State) -> bool {
+    /// Whether just this commit can be restored, and lies on the newest timeline's ancestry.
+    fn holds(&self, state: &State) -> Result<bool> {
         let number = state.commit.number;
         let there = self.runs.iter().any(|run| run.holds(number));
         let mut ancestry = self.ancestry.iter().filter(|at| at.timeline == state.timeline);
-        there && ancestry.any(|at| (at.after..=at.until).contains(&number))
+        let there = there && ancestry.any(|at| (at.after..=at.until).contains(&number));
+        Ok(there && self.chain_at(number)? == Some(state.chain))
+    }
+
+    /// The lineage of a commit, from an object that knows it. A damaged one does not.
+    fn chain_at(&self, commit: CommitNo) -> Result<Option<Chain>> {
+        let source = &*self.destination;
+        let on_it = |span: &Span| is_on(&self.ancestry, span);
+        let changes = self.replica.changes.iter().filter(|((span, _), parts)| {
+            on_it(span) && (span.first..=span.last).contains(&commit) && is_whole(parts)
+        });
+        let change = changes.filter_map(|(_, parts)| parts.last()).next_back();
+        let snapshots = self.replica.snapshots.iter();
+        let chain = match (change, snapshots.rev().find(|span| span.last == commit && on_it(span)))
+        {
+            (Some(end), _) => read_change(source, end).map(|set| set.chain_before(commit.next())),
+            (None, Some(span)) => read_manifest(source, span).map(|manifest| manifest.chain),
+            (None, None) => return Ok(None),
+        };
+        match chain {
+            Err(error) if error.status == Status::Integrity => Ok(None),
+            chain => chain.map(Some),
+        }
     }
 
     /// Whether somebody else has stored commits past `state`, on a timeline of their own. What lies
@@ -61,11 +82,14 @@ pub struct Tip {
     pub timeline: Timeline,
     pub commit: Commit,
     pub chain: Chain,
+    /// `None` where there is no commit.
+    page_size: Option<PageSize>,
 }
 
 impl Tip {
     pub fn of(state: &State) -> Self {
-        Self { timeline: state.timeline, commit: state.commit, chain: state.chain }
+        let State { timeline, commit, chain, page_size, .. } = *state;
+        Self { timeline, commit, chain, page_size: Some(page_size) }
     }
 }
 
@@ -78,21 +102,22 @@ pub fn ground(
 ) -> Result<Option<State>> {
     let digest = index.digest().map_err(|error| Error::io("read", "the page index", &error))?;
     let fits = |state: &State| {
-        state.commit.digest == Some(digest)
-            && state.page_size == page_size
-            && listed.iter().all(|each| each.holds(state))
+        let here = state.commit.digest == Some(digest) && state.page_size == page_size;
+        let mut listed = listed.iter();
+        listed.try_fold(here, |fits, each| Ok::<_, Error>(fits && each.holds(state)?))
     };
-    if let Some(state) = cursor.filter(fits) {
+    if let Some(state) = cursor
+        && fits(&state)?
+    {
         return Ok(Some(state));
     }
     // The cursor is lost, or older than the page index.
-    let Tip { timeline, commit, chain } = tip(listed)?;
+    let Tip { timeline, commit, chain, page_size: there } = tip(listed)?;
+    if there != Some(page_size) {
+        return Ok(None);
+    }
     let snapshots = listed.iter().flat_map(|each| each.runs.last()).map(Run::last_snapshot);
     let snapshot = snapshots.min().unwrap_or(Time(0));
-    let page_size = match listed.first().and_then(|each| Some((each, each.newest()?))) {
-        Some((each, span)) => read_page_size(each, &span)?,
-        None => return Ok(None),
-    };
     let state = State {
         commit,
         chain,
@@ -102,12 +127,13 @@ pub fn ground(
         mark: Mark::NOWHERE,
         snapshot,
     };
-    Ok(Some(state).filter(fits))
+    Ok(if fits(&state)? { Some(state) } else { None })
 }
 
 /// The newest commit of the destinations' replicas.
 pub fn tip(listed: &[Listed]) -> Result<Tip> {
-    let mut tip = Tip { timeline: Timeline(0), commit: origin(), chain: Chain::default() };
+    let (timeline, chain) = (Timeline(0), Chain::default());
+    let mut tip = Tip { timeline, commit: origin(), chain, page_size: None };
     for each in listed {
         let newest_timeline = each.replica.newest_timeline();
         let Some(span) = each.newest() else {
@@ -115,15 +141,12 @@ pub fn tip(listed: &[Listed]) -> Result<Tip> {
             continue;
         };
         if span.last > tip.commit.number {
-            let (commit, chain, _) = read_tip(each, &span)?;
-            tip = Tip { timeline: newest_timeline, commit, chain };
+            let (commit, chain, page_size) = read_tip(each, &span)?;
+            let page_size = Some(page_size);
+            tip = Tip { timeline: newest_timeline, commit, chain, page_size };
         }
     }
     Ok(tip)
-}
-
-fn read_page_size(each: &Listed, span: &Span) -> Result<PageSize> {
-    Ok(read_tip(each, span)?.2)
 }
 
 fn read_tip(each: &Listed, span: &Span) -> Result<(Commit, Chain, PageSize)> {
@@ -132,17 +155,18 @@ fn read_tip(each: &Listed, span: &Span) -> Result<(Commit, Chain, PageSize)> {
     let parts = replica.changes.range((*span, 0)..=(*span, u8::MAX)).next();
     let unsure = Commit { number: span.last, time: span.time, ..origin() };
     if let Some(end) = parts.and_then(|(_, parts)| parts.iter().find(|part| part.end)) {
-        let name = Name::Change(*end);
-        let set = ChangeSet::open(end, fetch(source, &name)?)
-            .map_err(|damage| damaged(source, &name, damage))?;
-        let header = set.header();
+        let set = read_change(source, end)?;
         let commit = set.commits.last().copied().unwrap_or(unsure);
-        return Ok((commit, header.chain, header.page_size));
+        return Ok((commit, set.header().chain, set.header().page_size));
     }
-    let name = Name::Snapshot(*span);
-    let manifest = Manifest::decode(*span, fetch(source, &name)?)
-        .map_err(|damage| damaged(source, &name, damage))?;
+    let manifest = read_manifest(source, span)?;
     Ok((manifest.commit, manifest.chain, manifest.page_size))
+}
+
+fn read_manifest(source: &dyn Backend, span: &Span) -> Result<Manifest> {
+    let name = Name::Snapshot(*span);
+    let manifest = Manifest::decode(*span, fetch(source, &name)?);
+    manifest.map_err(|damage| damaged(source, &name, damage))
 }
 
 /// Whether a commit comes before all others.
