@@ -354,13 +354,24 @@ impl Capture {
         let mut bytes = vec![0; pages as usize * page_size.bytes()];
         self.source.read_pages(roll.next.0..roll.next.0 + pages, &mut bytes)?;
         let mut hashes = Vec::with_capacity(pages as usize);
+        let mut differing = Vec::new();
         for (page, bytes) in (roll.next.0..).map(PageNo).zip(bytes.chunks_mut(page_size.bytes())) {
             // Once every page is known, one that counts as zeros is told by the index alone.
-            let unwritten = last.digest.is_some() || page.0 > self.ledger.least;
-            if unwritten && self.ledger.lookup(page)? == PageHash::default() {
+            let known = last.digest.is_some();
+            let unwritten = known || page.0 > self.ledger.least;
+            let before = if unwritten { Some(self.ledger.lookup(page)?) } else { None };
+            if before == Some(PageHash::default()) {
                 bytes.fill(0);
             }
-            hashes.push(PageHash::of(page, bytes));
+            let hash = PageHash::of(page, bytes);
+            if known && before != Some(hash) {
+                differing.push(page);
+            }
+            hashes.push(hash);
+        }
+        if let Some(page) = self.source.unchanged(&differing) {
+            self.roll = None;
+            return Err(Trouble::Diverged(page));
         }
         if last.digest.is_none() {
             index.set_range(roll.next, &hashes)?;

@@ -35,7 +35,7 @@ mod reading;
 mod tail;
 
 use crate::clock;
-use crate::commit::PageSize;
+use crate::commit::{PageNo, PageSize};
 use crate::sqlite::{Handles, Slot, UNUSED_MARK};
 use crate::wal::{self, Checksum, End, FRAME_HEADER_BYTES, Frame, Frames, Position, Salts};
 use decision::{decide, is_sound};
@@ -73,6 +73,8 @@ pub enum Trouble {
     Lost(&'static str),
     /// A published frame is not what its writer wrote.
     Corrupt(u32, End),
+    /// The database holds another page than its WAL told.
+    Diverged(PageNo),
     Io(io::Error),
 }
 
@@ -88,6 +90,9 @@ impl fmt::Display for Trouble {
             Self::Lost(why) => write!(f, "commits were missed: {why}"),
             Self::Corrupt(frame, end) => {
                 write!(f, "the WAL is corrupt at frame {frame}, which SQLite published: {end}")
+            }
+            Self::Diverged(page) => {
+                write!(f, "page {} of the database is not what was last committed to it", page.0)
             }
             Self::Io(error) => error.fmt(f),
         }

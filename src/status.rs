@@ -44,6 +44,8 @@ pub struct Record {
     /// How often the database was compared with the page index, or copied anew, and what that put.
     pub resyncs: u64,
     pub resync_bytes: u64,
+    /// How often the database was found to hold other pages than were captured.
+    pub divergences: u64,
     /// Timelines claimed.
     pub timelines: u64,
     /// How often somebody else had taken the replica up.

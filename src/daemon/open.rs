@@ -70,8 +70,18 @@ pub enum Purpose {
 /// first claim that it sees.
 const CLAIMS: u32 = 5;
 
-/// Takes a database up. `claimed`: the timeline that this daemon has claimed before.
-pub fn open(database: &Database, purpose: Purpose, claimed: Option<Timeline>) -> Result<Live> {
+/// How a database is to be taken up.
+#[derive(Clone, Copy, Debug)]
+pub struct Order {
+    pub purpose: Purpose,
+    /// The timeline that this daemon has claimed before: a later one is somebody else's.
+    pub claimed: Option<Timeline>,
+    /// The database was seen to differ from the page index.
+    pub distrust: bool,
+}
+
+pub fn open(database: &Database, order: Order) -> Result<Live> {
+    let Order { purpose, claimed, distrust } = order;
     let (handles, page_size, identity) = open_identified(&database.path)?;
     durable::make_dirs(&database.state_dir)
         .map_err(|error| Error::io("create", database.state_dir.display(), &error))?;
@@ -85,6 +95,7 @@ pub fn open(database: &Database, purpose: Purpose, claimed: Option<Timeline>) ->
         database,
         page_size,
         identity,
+        distrust,
         shipper: Shipper::new(Arc::clone(&stores), &database.state_dir, Arc::clone(&index)),
         index,
         stores,
@@ -106,6 +117,7 @@ pub fn open(database: &Database, purpose: Purpose, claimed: Option<Timeline>) ->
         if claim::has_news(&opening.stores, &listed)? {
             continue;
         }
+        sign(&lock, timeline).map_err(|error| Error::io("write", "the lock", &error))?;
         let Opening { index, shipper, .. } = opening;
         let Tip { commit: last, chain, .. } = tip;
         let snapshot = state.map_or(Time(0), |state| state.snapshot);
@@ -122,6 +134,7 @@ struct Opening<'a> {
     database: &'a Database,
     page_size: PageSize,
     identity: (u64, u64),
+    distrust: bool,
     stores: Arc<Stores>,
     index: Arc<Index>,
     shipper: Shipper,
@@ -143,6 +156,7 @@ impl Opening<'_> {
         source.go_to(state.mark);
         let same_file = state.identity == self.identity;
         let continues = same_file
+            && !self.distrust
             && source
                 .continues()
                 .map_err(|trouble| failed("read", &self.database.path, trouble))?;
@@ -153,6 +167,7 @@ impl Opening<'_> {
         }
         let begin = match (continues, same_file) {
             (true, _) => Begin::Follow,
+            _ if self.distrust => Begin::Resync(state, "it is not what was captured"),
             _ if state.mark == Mark::NOWHERE => {
                 Begin::Resync(state, "its cursor is lost, or behind")
             }
@@ -270,7 +285,7 @@ fn lock(database: &Database, purpose: Purpose) -> Result<File> {
         }
         let holder = std::fs::read(&path).unwrap_or_default();
         let patience = match purpose {
-            Purpose::Daemon if holder == SYNC => PATIENCE,
+            Purpose::Daemon if holder.starts_with(SYNC) => PATIENCE,
             Purpose::Daemon | Purpose::Sync => GLANCE,
         };
         if start.elapsed() > patience {
@@ -280,6 +295,18 @@ fn lock(database: &Database, purpose: Purpose) -> Result<File> {
         }
         std::thread::sleep(LOCK_POLL);
     }
+}
+
+/// Writes the timeline that was claimed beside the word: the cursor's state is of this life if it
+/// has the same.
+fn sign(mut lock: &File, timeline: Timeline) -> std::io::Result<()> {
+    writeln!(lock, "{timeline}")
+}
+
+/// The timeline of the life that holds the lock, once it has claimed one.
+pub fn signed(state_dir: &Path) -> Option<Timeline> {
+    let text = std::fs::read_to_string(state_dir.join("lock")).ok()?;
+    text.lines().nth(1)?.parse().ok().map(Timeline)
 }
 
 /// The lock of a state directory, unless somebody holds it.

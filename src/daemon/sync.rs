@@ -3,7 +3,7 @@
 //! Beside a running daemon it waits until the daemon's cursor has reached what is published now; the
 //! cursor is all that passes between the two. Without one it runs a daemon that drains at once.
 
-use super::{Stop, open_database, run, try_lock};
+use super::{Stop, open, open_database, run, try_lock};
 use crate::config::Database;
 use crate::cursor::{self, State};
 use crate::error::{Error, Result, Status};
@@ -54,7 +54,8 @@ fn sync_one(database: &Database) -> Result<()> {
         let cursor = cursor_path(&database.state_dir);
         let state = cursor::load(&cursor, |_| Ok(()));
         let state = state.map_err(|error| Error::io("read", cursor.display(), &error))?;
-        if state.is_some_and(|state| reaches(&state, &wanted, &later)) {
+        let own = |state: &State| open::signed(&database.state_dir) == Some(state.timeline);
+        if state.is_some_and(|state| reaches(&state, &wanted, &later, own)) {
             return Ok(());
         }
         std::thread::sleep(POLL);
@@ -79,9 +80,17 @@ fn daemon_runs(database: &Database) -> Result<bool> {
     Ok(database.state_dir.is_dir() && try_lock(&database.state_dir)?.is_none())
 }
 
-/// Whether all that was published at `wanted` is durable, and can be restored.
-fn reaches(state: &State, wanted: &Look, later: &[Salts]) -> bool {
+/// Whether all that was published at `wanted` is durable, and can be restored. Salts of zero are those
+/// of any WAL that nothing was written to yet: only a state that was recorded by the daemon that
+/// runs, as `own` tells, is about this one.
+fn reaches(
+    state: &State,
+    wanted: &Look,
+    later: &[Salts],
+    own: impl FnOnce(&State) -> bool,
+) -> bool {
     let mark = &state.mark;
     let same = mark.salts == wanted.salts && mark.position.frame >= wanted.frames;
+    let same = same && (mark.salts != Salts::default() || own(state));
     state.commit.digest.is_some() && (same || later.contains(&mark.salts))
 }

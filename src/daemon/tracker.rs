@@ -8,7 +8,7 @@ mod heal;
 mod life;
 mod pass;
 
-use super::open::{self, Live, Purpose};
+use super::open::{self, Live, Order, Purpose};
 use crate::capture::{Capture, RawPart};
 use crate::clock;
 use crate::commit::Timeline;
@@ -139,6 +139,8 @@ pub struct Tracker {
     gone_since: Option<Instant>,
     /// The timeline claimed last: a later one is somebody else's.
     claimed: Option<Timeline>,
+    /// The database is not what was captured: the next life begins with a resync.
+    distrust: bool,
 }
 
 impl Tracker {
@@ -187,6 +189,7 @@ impl Tracker {
             identified_at: now,
             gone_since: None,
             claimed: None,
+            distrust: false,
         }
     }
 
@@ -241,10 +244,8 @@ impl Tracker {
                 let database = Arc::clone(&self.database);
                 self.next_look = now + IDLE_POLL;
                 let purpose = if self.draining { Purpose::Sync } else { Purpose::Daemon };
-                let claimed = self.claimed;
-                Some(Box::new(move || {
-                    Done::Opened(open::open(&database, purpose, claimed).map(Box::new))
-                }))
+                let order = Order { purpose, claimed: self.claimed, distrust: self.distrust };
+                Some(Box::new(move || Done::Opened(open::open(&database, order).map(Box::new))))
             }
             Phase::Here(capture) if self.is_resting(&capture, now) => {
                 self.phase = Phase::Here(capture);

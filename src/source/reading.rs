@@ -5,7 +5,7 @@ use crate::commit::PageNo;
 use crate::source::Look;
 use crate::sqlite::Session;
 use crate::wal::{self, End, FRAME_HEADER_BYTES, Frame, Frames, Position};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::path::Path;
 
@@ -134,6 +134,17 @@ impl Source {
             }
         }
         Ok(())
+    }
+
+    /// The first of `pages`, read as of the mark, that no commit after it has changed: however long
+    /// the reading took, they are as they were at the mark. Needs a pin.
+    pub fn unchanged(&self, pages: &[PageNo]) -> Option<PageNo> {
+        let look = self.steady_look().filter(|look| look.salts == self.mark.salts)?;
+        let later = self.mark.position.frame + 1..=look.frames;
+        let changed: Option<HashSet<u32>> =
+            later.map(|frame| self.handles.frame_page(frame)).collect();
+        let changed = changed?;
+        pages.iter().find(|page| !changed.contains(&page.0)).copied()
     }
 
     /// For each of `pages` that the WAL holds up to the mark and the database may not, its last frame.

@@ -139,7 +139,7 @@ fn replay(
     let mut capture = Capture::new(source, Arc::clone(&opening.index), &start);
     let batch = match capture.replay(link.last()) {
         Err(Trouble::Io(error)) => return Err(failed("read", &opening.database.path, error)),
-        Err(Trouble::Lost(_) | Trouble::Corrupt(..)) => None,
+        Err(Trouble::Lost(_) | Trouble::Corrupt(..) | Trouble::Diverged(_)) => None,
         Ok(batch) => batch,
     };
     let read = batch.map(|batch| (batch.state.mark, Arc::unwrap_or_clone(batch.index)));

@@ -175,15 +175,21 @@ impl Tracker {
         now: Instant,
     ) {
         let Some(look) = look else { return };
-        let held = matches!(capture.source.pin(), Pin::Hold(_));
+        let pin = capture.source.pin();
         let quiet = seen == Seen::Nothing && look.backfilled == look.frames;
-        let result = if held && quiet && capture.rolling().is_none() && capture.large().is_none() {
-            capture.source.zero().map(drop)
-        } else if held && capture.is_full() && self.wal_bytes(capture, look) > self.wal_max() {
-            self.be_careful(now);
-            capture.source.release()
-        } else {
-            Ok(())
+        let needed = capture.rolling().is_some() || capture.large().is_some();
+        let long = capture.is_full() && self.wal_bytes(capture, look) > self.wal_max();
+        let result = match pin {
+            // What is in the WAL cannot be gone on from: a resync will read the database.
+            _ if self.lost => capture.source.release(),
+            Pin::Hold(_) if quiet && !needed => capture.source.zero().map(drop),
+            Pin::Hold(_) if long => {
+                self.be_careful(now);
+                capture.source.release()
+            }
+            // Nothing captures while everything is full, and no checkpoint gets on under this one.
+            Pin::Zero if !quiet => capture.source.hold().map(drop),
+            Pin::Hold(_) | Pin::Zero | Pin::Free => Ok(()),
         };
         if let Err(error) = result {
             self.log(&format!("pin: {error}"));

@@ -63,6 +63,7 @@ impl Tracker {
     fn healed(&mut self, capture: &Capture, healed: Healed) {
         let Healed { pages, bytes } = healed;
         self.healing = None;
+        self.distrust = false;
         self.rolling = None;
         self.status.comparing = None;
         self.status.resyncs += 1;

@@ -148,6 +148,12 @@ impl Tracker {
                 self.lost = true;
                 self.again.clear();
             }
+            Trouble::Diverged(_) => {
+                self.status.divergences += 1;
+                self.distrust = true;
+                self.lost = true;
+                self.again.clear();
+            }
             Trouble::Corrupt(..) | Trouble::Io(_) => {
                 let path = self.database.path.display();
                 let error = Error::new(Status::Integrity, "capture", path, &trouble);

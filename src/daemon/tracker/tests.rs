@@ -89,13 +89,14 @@ impl Sim {
 
     #[track_caller]
     fn until(&mut self, mut there: impl FnMut(&mut Self) -> bool) {
-        for _ in 0..2000 {
+        for _ in 0..20_000 {
             if there(self) {
                 return;
             }
             self.step();
         }
-        panic!("it never comes to that: {:?} {:?}", self.tracker.phase, self.tracker.error);
+        let phase: String = format!("{:?}", self.tracker.phase).chars().take(600).collect();
+        panic!("it never comes to that: {phase} {:?}", self.tracker.error);
     }
 
     fn for_ms(&mut self, ms: u64) {

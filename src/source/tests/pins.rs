@@ -27,7 +27,7 @@ fn hold_blocks_the_reset_and_no_checkpoint() {
 }
 
 #[test]
-fn zero_allows_one_reset_and_no_checkpoint_after_it() {
+fn trap_31_zero_allows_one_reset_and_no_checkpoint_after_it() {
     let mut it = Watched::new(512);
     let mut other = Process::new(&it.db.path);
     commits(&it.writer, 5);

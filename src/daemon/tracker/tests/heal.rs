@@ -4,6 +4,7 @@
 use super::*;
 use crate::list;
 use crate::replica::{Replica, read_change};
+use crate::source::Pin;
 use rusqlite::Connection;
 use std::process::Command;
 
@@ -632,32 +633,133 @@ fn trap_68_the_daemon_sleeps_for_long() {
     }
 }
 
+/// Overwrites bytes of one of the database's files, from another process: one that closes the file
+/// itself would drop this one's locks.
+fn damage(file: &std::path::Path, at: u64, bytes: &[u8]) {
+    let script = "dd of=\"$0\" bs=1 seek=$1 conv=notrunc status=none";
+    let mut dd = Command::new("sh");
+    let dd = dd.args(["-c", script]).arg(file).arg(at.to_string());
+    let mut child = dd.stdin(std::process::Stdio::piped()).spawn().unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), bytes).unwrap();
+    assert!(child.wait().unwrap().success());
+}
+
+/// The application's SQLite loses commits that it had published (the WAL-reset bug of 3.7.0 to
+/// 3.51.2), or something writes past SQLite: the next snapshot finds that the database is not what
+/// was captured. It is told, and healed.
+#[test]
+fn trap_44_the_source_loses_what_the_replica_holds() {
+    let (db, writer, mut history) = stopped();
+    let mut config = db.config();
+    config.settings.snapshot_interval = Duration::from_millis(1);
+    // The page is in the file alone: SQLite reads it from there.
+    assert_eq!(checkpoint(&writer, "TRUNCATE").0, 0);
+    let mut sim = Sim::new(&db);
+    sim.tracker = Tracker::new(&config, false, sim.now);
+    commits(&writer, 3);
+    sim.until(|sim| sim.is_current());
+    note(&db, &mut history);
+    damage(&db.path, 500 * 1024 + 500, b"not what was committed");
+    commits(&writer, 1);
+    sim.until(|sim| sim.opened == 2 && sim.is_current());
+    agrees(&db);
+    holds(&db, &history);
+    assert_eq!((sim.tracker.status.divergences, resyncs(&db)), (1, 2));
+    // And it is healed for good: the next snapshot finds nothing.
+    let before = snapshots(&db);
+    for _ in 0..3 {
+        commits(&writer, 1);
+        sim.until(|sim| !sim.is_current());
+        sim.until(|sim| sim.is_current());
+    }
+    assert!(snapshots(&db) > before);
+    assert_eq!(sim.tracker.status.divergences, 1);
+    agrees(&db);
+}
+
+/// Snapshots under a writer that never rests: pages that come too new are no divergence.
+#[test]
+fn trap_44_a_busy_writer_is_no_divergence() {
+    let (db, writer, _) = stopped();
+    let mut config = db.config();
+    config.settings.snapshot_interval = Duration::from_millis(1);
+    let mut sim = Sim::new(&db);
+    sim.tracker = Tracker::new(&config, false, sim.now);
+    let wanted = snapshots(&db) + 3;
+    sim.keep = |done| matches!(done, Done::Captured(..));
+    sim.until(|sim| {
+        // Each pass is over before the next commit, and none of them sees it.
+        commits(&writer, 1);
+        checkpoint(&writer, "PASSIVE");
+        sim.kept.pop().into_iter().for_each(|done| sim.tracker.done(done, sim.now));
+        snapshots(&db) >= wanted
+    });
+    sim.keep = |_| false;
+    assert_eq!(sim.tracker.status.divergences, 0);
+    sim.until(|sim| sim.is_current());
+    agrees(&db);
+}
+
+/// Slot 0 is held while nothing happens, and left when something does: checkpoints go on.
+#[test]
+fn trap_31_the_daemon_leaves_slot_0_for_another() {
+    let (db, writer) = new_db();
+    let mut sim = Sim::current(&db);
+    for _ in 0..3 {
+        checkpoint(&writer, "PASSIVE");
+        sim.until(
+            |sim| matches!(&sim.tracker.phase, Phase::Here(it) if it.source.pin() == Pin::Zero),
+        );
+        commits(&writer, 3);
+        sim.until(|sim| {
+            let (_, frames, moved) = checkpoint(&writer, "PASSIVE");
+            sim.is_current() && frames == moved
+        });
+    }
+    agrees(&db);
+}
+
+/// A destination takes nothing, and the pinned WAL grows: past `wal_max` it is let go of. What was
+/// missed then is healed by difference, and so is told.
+#[test]
+fn trap_32_a_pin_does_not_let_the_wal_grow_without_end() {
+    let (db, writer, history) = stopped();
+    let mut config = db.config();
+    config.settings.wal_max = 8 << 20;
+    let (mut sim, faulty) = Sim::faulty(&db);
+    sim.tracker = Tracker::new(&config, false, sim.now);
+    sim.until(|sim| sim.is_current());
+    faulty.fail_all(Operation::Put, Fault::Full);
+    for _ in 0..40 {
+        sql(&writer, "UPDATE t SET x = randomblob(1000000) WHERE id = 1");
+        checkpoint(&writer, "RESTART");
+        sim.for_ms(100);
+    }
+    assert!(db.wal_bytes() < 16 << 20, "{}", db.wal_bytes());
+    faulty.heal();
+    sim.until(|sim| sim.opened == 2 && sim.is_current());
+    assert_eq!((sim.tracker.status.missed, sim.tracker.status.resyncs), (1, 1));
+    assert_eq!(snapshots(&db), 1);
+    agrees(&db);
+    holds(&db, &history);
+}
+
 /// A frame that SQLite published is damaged while nobody watches: a resync does not take it for good.
 #[test]
 fn trap_22_a_corrupt_wal_is_not_resynced() {
     let (db, writer, history) = stopped();
     assert_eq!(checkpoint(&writer, "TRUNCATE").0, 0);
     commits(&writer, 5);
-    let damage = |at: u64, bytes: &[u8]| {
-        let at = at.to_string();
-        let file = db.beside("-wal");
-        let script = "dd of=\"$0\" bs=1 seek=$1 conv=notrunc status=none";
-        let mut dd = Command::new("sh");
-        let mut dd = dd.args(["-c", script]).arg(&file).arg(&at);
-        dd = dd.stdin(std::process::Stdio::piped());
-        let mut child = dd.spawn().unwrap();
-        std::io::Write::write_all(&mut child.stdin.take().unwrap(), bytes).unwrap();
-        assert!(child.wait().unwrap().success());
-    };
     let at = db.wal_bytes() - 100;
-    let whole = fs::read(db.beside("-wal")).unwrap()[at as usize..][..16].to_vec();
-    damage(at, &[0x55; 16]);
+    let wal = db.beside("-wal");
+    let whole = fs::read(&wal).unwrap()[at as usize..][..16].to_vec();
+    damage(&wal, at, &[0x55; 16]);
     let mut sim = Sim::new(&db);
     sim.for_ms(10_000);
     let status = serde_json::to_string(&sim.tracker.status).unwrap();
     assert!(status.contains("corrupt") && !sim.is_current(), "{status}");
     assert_eq!(resyncs(&db), 0);
-    damage(at, &whole);
+    damage(&wal, at, &whole);
     sim.until(|sim| sim.is_current());
     agrees(&db);
     holds(&db, &history);
