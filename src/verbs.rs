@@ -57,6 +57,7 @@ pub fn restore(arguments: &Arguments, of: &RestoreOf) -> Result<Outcome> {
     let options = Options {
         output: &output,
         target: of.target(clock::now())?,
+        timeline: of.timeline,
         check: of.check,
         force: of.force,
         dry_run: of.dry_run,
