@@ -248,8 +248,11 @@ fn lineage(source: &dyn Backend, timeline: Timeline, forks: &mut Forks) -> Resul
             Entry::Vacant(unknown) => *unknown.insert(read_fork(source, timeline)?),
         };
         let Fork { commit: after, chain, anew, parent } = fork;
-        stretches.push(Stretch { timeline, after, until, chain, anew });
-        until = until.min(after);
+        // One that was left before it began adds nothing, and where it began is no matter any more.
+        if after <= until {
+            stretches.push(Stretch { timeline, after, until, chain, anew });
+            until = after;
+        }
         timeline = parent;
     }
     Ok(stretches)

@@ -59,6 +59,18 @@ fn branches_are_listed_from_where_they_were_left() {
     assert_eq!(ranges(&writer)[0], (1, 4, 4, 4));
 }
 
+/// What came before a hole that the branch shares is no part of it.
+#[test]
+fn a_branch_does_not_list_what_it_shares() {
+    let mut writer = Writer::new(512);
+    writer.alone(&Step::fill(2, 1..=2, 1)).snapshot().alone(&Step::fill(2, [1], 2));
+    writer.resync(&Step::fill(2, 1..=2, 3)).alone(&Step::fill(2, [1], 4));
+    let end = writer.alone(&Step::fill(2, [1], 5)).last().time;
+    writer.fork(4);
+    writer.alone(&Step::fill(2, [2], 20));
+    assert_eq!(branches(&writer), [(5, 5, 1, end, end)]);
+}
+
 /// A change-set of a branch that cannot be read is no reason to hide it, or anything else.
 #[test]
 fn a_damaged_branch_is_listed_all_the_same() {

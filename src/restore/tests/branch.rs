@@ -90,12 +90,32 @@ fn one_timeline_does_not_make_up_for_another() {
     without(objects(1, 6), &|| {
         assert_eq!([forked.landing(at(6)), forked.landing(at(7))], [GAP, GAP]);
         assert_eq!(forked.landing(Target::Latest), GAP);
+        let hint = "the nearest restore point is --commit 5 --timeline 1";
+        assert_eq!(error_of(&forked, at(6), 1).hint.as_deref(), Some(hint), "not another 6");
         assert_eq!(landing(&forked.writer, at(6)), Ok(6));
     });
     without(objects(2, 6), &|| {
         assert_eq!(forked.landing(at(6)), Ok(6));
         assert_eq!([landing(&forked.writer, at(6)), landing(&forked.writer, at(5))], [GAP, Ok(5)]);
     });
+}
+
+/// A timeline may leave its parent before the parent's own first commit: what the parent went on from
+/// counts no further than that.
+#[test]
+fn a_timeline_that_leaves_its_parent_before_it_began() {
+    let mut writer = shipped(4);
+    writer.fork(4);
+    writer.alone(&Step::fill(3, [1], 40));
+    let on_2 = writer.image(5);
+    writer.fork_of(Timeline(2), 2);
+    check(&writer, &[(Target::Latest, Ok(2)), (at(3), MISSING)]);
+    writer.alone(&Step::fill(3, [2], 50));
+    check(&writer, &[(Target::Latest, Ok(3)), (at(3), Ok(3)), (at(2), Ok(2)), (at(4), MISSING)]);
+    writer.alone(&Step::fill(3, [3], 51)).alone(&Step::fill(3, [1], 52));
+    assert_eq!(landing(&writer, Target::Latest), Ok(5));
+    all_come_back(&writer, 1..=5);
+    assert!(get_on(&writer.source(), Target::Latest, Some(Timeline(2))).unwrap().0 == on_2);
 }
 
 /// A timeline's record says which commit it goes on from; the older one does not depend on that.
