@@ -96,11 +96,19 @@ fn what_is_lost_of_a_branch_is_missed() {
         missed += 1;
     }
     assert_eq!(missed, 7);
-    // What is not the branch's alone is found once.
-    let shared = writer.changes().remove(1);
-    let body = writer.store.objects().insert(shared.clone(), vec![0; 9]).unwrap();
-    assert_eq!(findings(&writer).len(), 1, "{:#?}", findings(&writer));
-    writer.store.objects().insert(shared, body);
+}
+
+/// What the newest timeline and a branch have in common is found once.
+#[test]
+fn damage_that_a_branch_shares_is_told_once() {
+    let (writer, mut other) = (branched(), Writer::new(512));
+    other.alone(&Step::fill(4, 1..=4, 99)).snapshot().alone(&Step::fill(4, [2], 2));
+    let key = other.changes().remove(1);
+    let theirs = other.store.objects()[&key].clone();
+    writer.store.objects().insert(key, theirs).unwrap();
+    let told: Vec<_> = findings(&writer).into_iter().map(|it| (it.where_, it.what)).collect();
+    assert_eq!(told.len(), 2, "it does not fit commit 1, nor 3 it: {told:#?}");
+    assert_ne!(told[0], told[1]);
 }
 
 /// Sound objects of two branches that say that they go on from another commit than there is.
