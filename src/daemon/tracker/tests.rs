@@ -13,6 +13,7 @@ use crate::testkit::rig::restored;
 use crate::testkit::{Db, Process, checkpoint, commits};
 use std::fs;
 
+mod application;
 mod heal;
 
 struct Sim {

@@ -194,4 +194,13 @@ fn a_branch_without_its_snapshot_says_what_is_left() {
     assert_eq!(error.hint.as_deref(), Some(hint));
     assert_eq!(on_2(at(3)).unwrap().1.number, CommitNo(3));
     all_come_back(&writer, 1..=5);
+    // Before the first timeline there is nothing.
+    let fork = crate::snapshot::Fork { anew: true, ..Default::default() };
+    let record = Name::Timeline(Timeline(1)).to_string();
+    let body = fork.encode(Timeline(1), writer.size, writer.now);
+    writer.store.objects().insert(record, body);
+    writer.store.objects().retain(|key, _| !key.starts_with("snap"));
+    let error = get_on(&writer.source(), Target::Latest, Some(Timeline(1))).unwrap_err();
+    assert_eq!(error.status, Status::Integrity, "{error}");
+    assert!(error.hint.unwrap().contains("bakelite verify"));
 }
