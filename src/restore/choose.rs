@@ -130,7 +130,7 @@ fn elsewhere(
     let branches = replica.branches(source).ok()?.into_iter().flatten();
     let found = branches.map(|branch| branch.ancestry).find_map(|ancestry| holds(&ancestry))?;
     let timeline = found.end().timeline;
-    Some(format!("an abandoned branch has a commit {commit}: add --timeline {timeline}"))
+    Some(format!("an abandoned branch has it: --commit {commit} --timeline {timeline}"))
 }
 
 /// There is no way to `commit`: because it never was, or because objects are missing.

@@ -14,6 +14,7 @@ use crate::testkit::{Db, Process, checkpoint, commits};
 use std::fs;
 
 mod application;
+mod branch;
 mod heal;
 
 struct Sim {

@@ -158,7 +158,7 @@ fn what_is_not_there_is_refused_with_what_is() {
     check(error_of(&forked, at(11), 1), Status::Missing, cause, hint);
     forked.writer.fork_of(Timeline(2), 4);
     let error = get(&forked.writer.source(), at(8)).unwrap_err();
-    let hint = "an abandoned branch has a commit 8: add --timeline 2";
+    let hint = "an abandoned branch has it: --commit 8 --timeline 2";
     check(error, Status::Missing, "there is no commit 8, the newest is 4", hint);
     assert!(get_on(&forked.writer.source(), at(8), Some(Timeline(2))).is_ok(), "as it says");
     let lost = Name::Timeline(Timeline(2)).to_string();
