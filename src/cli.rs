@@ -8,7 +8,7 @@ mod help;
 mod normal;
 
 use crate::clock;
-use crate::commit::{CommitNo, Time};
+use crate::commit::{CommitNo, Time, Timeline};
 use crate::config::{self, Config, Database, Destination};
 use crate::error::{Error, Result, Status};
 use crate::progress::Mode;
@@ -112,6 +112,9 @@ pub struct RestoreOf {
     #[argh(option, arg_name = "N", from_str_fn(commit))]
     /// this commit
     pub commit: Option<CommitNo>,
+    #[argh(option, arg_name = "T", from_str_fn(timeline))]
+    /// on an abandoned branch: the one of this timeline
+    pub timeline: Option<Timeline>,
     #[argh(option, arg_name = "HOW", default = "Check::None", from_str_fn(check))]
     /// none (default), quick or full: SQLite's own check
     pub check: Check,
@@ -220,6 +223,12 @@ fn commit(text: &str) -> std::result::Result<CommitNo, String> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     let number = text.parse::<u64>().ok().filter(|&number| digits && number > 0);
     number.map(CommitNo).ok_or_else(|| "not a commit's number, which counts from 1".into())
+}
+
+fn timeline(text: &str) -> std::result::Result<Timeline, String> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = text.parse::<u32>().ok().filter(|&number| digits && number > 0);
+    number.map(Timeline).ok_or_else(|| "not a timeline's number, which counts from 1".into())
 }
 
 impl Arguments {

@@ -1,7 +1,7 @@
 //! What is backed up to where, and how: the configuration as typed values.
 //!
 //! A `Config` that exists is valid: paths are absolute, names are fit to be directories, nothing
-//! stands twice. `read` makes one from TOML; bakelite.5 describes the keys. Whether the things it
+//! stands twice, and a database is the file behind all links to it. `read` makes one from TOML; bakelite.5 describes the keys. Whether the things it
 //! names exist is for those to say who open them.
 
 mod expand;
@@ -135,9 +135,31 @@ impl Database {
             return Err(Error::new(Status::Usage, "destination", twice, "named twice")
                 .hint("give each destination once"));
         }
+        let path = real(&path);
         let state_dir = state_dir_beside(&path);
         Ok(Self { name, path, state_dir, destinations, settings: Settings::default() })
     }
+}
+
+/// Links that lead to one another are followed no further than this; the system has the same limit.
+const LINKS: usize = 40;
+
+/// The file that SQLite opens at `path`: links are followed, to a file that is not there yet as well.
+/// By whatever name it is reached, it has one `-wal`, and must have one lock and one state.
+fn real(path: &Path) -> PathBuf {
+    let mut path = path.to_owned();
+    for _ in 0..LINKS {
+        if let Ok(real) = path.canonicalize() {
+            return real;
+        }
+        let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else { return path };
+        let dir = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
+        path = match fs::read_link(dir.join(name)) {
+            Ok(target) => dir.join(target),
+            Err(_) => return dir.join(name),
+        };
+    }
+    path
 }
 
 /// `.app.db.bakelite` beside `app.db`.

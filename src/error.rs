@@ -72,6 +72,21 @@ impl Error {
     }
 }
 
+/// What a person is told on standard error: one line, and a hint on another. Names of files and what
+/// a server says may hold anything; a terminal must not obey it.
+pub fn lines(message: &str, hint: Option<&str>) -> String {
+    let hint = hint.map(|hint| format!("hint: {}\n", one_line(hint)));
+    format!("bakelite: {}\n{}", one_line(message), hint.unwrap_or_default())
+}
+
+fn one_line(text: &str) -> String {
+    let escape = |c: char| match c.is_control() {
+        true => c.escape_default().to_string(),
+        false => c.to_string(),
+    };
+    text.chars().map(escape).collect()
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str(&self.message)

@@ -33,6 +33,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod durable;
+pub mod place;
 pub mod progress;
 pub mod report;
 pub mod status;

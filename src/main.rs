@@ -1,7 +1,7 @@
 //! The program: reads its arguments, runs one command, and is the one place that prints errors.
 
 use bakelite::cli::{self, Arguments, Asked, Verb};
-use bakelite::error::{Error, Result, Status};
+use bakelite::error::{self, Error, Result, Status};
 use bakelite::report;
 use bakelite::verbs::{self, Outcome};
 use std::env;
@@ -37,20 +37,10 @@ fn run(arguments: &Arguments) -> Result<Outcome> {
 /// There is nobody left to tell when these cannot be written; the status still says it.
 fn fail(error: &Error, json: bool) -> ExitCode {
     use std::io::Write;
-    let hint = error.hint.as_ref().map(|hint| format!("hint: {}\n", one_line(hint)));
-    let message = one_line(&error.message);
-    let _ = write!(std::io::stderr(), "bakelite: {message}\n{}", hint.unwrap_or_default());
+    let lines = error::lines(&error.message, error.hint.as_deref());
+    let _ = write!(std::io::stderr(), "{lines}");
     if json {
         let _ = report::print(&report::failure(error));
     }
     ExitCode::from(error.status as u8)
-}
-
-/// Names of files and what a server says may hold anything; a terminal must not obey it.
-fn one_line(text: &str) -> String {
-    let escape = |c: char| match c.is_control() {
-        true => c.escape_default().to_string(),
-        false => c.to_string(),
-    };
-    text.chars().map(escape).collect()
 }

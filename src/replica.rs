@@ -3,7 +3,12 @@
 //! timeline left its parent.
 //!
 //! Objects of an older timeline past the point where a newer one left it belong to an abandoned
-//! branch, and are passed over here. Nothing is read but timeline records; nothing is written.
+//! branch, and are passed over, unless that branch is asked for. Nothing is read but timeline records;
+//! nothing is written.
+
+mod branch;
+
+pub use branch::Branch;
 
 use crate::backend::{self, Backend, Kind, list_all};
 use crate::change::ChangeSet;
@@ -12,7 +17,8 @@ use crate::error::{Error, Result, Status};
 use crate::name::{Change, Name, Part, Span};
 use crate::object::Damage;
 use crate::snapshot::Fork;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
+use std::collections::btree_map::{BTreeMap, Entry};
 
 /// A replica as listed.
 #[derive(Debug, Default)]
@@ -26,7 +32,7 @@ pub struct Replica {
     pub objects: Vec<backend::Entry>,
 }
 
-/// A piece of the newest timeline's ancestry: the commits in `after+1..=until` belong to `timeline`.
+/// A piece of a timeline's ancestry: the commits in `after+1..=until` belong to `timeline`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stretch {
     pub timeline: Timeline,
@@ -120,23 +126,23 @@ impl Replica {
 
     /// The newest timeline's ancestry, newest first, read from the timelines' records.
     pub fn ancestry(&self, source: &dyn Backend) -> Result<Vec<Stretch>> {
-        let mut stretches = Vec::new();
-        let mut timeline = self.newest_timeline();
-        let spans = self.changes.keys().map(|(span, _)| span).chain(&self.snapshots);
-        let used = spans.map(|span| span.timeline).max().unwrap_or_default();
-        if used > timeline {
+        self.ancestry_with(source, &mut BTreeMap::new())
+    }
+
+    /// The same, and the records that it took.
+    fn ancestry_with(&self, source: &dyn Backend, forks: &mut Forks) -> Result<Vec<Stretch>> {
+        let newest = self.newest_timeline();
+        let used = self.spans().map(|span| span.timeline).max().unwrap_or_default();
+        if used > newest {
             // Without it, its objects would be passed over, and an older state be taken for the last.
             return Err(lost(source, &Name::Timeline(used)));
         }
-        let mut until = CommitNo(u64::MAX);
-        while timeline != Timeline::default() {
-            let fork = read_fork(source, timeline)?;
-            let Fork { commit: after, chain, anew, .. } = fork;
-            stretches.push(Stretch { timeline, after, until, chain, anew });
-            until = until.min(fork.commit);
-            timeline = fork.parent;
-        }
-        Ok(stretches)
+        lineage(source, newest, forks)
+    }
+
+    /// What every change-set and snapshot says it is, whole or not.
+    fn spans(&self) -> impl Iterator<Item = &Span> {
+        self.changes.keys().map(|(span, _)| span).chain(&self.snapshots)
     }
 
     /// Every run of restorable commits along the ancestry, oldest first.
@@ -177,26 +183,30 @@ impl Replica {
         snapshots.any(|span| span.timeline == at.timeline && span.last <= at.until)
     }
 
-    /// The newest timeline, if it begins with a snapshot that was never finished: what was committed
-    /// on it cannot be restored. A snapshot that was finished and is missing is an error: commits
-    /// have a digest once it stands, and none before.
+    /// The ancestry's newest timeline, if it begins with a snapshot that was never finished: what was
+    /// committed on it cannot be restored. A snapshot that was finished and is missing is an error:
+    /// commits have a digest once it stands, and none before.
     pub fn unfinished(
         &self,
         source: &dyn Backend,
         ancestry: &[Stretch],
     ) -> Result<Option<Timeline>> {
         let newest = ancestry.first().filter(|at| at.anew && !self.has_snapshot(at));
-        let Some(Stretch { timeline, .. }) = newest else { return Ok(None) };
+        let Some(Stretch { timeline, after, .. }) = newest else { return Ok(None) };
         let on_it = self.changes.iter().filter(|((span, _), _)| span.timeline == *timeline);
         let last = on_it.filter_map(|(_, parts)| parts.iter().find(|part| part.end)).next_back();
         if let Some(last) = last {
             let commits = read_change(source, last)?.commits;
             if commits.last().is_some_and(|commit| commit.digest.is_some()) {
                 let cause = format!("the snapshot that timeline {timeline} begins with is missing");
-                return Err(Error::new(Status::Integrity, "read", source, cause).hint(format!(
-                    "what came before it can be restored with --commit, up to {}",
-                    last.span.first
-                )));
+                let error = Error::new(Status::Integrity, "read", source, cause);
+                return Err(match *after {
+                    CommitNo(0) => error.hint("run `bakelite verify` to see what is missing"),
+                    after => error.hint(format!(
+                        "what came before it can be restored, up to --commit {after} --timeline \
+                         {timeline}"
+                    )),
+                });
             }
         }
         Ok(Some(*timeline))
@@ -223,6 +233,29 @@ impl Replica {
 /// Whether these commits count, or belong to an abandoned branch.
 pub fn is_on(ancestry: &[Stretch], span: &Span) -> bool {
     ancestry.iter().any(|at| at.timeline == span.timeline && span.last <= at.until)
+}
+
+/// Records of timelines, each read once.
+type Forks = BTreeMap<Timeline, Fork>;
+
+/// How `timeline` came to be, newest first. What others did that left it later is no part of that.
+fn lineage(source: &dyn Backend, timeline: Timeline, forks: &mut Forks) -> Result<Vec<Stretch>> {
+    let mut stretches = Vec::new();
+    let (mut timeline, mut until) = (timeline, CommitNo(u64::MAX));
+    while timeline != Timeline::default() {
+        let fork = match forks.entry(timeline) {
+            Entry::Occupied(known) => *known.get(),
+            Entry::Vacant(unknown) => *unknown.insert(read_fork(source, timeline)?),
+        };
+        let Fork { commit: after, chain, anew, parent } = fork;
+        // One that was left before it began adds nothing, and where it began is no matter any more.
+        if after <= until {
+            stretches.push(Stretch { timeline, after, until, chain, anew });
+            until = after;
+        }
+        timeline = parent;
+    }
+    Ok(stretches)
 }
 
 /// Where `timeline` left its parent.

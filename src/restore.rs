@@ -43,6 +43,8 @@ pub enum Check {
 pub struct Options<'a> {
     pub output: &'a Path,
     pub target: Target,
+    /// The timeline that leads to it, if not the newest.
+    pub timeline: Option<Timeline>,
     pub check: Check,
     pub force: bool,
     pub dry_run: bool,
@@ -80,7 +82,7 @@ pub fn restore(
     let output = options.output.canonicalize().unwrap_or_else(|_| options.output.to_owned());
     let options = &Options { output: &output, ..*options };
     let replica = Replica::list(&**source)?;
-    let plan = choose(&**source, &replica, options.target)?;
+    let plan = choose(&**source, &replica, options.target, options.timeline)?;
     let wanted = Wanted::read(&**source, &plan)?;
     let (mut bytes, mut objects) = (0, 0);
     if !options.dry_run {

@@ -157,6 +157,30 @@ fn one_module_owns_each_danger() {
     }
 }
 
+/// A child made by fork would share SQLite's connections and lose its locks, and a mapping of our own
+/// would be one that another process can truncate: SQLite alone maps, under its own lock.
+const NOWHERE: [&str; 9] = [
+    "process::Command",
+    "Command::new",
+    "::fork(",
+    "posix_spawn",
+    "CommandExt",
+    "mmap(",
+    "memmap",
+    "Mmap",
+    "MAP_SHARED",
+];
+
+#[test]
+fn trap_61_trap_62_nothing_forks_and_nothing_is_mapped() {
+    for source in sources().iter().filter(|source| source.path.starts_with("src/")) {
+        for (line, code) in source.code() {
+            let bad = NOWHERE.iter().find(|word| code.contains(**word));
+            assert_eq!(bad, None, "{}:{line}: not in a process that holds locks", source.path);
+        }
+    }
+}
+
 const FILE_LINES: usize = 500;
 const FUNCTION_LINES: usize = 70;
 /// Longer than they should be, each no longer than it is. A file that gets short leaves the list.

@@ -227,6 +227,10 @@ fn serve_as_a_child() {
         let (verb, rest) = order.split_once(' ').unwrap_or((&order, ""));
         let reply = match verb {
             "sql" => run(connection.get_or_insert_with(|| impatient(&path)), rest),
+            "close" => {
+                connection = None;
+                "ok".into()
+            }
             "read" => {
                 let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
                 run(&Connection::open_with_flags(&path, flags).unwrap(), rest)

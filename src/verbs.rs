@@ -4,11 +4,12 @@ use crate::backend::Backend;
 use crate::backend::fs::Fs;
 use crate::cli::{Arguments, DaemonOf, ListOf, RestoreOf, StatusOf, SyncOf, VerifyOf};
 use crate::clock;
-use crate::config::Destination;
+use crate::config::{Database, Destination};
 use crate::daemon::{self, Stop};
-use crate::error::{Error, Result, Status};
+use crate::error::{self, Error, Result, Status};
 use crate::list;
 use crate::object;
+use crate::place::{self, Warning};
 use crate::progress::Bar;
 use crate::report::{self, Checked};
 use crate::restore::{self, Options};
@@ -16,6 +17,7 @@ use crate::sqlite;
 use crate::status;
 use crate::verify;
 use signal_hook::consts::{SIGINT, SIGTERM};
+use std::io::Write;
 use std::sync::Arc;
 
 /// How a command ended that did not fail.
@@ -28,6 +30,7 @@ pub enum Outcome {
 
 pub fn daemon(arguments: &Arguments, of: &DaemonOf) -> Result<Outcome> {
     let databases = arguments.databases(&of.given)?;
+    databases.iter().for_each(warn);
     let stop = Stop::default();
     obey_signals(&stop).map_err(|cause| Error::io("daemon", "signals", &cause))?;
     daemon::run(&databases, &stop, &bar(arguments))?;
@@ -48,8 +51,17 @@ fn obey_signals(stop: &Stop) -> std::io::Result<()> {
 }
 
 pub fn sync(arguments: &Arguments, of: &SyncOf) -> Result<Outcome> {
-    daemon::sync(&arguments.databases(&of.given)?)?;
+    let databases = arguments.databases(&of.given)?;
+    databases.iter().for_each(warn);
+    daemon::sync(&databases)?;
     Ok(Outcome::Well)
+}
+
+/// Says what may go wrong where a database lies. Nobody to tell is no reason not to begin.
+fn warn(database: &Database) {
+    for Warning { message, hint } in place::warnings(&database.path) {
+        let _ = write!(std::io::stderr(), "{}", error::lines(&message, Some(hint)));
+    }
 }
 
 pub fn restore(arguments: &Arguments, of: &RestoreOf) -> Result<Outcome> {
@@ -57,6 +69,7 @@ pub fn restore(arguments: &Arguments, of: &RestoreOf) -> Result<Outcome> {
     let options = Options {
         output: &output,
         target: of.target(clock::now())?,
+        timeline: of.timeline,
         check: of.check,
         force: of.force,
         dry_run: of.dry_run,

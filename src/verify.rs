@@ -1,9 +1,11 @@
 //! Whether a replica would come back. Shallow: every object is read, its checksums, its name and its
 //! place in the chain are checked, and that no commit is missing. Deep: the newest commit is restored
-//! as well, its digest proved, and SQLite's own integrity check run over it.
+//! as well, its digest proved, and SQLite's own integrity check run over it; then the last commit of
+//! each abandoned branch. What lies on a branch counts as much as anything else.
 
 use crate::backend::Backend;
 use crate::change::ChangeSet;
+use crate::commit::Timeline;
 use crate::error::{Result, Status};
 use crate::name::Name;
 use crate::object::Damage;
@@ -53,9 +55,17 @@ pub fn verify(source: &Arc<dyn Backend>, deep: bool, progress: &dyn Progress) ->
     }));
     report.findings.extend(links.findings(&**source, &replica)?);
     if deep {
-        match drill(source, progress) {
+        match drill(source, None, progress) {
             Ok(restored) => report.restored = Some(restored),
             Err(error) => report.findings.push(finding(source.to_string(), &error)),
+        }
+        // A branch that lacks a record was found out about above.
+        for branch in replica.branches(&**source).into_iter().flatten().flatten() {
+            let newest = replica.newest(&branch.ancestry);
+            if newest.is_some_and(|newest| newest.last > branch.after) {
+                let failed = drill(source, branch.timeline(), progress).err();
+                report.findings.extend(failed.map(|error| finding(source.to_string(), &error)));
+            }
         }
     }
     Ok(report)
@@ -120,14 +130,19 @@ fn contents(
     Ok(None)
 }
 
-/// Restores the newest commit beside the system's temporary files, and throws it away.
-fn drill(source: &Arc<dyn Backend>, progress: &dyn Progress) -> Result<restore::Report> {
+/// Restores the newest commit, or a branch's, beside the system's temporary files, and throws it away.
+fn drill(
+    source: &Arc<dyn Backend>,
+    timeline: Option<Timeline>,
+    progress: &dyn Progress,
+) -> Result<restore::Report> {
     let failed =
         |error: std::io::Error| crate::error::Error::io("create", "a scratch directory", &error);
     let scratch = tempfile::tempdir().map_err(failed)?;
     let options = Options {
         output: &scratch.path().join("restored.db"),
         target: Target::Latest,
+        timeline,
         check: Check::Full,
         force: false,
         dry_run: false,

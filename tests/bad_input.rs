@@ -284,6 +284,23 @@ fn a_restore_point_that_is_not_there() {
     assert_eq!(place.objects(), before);
 }
 
+/// It is said, and it is done all the same.
+#[test]
+fn trap_49_a_second_hard_link_is_told() {
+    let place = Place::new();
+    fs::hard_link(place.path("app.db"), place.path("other.db")).unwrap();
+    let lines = [
+        "bakelite: watch: DIR/app.db: it has 2 hard links, and SQLite keeps another -wal beside each \
+         of them",
+        "hint: use it by one name and remove the others; symbolic links do no harm",
+    ];
+    check(&place, &place.run("sync app.db replica"), 0, &lines);
+    fs::remove_file(place.path("other.db")).unwrap();
+    std::os::unix::fs::symlink("app.db", place.path("link.db")).unwrap();
+    check(&place, &place.run("sync link.db replica"), 0, &[]);
+    assert!(!place.path(".link.db.bakelite").exists(), "its state is beside the file");
+}
+
 #[test]
 fn a_configuration_with_a_mistake() {
     let place = Place::new();

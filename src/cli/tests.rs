@@ -69,6 +69,8 @@ fn restore_reads_its_options() {
         "o",
         "--commit",
         "12",
+        "--timeline",
+        "3",
         "--check",
         "full",
         "--force",
@@ -77,10 +79,12 @@ fn restore_reads_its_options() {
         "never",
     ]);
     assert_eq!(of.target(Time(0)).unwrap(), Target::Commit(CommitNo(12)));
+    assert_eq!(of.timeline, Some(Timeline(3)));
     assert_eq!((of.check, of.force, of.dry_run), (Check::Full, true, true));
     assert_eq!((all.progress, of.source), (Mode::Never, None));
     let (all, of) = restore_of(&["restore", "--output", "o"]);
     assert_eq!(of.target(Time(0)).unwrap(), Target::Latest);
+    assert_eq!(of.timeline, None);
     assert_eq!((of.check, of.force, of.dry_run), (Check::None, false, false));
     assert_eq!(all.progress, Mode::Auto);
     assert!(of.output().unwrap().is_absolute());
@@ -226,6 +230,16 @@ const BAD: &[(&[&str], &str, &str)] = &[
     (
         &["restore", "--output", "o", "--commit", "99999999999999999999"],
         "restore: --commit 99999999999999999999: not a commit's number, which counts from 1",
+        "see: ",
+    ),
+    (
+        &["restore", "--output", "o", "--timeline", "0"],
+        "restore: --timeline 0: not a timeline's number, which counts from 1",
+        "see: ",
+    ),
+    (
+        &["restore", "--output", "o", "--timeline", "4294967296"],
+        "restore: --timeline 4294967296: not a timeline's number, which counts from 1",
         "see: ",
     ),
     (

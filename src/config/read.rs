@@ -5,7 +5,7 @@
 //! this version does; it is never silently ignored.
 
 use super::field::{Field, Section, Source};
-use super::{Config, Database, Destination, Settings, state_dir_beside};
+use super::{Config, Database, Destination, Settings, real, state_dir_beside};
 use crate::error::Result;
 use toml::de::DeTable;
 
@@ -102,6 +102,7 @@ fn database(section: &Section, defaults: &Settings) -> Result<Database> {
     if path.file_name().is_none() {
         return Err(path_field.refuse("not a file's path").hint("name the database's file"));
     }
+    let path = real(&path);
     let mut settings = defaults.clone();
     for field in section.fields.iter().filter(|field| field.place == Place::Setting) {
         set(&mut settings, field)?;

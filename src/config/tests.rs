@@ -307,3 +307,65 @@ fn a_mangled_configuration_is_only_refused() {
     }
     quickcheck::QuickCheck::new().tests(2000).quickcheck(property as fn(Vec<(usize, u8)>) -> bool);
 }
+
+/// Every way to name a database comes to the same file, and so to one lock, one state and one `-wal`.
+#[test]
+fn trap_49_a_database_has_one_identity() {
+    use std::os::unix::fs::symlink;
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path().canonicalize().unwrap();
+    let data = dir.join("data");
+    fs::create_dir(&data).unwrap();
+    let path = data.join("app.db");
+    fs::write(&path, "").unwrap();
+    let link = |target: &str, name: &str| symlink(target, dir.join(name)).unwrap();
+    link("data/app.db", "link.db");
+    link("link.db", "twice.db");
+    link("data", "folder");
+    symlink(&path, dir.join("absolute.db")).unwrap();
+    let state_dir = data.join(".app.db.bakelite");
+    let names = ["data/app.db", "link.db", "twice.db", "folder/app.db", "absolute.db"];
+    let check = |name: &Path| {
+        let given = Database::given(name.to_str().unwrap(), &["/m".to_owned()]).unwrap();
+        assert_eq!((&given.path, &given.state_dir), (&path, &state_dir), "{}", name.display());
+        let text = with("", "", "").replace("/a/app.db", name.to_str().unwrap());
+        let read = only(&text);
+        assert_eq!((read.path, read.state_dir), (given.path, given.state_dir));
+    };
+    for name in names {
+        check(&dir.join(name));
+        check(&dir.join("data/..").join(name));
+    }
+    // It need not be there yet.
+    fs::remove_file(&path).unwrap();
+    names.iter().for_each(|name| check(&dir.join(name)));
+    // Links that lead nowhere are for those to refuse who open them.
+    link("round.db", "round.db");
+    let round = Database::given(dir.join("round.db").to_str().unwrap(), &["/m".to_owned()]);
+    assert_eq!(round.unwrap().path, dir.join("round.db"));
+}
+
+#[test]
+fn trap_49_a_relative_name_is_the_same() {
+    let here = std::env::current_dir().unwrap().canonicalize().unwrap();
+    let given = Database::given("src/../Cargo.toml", &["/m".to_owned()]).unwrap();
+    assert_eq!(given.path, here.join("Cargo.toml"));
+}
+
+/// One database under two names would be two daemons' work on one state.
+#[test]
+fn trap_49_two_names_of_one_file_stand_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path().canonicalize().unwrap();
+    std::os::unix::fs::symlink("app.db", dir.join("link.db")).unwrap();
+    let table = |name: &str, file: &str| {
+        let path = dir.join(file);
+        let path = path.display();
+        format!(
+            "[[database]]\nname = \"{name}\"\npath = \"{path}\"\nstate_dir = \"/s/{name}\"\n\
+             destination = [{{ type = \"file\", path = \"/m\" }}]\n"
+        )
+    };
+    let error = parse(&(table("a", "app.db") + &table("b", "link.db"))).unwrap_err();
+    assert!(error.message.contains("app.db stands twice"), "{error}");
+}

@@ -24,6 +24,66 @@ fn restore_points_are_ranges_that_end_at_holes() {
     assert_eq!((last.from, last.to), (writer.commits[3].time, writer.commits[5].time));
 }
 
+/// Branches by their first and last commit, their timeline and the times of both commits.
+fn branches(writer: &Writer) -> Vec<(u64, u64, u32, Time, Time)> {
+    let points = points(&*writer.source()).unwrap();
+    let branches = points.iter().filter(|it| it.branch);
+    branches.map(|it| (it.first.0, it.last.0, it.timeline.0, it.from, it.to)).collect()
+}
+
+#[test]
+fn branches_are_listed_from_where_they_were_left() {
+    let mut writer = Writer::new(512);
+    writer.alone(&Step::fill(2, 1..=2, 1)).snapshot().alone(&Step::fill(2, [1], 2));
+    writer.fork(2);
+    writer.commit(&Step::fill(2, [1], 3)).commit(&Step::fill(2, [2], 4)).ship();
+    let times = [writer.commits[3].time, writer.commits[4].time];
+    assert_eq!(branches(&writer), []);
+    // Timeline 3 leaves 1 where 2 left it, 4 leaves 3 after its first commit.
+    writer.fork_of(Timeline(1), 2);
+    for n in 3..=5 {
+        writer.alone(&Step::fill(2, [1], 10 + n));
+    }
+    let later = [writer.commits[4].time, writer.commits[5].time];
+    writer.fork(3);
+    writer.alone(&Step::fill(2, [2], 20));
+    let expected = [(4, 5, 3, later[0], later[1]), (3, 4, 2, times[0], times[1])];
+    assert_eq!(branches(&writer), expected, "the newest first");
+    assert_eq!(ranges(&writer)[0], (1, 4, 4, 4));
+    let source = writer.source();
+    let every = points(&*source).unwrap();
+    assert!(every.iter().skip_while(|it| !it.branch).all(|it| it.branch), "they come last");
+    // The record of a branch's timeline is gone: the branch is, and nothing else.
+    writer.store.objects().remove(&Name::Timeline(Timeline(2)).to_string());
+    assert_eq!(branches(&writer), expected[..1]);
+    assert_eq!(ranges(&writer)[0], (1, 4, 4, 4));
+}
+
+/// What came before a hole that the branch shares is no part of it.
+#[test]
+fn a_branch_does_not_list_what_it_shares() {
+    let mut writer = Writer::new(512);
+    writer.alone(&Step::fill(2, 1..=2, 1)).snapshot().alone(&Step::fill(2, [1], 2));
+    writer.resync(&Step::fill(2, 1..=2, 3)).alone(&Step::fill(2, [1], 4));
+    let end = writer.alone(&Step::fill(2, [1], 5)).last().time;
+    writer.fork(4);
+    writer.alone(&Step::fill(2, [2], 20));
+    assert_eq!(branches(&writer), [(5, 5, 1, end, end)]);
+}
+
+/// A change-set of a branch that cannot be read is no reason to hide it, or anything else.
+#[test]
+fn a_damaged_branch_is_listed_all_the_same() {
+    let mut writer = Writer::new(512);
+    writer.alone(&Step::fill(2, 1..=2, 1)).snapshot();
+    writer.commit(&Step::fill(2, [1], 3)).commit(&Step::fill(2, [2], 4)).ship();
+    let (key, end) = (writer.changes().pop().unwrap(), writer.commits[3].time);
+    writer.fork(1);
+    writer.alone(&Step::fill(2, [2], 20));
+    writer.store.objects().insert(key, b"what".to_vec());
+    assert_eq!(branches(&writer), [(2, 3, 1, end, end)]);
+}
+
 #[test]
 fn trap_86_foreign_objects_are_not_listed() {
     let mut writer = Writer::new(512);

@@ -20,6 +20,7 @@ struct Point {
     to: String,
     timeline: u32,
     density: Density,
+    branch: bool,
 }
 
 /// Every commit of the range, or so many of them.
@@ -40,6 +41,7 @@ impl From<&Range> for Point {
             to: clock::format(range.to),
             timeline: range.timeline.0,
             density: if all { Density::All("all") } else { Density::Some(range.points) },
+            branch: range.branch,
         }
     }
 }
@@ -50,20 +52,32 @@ impl Points {
     }
 }
 
-impl Document for Points {
-    fn text(&self) -> String {
-        let row = |point: &Point| {
-            let density = match point.density {
-                Density::All(word) => word.to_owned(),
-                Density::Some(count) => count.to_string(),
-            };
-            let numbers = [point.first.to_string(), point.last.to_string()];
-            let [first, last] = numbers;
-            let (from, to) = (point.from.clone(), point.to.clone());
-            [first, last, from, to, point.timeline.to_string(), density]
+impl Point {
+    fn row(&self) -> [String; 6] {
+        let density = match self.density {
+            Density::All(word) => word.to_owned(),
+            Density::Some(count) => count.to_string(),
         };
-        let head = ["FIRST", "LAST", "FROM", "TO", "TIMELINE", "DENSITY"];
-        table(head, self.points.iter().map(row))
+        let (first, last) = (self.first.to_string(), self.last.to_string());
+        [first, last, self.from.clone(), self.to.clone(), self.timeline.to_string(), density]
+    }
+}
+
+impl Document for Points {
+    /// Branches stand apart, so that nobody takes them for what a plain restore gives.
+    fn text(&self) -> String {
+        const HEAD: [&str; 6] = ["FIRST", "LAST", "FROM", "TO", "TIMELINE", "DENSITY"];
+        let (branches, points): (Vec<_>, Vec<_>) = self.points.iter().partition(|it| it.branch);
+        let mut text = table(HEAD, points.into_iter().map(Point::row));
+        if let Some(Point { last, timeline, .. }) = branches.first() {
+            text += "\nabandoned branches:\n";
+            text += &table(HEAD, branches.iter().map(|point| point.row()));
+            text += &format!(
+                "restored by number and timeline, such as: \
+                 bakelite restore --output FILE --commit {last} --timeline {timeline}\n"
+            );
+        }
+        text
     }
 }
 

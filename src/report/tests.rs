@@ -41,6 +41,7 @@ fn restore_says_where_it_landed() {
     let mut options = restore::Options {
         output: Path::new("/tmp/app.db"),
         target: restore::Target::Latest,
+        timeline: None,
         check: restore::Check::Quick,
         force: false,
         dry_run: false,
@@ -82,11 +83,12 @@ fn list_shows_ranges_with_their_density() {
         to: TIME,
         timeline: Timeline(1),
         points,
+        branch: false,
     };
     let document = Points::new(&[range(1, 10, 10), range(11, 100, 9)]);
     let point = |first, last, density: Value| {
         json!({ "first": first, "last": last, "from": SHOWN, "to": SHOWN, "timeline": 1,
-                "density": density })
+                "density": density, "branch": false })
     };
     let points = [point(1, 10, json!("all")), point(11, 100, json!(9))];
     same(&document, &json!({ "schema": 1, "points": points }));
@@ -99,6 +101,32 @@ fn list_shows_ranges_with_their_density() {
     );
     assert_eq!(lines[2], row);
     same(&Points::new(&[]), &json!({ "schema": 1, "points": [] }));
+}
+
+#[test]
+fn list_shows_branches_apart_and_how_to_restore_them() {
+    let range = |first, last, timeline, branch| Range {
+        first: CommitNo(first),
+        last: CommitNo(last),
+        from: TIME,
+        to: TIME,
+        timeline: Timeline(timeline),
+        points: last - first + 1,
+        branch,
+    };
+    let document = Points::new(&[range(1, 10, 2, false), range(5, 7, 1, true)]);
+    let json = serde_json::to_value(&document).unwrap();
+    let marks =
+        |at: usize| (json["points"][at]["branch"].clone(), json["points"][at]["last"].clone());
+    assert_eq!([marks(0), marks(1)], [(json!(false), json!(10)), (json!(true), json!(7))]);
+    let text = document.text();
+    let (points, branches) = text.split_once("\nabandoned branches:\n").unwrap();
+    assert_eq!((points.lines().count(), branches.lines().count()), (2, 3), "{text}");
+    assert!(branches.lines().nth(1).unwrap().starts_with("5      7  "), "{text}");
+    assert!(text.ends_with("bakelite restore --output FILE --commit 7 --timeline 1\n"), "{text}");
+    let command = text.lines().last().unwrap().split_once(": bakelite ").unwrap().1;
+    let asked = crate::cli::parse(command.split(' ').map(std::ffi::OsString::from));
+    assert!(matches!(asked, Ok(crate::cli::Asked::Run(_))), "{asked:?}");
 }
 
 #[test]

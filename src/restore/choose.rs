@@ -3,20 +3,32 @@
 use super::Target;
 use crate::backend::Backend;
 use crate::clock;
-use crate::commit::{CommitNo, Time};
+use crate::commit::{CommitNo, Time, Timeline};
 use crate::error::{Error, Result, Status};
 use crate::name::{Name, Span};
 use crate::replica::{Plan, Replica, Run, Stretch, read_change};
 
-/// Chooses the commit and the objects for `target`.
-pub fn choose(source: &dyn Backend, replica: &Replica, target: Target) -> Result<Plan> {
-    let ancestry = replica.ancestry(source)?;
+/// Chooses the commit and the objects for `target`, along the ancestry of one timeline: the newest
+/// one, unless another is asked for.
+pub fn choose(
+    source: &dyn Backend,
+    replica: &Replica,
+    target: Target,
+    timeline: Option<Timeline>,
+) -> Result<Plan> {
+    if replica.is_empty() {
+        return Err(nothing_there(source, replica, timeline));
+    }
+    let ancestry = match timeline {
+        None => replica.ancestry(source)?,
+        Some(timeline) => replica.ancestry_of(source, timeline)?,
+    };
     let runs = replica.runs(&ancestry);
     if !matches!(target, Target::Commit(_)) {
         replica.unfinished(source, &ancestry)?;
     }
     let Some(newest) = replica.newest(&ancestry) else {
-        return Err(nothing_there(source, replica));
+        return Err(nothing_there(source, replica, timeline));
     };
     let commit = match target {
         Target::Latest => newest.last,
@@ -24,7 +36,16 @@ pub fn choose(source: &dyn Backend, replica: &Replica, target: Target) -> Result
         Target::At(time) => commit_at(source, replica, &runs, &newest, time)?,
     };
     let run = runs.iter().rev().find(|run| run.holds(commit));
-    let run = run.ok_or_else(|| not_restorable(source, &runs, &newest, commit))?;
+    let Some(run) = run else {
+        let error = not_restorable(source, &runs, &newest, commit, timeline);
+        // Within a gap, another timeline's commit of that number is another commit.
+        let past = commit > newest.last;
+        let hint = past.then(|| elsewhere(source, replica, commit, timeline)).flatten();
+        return Err(match hint {
+            Some(hint) => error.hint(hint),
+            None => error,
+        });
+    };
     if target == Target::Latest {
         check_forks(source, &ancestry, &runs)?;
     }
@@ -49,11 +70,15 @@ fn check_forks(source: &dyn Backend, ancestry: &[Stretch], runs: &[Run]) -> Resu
     }
 }
 
-fn nothing_there(source: &dyn Backend, replica: &Replica) -> Error {
+fn nothing_there(source: &dyn Backend, replica: &Replica, timeline: Option<Timeline>) -> Error {
     let missing = |cause| Error::new(Status::Missing, "restore", source, cause);
     if replica.is_empty() {
         return missing("there is no replica here")
             .hint("check the path; `bakelite list` shows what a replica holds");
+    }
+    if timeline.is_some() {
+        return missing("no snapshot on that timeline was ever finished")
+            .hint("`bakelite list` shows what can be restored");
     }
     missing("its first snapshot was never finished").hint("start the daemon, or run: bakelite sync")
 }
@@ -90,11 +115,37 @@ fn commit_at(
     Ok(inside.max().unwrap_or(reached).max(reached))
 }
 
+/// Where a commit can be restored from that is not on the timeline asked for.
+fn elsewhere(
+    source: &dyn Backend,
+    replica: &Replica,
+    commit: CommitNo,
+    timeline: Option<Timeline>,
+) -> Option<String> {
+    let holds =
+        |ancestry: &[Stretch]| replica.runs(ancestry).into_iter().find(|run| run.holds(commit));
+    if timeline.is_some() && holds(&replica.ancestry(source).ok()?).is_some() {
+        return Some(format!("the newest timeline has a commit {commit}: leave out --timeline"));
+    }
+    let branches = replica.branches(source).ok()?.into_iter().flatten();
+    let found = branches.map(|branch| branch.ancestry).find_map(|ancestry| holds(&ancestry))?;
+    let timeline = found.end().timeline;
+    Some(format!("an abandoned branch has it: --commit {commit} --timeline {timeline}"))
+}
+
 /// There is no way to `commit`: because it never was, or because objects are missing.
-fn not_restorable(source: &dyn Backend, runs: &[Run], newest: &Span, commit: CommitNo) -> Error {
+fn not_restorable(
+    source: &dyn Backend,
+    runs: &[Run],
+    newest: &Span,
+    commit: CommitNo,
+    timeline: Option<Timeline>,
+) -> Error {
+    let on = timeline.map(|timeline| format!(" on timeline {timeline}")).unwrap_or_default();
     let (status, cause) = match runs.first() {
         _ if commit > newest.last => {
-            (Status::Missing, format!("there is no commit {commit}, the newest is {}", newest.last))
+            let newest = newest.last;
+            (Status::Missing, format!("there is no commit {commit}{on}, the newest is {newest}"))
         }
         None => (Status::Missing, "no snapshot is complete, so there is no restore point".into()),
         Some(oldest) if commit < oldest.first() => {
@@ -108,7 +159,10 @@ fn not_restorable(source: &dyn Backend, runs: &[Run], newest: &Span, commit: Com
     let below = runs.iter().rev().find(|run| run.first() <= commit);
     let nearest = below.map(|run| run.end().last.min(commit)).or(runs.first().map(Run::first));
     match nearest {
-        Some(nearest) => error.hint(format!("the nearest restore point is --commit {nearest}")),
+        Some(nearest) => {
+            let on = timeline.map(|timeline| format!(" --timeline {timeline}")).unwrap_or_default();
+            error.hint(format!("the nearest restore point is --commit {nearest}{on}"))
+        }
         None => error.hint("run `bakelite verify` to see what is missing"),
     }
 }

@@ -11,6 +11,7 @@ use quickcheck::{Arbitrary, Gen, QuickCheck};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
+mod branch;
 mod damage;
 mod files;
 mod golden;
@@ -23,8 +24,16 @@ impl Progress for Quiet {
 
 /// What a restore writes, without the name, the syncs and the checks that a file gets.
 fn get(source: &Arc<dyn Backend>, target: Target) -> Result<(Vec<u8>, Commit)> {
+    get_on(source, target, None)
+}
+
+fn get_on(
+    source: &Arc<dyn Backend>,
+    target: Target,
+    timeline: Option<Timeline>,
+) -> Result<(Vec<u8>, Commit)> {
     let replica = Replica::list(&**source)?;
-    let plan = choose(&**source, &replica, target)?;
+    let plan = choose(&**source, &replica, target, timeline)?;
     let wanted = Wanted::read(&**source, &plan)?;
     let file = tempfile::tempfile().unwrap();
     Writer::new(&**source, &wanted, &file, &Quiet, &replica).run(&plan)?;
@@ -245,6 +254,7 @@ fn trap_17_the_lock_byte_page_is_zero() {
     let options = Options {
         output: &output,
         target: Target::Latest,
+        timeline: None,
         check: Check::None,
         force: false,
         dry_run: false,

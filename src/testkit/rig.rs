@@ -166,6 +166,7 @@ pub fn restored(source: &Arc<dyn Backend>, target: Target) -> Result<Vec<u8>> {
     let options = Options {
         output: Path::new(&output),
         target,
+        timeline: None,
         check: Check::None,
         force: false,
         dry_run: false,

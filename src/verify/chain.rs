@@ -38,34 +38,61 @@ impl Links {
         self.changes.insert(change.span, Link { parent, chain, dated: last.digest.is_some() });
     }
 
-    /// What does not hang together.
+    /// What does not hang together: along the newest timeline's ancestry, then along each abandoned
+    /// branch, as far as that is not the same. That there are branches is no finding.
     pub fn findings(&self, source: &dyn Backend, replica: &Replica) -> Result<Vec<Finding>> {
         let ancestry = match replica.ancestry(source) {
             Ok(ancestry) => ancestry,
             Err(error) if error.status == Status::Newer => return Err(error),
             Err(error) => return Ok(vec![finding(source.to_string(), &error)]),
         };
-        let runs = replica.runs(&ancestry);
-        let mut found = unfinished(replica, &ancestry);
-        match replica.unfinished(source, &ancestry) {
-            Ok(None) => {}
-            Ok(Some(timeline)) => {
-                let what = "the snapshot that it begins with was not finished".to_owned();
-                found.push((Some(Name::Timeline(timeline)), what));
-            }
-            Err(error) if error.status == Status::Newer => return Err(error),
-            Err(error) => found.push((None, error.to_string())),
+        let mut found = Vec::new();
+        if let Some(timeline) = self.along(source, replica, &ancestry, &mut found)? {
+            let what = "the snapshot that it begins with was not finished".to_owned();
+            found.push((Some(Name::Timeline(timeline)), what));
         }
-        found.extend(end(replica, &ancestry, &runs));
-        found.extend(snapshots(replica, &ancestry, &runs));
-        found.extend(self.unreachable(&ancestry, &runs));
-        found.extend(self.unlinked(&ancestry));
-        found.extend(ancestry.iter().filter_map(|at| self.fork(at, &ancestry, &runs)));
-        let place = |name: Option<Name>| match name {
+        for branch in replica.branches(source)? {
+            match branch {
+                // One that was given up before its snapshot was finished has nothing to lose.
+                Ok(branch) => _ = self.along(source, replica, &branch.ancestry, &mut found)?,
+                Err(error) if error.status == Status::Newer => return Err(error),
+                Err(error) => found.push((None, error.to_string())),
+            }
+        }
+        let place = |name: &Option<Name>| match name {
             Some(name) => format!("{source}/{name}"),
             None => source.to_string(),
         };
-        Ok(found.into_iter().map(|(name, what)| finding(place(name), &what)).collect())
+        Ok(found.iter().map(|(name, what)| finding(place(name), what)).collect())
+    }
+
+    /// Adds what one ancestry lacks and was not found before. The timeline that it ends with, if that
+    /// never came to have a restore point.
+    fn along(
+        &self,
+        source: &dyn Backend,
+        replica: &Replica,
+        ancestry: &[Stretch],
+        found: &mut Vec<Found>,
+    ) -> Result<Option<Timeline>> {
+        let runs = replica.runs(ancestry);
+        let mut new = unfinished(replica, ancestry);
+        let given_up = match replica.unfinished(source, ancestry) {
+            Err(error) if error.status == Status::Newer => return Err(error),
+            Err(error) => {
+                new.push((None, error.to_string()));
+                None
+            }
+            Ok(timeline) => timeline,
+        };
+        new.extend(end(replica, ancestry, &runs));
+        new.extend(snapshots(replica, ancestry, &runs));
+        new.extend(self.unreachable(ancestry, &runs));
+        new.extend(self.unlinked(ancestry));
+        new.extend(ancestry.iter().filter_map(|at| self.fork(at, ancestry, &runs)));
+        new.retain(|one| !found.contains(one));
+        found.extend(new);
+        Ok(given_up)
     }
 
     /// Restore points that nothing leads to any more, as stretches.

@@ -67,22 +67,123 @@ fn an_abandoned_branch_and_an_unfinished_transaction_are_no_damage() {
     assert_eq!(findings(&writer), []);
 }
 
+/// The replica of above; timeline 3 leaves timeline 1 after commit 3. So a branch has 4 in parts, the
+/// snapshot that stands for 5, and so on to commit 10.
+fn branched() -> Writer {
+    let mut writer = replica();
+    writer.fork_of(Timeline(1), 3);
+    writer.alone(&Step::fill(4, [2], 30)).alone(&Step::fill(4, [3], 31));
+    writer
+}
+
+#[test]
+fn what_is_lost_of_a_branch_is_missed() {
+    let writer = branched();
+    assert_eq!(findings(&writer), [], "that there is a branch is no finding");
+    let of_branch = |name: &Name| match name {
+        Name::Change(change) => change.span.timeline < Timeline(3) && change.span.last.0 > 3,
+        Name::Snapshot(span) => span.last.0 > 3,
+        Name::Timeline(timeline) => *timeline == Timeline(2),
+        Name::Part(_) => false,
+    };
+    let names = keys(&writer).into_iter().map(|key| key.parse::<Name>().unwrap());
+    let mut missed = 0;
+    for name in names.filter(of_branch).collect::<Vec<_>>() {
+        let Some((place, what)) = missed_as(&name) else { continue };
+        let body = writer.store.objects().remove(&name.to_string()).unwrap();
+        found(&writer, place, what);
+        writer.store.objects().insert(name.to_string(), body);
+        missed += 1;
+    }
+    assert_eq!(missed, 7);
+}
+
+/// What the newest timeline and a branch have in common is found once.
+#[test]
+fn damage_that_a_branch_shares_is_told_once() {
+    let (writer, mut other) = (branched(), Writer::new(512));
+    other.alone(&Step::fill(4, 1..=4, 99)).snapshot().alone(&Step::fill(4, [2], 2));
+    let key = other.changes().remove(1);
+    let theirs = other.store.objects()[&key].clone();
+    writer.store.objects().insert(key, theirs).unwrap();
+    let told: Vec<_> = findings(&writer).into_iter().map(|it| (it.where_, it.what)).collect();
+    assert_eq!(told.len(), 2, "it does not fit commit 1, nor 3 it: {told:#?}");
+    assert_ne!(told[0], told[1]);
+}
+
+/// Sound objects of two branches that say that they go on from another commit than there is.
+#[test]
+fn what_does_not_belong_to_a_branch_is_found() {
+    let (writer, mut other) = (branched(), Writer::new(512));
+    other.alone(&Step::fill(4, 1..=4, 99)).snapshot();
+    (0..2).for_each(|n| _ = other.alone(&Step::fill(4, [2], n)));
+    other.in_parts(&Step::fill(6, 1..=6, 4), 2, 1);
+    let foreign = other.changes().split_off(3);
+    assert_eq!(foreign.len(), 3, "commit 4 in parts");
+    for key in foreign {
+        let theirs = other.store.objects()[&key].clone();
+        writer.store.objects().insert(key, theirs).unwrap();
+    }
+    found(&writer, "change/0/0000000000000004", "it does not go on from");
+}
+
+/// A timeline that was given up before its first snapshot was finished has nothing to lose.
+#[test]
+fn a_branch_that_never_had_a_restore_point_is_no_damage() {
+    let mut writer = Writer::new(512);
+    writer.alone(&Step::fill(4, 1..=4, 0)).snapshot().alone(&Step::fill(4, [2], 2));
+    writer.fork(2);
+    let anew = crate::snapshot::Fork {
+        parent: Timeline(1),
+        commit: CommitNo(2),
+        chain: writer.chains[2],
+        anew: true,
+    };
+    let record = Name::Timeline(Timeline(2)).to_string();
+    let body = anew.encode(Timeline(2), writer.size, writer.now);
+    writer.store.objects().insert(record, body);
+    // Commit 3 is in no change-set, and 4 has no digest yet.
+    let commit = |number, digest| crate::commit::Commit {
+        number: CommitNo(number),
+        digest,
+        pages: 4,
+        ..crate::capture::origin()
+    };
+    let chain = writer.chains[2].after(writer.size, &commit(3, None));
+    let mut builder = crate::change::Builder::new(writer.size, chain);
+    let page = vec![7; writer.size.bytes()];
+    builder.commit(commit(4, None), [(crate::commit::PageNo(2), &page[..])]);
+    let (name, body) = builder.encode(Timeline(2), crate::object::Compression::Zstd);
+    writer.store.put(&name, &body).unwrap();
+    found(&writer, "timeline/00000002", "was not finished");
+    writer.fork_of(Timeline(1), 2);
+    writer.alone(&Step::fill(4, [2], 9));
+    assert_eq!(findings(&writer), []);
+    // Nor is it tried: the one finding is that the model's pages are no real database.
+    assert_eq!(verify(&writer.source(), true, &Quiet).unwrap().findings.len(), 1);
+}
+
 #[test]
 fn every_object_that_is_damaged_is_named() {
-    let writer = replica();
-    for key in keys(&writer) {
+    for writer in [replica(), branched()] {
+        every_damage_is_named(&writer);
+    }
+}
+
+fn every_damage_is_named(writer: &Writer) {
+    for key in keys(writer) {
         let whole = writer.store.objects()[&key].clone();
         for at in (0..whole.len()).step_by(37) {
             let mut flipped = whole.clone();
             flipped[at] ^= 0x20;
             for body in [flipped, whole[..at].to_vec()] {
                 writer.store.objects().insert(key.clone(), body);
-                found(&writer, &key, "");
+                found(writer, &key, "");
             }
         }
         writer.store.objects().insert(key, whole);
     }
-    assert_eq!(findings(&writer), []);
+    assert_eq!(findings(writer), []);
 }
 
 /// Only what was last in a run of commits can go without a trace.
@@ -173,6 +274,9 @@ fn a_deep_check_restores_whatever_else_was_found() {
     let writer = replica();
     let deep = || verify(&writer.source(), true, &Quiet).unwrap();
     assert!(deep().findings[0].what.contains("integrity_check"), "it is no real database");
+    let branches = verify(&branched().source(), true, &Quiet).unwrap();
+    let restored = |it: &&Finding| it.what.contains("integrity_check");
+    assert_eq!(branches.findings.iter().filter(restored).count(), 2, "and the branch");
     writer.store.objects().insert("change/0/README".into(), Vec::new());
     assert_eq!(deep().findings.len(), 2);
 }

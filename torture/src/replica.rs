@@ -48,7 +48,14 @@ pub fn restore_here(source: &Path, output: &Path, target: Target) -> Result<Land
     };
     let fs = Fs::open(source).map_err(|error| refused(error.into()))?;
     let fs: Arc<dyn Backend> = Arc::new(fs);
-    let options = Options { output, target, check: Check::None, force: false, dry_run: false };
+    let options = Options {
+        output,
+        target,
+        timeline: None,
+        check: Check::None,
+        force: false,
+        dry_run: false,
+    };
     let report = restore(&fs, &options, &Silent).map_err(refused)?;
     let (commit, timeline) = (report.commit.0, report.timeline.0);
     Ok(Landed { commit, timeline, time: report.time })
@@ -110,7 +117,7 @@ pub fn list(program: &Path, source: &Path, log: &Path) -> Result<Vec<Points>, St
 
 fn points(json: &str) -> Option<Vec<Points>> {
     let json: Value = serde_json::from_str(json).ok()?;
-    let points = json["points"].as_array()?.iter();
+    let points = json["points"].as_array()?.iter().filter(|value| value["branch"] != true);
     let point = |value: &Value| {
         Some(Points { first: value["first"].as_u64()?, last: value["last"].as_u64()? })
     };

@@ -13,6 +13,8 @@ use crate::testkit::rig::restored;
 use crate::testkit::{Db, Process, checkpoint, commits};
 use std::fs;
 
+mod application;
+mod branch;
 mod heal;
 
 struct Sim {

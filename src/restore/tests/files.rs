@@ -32,7 +32,11 @@ fn run(writer: &model::Writer, output: &Path, force: bool) -> Result<Report> {
 
 fn run_from(source: &Arc<dyn Backend>, output: &Path, force: bool) -> Result<Report> {
     let (target, check) = (Target::Latest, Check::Full);
-    restore(source, &Options { output, target, check, force, dry_run: false }, &Quiet)
+    restore(
+        source,
+        &Options { output, target, timeline: None, check, force, dry_run: false },
+        &Quiet,
+    )
 }
 
 fn names(dir: &Path) -> Vec<String> {
@@ -113,7 +117,14 @@ fn trap_94_what_turns_up_meanwhile_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let output = dir.path().join("r.db");
         let (target, check) = (Target::Latest, Check::None);
-        let options = Options { output: &output, target, check, force: false, dry_run: false };
+        let options = Options {
+            output: &output,
+            target,
+            timeline: None,
+            check,
+            force: false,
+            dry_run: false,
+        };
         let progress = Meanwhile(dir.path().join(taken));
         let error = restore(&writer.source(), &options, &progress).unwrap_err();
         assert_eq!(error.status, Status::Exists, "{error}");
@@ -213,6 +224,7 @@ fn fails_at(writer: &model::Writer, operation: Operation, nth: u64, fault: Fault
     let options = Options {
         output: &output,
         target: Target::Latest,
+        timeline: None,
         check: Check::None,
         force: false,
         dry_run: false,
@@ -243,7 +255,8 @@ fn a_dry_run_says_what_it_would_land_on_and_writes_nothing() {
     let output = dir.path().join("r.db");
     fs::write(&output, b"old").unwrap();
     let (target, check) = (Target::Latest, Check::Full);
-    let options = Options { output: &output, target, check, force: false, dry_run: true };
+    let options =
+        Options { output: &output, target, timeline: None, check, force: false, dry_run: true };
     let report = restore(&writer.source(), &options, &Quiet).unwrap();
     assert_eq!(report.commit, CommitNo(1));
     assert_eq!(fs::read(&output).unwrap(), b"old");

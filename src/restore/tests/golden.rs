@@ -41,7 +41,8 @@ fn trap_99_the_golden_replica_of_format_1_is_the_database_that_it_was() {
     let dir = tempfile::tempdir().unwrap();
     let output = dir.path().join("golden.db");
     let (target, check) = (Target::Latest, Check::Full);
-    let options = Options { output: &output, target, check, force: false, dry_run: false };
+    let options =
+        Options { output: &output, target, timeline: None, check, force: false, dry_run: false };
     let report = restore(&golden(), &options, &Quiet).unwrap();
     assert_eq!((report.commit, report.timeline), (CommitNo(41), Timeline(2)));
     let connection = rusqlite::Connection::open(&output).unwrap();
