@@ -117,7 +117,11 @@ pub fn open(database: &Database, order: Order) -> Result<Live> {
         if claim::has_news(&opening.stores, &listed)? {
             continue;
         }
-        sign(&lock, timeline).map_err(|error| Error::io("write", "the lock", &error))?;
+        let since = match begin {
+            Begin::Follow => tip.timeline,
+            Begin::Resync(..) | Begin::Snapshot(_) => timeline,
+        };
+        sign(&lock, since).map_err(|error| Error::io("write", "the lock", &error))?;
         let Opening { index, shipper, .. } = opening;
         let Tip { commit: last, chain, .. } = tip;
         let snapshot = state.map_or(Time(0), |state| state.snapshot);
@@ -297,13 +301,13 @@ fn lock(database: &Database, purpose: Purpose) -> Result<File> {
     }
 }
 
-/// Writes the timeline that was claimed beside the word: the cursor's state is of this life if it
-/// has the same.
-fn sign(mut lock: &File, timeline: Timeline) -> std::io::Result<()> {
-    writeln!(lock, "{timeline}")
+/// Writes below the word since which timeline the cursor tells the truth: one that this life did not
+/// go on from says nothing of what is durable of the database as it is now.
+fn sign(mut lock: &File, since: Timeline) -> std::io::Result<()> {
+    writeln!(lock, "{since}")
 }
 
-/// The timeline of the life that holds the lock, once it has claimed one.
+/// Since which timeline a cursor counts; `None` until whoever holds the lock knows.
 pub fn signed(state_dir: &Path) -> Option<Timeline> {
     let text = std::fs::read_to_string(state_dir.join("lock")).ok()?;
     text.lines().nth(1)?.parse().ok().map(Timeline)

@@ -51,15 +51,27 @@ fn sync_one(database: &Database) -> Result<()> {
         if now != wanted.salts && later.last() != Some(&now) {
             later.push(now);
         }
-        let cursor = cursor_path(&database.state_dir);
-        let state = cursor::load(&cursor, |_| Ok(()));
-        let state = state.map_err(|error| Error::io("read", cursor.display(), &error))?;
-        let own = |state: &State| open::signed(&database.state_dir) == Some(state.timeline);
-        if state.is_some_and(|state| reaches(&state, &wanted, &later, own)) {
+        if is_durable(database, &wanted, &later)? {
             return Ok(());
         }
         std::thread::sleep(POLL);
     }
+}
+
+/// Whether the daemon that runs has shipped all that was published at `wanted`. `later`: generations
+/// that were seen to come after it.
+pub(super) fn is_durable(database: &Database, wanted: &Look, later: &[Salts]) -> Result<bool> {
+    // Read before the cursor: what counts by then counts for what is read now.
+    let since = open::signed(&database.state_dir);
+    let cursor = cursor_path(&database.state_dir);
+    let state = cursor::load(&cursor, |_| Ok(()));
+    let state = state.map_err(|error| Error::io("read", cursor.display(), &error))?;
+    let identity = open::identity(&database.path).ok();
+    Ok(state.is_some_and(|state| {
+        since.is_some_and(|since| state.timeline >= since)
+            && identity == Some(state.identity)
+            && reaches(&state, wanted, later)
+    }))
 }
 
 /// A daemon that drains at once.
@@ -80,17 +92,9 @@ fn daemon_runs(database: &Database) -> Result<bool> {
     Ok(database.state_dir.is_dir() && try_lock(&database.state_dir)?.is_none())
 }
 
-/// Whether all that was published at `wanted` is durable, and can be restored. Salts of zero are those
-/// of any WAL that nothing was written to yet: only a state that was recorded by the daemon that
-/// runs, as `own` tells, is about this one.
-fn reaches(
-    state: &State,
-    wanted: &Look,
-    later: &[Salts],
-    own: impl FnOnce(&State) -> bool,
-) -> bool {
+/// Whether all that was published at `wanted` is durable, and can be restored.
+fn reaches(state: &State, wanted: &Look, later: &[Salts]) -> bool {
     let mark = &state.mark;
     let same = mark.salts == wanted.salts && mark.position.frame >= wanted.frames;
-    let same = same && (mark.salts != Salts::default() || own(state));
     state.commit.digest.is_some() && (same || later.contains(&mark.salts))
 }

@@ -324,6 +324,37 @@ fn trap_52_a_power_cut_takes_shipped_commits() {
     }
 }
 
+/// A cursor of the life before may seem to be further than the WAL that a power cut has shortened:
+/// nobody is told that what is committed now is durable, before it is.
+#[test]
+fn trap_52_a_cursor_of_another_history_acknowledges_nothing() {
+    let (db, writer, history) = stopped();
+    let before = db.copy();
+    commits(&writer, 4);
+    drop(Sim::current(&db));
+    drop(writer);
+    fs::write(&db.path, fs::read(&before.path).unwrap()).unwrap();
+    fs::copy(before.beside("-wal"), db.beside("-wal")).unwrap();
+    let writer = db.open();
+    commits(&writer, 1);
+    let durable = |sim: &Sim| {
+        let Phase::Here(capture) = &sim.tracker.phase else { return false };
+        let wanted = capture.source.steady_look().unwrap();
+        crate::daemon::sync::is_durable(&db.config(), &wanted, &[]).unwrap()
+    };
+    let mut sim = Sim::new(&db);
+    sim.until(|sim| matches!(sim.tracker.phase, Phase::Here(_)));
+    assert!(sim.tracker.healing.is_some() && !durable(&sim));
+    sim.until(|sim| sim.is_current());
+    assert!(durable(&sim));
+    holds(&db, &history);
+    // A start that goes on from the cursor counts it at once.
+    drop(sim);
+    let mut sim = Sim::new(&db);
+    sim.until(|sim| matches!(sim.tracker.phase, Phase::Here(_)));
+    assert!(durable(&sim));
+}
+
 /// The same with nothing committed since: the WAL ends before the cursor.
 #[test]
 fn trap_54_the_cursor_is_ahead_of_the_wal() {
