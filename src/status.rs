@@ -12,6 +12,25 @@ use crate::ship::cursor_path;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
+/// What has happened since the daemon was started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Counts {
+    /// How often commits were published that the daemon could not see.
+    pub missed: u64,
+    /// How often the database was healed: by the pages that differed, or by a new snapshot.
+    pub resyncs: u64,
+    /// Pages that differed, and the bytes put for them to each destination.
+    pub resync_pages: u64,
+    pub resync_bytes: u64,
+    /// How often the database was found to hold other pages than were captured.
+    pub divergences: u64,
+    /// Timelines claimed.
+    pub timelines: u64,
+    /// How often somebody else had taken the replica up.
+    pub fences: u64,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
     pub name: String,
@@ -19,8 +38,9 @@ pub struct Status {
     pub state: String,
     pub commit: Option<(CommitNo, Time)>,
     pub wal_frames: u64,
-    pub missed: u64,
-    pub resyncs: u64,
+    pub counts: Counts,
+    /// Pages compared by the resync under way, and all.
+    pub comparing: Option<(u32, u32)>,
     pub spool_bytes: u64,
     pub destinations: Vec<DestinationStatus>,
 }
@@ -39,17 +59,8 @@ pub struct DestinationStatus {
 #[serde(default)]
 pub struct Record {
     pub wal_frames: u64,
-    /// How often commits were published that the daemon could not see.
-    pub missed: u64,
-    /// How often the database was compared with the page index, or copied anew, and what that put.
-    pub resyncs: u64,
-    pub resync_bytes: u64,
-    /// How often the database was found to hold other pages than were captured.
-    pub divergences: u64,
-    /// Timelines claimed.
-    pub timelines: u64,
-    /// How often somebody else had taken the replica up.
-    pub fences: u64,
+    #[serde(flatten)]
+    pub counts: Counts,
     /// Pages compared by the resync under way, and all.
     pub comparing: Option<(u32, u32)>,
     /// The last commit captured, durable or not.
@@ -112,6 +123,7 @@ fn one(database: &Database) -> Result<Status> {
     let state = match (running, &record.error) {
         (false, _) => "stopped",
         (true, Some(_)) => "failing",
+        (true, None) if record.comparing.is_some() => "resync",
         (true, None) if floor.is_none() => "first snapshot",
         (true, None) => "following",
     };
@@ -121,8 +133,8 @@ fn one(database: &Database) -> Result<Status> {
         state: state.into(),
         commit: floor,
         wal_frames: record.wal_frames,
-        missed: record.missed,
-        resyncs: record.resyncs,
+        counts: record.counts,
+        comparing: record.comparing.filter(|_| running),
         spool_bytes: 0,
         destinations: destinations.collect(),
     })

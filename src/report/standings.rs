@@ -3,6 +3,7 @@
 use super::{Document, SCHEMA};
 use crate::clock;
 use crate::commit::{CommitNo, Time};
+use crate::status::Counts;
 use crate::{status, units};
 use serde::Serialize;
 use std::fmt::Write;
@@ -21,10 +22,18 @@ struct DatabaseOf {
     commit: Option<u64>,
     time: Option<String>,
     wal_frames: u64,
-    missed: u64,
-    resyncs: u64,
+    #[serde(flatten)]
+    counts: Counts,
+    comparing: Option<Comparing>,
     spool_bytes: u64,
     destinations: Vec<DestinationOf>,
+}
+
+/// Pages compared by the resync under way, and all.
+#[derive(Debug, Serialize)]
+struct Comparing {
+    done: u32,
+    total: u32,
 }
 
 #[derive(Debug, Serialize)]
@@ -67,8 +76,8 @@ impl From<&status::Status> for DatabaseOf {
             commit: number(it.commit),
             time: time(it.commit),
             wal_frames: it.wal_frames,
-            missed: it.missed,
-            resyncs: it.resyncs,
+            counts: it.counts,
+            comparing: it.comparing.map(|(done, total)| Comparing { done, total }),
             spool_bytes: it.spool_bytes,
             destinations: it.destinations.iter().map(DestinationOf::from).collect(),
         }
@@ -107,12 +116,21 @@ impl Document for Standings {
             let DatabaseOf { name, path, state, .. } = database;
             let commit = at(database.commit, database.time.as_deref());
             let _ = writeln!(out, "{name} ({path}): {state}, {commit}");
-            let DatabaseOf { wal_frames, missed, resyncs, .. } = database;
+            let DatabaseOf { wal_frames, comparing, .. } = database;
             let spool = units::bytes(database.spool_bytes);
+            let Counts { missed, resyncs, resync_bytes, divergences, .. } = database.counts;
+            let healed = units::bytes(resync_bytes);
             let _ = writeln!(
                 out,
-                "  WAL {wal_frames} frames, missed {missed}, resyncs {resyncs}, spool {spool}"
+                "  WAL {wal_frames} frames, missed {missed}, resyncs {resyncs} ({healed}), spool {spool}"
             );
+            if let Some(Comparing { done, total }) = comparing {
+                let _ = writeln!(out, "  comparing page {done} of {total}");
+            }
+            if divergences > 0 {
+                let _ =
+                    writeln!(out, "  {divergences} times not what was captured: see bakelite(1)");
+            }
             database.destinations.iter().for_each(|destination| out += &destination.text());
         }
         out

@@ -3,7 +3,7 @@ use crate::commit::{CommitNo, Digest, PageNo, Time, Timeline};
 use crate::error::Status;
 use crate::list::{Object, Range};
 use crate::name::{Change, Name, Part, Span};
-use crate::status::{DestinationStatus, Status as Standing};
+use crate::status::{Counts, DestinationStatus, Status as Standing};
 use crate::verify::{self, Finding};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -167,8 +167,14 @@ fn standing() -> Standing {
         state: "running".into(),
         commit: Some((CommitNo(7), TIME)),
         wal_frames: 4,
-        missed: 0,
-        resyncs: 1,
+        counts: Counts {
+            resyncs: 1,
+            resync_pages: 2,
+            resync_bytes: 3072,
+            timelines: 4,
+            ..Counts::default()
+        },
+        comparing: None,
         spool_bytes: 2048,
         destinations: vec![
             destination("file:///m/app", Some((CommitNo(4), TIME)), None),
@@ -182,7 +188,8 @@ fn status_shows_each_destination() {
     let document = Standings::new(&[standing()]);
     let expected = json!({ "schema": 1, "databases": [{
         "name": "app", "path": "/a/app.db", "state": "running", "commit": 7, "time": SHOWN,
-        "wal_frames": 4, "missed": 0, "resyncs": 1, "spool_bytes": 2048,
+        "wal_frames": 4, "missed": 0, "resyncs": 1, "resync_pages": 2, "resync_bytes": 3072,
+        "divergences": 0, "timelines": 4, "fences": 0, "comparing": null, "spool_bytes": 2048,
         "destinations": [
             { "url": "file:///m/app", "standing": "current", "floor": 4, "floor_time": SHOWN,
               "behind_commits": 3, "error": null },
@@ -191,11 +198,17 @@ fn status_shows_each_destination() {
         ],
     }]});
     same(&document, &expected);
+    let healing = Standing { comparing: Some((7, 10)), ..standing() };
+    let text = Standings::new(&[healing]).text();
+    assert!(text.contains("\n  comparing page 7 of 10\n"), "{text}");
+    let counts = Counts { divergences: 2, ..Counts::default() };
+    let text = Standings::new(&[Standing { counts, ..standing() }]).text();
+    assert!(text.contains("\n  2 times not what was captured"), "{text}");
     assert_eq!(
         document.text(),
         format!(
-            "app (/a/app.db): running, commit 7 of {SHOWN}\n  WAL 4 frames, missed 0, resyncs 1, \
-             spool 2.0 KiB\n  file:///m/app: current, commit 4 of {SHOWN}, 3 behind\n  \
+            "app (/a/app.db): running, commit 7 of {SHOWN}\n  WAL 4 frames, missed 0, resyncs 1 \
+             (3.0 KiB), spool 2.0 KiB\n  file:///m/app: current, commit 4 of {SHOWN}, 3 behind\n  \
              file:///n/app: current, no commit, 3 behind\n    last error: put: full\n"
         )
     );

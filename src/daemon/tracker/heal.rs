@@ -66,8 +66,9 @@ impl Tracker {
         self.distrust = false;
         self.rolling = None;
         self.status.comparing = None;
-        self.status.resyncs += 1;
-        self.status.resync_bytes += bytes;
+        self.status.counts.resyncs += 1;
+        self.status.counts.resync_pages += pages;
+        self.status.counts.resync_bytes += bytes;
         let commit = capture.last().number;
         self.log(&match pages {
             0 => format!("resync: nothing differs from commit {commit}"),

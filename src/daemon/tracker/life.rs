@@ -41,7 +41,7 @@ impl Tracker {
                 self.lock = Some(lock);
                 self.stores = Some(Arc::clone(&shipper.stores));
                 self.shipper = Some(Box::new(shipper));
-                self.status.timelines += 1;
+                self.status.counts.timelines += 1;
                 self.claimed = Some(capture.state().timeline);
                 (self.identified_at, self.gone_since) = (now, None);
                 self.begin(begin, &capture);
@@ -54,7 +54,7 @@ impl Tracker {
             }
             Err(error) if (self.alone && !self.opened_once) || self.draining => self.fail(error),
             Err(error) if self.opened_once && error.status == Status::Locked => {
-                self.status.fences += 1;
+                self.status.counts.fences += 1;
                 self.fail(error);
             }
             Err(error) => {
@@ -74,7 +74,7 @@ impl Tracker {
             Begin::Snapshot(why) => {
                 self.begin_snapshot = true;
                 if self.opened_once || capture.last().number.0 > 0 {
-                    self.status.resyncs += 1;
+                    self.status.counts.resyncs += 1;
                     self.log(&format!("begins a new snapshot: {why}"));
                 }
             }
@@ -143,13 +143,13 @@ impl Tracker {
         self.next_look = now + self.database.settings.poll_interval;
         match trouble {
             Trouble::Lost(_) => {
-                self.status.missed += 1;
+                self.status.counts.missed += 1;
                 self.be_careful(now);
                 self.lost = true;
                 self.again.clear();
             }
             Trouble::Diverged(_) => {
-                self.status.divergences += 1;
+                self.status.counts.divergences += 1;
                 self.distrust = true;
                 self.lost = true;
                 self.again.clear();
@@ -212,7 +212,7 @@ impl Tracker {
         let pause = RETRY_FIRST * 2u32.pow(self.retries.min(10));
         self.retries += 1;
         self.retry_at = now + pause.min(RETRY_LAST);
-        self.status.fences += u64::from(error.status == Status::Locked);
+        self.status.counts.fences += u64::from(error.status == Status::Locked);
         if error.status == Status::Locked || self.draining {
             self.fail(error);
         }

@@ -416,7 +416,7 @@ fn commits_missed_during_a_snapshot_are_healed_by_another() {
     }
     commits(&writer, 1);
     sim.until(|sim| sim.is_current());
-    assert_eq!((sim.tracker.status.missed, sim.tracker.status.resyncs), (1, 1));
+    assert_eq!((sim.tracker.status.counts.missed, sim.tracker.status.counts.resyncs), (1, 1));
     assert!(sim.drain().is_none());
     agrees(&db);
 }

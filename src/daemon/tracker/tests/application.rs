@@ -45,7 +45,7 @@ fn trap_35_closing_and_leaving_wal_mode_under_the_daemon() {
     assert_eq!(app.ask("close"), "ok");
     assert!(sim.drain().is_none());
     assert!(db.wal_bytes() > 0, "the daemon's own close leaves it too");
-    assert_eq!((sim.opened, sim.tracker.status.missed, last), (1, 0, CommitNo(21)));
+    assert_eq!((sim.opened, sim.tracker.status.counts.missed, last), (1, 0, CommitNo(21)));
     assert_eq!(app.sql("PRAGMA journal_mode = DELETE"), "Text(\"delete\")", "nobody has it open");
 }
 
@@ -91,7 +91,10 @@ fn trap_45_a_database_restored_over_the_live_one() {
     for (commit, image) in before {
         assert!(restored(&replica(&db), Target::Commit(commit)).unwrap() == image, "{commit}");
     }
-    assert_eq!((sim.tracker.status.missed, sim.tracker.status.resyncs, snapshots(&db)), (0, 0, 1));
+    assert_eq!(
+        (sim.tracker.status.counts.missed, sim.tracker.status.counts.resyncs, snapshots(&db)),
+        (0, 0, 1)
+    );
 }
 
 /// A transaction over attached databases is whole in each of them. Which commit of the one goes with
@@ -156,7 +159,10 @@ fn trap_61_nobody_truncates_the_wal_index_that_is_mapped() {
         }
     }
     sim.until(|sim| sim.is_current());
-    assert_eq!((sim.opened, sim.tracker.status.missed, sim.tracker.status.resyncs), (1, 0, 0));
+    assert_eq!(
+        (sim.opened, sim.tracker.status.counts.missed, sim.tracker.status.counts.resyncs),
+        (1, 0, 0)
+    );
     agrees(&db);
 }
 

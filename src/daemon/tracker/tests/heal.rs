@@ -130,7 +130,7 @@ fn trap_25_reset_while_the_daemon_is_down() {
         let _writer = way(writer, &db);
         let mut sim = heals(&db, history);
         assert_eq!(resyncs(&db), 1);
-        assert_eq!(sim.tracker.status.resyncs, 1);
+        assert_eq!(sim.tracker.status.counts.resyncs, 1);
         assert!(sim.drain().is_none());
     }
 }
@@ -599,7 +599,7 @@ fn trap_65_two_hosts_with_one_replica() {
     first.until(|sim| sim.tracker.is_ended());
     let error = first.tracker.take_error().unwrap();
     assert_eq!(error.status as i32, 6, "{error}");
-    assert_eq!(first.tracker.status.fences, 1);
+    assert_eq!(first.tracker.status.counts.fences, 1);
     assert_eq!(on_disk(&db).unwrap(), acknowledged, "nothing more was acknowledged");
     note(&db, &mut history);
     history.pop();
@@ -656,7 +656,7 @@ fn trap_68_the_daemon_sleeps_for_long() {
         agrees(&db);
         holds(&db, &history);
         assert_eq!((snapshots(&db), resyncs(&db)), (1, usize::from(!pinned)));
-        assert_eq!(sim.tracker.status.missed, u64::from(!pinned));
+        assert_eq!(sim.tracker.status.counts.missed, u64::from(!pinned));
         if pinned {
             let newest = on_disk(&db).unwrap().commit.number;
             assert_eq!(newest.0, history.last().unwrap().0.0 + 41, "each one is a restore point");
@@ -695,7 +695,7 @@ fn trap_44_the_source_loses_what_the_replica_holds() {
     sim.until(|sim| sim.opened == 2 && sim.is_current());
     agrees(&db);
     holds(&db, &history);
-    assert_eq!((sim.tracker.status.divergences, resyncs(&db)), (1, 2));
+    assert_eq!((sim.tracker.status.counts.divergences, resyncs(&db)), (1, 2));
     // And it is healed for good: the next snapshot finds nothing.
     let before = snapshots(&db);
     for _ in 0..3 {
@@ -704,7 +704,7 @@ fn trap_44_the_source_loses_what_the_replica_holds() {
         sim.until(|sim| sim.is_current());
     }
     assert!(snapshots(&db) > before);
-    assert_eq!(sim.tracker.status.divergences, 1);
+    assert_eq!(sim.tracker.status.counts.divergences, 1);
     agrees(&db);
 }
 
@@ -726,7 +726,7 @@ fn trap_44_a_busy_writer_is_no_divergence() {
         snapshots(&db) >= wanted
     });
     sim.keep = |_| false;
-    assert_eq!(sim.tracker.status.divergences, 0);
+    assert_eq!(sim.tracker.status.counts.divergences, 0);
     sim.until(|sim| sim.is_current());
     agrees(&db);
 }
@@ -769,7 +769,7 @@ fn trap_32_a_pin_does_not_let_the_wal_grow_without_end() {
     assert!(db.wal_bytes() < 16 << 20, "{}", db.wal_bytes());
     faulty.heal();
     sim.until(|sim| sim.opened == 2 && sim.is_current());
-    assert_eq!((sim.tracker.status.missed, sim.tracker.status.resyncs), (1, 1));
+    assert_eq!((sim.tracker.status.counts.missed, sim.tracker.status.counts.resyncs), (1, 1));
     assert_eq!(snapshots(&db), 1);
     agrees(&db);
     holds(&db, &history);
