@@ -177,6 +177,8 @@ pub(crate) mod fault {
     use std::cell::RefCell;
     use std::path::PathBuf;
 
+    type Observer = Box<dyn FnMut(Step, &Path)>;
+
     #[derive(Default)]
     struct Disk {
         taken: Vec<(Step, PathBuf)>,
@@ -184,6 +186,7 @@ pub(crate) mod fault {
         plan: Option<(Step, u64, i32)>,
         /// Only steps below it count.
         below: PathBuf,
+        observer: Option<Observer>,
     }
 
     thread_local!(static DISK: RefCell<Disk> = RefCell::default());
@@ -196,6 +199,13 @@ pub(crate) mod fault {
     pub fn watch() -> Watch {
         DISK.take();
         Watch
+    }
+
+    /// Tells of every step of this thread, before it is taken.
+    pub fn observe(observer: impl FnMut(Step, &Path) + 'static) -> Watch {
+        let watch = watch();
+        DISK.with_borrow_mut(|disk| disk.observer = Some(Box::new(observer)));
+        watch
     }
 
     /// Makes the `nth` step of a kind fail (counted from 1), once, with a number from errno(3).
@@ -236,6 +246,9 @@ pub(crate) mod fault {
     pub(super) fn step(step: Step, path: &Path) -> io::Result<()> {
         DISK.with_borrow_mut(|disk| {
             disk.taken.push((step, path.to_path_buf()));
+            if let Some(observer) = &mut disk.observer {
+                observer(step, path);
+            }
             if !path.starts_with(&disk.below) {
                 return Ok(());
             }
