@@ -7,6 +7,7 @@
 pub mod conformance;
 pub mod faulty;
 pub mod fs;
+pub mod later;
 pub mod mem;
 
 use crate::name::Name;

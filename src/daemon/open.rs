@@ -15,7 +15,7 @@ mod adopt;
 mod claim;
 mod ground;
 
-use crate::backend::{self, Backend, fs::Fs};
+use crate::backend::{self, Backend, fs::Fs, later::Later};
 use crate::capture::{Capture, Start};
 use crate::clock;
 use crate::commit::{PageSize, Time, Timeline};
@@ -25,7 +25,8 @@ use crate::durable;
 use crate::error::{Error, Result, Status};
 use crate::index::Index;
 use crate::object::Compression;
-use crate::ship::{Shipper, Stores, cursor_path};
+use crate::fanout::Fanout;
+use crate::ship::{Shipper, cursor_path};
 use crate::source::{Mark, Source};
 use crate::sqlite::{HEAD_BYTES, Handles, Opened};
 use adopt::adopt;
@@ -88,7 +89,9 @@ pub fn open(database: &Database, order: Order) -> Result<Live> {
     let lock = lock(database, purpose)?;
     let index = open_index(database)?;
     let cursor = load_cursor(database, &index)?;
-    let stores = Arc::new(stores(database, cursor.is_some_and(|state| state.snapshot > Time(0)))?);
+    let shipped = cursor.is_some_and(|state| state.snapshot > Time(0));
+    let (stores, reachable) = connect(database, shipped)?;
+    let stores = Arc::new(stores);
     let source = Source::new(handles, page_size, cursor.map(|state| state.mark));
     let source = source.map_err(|trouble| failed("read", &database.path, trouble))?;
     let mut opening = Opening {
@@ -102,19 +105,19 @@ pub fn open(database: &Database, order: Order) -> Result<Live> {
     };
     let (mut state, mut source) = (cursor, source);
     for _ in 0..CLAIMS {
-        let listed = ground::list(&opening.stores)?;
+        let listed = ground::list(&opening.stores, &reachable)?;
         if listed.iter().any(|each| claimed.is_some_and(|own| each.replica.newest_timeline() > own))
         {
             let cause = "another daemon has taken its replica up";
             let error = Error::new(Status::Locked, "watch", database.path.display(), cause);
             return Err(error.hint("let only one daemon write a replica"));
         }
-        let (at, tip, begin);
-        (source, at, tip, begin) = opening.begin(state, source, &listed)?;
-        state = at;
+        let Beginning { at, tip, begin, holders, source: back } =
+            opening.begin(state, source, listed)?;
+        (state, source) = (at, back);
         let anew = matches!(begin, Begin::Snapshot(_));
-        let timeline = claim::claim(&opening.stores, &listed, &tip, anew, page_size)?;
-        if claim::has_news(&opening.stores, &listed)? {
+        let timeline = claim::claim(&holders, &tip, anew, page_size)?;
+        if claim::has_news(&holders)? {
             continue;
         }
         let since = match begin {
@@ -139,9 +142,19 @@ struct Opening<'a> {
     page_size: PageSize,
     identity: (u64, u64),
     distrust: bool,
-    stores: Arc<Stores>,
+    stores: Arc<Fanout>,
     index: Arc<Index>,
     shipper: Shipper,
+}
+
+/// What a life begins with.
+struct Beginning {
+    at: Option<State>,
+    tip: Tip,
+    begin: Begin,
+    /// The destinations that hold all up to there.
+    holders: Vec<Listed>,
+    source: Source,
 }
 
 impl Opening<'_> {
@@ -150,37 +163,58 @@ impl Opening<'_> {
         &mut self,
         cursor: Option<State>,
         mut source: Source,
-        listed: &[Listed],
-    ) -> Result<(Source, Option<State>, Tip, Begin)> {
-        let state = ground(cursor, listed, &self.index, self.page_size)?;
-        let Some(state) = state else {
-            let begin = Begin::Snapshot("there is nothing to go on from");
-            return Ok((source, None, ground::tip(listed)?, begin));
+        listed: Vec<Listed>,
+    ) -> Result<Beginning> {
+        let ground = ground(cursor, &listed, &self.index, self.page_size)?;
+        let Some((state, holders)) = ground else {
+            let why = "there is nothing to go on from";
+            return self.anew(source, listed, why);
         };
         source.go_to(state.mark);
         let same_file = state.identity == self.identity;
         let continues = same_file
             && !self.distrust
-            && source
-                .continues()
-                .map_err(|trouble| failed("read", &self.database.path, trouble))?;
-        let (state, source, continues) = adopt(self, state, source, continues, listed)?;
-        if listed.iter().any(|each| each.is_taken_over(&state)) {
+            && source.continues().map_err(|trouble| failed("read", &self.database.path, trouble))?;
+        let (holders, others): (Vec<_>, Vec<_>) =
+            listed.into_iter().partition(|each| holders.contains(&each.at));
+        let (state, source, continues) = adopt(self, state, source, continues, &holders)?;
+        if holders.iter().any(|each| each.is_taken_over(&state)) {
             let why = "the replica holds commits of another host";
-            return Ok((source, None, ground::tip(listed)?, Begin::Snapshot(why)));
+            return self.anew(source, holders.into_iter().chain(others).collect(), why);
         }
+        self.settle(&holders, &others, &Tip::of(&state))?;
         let begin = match (continues, same_file) {
             (true, _) => Begin::Follow,
             _ if self.distrust => Begin::Resync(state, "it is not what was captured"),
-            _ if state.mark == Mark::NOWHERE => {
+            _ if state.identity == ground::NOWHERE => {
                 Begin::Resync(state, "its cursor is lost, or behind")
             }
             (false, false) => Begin::Resync(state, "it is another file than before"),
+            _ if state.mark == Mark::NOWHERE => {
+                Begin::Resync(state, "its WAL does not tell what came before it")
+            }
             (false, true) => {
                 Begin::Resync(state, "its WAL does not go on from where the cursor stands")
             }
         };
-        Ok((source, Some(state), Tip::of(&state), begin))
+        Ok(Beginning { at: Some(state), tip: Tip::of(&state), begin, holders, source })
+    }
+
+    /// Begins with a snapshot, on the destinations that hold the newest commit of all.
+    fn anew(&self, source: Source, listed: Vec<Listed>, why: &'static str) -> Result<Beginning> {
+        let tip = ground::tip(&listed)?;
+        let (holders, others): (Vec<_>, Vec<_>) =
+            listed.into_iter().partition(|each| each.is_at(&tip));
+        self.settle(&holders, &others, &tip)?;
+        Ok(Beginning { at: None, tip, begin: Begin::Snapshot(why), holders, source })
+    }
+
+    /// Notes which destinations hold all up to `tip`, and which have to be brought up to date.
+    fn settle(&self, holders: &[Listed], others: &[Listed], tip: &Tip) -> Result<()> {
+        for each in holders.iter().filter(|_| tip.commit.digest.is_some()) {
+            self.stores.holds(each.at, (tip.commit.number, tip.commit.time));
+        }
+        others.iter().try_for_each(|each| self.stores.lacks(each.at, None))
     }
 }
 
@@ -331,25 +365,56 @@ fn open_index(database: &Database) -> Result<Arc<Index>> {
     Ok(Arc::new(Index::open(&path).map_err(|error| Error::io("open", path.display(), &error))?))
 }
 
-fn stores(database: &Database, shipped: bool) -> Result<Stores> {
-    let open = |destination: &Destination| -> Result<Arc<dyn Backend>> {
-        let Destination::File { root } = destination;
-        let fs = open_root(root, shipped).map_err(|error| {
-            let hint = match shipped {
-                true => "commits were shipped there before: mount what belongs there".into(),
-                false => format!("make or mount it: {}", durable::parent(root).display()),
-            };
-            Error { status: Status::Unreachable, ..Error::from(error) }.hint(hint)
-        })?;
-        fs.tidy()?;
-        Ok(Arc::new(fs))
+/// Opens the destinations, and puts there what an earlier life has left in their spools. Those that
+/// cannot be reached are behind; one has to be there.
+fn connect(database: &Database, shipped: bool) -> Result<(Fanout, Vec<usize>)> {
+    let later = |destination: &Destination| {
+        let to = destination.clone();
+        Arc::new(Later::new(destination.to_string(), move || open_destination(&to, shipped)))
     };
-    let destinations = database.destinations.iter().map(open).collect::<Result<Vec<_>>>()?;
+    let all: Vec<_> = database.destinations.iter().map(later).collect();
     let compression = match database.settings.compression {
         config::Compression::Zstd => Compression::Zstd,
         config::Compression::None => Compression::None,
     };
-    Ok(Stores { destinations, compression })
+    let backends = all.iter().map(|each| (Arc::clone(each) as Arc<dyn Backend>, true)).collect();
+    let settings = &database.settings;
+    let stores = Fanout::new(backends, compression, &database.state_dir, settings.spool_max)?;
+    let mut reachable = Vec::new();
+    let mut first_error = None;
+    for (at, destination) in all.iter().enumerate() {
+        let reached = destination.get().map(drop).map_err(|error| unreachable(error, database, at, shipped));
+        match reached.and_then(|()| stores.flush(at)) {
+            Ok(()) => reachable.push(at),
+            Err(error) => {
+                stores.lacks(at, Some(&error))?;
+                first_error.get_or_insert(error);
+            }
+        }
+    }
+    match first_error {
+        Some(error) if reachable.is_empty() => Err(error),
+        _ => Ok((stores, reachable)),
+    }
+}
+
+fn open_destination(
+    destination: &Destination,
+    shipped: bool,
+) -> std::result::Result<Arc<dyn Backend>, backend::Error> {
+    let Destination::File { root } = destination;
+    let fs = open_root(root, shipped)?;
+    fs.tidy()?;
+    Ok(Arc::new(fs))
+}
+
+fn unreachable(error: backend::Error, database: &Database, at: usize, shipped: bool) -> Error {
+    let Destination::File { root } = &database.destinations[at];
+    let hint = match shipped {
+        true => "commits were shipped there before: mount what belongs there".into(),
+        false => format!("make or mount it: {}", durable::parent(root).display()),
+    };
+    Error { status: Status::Unreachable, ..Error::from(error) }.hint(hint)
 }
 
 /// A replica's root. One that was shipped to has to be there: where it is not, a disk is not mounted,
