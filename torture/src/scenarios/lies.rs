@@ -124,11 +124,12 @@ fn accepted(file: &Path, records: &Records, newest: bool, dir: &Path) -> Result<
     if truth.refresh().is_err() {
         return Ok(None);
     }
-    let floor = truth.acked().filter(|_| newest);
+    let floor = truth.line(0).acked().filter(|_| newest);
+    let floor = floor.map(|seq| truth.course.here(seq));
     let expect = Expect { floor, until: Some(Micros::now()), ..Expect::default() };
     let grade = oracle::grade(file, &truth, &expect);
-    let whole = grade.seq.is_some_and(|seq| truth.whole_up_to(seq).is_ok());
-    Ok(grade.seq.filter(|_| grade.is_right() && whole))
+    let whole = grade.seq().is_some_and(|seq| truth.line(0).whole_up_to(seq).is_ok());
+    Ok(grade.seq().filter(|_| grade.is_right() && whole))
 }
 
 fn records(dir: &Path) -> Result<Records> {
@@ -148,6 +149,7 @@ fn records(dir: &Path) -> Result<Records> {
 fn seq_of(record: &Record) -> u64 {
     match record {
         Record::Intent { seq, .. } | Record::Ack { seq, .. } | Record::Event { seq, .. } => *seq,
+        Record::Branch { seq, .. } => *seq,
     }
 }
 

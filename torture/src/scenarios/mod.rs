@@ -236,21 +236,6 @@ fn busy() -> Args {
 }
 
 impl Rig {
-    /// Restores up to `number` commits that the replica offers, chosen at random, in rising order.
-    fn grade_some(&mut self, number: usize) -> Result<()> {
-        let mut listed = self.listed()?;
-        while listed.len() > number {
-            let at = self.rng.below(listed.len() as u64) as usize;
-            listed.swap_remove(at);
-        }
-        listed.sort_unstable();
-        let mut after = None;
-        for commit in listed {
-            after = Some(self.grade_commit(commit, after)?);
-        }
-        Ok(())
-    }
-
     /// All that was committed until now is shipped and comes back exactly. Nobody writes meanwhile.
     fn sync_exactly(&mut self, seq: u64) -> Result<()> {
         self.sync()?;

@@ -1,4 +1,5 @@
 use super::*;
+use crate::course::{Course, Place};
 use crate::ledger::Truth;
 use crate::oracle::{self, Expect, Violation};
 use std::collections::BTreeSet;
@@ -43,6 +44,11 @@ impl Bench {
     }
 }
 
+/// A commit of a history that has not forked.
+fn here(seq: u64) -> Option<Place> {
+    Some(Course::default().here(seq))
+}
+
 /// Changes a copy behind its back and says what the oracle makes of it.
 fn tampered(sql: &str) -> Vec<Violation> {
     let mut bench = bench(&Setup::from_seed(3));
@@ -62,8 +68,8 @@ fn copies_are_right_at_every_commit_and_every_shape() {
         for _ in 0..20 {
             let seq = bench.commits(4);
             let grade =
-                bench.grade(&Expect { floor: Some(seq), exactly: Some(seq), ..Expect::default() });
-            assert_eq!(grade, oracle::Grade { seq: Some(seq), violations: vec![] }, "{setup:?}");
+                bench.grade(&Expect { floor: here(seq), exactly: here(seq), ..Expect::default() });
+            assert_eq!(grade, oracle::Grade { place: here(seq), violations: vec![] }, "{setup:?}");
         }
     }
 }
@@ -101,7 +107,7 @@ fn trap_100_an_older_or_foreign_database_passes_integrity_check_and_is_rejected(
     let copy = bench.copy();
     let new = bench.commits(10);
     bench.truth.refresh().unwrap();
-    let floor = Expect { floor: Some(new), ..Expect::default() };
+    let floor = Expect { floor: here(new), ..Expect::default() };
     let violations = oracle::grade(&copy, &bench.truth, &floor).violations;
     assert_eq!(violations, [Violation::BelowFloor { seq: old, floor: new }]);
 
@@ -169,9 +175,9 @@ fn places_in_time_are_held_to() {
     let future = expect(Expect { until: early, ..none }, &mut bench);
     assert!(matches!(future[..], [Violation::Future { seq: 5, .. }]), "{future:?}");
     let before = seq + 1;
-    let back = expect(Expect { after: Some(before), ..none }, &mut bench);
+    let back = expect(Expect { after: here(before), ..none }, &mut bench);
     assert_eq!(back, [Violation::WentBack { seq, before }]);
-    let short = expect(Expect { exactly: Some(before), ..none }, &mut bench);
+    let short = expect(Expect { exactly: here(before), ..none }, &mut bench);
     assert_eq!(short, [Violation::NotExact { seq, wanted: before }]);
 }
 
@@ -191,7 +197,7 @@ fn trap_102_grading_changes_nothing_and_heals_nothing() {
     bench.truth.refresh().unwrap();
     let before = std::fs::read(&file).unwrap();
     let grade = oracle::grade(&file, &bench.truth, &Expect::default());
-    assert_eq!(grade.seq, Some(10));
+    assert_eq!(grade.seq(), Some(10));
     assert_eq!(grade.violations, [Violation::Litter("restored-wal".into())]);
     assert_eq!(std::fs::read(&file).unwrap(), before);
     let names: BTreeSet<_> =
@@ -215,5 +221,5 @@ fn several_writers_share_one_sequence() {
         assert_eq!(peers[round % 2].commit().unwrap(), 2 * round as u64 + 1);
         assert_eq!(bench.workload.commit().unwrap(), 2 * round as u64 + 2);
     }
-    assert!(bench.grade(&Expect { exactly: Some(120), ..Expect::default() }).is_right());
+    assert!(bench.grade(&Expect { exactly: here(120), ..Expect::default() }).is_right());
 }
