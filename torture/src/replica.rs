@@ -117,6 +117,9 @@ fn landed(json: &str) -> Option<Landed> {
 pub struct Points {
     pub first: u64,
     pub last: u64,
+    pub timeline: u32,
+    /// Off the main line: a newer timeline has left them behind.
+    pub branch: bool,
 }
 
 pub fn list(program: &Path, source: &Path, log: &Path) -> Result<Vec<Points>, String> {
@@ -134,7 +137,10 @@ fn points(json: &str) -> Option<Vec<Points>> {
     let json: Value = serde_json::from_str(json).ok()?;
     let points = json["points"].as_array()?.iter();
     let point = |value: &Value| {
-        Some(Points { first: value["first"].as_u64()?, last: value["last"].as_u64()? })
+        let (first, last) = (value["first"].as_u64()?, value["last"].as_u64()?);
+        let timeline = u32::try_from(value["timeline"].as_u64()?).ok()?;
+        let branch = value["branch"].as_bool().unwrap_or(false);
+        Some(Points { first, last, timeline, branch })
     };
     points.map(point).collect()
 }
@@ -217,8 +223,12 @@ mod tests {
         let landed_at = Landed { commit: 7, timeline: 2, time: Time(1500) };
         assert_eq!(landed(json), Some(landed_at));
         assert_eq!(landed("{}"), None);
-        let json = r#"{"schema":1,"points":[{"first":1,"last":9},{"first":12,"last":12}]}"#;
-        let expected = vec![Points { first: 1, last: 9 }, Points { first: 12, last: 12 }];
+        let json = r#"{"schema":1,"points":[{"first":1,"last":9,"timeline":1},
+            {"first":12,"last":12,"timeline":2,"branch":true}]}"#;
+        let expected = vec![
+            Points { first: 1, last: 9, timeline: 1, branch: false },
+            Points { first: 12, last: 12, timeline: 2, branch: true },
+        ];
         assert_eq!(points(json), Some(expected));
     }
 }

@@ -1,5 +1,6 @@
 //! Running scenarios: seeds as jobs on a few threads, figures, verdict, exit status.
 
+use crate::matrix;
 use crate::replica::rfc3339;
 use crate::rig::{Failure, Programs, Rig};
 use crate::scenarios::{INVENTORY, Idle, Scenario};
@@ -163,7 +164,9 @@ impl Job {
         let mut tally = std::mem::take(&mut rig.tally);
         tally.seeds = 1;
         drop(rig);
-        if let Some(failure) = &failure {
+        if let Some(Failure::NotPermitted(_)) = &failure {
+            (tally.seeds, tally.not_permitted) = (0, 1);
+        } else if let Some(failure) = &failure {
             let kept = dir.keep();
             println!("replay: torture run {} --seed {}", self.scenario.name, self.seed);
             println!("kept: {}", kept.display());
@@ -178,6 +181,9 @@ impl Job {
 fn verdict(scenario: &Scenario, tally: &Tally) -> Outcome {
     if !tally.violations.is_empty() {
         return Outcome::Violation;
+    }
+    if tally.not_permitted > 0 {
+        println!("{}: {} seeds not permitted here", scenario.name, tally.not_permitted);
     }
     match scenario.idle(tally) {
         None => Outcome::Right,
@@ -227,9 +233,12 @@ impl Summary {
     pub fn print(&self) {
         let line = |name: &str, tally: &Tally| {
             let Tally { seeds, kills, restores, targets, rejected, violations, .. } = tally;
-            let wrong = violations.len();
+            let wrong = match tally.is_barred() {
+                true => matrix::NOT_PERMITTED.to_owned(),
+                false => violations.len().to_string(),
+            };
             println!(
-                "{name:20} {seeds:6} {kills:6} {restores:9} {targets:8} {rejected:9} {wrong:11}"
+                "{name:20} {seeds:6} {kills:6} {restores:9} {targets:8} {rejected:9} {wrong:>11}"
             );
         };
         println!("scenario              seeds  kills  restores  targets  rejected  violations");
@@ -327,12 +336,19 @@ mod tests {
             Ok(())
         });
         static WRONG: Scenario = scenario(|_| violation("wrong"));
+        static BARRED: Scenario = scenario(|_| Err(Failure::NotPermitted("by nobody".into())));
         static PANICS: Scenario = scenario(|_| panic!("on purpose"));
         assert_eq!(outcome(&RIGHT), Outcome::Right);
         assert_eq!(outcome(&NOTHING), Outcome::NothingGraded);
         assert_eq!(outcome(&NEVER), Outcome::NeverFired);
         assert_eq!(outcome(&WRONG), Outcome::Violation);
         assert_eq!(outcome(&PANICS), Outcome::Broken);
+        // Neither passed nor failed: nothing counts as tried.
+        assert_eq!(outcome(&BARRED), Outcome::Right);
+        let (plan, root) = plan(&BARRED);
+        let tally = run(&plan).total();
+        assert_eq!((tally.seeds, tally.not_permitted, tally.is_barred()), (0, 2, true));
+        assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 0);
     }
 
     #[test]

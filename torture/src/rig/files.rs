@@ -88,12 +88,6 @@ impl Rig {
         self.tally.fault("state lost");
         Ok(())
     }
-
-    /// A new path for a file that an operator puts aside, in the directory of the database.
-    pub fn aside(&mut self) -> PathBuf {
-        self.serial += 1;
-        self.host().home.join(format!("aside-{:04}.db", self.serial))
-    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,8 @@ use crate::course::Place;
 use crate::ledger::Micros;
 use crate::oracle::{self, Expect, Grade};
 use crate::process::{self, Process};
-use crate::replica::{self, Branch, Landed, Refused};
+use crate::replica::{self, Branch, Landed, Points, Refused};
+use crate::rng::shuffle;
 use bakelite::commit::{CommitNo, Time};
 use bakelite::error::Status;
 use bakelite::restore::Target;
@@ -56,9 +57,12 @@ impl Rig {
         Ok(())
     }
 
-    /// Every commit kept in mind is what it was, on the main line or on the branch that it is of.
-    pub fn recheck(&mut self) -> Result<()> {
-        for (timeline, commit) in self.kept.clone() {
+    /// Up to `number` of the commits kept in mind are what they were, on the main line or on the
+    /// branch that they are of.
+    pub fn recheck(&mut self, number: usize) -> Result<()> {
+        let mut kept = self.kept.clone();
+        shuffle(&mut self.rng, &mut kept);
+        for (timeline, commit) in kept.into_iter().take(number) {
             let was = self.landed[&(timeline, commit)];
             let target = Target::Commit(CommitNo(commit));
             let expect = Expect { exactly: Some(was), ..Expect::default() };
@@ -70,7 +74,7 @@ impl Rig {
                 self.settle_verdict(target, verdict, &expect)?;
                 self.tally.targets += 1;
             } else if self.knows_branches()? {
-                self.grade_on_branch(commit, timeline, &expect)?;
+                self.grade_on_branch(Branch { commit, timeline }, &expect)?;
             } else {
                 self.discard(verdict)?;
                 self.tally.fault("no way to ask for a branch");
@@ -80,12 +84,12 @@ impl Rig {
     }
 
     /// Restores a commit of a timeline that the newest one may have left behind.
-    fn grade_on_branch(&mut self, commit: u64, timeline: u32, expect: &Expect) -> Result<()> {
+    fn grade_on_branch(&mut self, on: Branch, expect: &Expect) -> Result<()> {
+        let Branch { commit, timeline } = on;
         let source = self.replica();
         let log = self.path("log", "restore");
         let output = self.new_output()?;
         let program = self.programs.bakelite.clone();
-        let on = Branch { commit, timeline };
         let restored = replica::restore_branch(&program, &source, &output, on, &log);
         let target = Target::Commit(CommitNo(commit));
         let verdict = self.judged(&output, restored, expect)?;
@@ -316,12 +320,34 @@ impl Rig {
         }
     }
 
-    /// The commits that the replica offers.
+    /// The commits that the replica offers on its main line.
     pub fn listed(&mut self) -> Result<Vec<u64>> {
+        let points = self.points()?;
+        let main = points.iter().filter(|points| !points.branch);
+        Ok(main.flat_map(|points| points.first..=points.last).collect())
+    }
+
+    fn points(&mut self) -> Result<Vec<Points>> {
         let log = self.path("log", "list");
         let points = replica::list(&self.programs.bakelite, &self.replica(), &log);
-        let points = points.map_err(Failure::Violation)?;
-        Ok(points.iter().flat_map(|points| points.first..=points.last).collect())
+        points.map_err(Failure::Violation)
+    }
+
+    /// Restores up to `number` of the commits that the replica offers on abandoned branches.
+    pub fn grade_branches(&mut self, number: usize) -> Result<()> {
+        let points = self.points()?;
+        let branches = points.iter().filter(|points| points.branch);
+        let mut listed: Vec<Branch> = branches
+            .flat_map(|points| {
+                let on = |commit| Branch { commit, timeline: points.timeline };
+                (points.first..=points.last).map(on)
+            })
+            .collect();
+        shuffle(&mut self.rng, &mut listed);
+        for on in listed.into_iter().take(number) {
+            self.grade_on_branch(on, &Expect::default())?;
+        }
+        Ok(())
     }
 
     /// Restores up to `number` commits that the replica offers, in rising order, and keeps them in

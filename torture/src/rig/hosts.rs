@@ -71,14 +71,33 @@ impl Rig {
         self.at = host;
     }
 
-    /// A further host, which is on the branch that the present one is on. Nothing is there yet.
+    /// The host that is meant.
+    pub fn present(&self) -> usize {
+        self.at
+    }
+
+    /// A further host, which has no database yet.
     pub fn add_host(&mut self) -> Result<usize> {
         let number = self.hosts.len();
         let home = self.dir.join(format!("app-{number}"));
         std::fs::create_dir(&home)?;
-        let Host { seed, branch, parent, .. } = *self.host();
-        self.hosts.push(Host { seed, branch, parent, ..Host::first(home, seed) });
+        self.hosts.push(Host::first(home, self.seed));
         Ok(number)
+    }
+
+    /// Copies the present host's database to another one, over what it may have had, and goes there.
+    /// Nobody may write meanwhile.
+    pub fn bring_database(&mut self, host: usize) -> Result<()> {
+        let from = std::mem::replace(&mut self.at, host);
+        if self.db().exists() {
+            self.remove_database()?;
+        }
+        self.remove_sides()?;
+        let to = self.db();
+        self.at = from;
+        self.copy_database(&to)?;
+        self.hand_over(host);
+        Ok(())
     }
 
     /// Moves everything of a rig that has not begun to another directory.
@@ -89,8 +108,17 @@ impl Rig {
         Ok(())
     }
 
-    fn next_branch(&self) -> u32 {
-        self.hosts.iter().map(|host| host.branch).max().unwrap_or_default() + 1
+    fn next_branch(&mut self) -> u32 {
+        self.branches += 1;
+        self.branches
+    }
+
+    /// The database of the present host goes to another one, with the history that it has.
+    pub fn hand_over(&mut self, host: usize) {
+        let Host { seed, branch, parent, turn, .. } = *self.host();
+        self.switch(host);
+        let host = self.host_mut();
+        (host.seed, host.branch, host.parent, host.turn) = (seed, branch, parent, turn);
     }
 
     /// This host's database goes on from less than was committed: its writers are on a new branch.

@@ -100,6 +100,8 @@ pub struct Rig {
     hosts: Vec<Host>,
     /// The one that is meant.
     at: usize,
+    /// How many there are besides the first one.
+    branches: u32,
     replica: PathBuf,
     /// Numbers logs, ledgers and outputs.
     serial: u64,
@@ -127,6 +129,7 @@ impl Rig {
             knows_branches: None,
             hosts: vec![Host::first(dir.join("app"), seed)],
             at: 0,
+            branches: 0,
             replica: dir.join("replica"),
             serial: 0,
             disk: None,
