@@ -23,7 +23,7 @@
 //! be made. The first record of a branch says where it left its parent; every one has to find a state
 //! that was committed. The line of a branch is its parent's up to there, and then its own.
 
-use crate::course::{Course, Turn, Turns};
+use crate::course::{Course, Place, Turn, Turns};
 use crate::digest::Digest;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -220,6 +220,11 @@ pub enum Standing {
 }
 
 impl Truth {
+    /// Of a replica that was made in these turns.
+    pub fn of(course: Course) -> Self {
+        Self { course, ..Self::default() }
+    }
+
     pub fn watch(&mut self, path: &Path) {
         self.files.push(Tail { path: path.to_owned(), offset: 0, branch: 0, pending: None });
     }
@@ -295,6 +300,12 @@ impl Truth {
         let known = |turn: &Turn| self.branches.contains_key(&turn.branch);
         let turns = self.course.turns().rev().filter(move |(_, turn)| known(turn));
         turns.map(|(bit, turn)| (bit, turn, self.line(turn.branch)))
+    }
+
+    /// Nothing is missing on the lines that a place can be on.
+    pub fn whole_at(&self, place: Place) -> Result<(), Lie> {
+        let mut turns = self.turns().filter(|(bit, _, _)| bit & place.turns != 0);
+        turns.try_for_each(|(_, _, line)| line.whole_up_to(place.seq))
     }
 
     /// All commits that anyone has acknowledged.

@@ -249,11 +249,8 @@ impl Rig {
         let grade = oracle::grade(output, &self.truth, expect);
         self.tally.restores += 1;
         if let Some(place) = grade.place.filter(|_| grade.is_right()) {
-            let lie = |lie| Failure::Harness(format!("ledger: {lie}"));
-            let lines = self.truth.turns().filter(|(bit, _, _)| bit & place.turns != 0);
-            for (_, _, line) in lines {
-                line.whole_up_to(place.seq).map_err(lie)?;
-            }
+            let whole = self.truth.whole_at(place);
+            whole.map_err(|lie| Failure::Harness(format!("ledger: {lie}")))?;
             std::fs::remove_dir_all(dir)?;
         }
         Ok(Verdict::Judged { landed, grade, file: output.to_owned() })

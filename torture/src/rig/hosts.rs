@@ -147,11 +147,11 @@ impl Rig {
     pub fn crash(&mut self) -> Result<()> {
         let host = self.host_mut();
         host.writers.clear();
-        if let Some(mut daemon) = host.daemon.take() {
-            if daemon.kill()?.is_ok() {
-                self.tally.kills += 1;
-                self.tally.fault("daemon killed");
-            }
+        if let Some(mut daemon) = host.daemon.take()
+            && daemon.kill()?.is_ok()
+        {
+            self.tally.kills += 1;
+            self.tally.fault("daemon killed");
         }
         Ok(())
     }

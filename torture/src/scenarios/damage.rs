@@ -42,7 +42,7 @@ pub fn objects(rig: &mut Rig) -> Result<()> {
     }
 }
 
-/// Two lives of a daemon, several change-sets in each; and a replica of another database.
+/// Two lives of a daemon, several change-sets in each, in every other seed on two branches; and a replica of another database.
 fn build(rig: &mut Rig) -> Result<(u64, PathBuf)> {
     let seq = history(rig)?;
     let dir = rig.dir.join("foreign");
@@ -56,15 +56,30 @@ fn build(rig: &mut Rig) -> Result<(u64, PathBuf)> {
 
 fn history(rig: &mut Rig) -> Result<u64> {
     rig.create(Args { pace: Some(2000), vacuum: None, ..busy() })?;
-    for _ in 0..2 {
+    let forks = !rig.seed.is_multiple_of(2);
+    let other = if forks { Some(rig.add_host()?) } else { None };
+    for life in 0..2 {
         rig.start_daemon()?;
         rig.go()?;
         for _ in 0..3 {
+            if let Some(host) = other.filter(|_| life == 0) {
+                rig.pause()?;
+                rig.bring_database(host)?;
+                rig.switch(0);
+                rig.go()?;
+            }
             rig.random_wait(40);
             rig.sync()?;
         }
         rig.pause()?;
         rig.drain()?;
+        if let Some(host) = other.filter(|_| life == 0) {
+            // Goes on from less than was committed.
+            rig.switch(host);
+            rig.fork();
+            rig.start_writer(Args { pace: Some(2000), vacuum: None, paused: true, ..busy() })?;
+            rig.tally.fault("forked");
+        }
     }
     let seq = rig.stop_writers()?;
     rig.grade_exact(seq)?;

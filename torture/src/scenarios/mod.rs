@@ -293,6 +293,16 @@ pub const INVENTORY: &[Scenario] = &[
         faults: &["lie"],
         run: lies::ledger,
     },
+    Scenario {
+        name: "lying-branches",
+        adversity: "each lie about a fork of the history (the oracle's own red path)",
+        how: "a branch that left later, earlier, from another state or from nowhere, its commits \
+              exchanged with the main line's, an abandoned branch in place of the newest: all \
+              rejected",
+        seeds: 4,
+        faults: &["lie"],
+        run: lies::branches::ledger,
+    },
 ];
 
 pub fn find(name: &str) -> Option<&'static Scenario> {

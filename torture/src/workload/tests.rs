@@ -205,6 +205,73 @@ fn trap_102_grading_changes_nothing_and_heals_nothing() {
     assert_eq!(names, BTreeSet::from(["restored".into(), "restored-wal".into()]));
 }
 
+/// A copy of the database as it is now, to be written to on a branch of its own.
+fn branch(bench: &mut Bench, number: u32) -> Bench {
+    let dir = tempfile::tempdir().unwrap();
+    let (db, ledger) = (dir.path().join("db"), dir.path().join("ledger"));
+    bench.workload.checkpoint("TRUNCATE").unwrap();
+    std::fs::copy(bench.dir.path().join("db"), &db).unwrap();
+    bench.truth.watch(&ledger);
+    let mut truth = Truth::default();
+    truth.watch(&bench.dir.path().join("ledger"));
+    truth.watch(&ledger);
+    let setup = Setup::from_seed(9);
+    let ledger = Ledger::create(&ledger).unwrap();
+    let mut workload = Workload::open(&db, &setup, ledger, 0, number.into()).unwrap();
+    workload.enter(number, Some(0)).unwrap();
+    Bench { dir, workload, truth }
+}
+
+#[test]
+fn trap_52_of_a_forked_history_each_branch_is_right_in_its_turn_and_no_other() {
+    let mut main = bench(&Setup::from_seed(9));
+    let fork = main.commits(10);
+    let mut other = branch(&mut main, 1);
+    let (old, new) = (main.commits(6), other.commits(4));
+    let (first, second) = (main.copy(), other.copy());
+    let truth = &mut main.truth;
+    truth.refresh().unwrap();
+    let grade = |truth: &Truth, file: &PathBuf, expect: Expect| oracle::grade(file, truth, &expect);
+    let none = Expect::default();
+    // Before its turn has come, nothing of a branch can be there.
+    assert!(grade(truth, &first, none).is_right());
+    let early = grade(truth, &second, none).violations;
+    assert!(matches!(early[..], [Violation::Digest { .. }]), "{early:?}");
+
+    let before = truth.course.here(old);
+    truth.course.turn(1, fork);
+    let here = truth.course.here(new);
+    assert_eq!(grade(truth, &first, none).place, Some(before));
+    assert_eq!(grade(truth, &second, none).place, Some(here));
+    // It has fewer commits, and comes after all the same.
+    let after = Expect { floor: Some(before), exactly: Some(here), after: Some(before), ..none };
+    assert!(grade(truth, &second, after).is_right());
+    let back = grade(truth, &first, Expect { floor: Some(here), ..none }).violations;
+    assert_eq!(back, [Violation::BelowFloor { seq: old, floor: new }]);
+    let back = grade(truth, &first, Expect { after: Some(here), ..none }).violations;
+    assert_eq!(back, [Violation::WentBack { seq: old, before: new }]);
+    let wanted = Place { seq: new, ..before };
+    let wrong = grade(truth, &second, Expect { exactly: Some(wanted), ..none }).violations;
+    assert_eq!(wrong, [Violation::WrongBranch(new)]);
+}
+
+#[test]
+fn trap_36_a_database_leaves_wal_mode_and_comes_back_in_another_shape() {
+    let mut bench = bench(&Setup::from_seed(3));
+    bench.commits(10);
+    bench.workload.leave_wal().unwrap();
+    assert!(bench.workload.return_to_wal().is_ok() && bench.workload.reshape(512).is_err());
+    bench.workload.leave_wal().unwrap();
+    bench.commits(3);
+    bench.workload.reshape(512).unwrap();
+    bench.workload.return_to_wal().unwrap();
+    bench.commits(3);
+    assert!(bench.grade(&Expect { exactly: here(16), ..Expect::default() }).is_right());
+    for (event, times) in [("wal-left", 2), ("wal-entered", 2), ("page-size-changed", 1)] {
+        assert_eq!(bench.truth.events(event), times, "{event}");
+    }
+}
+
 #[test]
 fn several_writers_share_one_sequence() {
     let mut bench = bench(&Setup::from_seed(9));
