@@ -128,3 +128,59 @@ fn said(command: &mut Command) -> std::result::Result<(), String> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    /// `None` where it is not permitted, which no test can change.
+    fn disk(dir: &Path) -> Option<Disk> {
+        match Disk::new(&dir.join("image"), &dir.join("disk")) {
+            Ok(disk) => Some(disk),
+            Err(Failure::NotPermitted(_)) => None,
+            Err(failure) => panic!("{failure}"),
+        }
+    }
+
+    fn is_mounted(dir: &Path) -> bool {
+        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+        mounts.contains(dir.to_str().unwrap())
+    }
+
+    #[test]
+    fn trap_52_what_was_synced_outlives_the_power_and_the_rest_does_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let Some(mut disk) = disk(dir.path()) else { return };
+        let path = |name: &str| dir.path().join("disk").join(name);
+        let write = |name: &str| {
+            let mut file = File::create(path(name)).unwrap();
+            file.write_all(b"some bytes").unwrap();
+            file
+        };
+        write("synced").sync_all().unwrap();
+        drop(write("not synced"));
+        disk.lose_power().unwrap();
+        assert!(File::create(path("later")).is_err(), "nothing reaches a disk without power");
+        disk.restore_power().unwrap();
+        assert_eq!(std::fs::read(path("synced")).unwrap(), b"some bytes");
+        assert!(!path("not synced").exists() && !path("later").exists());
+        drop(disk);
+        assert!(!is_mounted(dir.path()));
+    }
+
+    #[test]
+    fn a_mount_is_gone_even_where_the_harness_was_killed_or_a_file_is_open() {
+        let dir = tempfile::tempdir().unwrap();
+        let Some(mut disk) = disk(dir.path()) else { return };
+        assert!(is_mounted(dir.path()));
+        // What is left of a killed harness is its keeper, whose stdin has ended.
+        drop(disk.keeper.stdin.take());
+        assert!(disk.keeper.wait().unwrap().success());
+        assert!(!is_mounted(dir.path()));
+        disk.mount().unwrap();
+        let _open = File::create(dir.path().join("disk/open")).unwrap();
+        drop(disk);
+        assert!(!is_mounted(dir.path()));
+    }
+}

@@ -100,12 +100,16 @@ impl Rig {
         Ok(())
     }
 
-    /// Moves everything of a rig that has not begun to another directory.
-    pub fn settle(&mut self, home: PathBuf, replica: Option<PathBuf>) -> Result<()> {
+    /// Another place for the database of a rig that has not begun.
+    pub fn move_home(&mut self, home: PathBuf) -> Result<()> {
         std::fs::create_dir_all(&home)?;
         self.host_mut().home = home;
-        self.replica = replica.unwrap_or_else(|| self.replica.clone());
         Ok(())
+    }
+
+    /// Another place for the replica of a rig that has not begun.
+    pub fn move_replica(&mut self, replica: PathBuf) {
+        self.replica = replica;
     }
 
     fn next_branch(&mut self) -> u32 {
@@ -145,9 +149,13 @@ impl Rig {
 
     /// Everything on this host dies at once; what has ended before in whatever way is no matter.
     pub fn crash(&mut self) -> Result<()> {
-        let host = self.host_mut();
-        host.writers.clear();
-        if let Some(mut daemon) = host.daemon.take()
+        self.host_mut().writers.clear();
+        self.end_daemon()
+    }
+
+    /// SIGKILL to the daemon, unless it has ended, in whatever way.
+    pub fn end_daemon(&mut self) -> Result<()> {
+        if let Some(mut daemon) = self.host_mut().daemon.take()
             && daemon.kill()?.is_ok()
         {
             self.tally.kills += 1;

@@ -243,12 +243,17 @@ pub const INVENTORY: &[Scenario] = &[
     },
     Scenario {
         name: "power-loss",
-        adversity: "power is lost on the disk of the database, and of the replica in half of the \
-                    seeds",
+        adversity: "power is lost on the disk of the database, of the replica, or of both",
         how: "ext4 shut down by ioctl under load, mounted again: what `sync` had promised is there, \
               also where the source has lost it; then the last commit exactly",
         seeds: 8,
-        faults: &["power lost", "replica on the disk", "replica elsewhere"],
+        faults: &[
+            "power lost",
+            "source on the disk",
+            "replica on the disk",
+            "both on the disk",
+            "commit lost by the source",
+        ],
         run: power::loss,
     },
     Scenario {
