@@ -32,7 +32,7 @@ pub fn swap(rig: &mut Rig) -> Result<()> {
     for swap in swaps {
         go_over(rig, swap)?;
         live(rig)?;
-        rig.recheck(4)?;
+        rig.recheck(3)?;
     }
     rig.start_daemon()?;
     let seq = rig.pause()?;
@@ -41,7 +41,7 @@ pub fn swap(rig: &mut Rig) -> Result<()> {
     rig.grade_bytes()?;
     rig.recheck(ALL)?;
     rig.grade_branches(4)?;
-    rig.grade_some(12).map(drop)
+    rig.grade_some(6).map(drop)
 }
 
 fn application() -> Args {
@@ -65,7 +65,7 @@ fn live(rig: &mut Rig) -> Result<()> {
         false => rig.drain()?,
     }
     rig.keep_latest()?;
-    rig.keep_some(3)
+    rig.keep_some(2)
 }
 
 fn go_over(rig: &mut Rig, swap: Swap) -> Result<()> {
