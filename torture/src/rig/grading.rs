@@ -348,8 +348,11 @@ impl Rig {
     }
 
     /// Restores up to `number` commits that the replica offers, in rising order, and keeps them in
-    /// mind for `recheck`.
+    /// mind for `recheck`. Where nothing has come back yet, nothing has to be offered.
     pub fn keep_some(&mut self, number: usize) -> Result<()> {
+        if self.floor.is_none() {
+            return Ok(());
+        }
         let graded = self.grade_some(number)?;
         self.kept.extend(graded.iter().map(|landed| (landed.timeline, landed.commit)));
         self.kept.sort_unstable();
