@@ -7,7 +7,7 @@ use super::{ALL, busy};
 use crate::rig::{Result, Rig};
 use crate::rng::shuffle;
 use crate::workload::writer::Args;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Replacement {
@@ -119,14 +119,17 @@ fn another_seed(rig: &mut Rig) -> u64 {
     seed + rig.rng.between(7, 9)
 }
 
-/// What belonged to the old file goes before the new one comes, or just after.
-fn put_in_place(rig: &mut Rig, file: &std::path::Path) -> Result<()> {
+/// What belonged to the old file goes before the new one comes, or just after: then a daemon that is
+/// quick finds the new file with the old one's WAL beside it, and must not take the two for one.
+fn put_in_place(rig: &mut Rig, file: &Path) -> Result<()> {
     match rig.rng.one_in(2) {
         true => {
+            rig.tally.fault("old WAL removed before");
             rig.remove_sides()?;
             rig.rename_over(file)
         }
         false => {
+            rig.tally.fault("old WAL removed after");
             rig.rename_over(file)?;
             rig.remove_sides()
         }
