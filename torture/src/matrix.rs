@@ -242,4 +242,15 @@ mod tests {
         part.tallies.remove("drain");
         assert!(complete(&part).unwrap_err().contains("drain"));
     }
+
+    #[test]
+    fn what_may_not_be_tried_is_shown_as_such() {
+        let mut summary = summary(1);
+        let barred = Tally { not_permitted: 3, ..Tally::default() };
+        summary.tallies.insert("power-loss".to_owned(), barred);
+        let found = page(&summary);
+        let row = found.lines().find(|line| line.starts_with("| power-loss")).unwrap();
+        assert!(row.ends_with("| 0 | 0 | 0 | 0 | 0 | not permitted here |"), "{row}");
+        assert_eq!((complete(&summary), check(&found, &summary)), (Ok(()), Ok(())));
+    }
 }

@@ -75,6 +75,10 @@ pub fn run(plan: &Plan) -> Summary {
     for scenario in &plan.scenarios {
         outcome = outcome.max(verdict(scenario, &tallies[scenario.name]));
     }
+    // One scenario that may not be tried here takes nothing from the others. All of them prove nothing.
+    if tallies.values().all(Tally::is_barred) {
+        outcome = outcome.max(Outcome::NothingGraded);
+    }
     let (commit, date) = (commit(), today());
     let seconds = began.elapsed().as_secs_f64();
     Summary { seed: plan.seed, seconds, jobs: plan.jobs, commit, date, tallies, outcome }
@@ -336,17 +340,31 @@ mod tests {
             Ok(())
         });
         static WRONG: Scenario = scenario(|_| violation("wrong"));
-        static BARRED: Scenario = scenario(|_| Err(Failure::NotPermitted("by nobody".into())));
         static PANICS: Scenario = scenario(|_| panic!("on purpose"));
         assert_eq!(outcome(&RIGHT), Outcome::Right);
         assert_eq!(outcome(&NOTHING), Outcome::NothingGraded);
         assert_eq!(outcome(&NEVER), Outcome::NeverFired);
         assert_eq!(outcome(&WRONG), Outcome::Violation);
         assert_eq!(outcome(&PANICS), Outcome::Broken);
-        // Neither passed nor failed: nothing counts as tried.
-        assert_eq!(outcome(&BARRED), Outcome::Right);
-        let (plan, root) = plan(&BARRED);
-        let tally = run(&plan).total();
+    }
+
+    #[test]
+    fn trap_106_what_may_not_be_tried_is_neither_right_nor_wrong_and_alone_proves_nothing() {
+        static BARRED: Scenario = scenario(|_| Err(Failure::NotPermitted("by nobody".into())));
+        static RIGHT: Scenario = Scenario {
+            name: "other",
+            ..scenario(|rig| {
+                rig.tally.restores += 1;
+                rig.tally.fault("probe");
+                Ok(())
+            })
+        };
+        assert_eq!(outcome(&BARRED), Outcome::NothingGraded);
+        let (mut plan, root) = plan(&BARRED);
+        plan.scenarios.push(&RIGHT);
+        let summary = run(&plan);
+        assert_eq!(summary.outcome, Outcome::Right);
+        let tally = &summary.tallies["probe"];
         assert_eq!((tally.seeds, tally.not_permitted, tally.is_barred()), (0, 2, true));
         assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 0);
     }
