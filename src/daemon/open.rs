@@ -13,6 +13,7 @@
 
 mod adopt;
 mod claim;
+mod files;
 mod ground;
 
 use crate::backend::{self, Backend, fs::Fs};
@@ -29,14 +30,16 @@ use crate::ship::{Shipper, Stores, cursor_path};
 use crate::source::{Mark, Source};
 use crate::sqlite::{HEAD_BYTES, Handles, Opened};
 use adopt::adopt;
+use files::{open_identified, refuse_stale_wal};
 use ground::{Listed, Tip, ground};
 use rusqlite::ErrorCode;
 use std::fs::{File, TryLockError};
-use std::io::Write;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+
+pub use files::{Files, Identity, identity};
 
 /// A database taken up.
 #[derive(Debug)]
@@ -45,7 +48,8 @@ pub struct Live {
     pub shipper: Shipper,
     pub begin: Begin,
     /// Held as long as it is watched.
-    pub lock: File,
+    pub lock: Arc<File>,
+    pub files: Files,
 }
 
 /// How the life of a database begins.
@@ -71,21 +75,33 @@ pub enum Purpose {
 const CLAIMS: u32 = 5;
 
 /// How a database is to be taken up.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Order {
     pub purpose: Purpose,
     /// The timeline that this daemon has claimed before: a later one is somebody else's.
     pub claimed: Option<Timeline>,
     /// The database was seen to differ from the page index.
     pub distrust: bool,
+    /// The lock, if this daemon holds it already.
+    pub lock: Option<Arc<File>>,
+    /// The WAL of a file that was replaced: it must not be played into the new one.
+    pub stale_wal: Option<Identity>,
 }
 
 pub fn open(database: &Database, order: Order) -> Result<Live> {
-    let Order { purpose, claimed, distrust } = order;
-    let (handles, page_size, identity) = open_identified(&database.path)?;
+    let Order { purpose, claimed, distrust, lock: held, stale_wal } = order;
+    refuse_stale_wal(&database.path, stale_wal)?;
+    let (handles, page_size, files) = open_identified(&database.path)?;
+    let identity = files.database;
     durable::make_dirs(&database.state_dir)
         .map_err(|error| Error::io("create", database.state_dir.display(), &error))?;
-    let lock = lock(database, purpose)?;
+    let lock = match held {
+        Some(lock) => {
+            sign(&lock, purpose, None).map_err(|error| Error::io("write", "the lock", &error))?;
+            lock
+        }
+        None => Arc::new(lock(database, purpose)?),
+    };
     let index = open_index(database)?;
     let cursor = load_cursor(database, &index)?;
     let stores = Arc::new(stores(database, cursor.is_some_and(|state| state.snapshot > Time(0)))?);
@@ -95,6 +111,7 @@ pub fn open(database: &Database, order: Order) -> Result<Live> {
         database,
         page_size,
         identity,
+        purpose,
         distrust,
         shipper: Shipper::new(Arc::clone(&stores), &database.state_dir, Arc::clone(&index)),
         index,
@@ -113,7 +130,8 @@ pub fn open(database: &Database, order: Order) -> Result<Live> {
         (source, at, tip, begin) = opening.begin(state, source, &listed)?;
         state = at;
         let anew = matches!(begin, Begin::Snapshot(_));
-        let timeline = claim::claim(&opening.stores, &listed, &tip, anew, page_size)?;
+        let claimed = claim::claim(&opening.stores, &listed, &tip, anew, page_size)?;
+        let Some(timeline) = claimed else { continue };
         if claim::has_news(&opening.stores, &listed)? {
             continue;
         }
@@ -121,15 +139,17 @@ pub fn open(database: &Database, order: Order) -> Result<Live> {
             Begin::Follow => tip.timeline,
             Begin::Resync(..) | Begin::Snapshot(_) => timeline,
         };
-        sign(&lock, since).map_err(|error| Error::io("write", "the lock", &error))?;
+        sign(&lock, purpose, Some(since))
+            .map_err(|error| Error::io("write", "the lock", &error))?;
         let Opening { index, shipper, .. } = opening;
         let Tip { commit: last, chain, .. } = tip;
         let snapshot = state.map_or(Time(0), |state| state.snapshot);
         let start = Start { page_size, timeline, identity, last, chain, snapshot };
-        return Ok(Live { capture: Capture::new(source, index, &start), shipper, begin, lock });
+        let capture = Capture::new(source, index, &start);
+        return Ok(Live { capture, shipper, begin, lock, files });
     }
-    let cause = "another daemon goes on storing commits there";
-    let error = Error::new(Status::Locked, "claim", database.path.display(), cause);
+    let cause = "its destinations do not come to rest";
+    let error = Error::new(Status::Unreachable, "claim", database.path.display(), cause);
     Err(error.hint("let only one daemon write a replica"))
 }
 
@@ -137,7 +157,8 @@ pub fn open(database: &Database, order: Order) -> Result<Live> {
 struct Opening<'a> {
     database: &'a Database,
     page_size: PageSize,
-    identity: (u64, u64),
+    identity: Identity,
+    purpose: Purpose,
     distrust: bool,
     stores: Arc<Stores>,
     index: Arc<Index>,
@@ -166,6 +187,12 @@ impl Opening<'_> {
                 .map_err(|trouble| failed("read", &self.database.path, trouble))?;
         let (state, source, continues) = adopt(self, state, source, continues, listed)?;
         if listed.iter().any(|each| each.is_taken_over(&state)) {
+            if self.purpose == Purpose::Sync {
+                let cause = "another host has taken its replica up";
+                let path = self.database.path.display();
+                let error = Error::new(Status::Locked, "sync", path, cause);
+                return Err(error.hint("`bakelite daemon` takes it back"));
+            }
             let why = "the replica holds commits of another host";
             return Ok((source, None, ground::tip(listed)?, Begin::Snapshot(why)));
         }
@@ -186,17 +213,6 @@ impl Opening<'_> {
 
 fn failed(operation: &str, path: &Path, cause: impl std::fmt::Display) -> Error {
     Error::new(Status::Failed, operation, path.display(), cause)
-}
-
-/// Opens a database, with the identity of just the file that was opened.
-fn open_identified(path: &Path) -> Result<(Handles, PageSize, (u64, u64))> {
-    loop {
-        let before = identity(path).ok();
-        let (handles, page_size) = open_database(path)?;
-        if let Some(identity) = identity(path).ok().filter(|after| before == Some(*after)) {
-            return Ok((handles, page_size, identity));
-        }
-    }
 }
 
 /// Opens a database for watching, or says what keeps it from being watched.
@@ -260,12 +276,6 @@ fn not_a_database(path: &Path) -> Error {
         .hint("check the path")
 }
 
-/// Device and inode of the file at `path`: another one there is another database.
-pub fn identity(path: &Path) -> std::io::Result<(u64, u64)> {
-    let metadata = path.metadata()?;
-    Ok((metadata.dev(), metadata.ino()))
-}
-
 /// How long a daemon that starts waits for a `sync` that is at work. It is a pass of capture, as long
 /// as a snapshot at most.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -281,10 +291,9 @@ fn lock(database: &Database, purpose: Purpose) -> Result<File> {
     let path = database.state_dir.join("lock");
     let start = clock::instant();
     loop {
-        if let Some(mut file) = try_lock(&database.state_dir)? {
-            let word: &[u8] = if purpose == Purpose::Sync { SYNC } else { b"daemon\n" };
-            let written = file.set_len(0).and_then(|()| file.write_all(word));
-            written.map_err(|error| Error::io("write", path.display(), &error))?;
+        if let Some(file) = try_lock(&database.state_dir)? {
+            sign(&file, purpose, None)
+                .map_err(|error| Error::io("write", path.display(), &error))?;
             return Ok(file);
         }
         let holder = std::fs::read(&path).unwrap_or_default();
@@ -301,10 +310,15 @@ fn lock(database: &Database, purpose: Purpose) -> Result<File> {
     }
 }
 
-/// Writes below the word since which timeline the cursor tells the truth: one that this life did not
-/// go on from says nothing of what is durable of the database as it is now.
-fn sign(mut lock: &File, since: Timeline) -> std::io::Result<()> {
-    writeln!(lock, "{since}")
+/// Writes what holds the lock, and below it since which timeline the cursor tells the truth: one that
+/// this life did not go on from says nothing of what is durable of the database as it is now.
+fn sign(lock: &File, purpose: Purpose, since: Option<Timeline>) -> std::io::Result<()> {
+    let mut text = if purpose == Purpose::Sync { SYNC.to_vec() } else { b"daemon\n".to_vec() };
+    if let Some(since) = since {
+        text.extend_from_slice(format!("{since}\n").as_bytes());
+    }
+    lock.write_all_at(&text, 0)?;
+    lock.set_len(text.len() as u64)
 }
 
 /// Since which timeline a cursor counts; `None` until whoever holds the lock knows.

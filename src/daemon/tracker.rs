@@ -8,7 +8,7 @@ mod heal;
 mod life;
 mod pass;
 
-use super::open::{self, Live, Order, Purpose};
+use super::open::{self, Files, Live, Order, Purpose};
 use crate::capture::{Capture, RawPart};
 use crate::clock;
 use crate::commit::Timeline;
@@ -81,7 +81,9 @@ enum Phase {
 pub struct Tracker {
     database: Arc<Database>,
     phase: Phase,
-    lock: Option<File>,
+    lock: Option<Arc<File>>,
+    /// Those of the database, as opened last.
+    files: Option<Files>,
     stores: Option<Arc<Stores>>,
     /// Not here while it ships.
     shipper: Option<Box<Shipper>>,
@@ -149,6 +151,7 @@ impl Tracker {
             database: Arc::new(database.clone()),
             phase: Phase::Closed,
             lock: None,
+            files: None,
             stores: None,
             shipper: None,
             parcel: None,
@@ -198,6 +201,7 @@ impl Tracker {
         self.draining = true;
         self.resting = None;
         self.next_look = clock::instant();
+        self.identified_at = self.next_look;
         // What waits for another try has it now, and if that fails, the end is a failure.
         self.retry_at = self.next_look;
     }
@@ -244,7 +248,13 @@ impl Tracker {
                 let database = Arc::clone(&self.database);
                 self.next_look = now + IDLE_POLL;
                 let purpose = if self.draining { Purpose::Sync } else { Purpose::Daemon };
-                let order = Order { purpose, claimed: self.claimed, distrust: self.distrust };
+                let order = Order {
+                    purpose,
+                    claimed: self.claimed,
+                    distrust: self.distrust,
+                    lock: self.lock.clone(),
+                    stale_wal: self.stale_wal(now),
+                };
                 Some(Box::new(move || Done::Opened(open::open(&database, order).map(Box::new))))
             }
             Phase::Here(capture) if self.is_resting(&capture, now) => {
@@ -270,11 +280,11 @@ impl Tracker {
         } else {
             self.next_look = now + FAST_POLL;
         }
+        self.notice_another_file(seen, now);
         if self.is_finished(&capture) {
             self.end(*capture);
             return None;
         }
-        self.notice_another_file(&capture, seen, now);
         self.leaving |= self.lost && capture.is_drained() && self.parcel.is_none();
         if self.leaving {
             self.phase = Phase::Here(capture);
@@ -382,7 +392,7 @@ impl Tracker {
             Done::LargeShipped(capture, shipper, result) => {
                 self.shipper = Some(shipper);
                 if result.is_ok() {
-                    self.all_is_well(&capture);
+                    self.all_is_well(capture.last().number);
                 }
                 self.phase = Phase::Here(capture);
                 match result {
@@ -393,8 +403,9 @@ impl Tracker {
             }
             Done::Compared(capture, shipper, result) => {
                 self.shipper = Some(shipper);
-                self.compared(&capture, result, now);
+                let commit = capture.last().number;
                 self.phase = Phase::Here(capture);
+                self.compared(commit, result, now);
             }
             Done::Stored(raw, result) => {
                 self.parts -= 1;
