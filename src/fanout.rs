@@ -79,6 +79,14 @@ pub struct Standing {
     /// Bytes that wait in the spool.
     pub spooled: u64,
     pub error: Option<String>,
+    paid: bool,
+}
+
+impl Standing {
+    /// Whether it lacks nothing.
+    pub fn is_paid(&self) -> bool {
+        self.paid
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -185,15 +193,17 @@ impl Lane {
         put(self, &name, &body)?;
         let mut debt = self.debt();
         debt.pending.remove(&name);
-        self.spool.remove(&name).map_err(|error| Error::io("remove from the spool", &name, &error))?;
+        self.spool
+            .remove(&name)
+            .map_err(|error| Error::io("remove from the spool", &name, &error))?;
         Ok(true)
     }
 
     fn standing(&self) -> Standing {
         let debt = self.debt();
         let kind = match (debt.is_none(), &debt.error) {
-            (_, Some(_)) => StandingKind::Broken,
-            (true, None) => StandingKind::Current,
+            (true, _) => StandingKind::Current,
+            (false, Some(_)) => StandingKind::Broken,
             (false, None) => StandingKind::Behind,
         };
         Standing {
@@ -202,6 +212,7 @@ impl Lane {
             floor: debt.floor,
             spooled: debt.pending.values().sum(),
             error: debt.error.clone(),
+            paid: debt.is_none(),
         }
     }
 }
@@ -241,9 +252,12 @@ impl Fanout {
         &self.lanes[at].destination
     }
 
-    /// Notes that a destination holds everything up to a commit.
-    pub fn holds(&self, at: usize, floor: (CommitNo, Time)) {
-        self.lanes[at].debt().floor = Some(floor);
+    /// Notes that a destination holds everything up to a commit, and whether it can be restored.
+    pub fn holds(&self, at: usize, floor: Option<(CommitNo, Time)>) -> Result<()> {
+        let lane = &self.lanes[at];
+        let mut debt = lane.debt();
+        (debt.floor, debt.copy) = (floor, false);
+        lane.spool.unmark().map_err(|error| Error::io("write", "the spool", &error))
     }
 
     /// Notes that a destination lacks more than its spool has, or cannot be asked.
@@ -334,9 +348,10 @@ impl Fanout {
     /// Refuses to go on if somebody else has taken the replica up on a destination that is current.
     pub fn still_ours(&self, timeline: Timeline) -> Result<()> {
         let current = self.lanes.iter().filter(|lane| lane.is_current());
-        current.map(|lane| lane.still_ours(timeline)).find(|it| {
-            it.as_ref().is_err_and(|error| error.status == Status::Locked)
-        }).unwrap_or(Ok(()))
+        current
+            .map(|lane| lane.still_ours(timeline))
+            .find(|it| it.as_ref().is_err_and(|error| error.status == Status::Locked))
+            .unwrap_or(Ok(()))
     }
 
     /// Bytes in all spools.
@@ -347,6 +362,11 @@ impl Fanout {
     /// Whether a destination lacks anything.
     pub fn is_behind(&self, at: usize) -> bool {
         !self.lanes[at].debt().is_none()
+    }
+
+    /// Whether a destination takes objects at once.
+    pub fn any_current(&self) -> bool {
+        self.lanes.iter().any(|lane| lane.is_current())
     }
 
     pub fn standings(&self) -> Vec<Standing> {
@@ -369,18 +389,23 @@ impl Fanout {
                 let sibling = others.filter(|other| other.debt().is_none()).next();
                 let Some(sibling) = sibling else {
                     let cause = "it lacks objects, and no other destination has all of them";
-                    return Err(Error::new(Status::Unreachable, "copy to", &lane.destination, cause));
+                    return Err(Error::new(
+                        Status::Unreachable,
+                        "copy to",
+                        &lane.destination,
+                        cause,
+                    ));
                 };
                 lane.copy_from(&*sibling.destination)?;
             }
             let mut debt = lane.debt();
             if debt.is_none() {
                 debt.error = None;
-                return lane.spool.unmark().map_err(|error| Error::io("write", "the spool", &error));
+                return lane
+                    .spool
+                    .unmark()
+                    .map_err(|error| Error::io("write", "the spool", &error));
             }
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -5,6 +5,7 @@
 //! A file is an object's body under its name, with `_` for each slash. It is durable before the
 //! cursor says that its commits are taken care of.
 
+use crate::commit::CommitNo;
 use crate::durable;
 use crate::name::Name;
 use std::collections::BTreeMap;
@@ -65,6 +66,12 @@ impl Spool {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
             removed => removed,
         }
+    }
+
+    /// Whether the destination lacks commits up to `upto`.
+    pub fn owes(&self, upto: CommitNo) -> io::Result<bool> {
+        let early = |name: &Name| matches!(name, Name::Change(change) if change.span.first <= upto);
+        Ok(self.is_marked() || self.pending()?.keys().any(early))
     }
 
     /// Notes that the destination lacks more than is in here.

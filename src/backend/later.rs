@@ -31,6 +31,12 @@ impl Later {
     }
 }
 
+impl fmt::Debug for Later {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.debug_tuple("Later").field(&self.place).finish()
+    }
+}
+
 impl fmt::Display for Later {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str(&self.place)

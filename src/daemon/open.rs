@@ -13,31 +13,34 @@
 
 mod adopt;
 mod claim;
+mod connect;
+mod files;
 mod ground;
+mod lock;
 
-use crate::backend::{self, Backend, fs::Fs, later::Later};
 use crate::capture::{Capture, Start};
-use crate::clock;
 use crate::commit::{PageSize, Time, Timeline};
-use crate::config::{self, Database, Destination};
+use crate::config::Database;
 use crate::cursor::{self, State};
 use crate::durable;
 use crate::error::{Error, Result, Status};
-use crate::index::Index;
-use crate::object::Compression;
 use crate::fanout::Fanout;
+use crate::index::Index;
 use crate::ship::{Shipper, cursor_path};
 use crate::source::{Mark, Source};
 use crate::sqlite::{HEAD_BYTES, Handles, Opened};
 use adopt::adopt;
+use connect::connect;
+use files::{open_identified, refuse_stale_wal};
 use ground::{Listed, Tip, ground};
+use lock::{lock, sign};
 use rusqlite::ErrorCode;
-use std::fs::{File, TryLockError};
-use std::io::Write;
-use std::os::unix::fs::MetadataExt;
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+
+pub use files::{Files, Identity, identity};
+pub use lock::{signed, try_lock};
 
 /// A database taken up.
 #[derive(Debug)]
@@ -46,7 +49,8 @@ pub struct Live {
     pub shipper: Shipper,
     pub begin: Begin,
     /// Held as long as it is watched.
-    pub lock: File,
+    pub lock: Arc<File>,
+    pub files: Files,
 }
 
 /// How the life of a database begins.
@@ -72,21 +76,33 @@ pub enum Purpose {
 const CLAIMS: u32 = 5;
 
 /// How a database is to be taken up.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Order {
     pub purpose: Purpose,
     /// The timeline that this daemon has claimed before: a later one is somebody else's.
     pub claimed: Option<Timeline>,
     /// The database was seen to differ from the page index.
     pub distrust: bool,
+    /// The lock, if this daemon holds it already.
+    pub lock: Option<Arc<File>>,
+    /// The WAL of a file that was replaced: it must not be played into the new one.
+    pub stale_wal: Option<Identity>,
 }
 
 pub fn open(database: &Database, order: Order) -> Result<Live> {
-    let Order { purpose, claimed, distrust } = order;
-    let (handles, page_size, identity) = open_identified(&database.path)?;
+    let Order { purpose, claimed, distrust, lock: held, stale_wal } = order;
+    refuse_stale_wal(&database.path, stale_wal)?;
+    let (handles, page_size, files) = open_identified(&database.path)?;
+    let identity = files.database;
     durable::make_dirs(&database.state_dir)
         .map_err(|error| Error::io("create", database.state_dir.display(), &error))?;
-    let lock = lock(database, purpose)?;
+    let lock = match held {
+        Some(lock) => {
+            sign(&lock, purpose, None).map_err(|error| Error::io("write", "the lock", &error))?;
+            lock
+        }
+        None => Arc::new(lock(database, purpose)?),
+    };
     let index = open_index(database)?;
     let cursor = load_cursor(database, &index)?;
     let shipped = cursor.is_some_and(|state| state.snapshot > Time(0));
@@ -98,6 +114,7 @@ pub fn open(database: &Database, order: Order) -> Result<Live> {
         database,
         page_size,
         identity,
+        purpose,
         distrust,
         shipper: Shipper::new(Arc::clone(&stores), &database.state_dir, Arc::clone(&index)),
         index,
@@ -116,7 +133,8 @@ pub fn open(database: &Database, order: Order) -> Result<Live> {
             opening.begin(state, source, listed)?;
         (state, source) = (at, back);
         let anew = matches!(begin, Begin::Snapshot(_));
-        let timeline = claim::claim(&holders, &tip, anew, page_size)?;
+        let claimed = claim::claim(&holders, &tip, anew, page_size)?;
+        let Some(timeline) = claimed else { continue };
         if claim::has_news(&holders)? {
             continue;
         }
@@ -124,15 +142,17 @@ pub fn open(database: &Database, order: Order) -> Result<Live> {
             Begin::Follow => tip.timeline,
             Begin::Resync(..) | Begin::Snapshot(_) => timeline,
         };
-        sign(&lock, since).map_err(|error| Error::io("write", "the lock", &error))?;
+        sign(&lock, purpose, Some(since))
+            .map_err(|error| Error::io("write", "the lock", &error))?;
         let Opening { index, shipper, .. } = opening;
         let Tip { commit: last, chain, .. } = tip;
         let snapshot = state.map_or(Time(0), |state| state.snapshot);
         let start = Start { page_size, timeline, identity, last, chain, snapshot };
-        return Ok(Live { capture: Capture::new(source, index, &start), shipper, begin, lock });
+        let capture = Capture::new(source, index, &start);
+        return Ok(Live { capture, shipper, begin, lock, files });
     }
-    let cause = "another daemon goes on storing commits there";
-    let error = Error::new(Status::Locked, "claim", database.path.display(), cause);
+    let cause = "its destinations do not come to rest";
+    let error = Error::new(Status::Unreachable, "claim", database.path.display(), cause);
     Err(error.hint("let only one daemon write a replica"))
 }
 
@@ -140,7 +160,8 @@ pub fn open(database: &Database, order: Order) -> Result<Live> {
 struct Opening<'a> {
     database: &'a Database,
     page_size: PageSize,
-    identity: (u64, u64),
+    identity: Identity,
+    purpose: Purpose,
     distrust: bool,
     stores: Arc<Fanout>,
     index: Arc<Index>,
@@ -174,11 +195,19 @@ impl Opening<'_> {
         let same_file = state.identity == self.identity;
         let continues = same_file
             && !self.distrust
-            && source.continues().map_err(|trouble| failed("read", &self.database.path, trouble))?;
+            && source
+                .continues()
+                .map_err(|trouble| failed("read", &self.database.path, trouble))?;
         let (holders, others): (Vec<_>, Vec<_>) =
             listed.into_iter().partition(|each| holders.contains(&each.at));
         let (state, source, continues) = adopt(self, state, source, continues, &holders)?;
         if holders.iter().any(|each| each.is_taken_over(&state)) {
+            if self.purpose == Purpose::Sync {
+                let cause = "another host has taken its replica up";
+                let path = self.database.path.display();
+                let error = Error::new(Status::Locked, "sync", path, cause);
+                return Err(error.hint("`bakelite daemon` takes it back"));
+            }
             let why = "the replica holds commits of another host";
             return self.anew(source, holders.into_iter().chain(others).collect(), why);
         }
@@ -211,26 +240,14 @@ impl Opening<'_> {
 
     /// Notes which destinations hold all up to `tip`, and which have to be brought up to date.
     fn settle(&self, holders: &[Listed], others: &[Listed], tip: &Tip) -> Result<()> {
-        for each in holders.iter().filter(|_| tip.commit.digest.is_some()) {
-            self.stores.holds(each.at, (tip.commit.number, tip.commit.time));
-        }
+        let floor = tip.commit.digest.map(|_| (tip.commit.number, tip.commit.time));
+        holders.iter().try_for_each(|each| self.stores.holds(each.at, floor))?;
         others.iter().try_for_each(|each| self.stores.lacks(each.at, None))
     }
 }
 
 fn failed(operation: &str, path: &Path, cause: impl std::fmt::Display) -> Error {
     Error::new(Status::Failed, operation, path.display(), cause)
-}
-
-/// Opens a database, with the identity of just the file that was opened.
-fn open_identified(path: &Path) -> Result<(Handles, PageSize, (u64, u64))> {
-    loop {
-        let before = identity(path).ok();
-        let (handles, page_size) = open_database(path)?;
-        if let Some(identity) = identity(path).ok().filter(|after| before == Some(*after)) {
-            return Ok((handles, page_size, identity));
-        }
-    }
 }
 
 /// Opens a database for watching, or says what keeps it from being watched.
@@ -294,141 +311,9 @@ fn not_a_database(path: &Path) -> Error {
         .hint("check the path")
 }
 
-/// Device and inode of the file at `path`: another one there is another database.
-pub fn identity(path: &Path) -> std::io::Result<(u64, u64)> {
-    let metadata = path.metadata()?;
-    Ok((metadata.dev(), metadata.ino()))
-}
-
-/// How long a daemon that starts waits for a `sync` that is at work. It is a pass of capture, as long
-/// as a snapshot at most.
-const PATIENCE: Duration = Duration::from_secs(600);
-const LOCK_POLL: Duration = Duration::from_millis(20);
-/// A `sync` that only looks whether a daemon runs holds the lock for an instant: who finds it held
-/// looks again for so long.
-const GLANCE: Duration = Duration::from_millis(300);
-/// What a `sync` writes into the lock file.
-const SYNC: &[u8] = b"sync\n";
-
-/// Whoever holds the lock is the one that watches the database. The file says what it is.
-fn lock(database: &Database, purpose: Purpose) -> Result<File> {
-    let path = database.state_dir.join("lock");
-    let start = clock::instant();
-    loop {
-        if let Some(mut file) = try_lock(&database.state_dir)? {
-            let word: &[u8] = if purpose == Purpose::Sync { SYNC } else { b"daemon\n" };
-            let written = file.set_len(0).and_then(|()| file.write_all(word));
-            written.map_err(|error| Error::io("write", path.display(), &error))?;
-            return Ok(file);
-        }
-        let holder = std::fs::read(&path).unwrap_or_default();
-        let patience = match purpose {
-            Purpose::Daemon if holder.starts_with(SYNC) => PATIENCE,
-            Purpose::Daemon | Purpose::Sync => GLANCE,
-        };
-        if start.elapsed() > patience {
-            let cause = "another bakelite watches it";
-            let error = Error::new(Status::Locked, "watch", database.path.display(), cause);
-            return Err(error.hint("stop that one first; `bakelite sync` works beside it"));
-        }
-        std::thread::sleep(LOCK_POLL);
-    }
-}
-
-/// Writes below the word since which timeline the cursor tells the truth: one that this life did not
-/// go on from says nothing of what is durable of the database as it is now.
-fn sign(mut lock: &File, since: Timeline) -> std::io::Result<()> {
-    writeln!(lock, "{since}")
-}
-
-/// Since which timeline a cursor counts; `None` until whoever holds the lock knows.
-pub fn signed(state_dir: &Path) -> Option<Timeline> {
-    let text = std::fs::read_to_string(state_dir.join("lock")).ok()?;
-    text.lines().nth(1)?.parse().ok().map(Timeline)
-}
-
-/// The lock of a state directory, unless somebody holds it.
-pub fn try_lock(state_dir: &Path) -> Result<Option<File>> {
-    let path = state_dir.join("lock");
-    let mut options = File::options();
-    let file = options.read(true).write(true).create(true).truncate(false).open(&path);
-    let file = file.map_err(|error| Error::io("open", path.display(), &error))?;
-    match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
-        Err(TryLockError::WouldBlock) => Ok(None),
-        Err(TryLockError::Error(error)) => Err(Error::io("lock", path.display(), &error)),
-    }
-}
-
 fn open_index(database: &Database) -> Result<Arc<Index>> {
     let path = database.state_dir.join("index");
     Ok(Arc::new(Index::open(&path).map_err(|error| Error::io("open", path.display(), &error))?))
-}
-
-/// Opens the destinations, and puts there what an earlier life has left in their spools. Those that
-/// cannot be reached are behind; one has to be there.
-fn connect(database: &Database, shipped: bool) -> Result<(Fanout, Vec<usize>)> {
-    let later = |destination: &Destination| {
-        let to = destination.clone();
-        Arc::new(Later::new(destination.to_string(), move || open_destination(&to, shipped)))
-    };
-    let all: Vec<_> = database.destinations.iter().map(later).collect();
-    let compression = match database.settings.compression {
-        config::Compression::Zstd => Compression::Zstd,
-        config::Compression::None => Compression::None,
-    };
-    let backends = all.iter().map(|each| (Arc::clone(each) as Arc<dyn Backend>, true)).collect();
-    let settings = &database.settings;
-    let stores = Fanout::new(backends, compression, &database.state_dir, settings.spool_max)?;
-    let mut reachable = Vec::new();
-    let mut first_error = None;
-    for (at, destination) in all.iter().enumerate() {
-        let reached = destination.get().map(drop).map_err(|error| unreachable(error, database, at, shipped));
-        match reached.and_then(|()| stores.flush(at)) {
-            Ok(()) => reachable.push(at),
-            Err(error) => {
-                stores.lacks(at, Some(&error))?;
-                first_error.get_or_insert(error);
-            }
-        }
-    }
-    match first_error {
-        Some(error) if reachable.is_empty() => Err(error),
-        _ => Ok((stores, reachable)),
-    }
-}
-
-fn open_destination(
-    destination: &Destination,
-    shipped: bool,
-) -> std::result::Result<Arc<dyn Backend>, backend::Error> {
-    let Destination::File { root } = destination;
-    let fs = open_root(root, shipped)?;
-    fs.tidy()?;
-    Ok(Arc::new(fs))
-}
-
-fn unreachable(error: backend::Error, database: &Database, at: usize, shipped: bool) -> Error {
-    let Destination::File { root } = &database.destinations[at];
-    let hint = match shipped {
-        true => "commits were shipped there before: mount what belongs there".into(),
-        false => format!("make or mount it: {}", durable::parent(root).display()),
-    };
-    Error { status: Status::Unreachable, ..Error::from(error) }.hint(hint)
-}
-
-/// A replica's root. One that was shipped to has to be there: where it is not, a disk is not mounted,
-/// and a new replica must not begin in its mount point. A new one is made, in a directory that may be
-/// new too, but no further up.
-fn open_root(root: &Path, shipped: bool) -> std::result::Result<Fs, backend::Error> {
-    if shipped {
-        return Fs::open(root);
-    }
-    let above = durable::parent(root);
-    if !above.exists() {
-        Fs::create(above)?;
-    }
-    Fs::create(root)
 }
 
 /// The cursor's state; its changes of the page index are made again.

@@ -5,17 +5,19 @@
 
 mod decide;
 mod heal;
+mod lanes;
 mod life;
 mod pass;
 
-use super::open::{self, Live, Order, Purpose};
+use super::open::{self, Files, Live, Order, Purpose};
 use crate::capture::{Capture, RawPart};
 use crate::clock;
 use crate::commit::Timeline;
 use crate::config::Database;
 use crate::cursor::State;
 use crate::error::{Error, Result, Status};
-use crate::ship::{Healed, Parcel, Resync, Shipper, Stores};
+use crate::fanout::Fanout;
+use crate::ship::{Healed, Parcel, Resync, Shipper};
 use crate::source::{Look, Seen};
 use crate::status;
 use pass::{Captured, pass};
@@ -50,6 +52,8 @@ pub enum Done {
     LargeShipped(Box<Capture>, Box<Shipper>, Result<()>),
     Compared(Box<Capture>, Box<Shipper>, Result<Compared>),
     Stored(RawPart, Result<()>),
+    /// Tried to bring one destination up to date.
+    Paid(usize, Result<()>),
     Checkpointed(Result<()>),
 }
 
@@ -81,8 +85,11 @@ enum Phase {
 pub struct Tracker {
     database: Arc<Database>,
     phase: Phase,
-    lock: Option<File>,
-    stores: Option<Arc<Stores>>,
+    lock: Option<Arc<File>>,
+    /// Those of the database, as opened last.
+    files: Option<Files>,
+    stores: Option<Arc<Fanout>>,
+    lanes: Vec<lanes::Lane>,
     /// Not here while it ships.
     shipper: Option<Box<Shipper>>,
     parcel: Option<Box<Parcel>>,
@@ -149,7 +156,9 @@ impl Tracker {
             database: Arc::new(database.clone()),
             phase: Phase::Closed,
             lock: None,
+            files: None,
             stores: None,
+            lanes: Vec::new(),
             shipper: None,
             parcel: None,
             parts: 0,
@@ -198,8 +207,10 @@ impl Tracker {
         self.draining = true;
         self.resting = None;
         self.next_look = clock::instant();
+        self.identified_at = self.next_look;
         // What waits for another try has it now, and if that fails, the end is a failure.
         self.retry_at = self.next_look;
+        self.hurry_lanes(self.next_look);
     }
 
     pub fn is_ended(&self) -> bool {
@@ -244,7 +255,13 @@ impl Tracker {
                 let database = Arc::clone(&self.database);
                 self.next_look = now + IDLE_POLL;
                 let purpose = if self.draining { Purpose::Sync } else { Purpose::Daemon };
-                let order = Order { purpose, claimed: self.claimed, distrust: self.distrust };
+                let order = Order {
+                    purpose,
+                    claimed: self.claimed,
+                    distrust: self.distrust,
+                    lock: self.lock.clone(),
+                    stale_wal: self.stale_wal(now),
+                };
                 Some(Box::new(move || Done::Opened(open::open(&database, order).map(Box::new))))
             }
             Phase::Here(capture) if self.is_resting(&capture, now) => {
@@ -270,11 +287,11 @@ impl Tracker {
         } else {
             self.next_look = now + FAST_POLL;
         }
+        self.notice_another_file(seen, now);
         if self.is_finished(&capture) {
             self.end(*capture);
             return None;
         }
-        self.notice_another_file(&capture, seen, now);
         self.leaving |= self.lost && capture.is_drained() && self.parcel.is_none();
         if self.leaving {
             self.phase = Phase::Here(capture);
@@ -382,7 +399,7 @@ impl Tracker {
             Done::LargeShipped(capture, shipper, result) => {
                 self.shipper = Some(shipper);
                 if result.is_ok() {
-                    self.all_is_well(&capture);
+                    self.all_is_well(capture.last().number);
                 }
                 self.phase = Phase::Here(capture);
                 match result {
@@ -393,8 +410,9 @@ impl Tracker {
             }
             Done::Compared(capture, shipper, result) => {
                 self.shipper = Some(shipper);
-                self.compared(&capture, result, now);
+                let commit = capture.last().number;
                 self.phase = Phase::Here(capture);
+                self.compared(commit, result, now);
             }
             Done::Stored(raw, result) => {
                 self.parts -= 1;
@@ -403,6 +421,7 @@ impl Tracker {
                     self.put_failed(error, now);
                 }
             }
+            Done::Paid(at, result) => self.paid(at, result, now),
             Done::Checkpointed(result) => {
                 self.checkpointing = false;
                 self.unchecked_since = None;

@@ -57,7 +57,7 @@ fn lives(rig: &mut Rig) -> Result<()> {
 fn live(rig: &mut Rig) -> Result<()> {
     let floor = acked(rig)?;
     shown(rig, &["sync", "app/app.db", "replica"])?;
-    let expect = Expect { floor: Some(floor), ..Expect::default() };
+    let expect = Expect { floor: Some(rig.truth.course.here(floor)), ..Expect::default() };
     shown(rig, &["restore", "replica", "--output", "live.db", "--check", "full"])?;
     let seq = judged(rig, "live.db", &expect)?;
     say(&format!(
@@ -75,7 +75,7 @@ fn at_rest(rig: &mut Rig) -> Result<()> {
     typed("kill -TERM $!; wait");
     shown(rig, &["list", "replica"])?;
     shown(rig, &["restore", "replica", "--output", "restored.db", "--check", "full"])?;
-    let expect = Expect { exactly: Some(last), ..Expect::default() };
+    let expect = Expect { exactly: Some(rig.truth.course.here(last)), ..Expect::default() };
     judged(rig, "restored.db", &expect)?;
     shown(rig, &["verify", "replica", "--deep"])
 }
@@ -89,11 +89,11 @@ fn judged(rig: &mut Rig, name: &str, expect: &Expect) -> Result<u64> {
     rig.refresh()?;
     let grade = oracle::grade(&rig.dir.join(name), &rig.truth, expect);
     rig.tally.restores += 1;
-    let (Some(seq), true) = (grade.seq, grade.is_right()) else {
+    let (Some(seq), true) = (grade.seq(), grade.is_right()) else {
         let wrong: Vec<String> = grade.violations.iter().map(ToString::to_string).collect();
         return violation(format!("{name}: {}", wrong.join("; ")));
     };
-    let digest = rig.truth.digest(seq).expect("the oracle has compared it").to_string();
+    let digest = rig.truth.line(0).digest(seq).expect("the oracle has compared it").to_string();
     println!();
     say(&format!("{name} holds the application's commits 1 to {seq}, none missing, none torn"));
     say(&format!("digest of every row {}...: as the application wrote down", &digest[..16]));

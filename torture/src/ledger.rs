@@ -6,6 +6,7 @@
 //! i SEQ DIGEST MICROS CHECK     about to commit SEQ; this is the state that it makes
 //! a SEQ DIGEST MICROS CHECK     SEQ is committed
 //! e SEQ WHAT MICROS CHECK       something else happened while SEQ was the last commit
+//! b SEQ BRANCH MICROS CHECK     what follows is on BRANCH, where SEQ was found
 //! ```
 //!
 //! CHECK is the start of the BLAKE3 of what stands before it. A last line without its end is the
@@ -14,7 +15,15 @@
 //! What may be concluded: the seq is taken inside the transaction, under the write lock. So an
 //! intent of N says that N - 1 was committed, and of several intents of N only the latest can have
 //! been. Between its intent and its ack a commit may be there or not (trap 103).
+//!
+//! A history forks where a database goes on from less than was committed on it: power was lost, an
+//! older copy took its place, or a copy is written to elsewhere. BRANCH is `NUMBER/PARENT/STATE`:
+//! the digest that was found at SEQ, and the branch that it is of. A file is about branch 0 until it
+//! says otherwise. A PARENT of `-` means a database made anew, and a STATE of `-` that it is about to
+//! be made. The first record of a branch says where it left its parent; every one has to find a state
+//! that was committed. The line of a branch is its parent's up to there, and then its own.
 
+use crate::course::{Course, Place, Turn, Turns};
 use crate::digest::Digest;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -29,6 +38,36 @@ pub enum Record {
     Intent { seq: u64, digest: Digest, at: Micros },
     Ack { seq: u64, digest: Digest, at: Micros },
     Event { seq: u64, what: String, at: Micros },
+    Branch { seq: u64, on: On, at: Micros },
+}
+
+/// Which branch, and what was found on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct On {
+    pub branch: u32,
+    pub parent: Option<u32>,
+    pub state: Option<Digest>,
+}
+
+impl fmt::Display for On {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let word = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
+        let parent = word(self.parent.map(|parent| parent.to_string()));
+        let state = word(self.state.map(|state| state.to_string()));
+        write!(f, "{}/{parent}/{state}", self.branch)
+    }
+}
+
+impl On {
+    fn parse(text: &str) -> Option<Self> {
+        let mut words = text.split('/');
+        let branch = words.next()?.parse().ok()?;
+        let mut word = || words.next().map(|word| Some(word).filter(|&word| word != "-"));
+        let (parent, state) = (word()?, word()?);
+        let parent = parent.map(|word| word.parse().ok().ok_or(())).transpose().ok()?;
+        let state = state.map(|word| Digest::parse(word).ok_or(())).transpose().ok()?;
+        Some(Self { branch, parent, state })
+    }
 }
 
 /// Microseconds since 1970.
@@ -48,6 +87,7 @@ impl fmt::Display for Record {
             Self::Intent { seq, digest, at } => format!("i {seq} {digest} {}", at.0),
             Self::Ack { seq, digest, at } => format!("a {seq} {digest} {}", at.0),
             Self::Event { seq, what, at } => format!("e {seq} {what} {}", at.0),
+            Self::Branch { seq, on, at } => format!("b {seq} {on} {}", at.0),
         };
         writeln!(f, "{text} {}", check(&text))
     }
@@ -82,6 +122,7 @@ fn parse(line: &str) -> Option<Record> {
         "i" => Some(Record::Intent { seq, digest: Digest::parse(what)?, at }),
         "a" => Some(Record::Ack { seq, digest: Digest::parse(what)?, at }),
         "e" => Some(Record::Event { seq, what: what.to_owned(), at }),
+        "b" => Some(Record::Branch { seq, on: On::parse(what)?, at }),
         _ => None,
     }
 }
@@ -110,17 +151,37 @@ impl Ledger {
         self.append(&Record::Event { seq, what: what.to_owned(), at: Micros::now() })
     }
 
+    pub fn branch(&mut self, seq: u64, on: On) -> io::Result<()> {
+        self.append(&Record::Branch { seq, on, at: Micros::now() })
+    }
+
     pub fn append(&mut self, record: &Record) -> io::Result<()> {
         self.file.write_all(record.to_string().as_bytes())
     }
 }
 
 /// What the ledgers of all writers say together; read on with `refresh` while they grow.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Truth {
     files: Vec<Tail>,
-    seqs: BTreeMap<u64, Entry>,
+    branches: BTreeMap<u32, Branch>,
+    /// Which branches the replica was made from, one after another.
+    pub course: Course,
     events: BTreeMap<String, u64>,
+}
+
+impl Default for Truth {
+    fn default() -> Self {
+        let branches = BTreeMap::from([(0, Branch::default())]);
+        Self { files: Vec::new(), branches, course: Course::default(), events: BTreeMap::new() }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Branch {
+    /// Its parent, and the last commit that it has from there.
+    fork: Option<(u32, u64)>,
+    seqs: BTreeMap<u64, Entry>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -133,6 +194,7 @@ struct Entry {
 struct Tail {
     path: PathBuf,
     offset: u64,
+    branch: u32,
     /// Of this file's last intent: an ack has to follow its own.
     pending: Option<(u64, Digest)>,
 }
@@ -158,8 +220,13 @@ pub enum Standing {
 }
 
 impl Truth {
+    /// Of a replica that was made in these turns.
+    pub fn of(course: Course) -> Self {
+        Self { course, ..Self::default() }
+    }
+
     pub fn watch(&mut self, path: &Path) {
-        self.files.push(Tail { path: path.to_owned(), offset: 0, pending: None });
+        self.files.push(Tail { path: path.to_owned(), offset: 0, branch: 0, pending: None });
     }
 
     /// Reads what the ledgers have gained. What is not yet a whole line waits for the next time.
@@ -175,71 +242,76 @@ impl Truth {
 
     fn take(&mut self, file: usize, line: &str) -> Result<(), Lie> {
         let tail = &mut self.files[file];
-        let lie = |what: &str| Lie(format!("{}: {what}: {line}", tail.path.display()));
+        let path = tail.path.display().to_string();
+        let lie = |what: &str| Lie(format!("{path}: {what}: {line}"));
+        let branch = self.branches.get_mut(&tail.branch).expect("entered before");
         match line.parse().map_err(|Garbled| lie("not a record"))? {
             Record::Intent { seq, digest, at } => {
                 tail.pending = Some((seq, digest));
-                self.seqs.entry(seq).or_default().intents.push((at, digest));
+                branch.seqs.entry(seq).or_default().intents.push((at, digest));
             }
             Record::Ack { seq, digest, at } => {
                 if tail.pending != Some((seq, digest)) {
                     return Err(lie("an ack without its intent"));
                 }
-                let entry = self.seqs.entry(seq).or_default();
+                let entry = branch.seqs.entry(seq).or_default();
                 if entry.ack.is_some() {
                     return Err(lie("a second ack of one commit"));
                 }
                 entry.ack = Some((at, digest));
             }
             Record::Event { what, .. } => *self.events.entry(what).or_default() += 1,
+            Record::Branch { seq, on, .. } => {
+                (tail.branch, tail.pending) = (on.branch, None);
+                self.enter(seq, on).map_err(lie)?;
+            }
         }
         Ok(())
     }
 
-    /// No seq up to `last` may be missing. (Beyond the commit in question another writer's ledger
-    /// may simply not have been read far enough yet.)
-    pub fn whole_up_to(&self, last: u64) -> Result<(), Lie> {
-        let known = self.seqs.range(..=last).count() as u64;
-        let missing = || (0..=last).find(|seq| !self.seqs.contains_key(seq));
-        match known == last + 1 {
+    /// Takes in that a writer has found a database at `seq`, on a branch.
+    fn enter(&mut self, seq: u64, on: On) -> Result<(), &'static str> {
+        let On { branch, parent, state } = on;
+        if parent.is_some_and(|parent| parent >= branch || !self.branches.contains_key(&parent)) {
+            return Err("a parent that comes later");
+        }
+        let fork = parent.map(|parent| (parent, seq));
+        let known = self.branches.entry(branch).or_insert(Branch { fork, ..Branch::default() });
+        if known.fork.map(|(parent, _)| parent) != parent {
+            return Err("a branch with two parents");
+        }
+        if known.fork.is_some_and(|(_, after)| seq < after) {
+            return Err("a branch that goes back before its start");
+        }
+        match state.is_none() || self.line(branch).digest(seq) == state {
             true => Ok(()),
-            false => Err(Lie(format!("seq {} is in no ledger", missing().unwrap_or(last)))),
+            false => Err("found a state that was never committed"),
         }
     }
 
-    pub fn standing(&self, seq: u64) -> Standing {
-        match self.seqs.get(&seq) {
-            None => Standing::Never,
-            Some(entry) if entry.ack.is_some() => Standing::Committed,
-            Some(_) if self.seqs.range(seq + 1..).next().is_some() => Standing::Committed,
-            Some(_) => Standing::Open,
-        }
+    /// The history that ends on a branch.
+    pub fn line(&self, branch: u32) -> Line<'_> {
+        assert!(self.branches.contains_key(&branch), "nobody has said anything of branch {branch}");
+        Line { truth: self, branch }
     }
 
-    /// The state that a commit made, if it was made: the acknowledged one, else the latest intent.
-    pub fn digest(&self, seq: u64) -> Option<Digest> {
-        self.entry_of(seq).map(|(_, digest)| digest)
+    /// The lines that the replica may show, with the bit of their turn, the newest one first.
+    pub fn turns(&self) -> impl Iterator<Item = (Turns, Turn, Line<'_>)> {
+        let known = |turn: &Turn| self.branches.contains_key(&turn.branch);
+        let turns = self.course.turns().rev().filter(move |(_, turn)| known(turn));
+        turns.map(|(bit, turn)| (bit, turn, self.line(turn.branch)))
     }
 
-    /// The earliest moment at which anyone can have seen a commit.
-    pub fn begun(&self, seq: u64) -> Option<Micros> {
-        self.seqs.get(&seq)?.intents.iter().map(|&(at, _)| at).min()
+    /// Nothing is missing on the lines that a place can be on.
+    pub fn whole_at(&self, place: Place) -> Result<(), Lie> {
+        let mut turns = self.turns().filter(|(bit, _, _)| bit & place.turns != 0);
+        turns.try_for_each(|(_, _, line)| line.whole_up_to(place.seq))
     }
 
-    fn entry_of(&self, seq: u64) -> Option<(Micros, Digest)> {
-        let entry = self.seqs.get(&seq)?;
-        entry.ack.or_else(|| entry.intents.iter().copied().max_by_key(|&(at, _)| at))
-    }
-
-    /// The last acknowledged commit.
-    pub fn acked(&self) -> Option<u64> {
-        self.seqs.iter().rev().find(|(_, entry)| entry.ack.is_some()).map(|(&seq, _)| seq)
-    }
-
-    /// The last commit that may have been made.
-    #[cfg(test)]
-    pub fn intended(&self) -> Option<u64> {
-        self.seqs.keys().next_back().copied()
+    /// All commits that anyone has acknowledged.
+    pub fn commits(&self) -> u64 {
+        let seqs = self.branches.values().flat_map(|branch| &branch.seqs);
+        seqs.filter(|&(&seq, entry)| seq > 0 && entry.ack.is_some()).count() as u64
     }
 
     pub fn all_events(&self) -> impl Iterator<Item = (&str, u64)> {
@@ -250,6 +322,90 @@ impl Truth {
     #[cfg(test)]
     pub fn events(&self, prefix: &str) -> u64 {
         self.events.iter().filter(|(what, _)| what.starts_with(prefix)).map(|(_, n)| n).sum()
+    }
+}
+
+/// What was committed on a branch and, before it was left, on its parent.
+#[derive(Clone, Copy, Debug)]
+pub struct Line<'a> {
+    truth: &'a Truth,
+    branch: u32,
+}
+
+impl<'a> Line<'a> {
+    fn own(self) -> &'a Branch {
+        &self.truth.branches[&self.branch]
+    }
+
+    fn parent(self) -> Option<(Self, u64)> {
+        let (branch, after) = self.own().fork?;
+        Some((Self { branch, ..self }, after))
+    }
+
+    /// No seq up to `last` may be missing. (Beyond the commit in question another writer's ledger
+    /// may simply not have been read far enough yet.)
+    pub fn whole_up_to(self, last: u64) -> Result<(), Lie> {
+        let first = match self.parent() {
+            Some((parent, after)) => {
+                parent.whole_up_to(after.min(last))?;
+                after + 1
+            }
+            None => 0,
+        };
+        let seqs = &self.own().seqs;
+        match (first..=last).find(|seq| !seqs.contains_key(seq)) {
+            None => Ok(()),
+            Some(seq) => Err(Lie(format!("seq {seq} of branch {} is in no ledger", self.branch))),
+        }
+    }
+
+    pub fn standing(self, seq: u64) -> Standing {
+        if let Some((parent, _)) = self.parent().filter(|&(_, after)| seq <= after) {
+            // It was found there when this branch began.
+            return match parent.standing(seq) {
+                Standing::Never => Standing::Never,
+                Standing::Open | Standing::Committed => Standing::Committed,
+            };
+        }
+        let seqs = &self.own().seqs;
+        match seqs.get(&seq) {
+            None => Standing::Never,
+            Some(entry) if entry.ack.is_some() => Standing::Committed,
+            Some(_) if seqs.range(seq + 1..).next().is_some() => Standing::Committed,
+            Some(_) => Standing::Open,
+        }
+    }
+
+    /// The state that a commit made, if it was made: the acknowledged one, else the latest intent.
+    pub fn digest(self, seq: u64) -> Option<Digest> {
+        let entry = self.entry(seq)?;
+        let latest = || entry.intents.iter().copied().max_by_key(|&(at, _)| at);
+        entry.ack.or_else(latest).map(|(_, digest)| digest)
+    }
+
+    /// The earliest moment at which anyone can have seen a commit.
+    pub fn begun(self, seq: u64) -> Option<Micros> {
+        self.entry(seq)?.intents.iter().map(|&(at, _)| at).min()
+    }
+
+    fn entry(self, seq: u64) -> Option<&'a Entry> {
+        match self.parent() {
+            Some((parent, after)) if seq <= after => parent.entry(seq),
+            _ => self.own().seqs.get(&seq),
+        }
+    }
+
+    /// The last commit that is known to have been made.
+    pub fn acked(self) -> Option<u64> {
+        let mut own = self.own().seqs.iter().rev();
+        let acked = own.find(|(_, entry)| entry.ack.is_some()).map(|(&seq, _)| seq);
+        acked.or(self.own().fork.map(|(_, after)| after))
+    }
+
+    /// The last commit that may have been made.
+    #[cfg(test)]
+    pub fn intended(self) -> Option<u64> {
+        self.own().seqs.keys().next_back().copied()
     }
 }
 
@@ -274,6 +430,7 @@ mod tests {
 
     const A: Digest = Digest([1; 32]);
     const B: Digest = Digest([2; 32]);
+    const C: Digest = Digest([3; 32]);
 
     fn intent(seq: u64, digest: Digest, at: u64) -> Record {
         Record::Intent { seq, digest, at: Micros(at) }
@@ -298,7 +455,10 @@ mod tests {
     #[test]
     fn a_record_comes_back_and_a_changed_one_does_not() {
         let event = Record::Event { seq: 4, what: "vacuum".into(), at: Micros(5) };
-        for record in [intent(1, A, 2), ack(1, A, 3), event] {
+        let made = On { branch: 2, parent: None, state: None };
+        let left = On { branch: 3, parent: Some(1), state: Some(B) };
+        let branch = |on| Record::Branch { seq: 6, on, at: Micros(7) };
+        for record in [intent(1, A, 2), ack(1, A, 3), event, branch(made), branch(left)] {
             let line = record.to_string();
             assert_eq!(line.trim_end().parse(), Ok(record));
             for at in 0..line.len() - 1 {
@@ -313,11 +473,11 @@ mod tests {
     #[test]
     fn trap_103_between_intent_and_ack_a_commit_may_be_there_or_not() {
         let truth = truth(&[&[intent(0, A, 1), ack(0, A, 2), intent(1, B, 3)]]).unwrap();
-        assert_eq!((truth.acked(), truth.intended()), (Some(0), Some(1)));
-        assert_eq!(truth.standing(0), Standing::Committed);
-        assert_eq!(truth.standing(1), Standing::Open);
-        assert_eq!(truth.standing(2), Standing::Never);
-        assert_eq!(truth.digest(1), Some(B));
+        assert_eq!((truth.line(0).acked(), truth.line(0).intended()), (Some(0), Some(1)));
+        assert_eq!(truth.line(0).standing(0), Standing::Committed);
+        assert_eq!(truth.line(0).standing(1), Standing::Open);
+        assert_eq!(truth.line(0).standing(2), Standing::Never);
+        assert_eq!(truth.line(0).digest(1), Some(B));
     }
 
     #[test]
@@ -325,10 +485,13 @@ mod tests {
         let killed: &[Record] = &[intent(0, A, 1), ack(0, A, 2), intent(1, A, 3)];
         // The next writer took the same seq: the killed one's commit was not made.
         let again = truth(&[killed, &[intent(1, B, 9)]]).unwrap();
-        assert_eq!((again.standing(1), again.digest(1)), (Standing::Open, Some(B)));
+        assert_eq!((again.line(0).standing(1), again.line(0).digest(1)), (Standing::Open, Some(B)));
         // It took the one after: it was.
         let after = truth(&[killed, &[intent(2, B, 9)]]).unwrap();
-        assert_eq!((after.standing(1), after.digest(1)), (Standing::Committed, Some(A)));
+        assert_eq!(
+            (after.line(0).standing(1), after.line(0).digest(1)),
+            (Standing::Committed, Some(A))
+        );
     }
 
     #[test]
@@ -342,10 +505,10 @@ mod tests {
             let mut truth = Truth::default();
             truth.watch(&path);
             truth.refresh().unwrap();
-            assert_eq!(truth.intended(), Some(0), "{cut}");
+            assert_eq!(truth.line(0).intended(), Some(0), "{cut}");
             std::fs::write(&path, whole.clone() + &torn).unwrap();
             truth.refresh().unwrap();
-            assert_eq!(truth.intended(), Some(1), "{cut}");
+            assert_eq!(truth.line(0).intended(), Some(1), "{cut}");
         }
         std::fs::write(&path, torn[..20].to_owned() + "\n" + &whole).unwrap();
         let mut truth = Truth::default();
@@ -365,7 +528,76 @@ mod tests {
     #[test]
     fn a_gap_below_the_commit_in_question_is_a_lie() {
         let truth = truth(&[&[intent(0, A, 1), intent(2, A, 2)]]).unwrap();
-        assert!(truth.whole_up_to(0).is_ok());
-        assert!(truth.whole_up_to(2).is_err());
+        assert!(truth.line(0).whole_up_to(0).is_ok());
+        assert!(truth.line(0).whole_up_to(2).is_err());
+    }
+
+    /// A writer that found `state` at `seq` on branch `branch`.
+    fn branch(seq: u64, branch: u32, parent: Option<u32>, state: Digest) -> Record {
+        Record::Branch { seq, on: On { branch, parent, state: Some(state) }, at: Micros(4) }
+    }
+
+    const MAIN: &[Record] = &[
+        Record::Intent { seq: 0, digest: A, at: Micros(1) },
+        Record::Ack { seq: 0, digest: A, at: Micros(1) },
+        Record::Intent { seq: 1, digest: A, at: Micros(2) },
+        Record::Ack { seq: 1, digest: A, at: Micros(2) },
+        Record::Intent { seq: 2, digest: B, at: Micros(3) },
+    ];
+
+    #[test]
+    fn trap_52_a_branch_is_its_parent_up_to_where_it_left_and_then_its_own() {
+        let other = [branch(1, 1, Some(0), A), intent(2, C, 5), ack(2, C, 6), intent(3, C, 7)];
+        let truth = truth(&[MAIN, &other]).unwrap();
+        let (main, line) = (truth.line(0), truth.line(1));
+        assert_eq!((main.digest(2), main.standing(2)), (Some(B), Standing::Open));
+        assert_eq!((main.digest(3), main.standing(3)), (None, Standing::Never));
+        assert_eq!((line.digest(1), line.standing(1)), (Some(A), Standing::Committed));
+        assert_eq!((line.digest(2), line.standing(2)), (Some(C), Standing::Committed));
+        assert_eq!((line.digest(3), line.standing(3)), (Some(C), Standing::Open));
+        assert_eq!((line.begun(1), line.begun(2)), (Some(Micros(2)), Some(Micros(5))));
+        assert_eq!((main.acked(), line.acked()), (Some(1), Some(2)));
+        assert_eq!((line.whole_up_to(3), truth.commits()), (Ok(()), 2));
+        assert!(line.whole_up_to(4).is_err());
+    }
+
+    #[test]
+    fn trap_52_what_a_branch_began_with_was_committed() {
+        let truth = truth(&[MAIN, &[branch(2, 1, Some(0), B)]]).unwrap();
+        assert_eq!(truth.line(0).standing(2), Standing::Open);
+        assert_eq!(truth.line(1).standing(2), Standing::Committed);
+        assert_eq!(truth.line(1).acked(), Some(2));
+    }
+
+    #[test]
+    fn trap_48_a_database_made_anew_has_no_parent() {
+        let made = Record::Branch {
+            seq: 0,
+            on: On { branch: 1, parent: None, state: None },
+            at: Micros(4),
+        };
+        let truth = truth(&[MAIN, &[made, intent(0, C, 5), ack(0, C, 6)]]).unwrap();
+        assert_eq!(
+            (truth.line(1).digest(0), truth.line(1).standing(1)),
+            (Some(C), Standing::Never)
+        );
+        assert!(truth.line(1).whole_up_to(1).is_err());
+    }
+
+    #[test]
+    fn lies_about_branches_are_lies() {
+        let is_lie = |records: &[Record]| truth(&[MAIN, records]).is_err();
+        assert!(!is_lie(&[branch(1, 1, Some(0), A), branch(1, 1, Some(0), A)]));
+        assert!(is_lie(&[branch(1, 1, Some(0), B)]), "a state that was never there");
+        assert!(is_lie(&[branch(3, 1, Some(0), B)]), "from the future of its parent");
+        assert!(is_lie(&[branch(1, 1, Some(2), A)]), "a parent that nobody knows");
+        assert!(is_lie(&[branch(1, 1, Some(1), A)]), "its own parent");
+        assert!(is_lie(&[branch(1, 1, None, A)]), "made anew, and not empty");
+        assert!(is_lie(&[branch(1, 0, Some(0), A)]), "the first one has no parent");
+        assert!(is_lie(&[branch(1, 1, Some(0), A), branch(0, 1, Some(0), A)]), "back before it");
+        let two = [branch(1, 1, Some(0), A), branch(1, 2, Some(0), A), branch(1, 2, Some(1), A)];
+        assert!(is_lie(&two), "two parents");
+        let pending = [intent(3, A, 4), branch(1, 1, Some(0), A), ack(3, A, 5)];
+        assert!(is_lie(&pending), "an ack of another branch's intent");
     }
 }

@@ -6,6 +6,7 @@
 
 mod bench;
 mod bytes;
+mod course;
 mod demo;
 mod digest;
 mod ledger;
@@ -199,7 +200,7 @@ fn on_stage(
     println!("\n{failure}\nkept: {}", dir.keep().display());
     Ok(match failure {
         rig::Failure::Violation(_) => Outcome::Violation,
-        rig::Failure::Harness(_) => Outcome::Broken,
+        rig::Failure::Harness(_) | rig::Failure::NotPermitted(_) => Outcome::Broken,
     })
 }
 

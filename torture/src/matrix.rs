@@ -31,6 +31,12 @@ rowids, type and length of each value) and after it that it was made. A restored
 6. targets in rising order land on commits that do not fall, and on nothing begun after the time
    asked for.
 
+A history forks where a database goes on from less than was committed on it: power was lost, an older
+copy took its place, a copy is written to on another host. The ledger says which branch a commit is
+on, and what each branch began with. A file is then right when it is a commit of one of the branches
+that the replica was made from, by marker, log and digest of that one branch; a floor is held to
+until a later branch takes over, and no older one may come back after it.
+
 The file is opened read-only and immutable, so that grading cannot heal it. A restore that fails
 where one is possible, a daemon that ends by itself and an error that the application sees are
 violations like a wrong file. A scenario that graded nothing, or whose fault never happened, fails.
@@ -55,13 +61,17 @@ seed repeats the choices and not the interleaving; a failure that hides is found
 
 ## What is not covered
 
-- Power loss: a kill loses nothing that the kernel holds, so a missing fsync is not found here.
+- Power loss on other file systems than ext4, and disks that lie about what they have written.
+  Where the harness may not mount a file system it is not tried at all, and the matrix says so.
 - Full disks and failing devices under the daemon; clocks that step.
-- Databases replaced, restored or moved under the daemon; two hosts on one replica.
+- Databases overwritten in place, or replaced while an application has them open.
 - Destinations other than a directory; encryption; compaction and retention.
 - Applications with another SQLite than the one linked here; other operating systems than Linux.
 - Forgery: a replica altered by somebody who also mends its checksums.
 ";
+
+/// What stands in place of the number of violations where nothing could be tried.
+pub const NOT_PERMITTED: &str = "not permitted here";
 
 /// The whole page.
 pub fn page(summary: &Summary) -> String {
@@ -104,7 +114,11 @@ fn table(tallies: &BTreeMap<String, Tally>) -> String {
         let none = Tally::default();
         let tally = tallies.get(*name).unwrap_or(&none);
         let Tally { seeds, restores, targets, rejected, violations, .. } = tally;
-        let (kills, wrong) = (tally.all_kills(), violations.len());
+        let kills = tally.all_kills();
+        let wrong = match tally.is_barred() {
+            true => NOT_PERMITTED.to_owned(),
+            false => violations.len().to_string(),
+        };
         let _ = writeln!(
             table,
             "| {name} | {adversity} | {how} | {seeds} | {kills} | {restores} | {targets} | \
@@ -227,5 +241,16 @@ mod tests {
         let mut part = summary(1);
         part.tallies.remove("drain");
         assert!(complete(&part).unwrap_err().contains("drain"));
+    }
+
+    #[test]
+    fn what_may_not_be_tried_is_shown_as_such() {
+        let mut summary = summary(1);
+        let barred = Tally { not_permitted: 3, ..Tally::default() };
+        summary.tallies.insert("power-loss".to_owned(), barred);
+        let found = page(&summary);
+        let row = found.lines().find(|line| line.starts_with("| power-loss")).unwrap();
+        assert!(row.ends_with("| 0 | 0 | 0 | 0 | 0 | not permitted here |"), "{row}");
+        assert_eq!((complete(&summary), check(&found, &summary)), (Ok(()), Ok(())));
     }
 }

@@ -2,9 +2,13 @@
 //!
 //! It opens the file read-only and immutable, so that it cannot heal what it grades: no recovery,
 //! no side files. It takes no program's word for anything: what `restore` printed is not asked for.
+//!
+//! Where the history has forked, a file is right if it is a commit of one of the branches that the
+//! replica was made from. Marker, log and digest have to be of one and the same branch.
 
+use crate::course::{Place, Turns};
 use crate::digest::{self, Digest};
-use crate::ledger::{Micros, Standing, Truth};
+use crate::ledger::{Line, Micros, Standing, Truth};
 use rusqlite::{Connection, OpenFlags, Result};
 use std::fmt;
 use std::path::Path;
@@ -13,11 +17,11 @@ use std::path::Path;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Expect {
     /// The floor: the last commit acknowledged as durable. `None`: none was.
-    pub floor: Option<u64>,
+    pub floor: Option<Place>,
     /// After a clean drain: just this one.
-    pub exactly: Option<u64>,
+    pub exactly: Option<Place>,
     /// Where an earlier target of a rising order has landed.
-    pub after: Option<u64>,
+    pub after: Option<Place>,
     /// The time that was asked for: nothing begun later may be there.
     pub until: Option<Micros>,
 }
@@ -49,6 +53,8 @@ pub enum Violation {
         seq: u64,
         wanted: u64,
     },
+    /// The right seq, and of another branch than was asked for.
+    WrongBranch(u64),
     WentBack {
         seq: u64,
         before: u64,
@@ -78,6 +84,7 @@ impl fmt::Display for Violation {
             Self::NeverMade(seq) => write!(f, "seq {seq} was never committed"),
             Self::BelowFloor { seq, floor } => write!(f, "seq {seq} is below the floor {floor}"),
             Self::NotExact { seq, wanted } => write!(f, "seq {seq}, expected exactly {wanted}"),
+            Self::WrongBranch(seq) => write!(f, "seq {seq} is of another branch"),
             Self::WentBack { seq, before } => {
                 write!(f, "seq {seq}, but an earlier target landed on {before}")
             }
@@ -92,13 +99,17 @@ impl fmt::Display for Violation {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grade {
     /// What its marker says; `None` if even that cannot be read.
-    pub seq: Option<u64>,
+    pub place: Option<Place>,
     pub violations: Vec<Violation>,
 }
 
 impl Grade {
     pub fn is_right(&self) -> bool {
         self.violations.is_empty()
+    }
+
+    pub fn seq(&self) -> Option<u64> {
+        self.place.map(|place| place.seq)
     }
 }
 
@@ -107,12 +118,11 @@ pub fn grade(file: &Path, truth: &Truth, expect: &Expect) -> Grade {
     let mut violations = Vec::new();
     violations.extend(litter(file).map(Violation::Litter));
     let seen = look(file, &mut violations);
-    let seq = seen.as_ref().map(|seen| seen.seq);
-    if let Some(seen) = seen {
-        judge_content(&seen, truth, &mut violations);
-        judge_place(seen.seq, truth, expect, &mut violations);
-    }
-    Grade { seq, violations }
+    let place = seen.map(|seen| {
+        let place = judge_content(&seen, truth, &mut violations);
+        judge_place(place, truth, expect, &mut violations)
+    });
+    Grade { place, violations }
 }
 
 /// What the file says of itself.
@@ -140,36 +150,64 @@ fn look(file: &Path, violations: &mut Vec<Violation>) -> Option<Seen> {
     }
 }
 
-fn judge_content(seen: &Seen, truth: &Truth, violations: &mut Vec<Violation>) {
+/// The turns in which the replica can have been given this content.
+fn judge_content(seen: &Seen, truth: &Truth, violations: &mut Vec<Violation>) -> Place {
     let &Seen { seq, rows, first, last, digest } = seen;
     if (rows, first, last) != (seq, u64::from(seq > 0), seq) {
         violations.push(Violation::Log { seq, rows, first, last });
     }
-    if truth.standing(seq) == Standing::Never {
+    if truth.turns().all(|(_, _, line)| line.standing(seq) == Standing::Never) {
         violations.push(Violation::NeverMade(seq));
     }
-    let recorded = truth.digest(seq);
-    if recorded != Some(digest) {
-        violations.push(Violation::Digest { seq, found: digest, recorded });
+    let fits = |line: Line| line.digest(seq) == Some(digest);
+    let turns = truth.turns().filter(|&(_, turn, line)| seq >= turn.from && fits(line));
+    let turns = turns.fold(0, |turns: Turns, (bit, _, _)| turns | bit);
+    if turns != 0 {
+        return Place { seq, turns };
     }
+    let recorded = truth.turns().find_map(|(_, _, line)| line.digest(seq));
+    violations.push(Violation::Digest { seq, found: digest, recorded });
+    truth.course.here(seq)
 }
 
-fn judge_place(seq: u64, truth: &Truth, expect: &Expect, violations: &mut Vec<Violation>) {
+/// The place, narrowed down by what was found before.
+fn judge_place(
+    mut place: Place,
+    truth: &Truth,
+    expect: &Expect,
+    violations: &mut Vec<Violation>,
+) -> Place {
     let Expect { floor, exactly, after, until } = *expect;
-    if let Some(floor) = floor.filter(|&floor| seq < floor) {
-        violations.push(Violation::BelowFloor { seq, floor });
+    let seq = place.seq;
+    if let Some(floor) = floor {
+        match place.after(floor) {
+            Some(narrowed) => place = narrowed,
+            None => violations.push(Violation::BelowFloor { seq, floor: floor.seq }),
+        }
     }
-    if let Some(wanted) = exactly.filter(|&wanted| seq != wanted) {
-        violations.push(Violation::NotExact { seq, wanted });
+    match exactly {
+        Some(wanted) if wanted.seq != seq => {
+            violations.push(Violation::NotExact { seq, wanted: wanted.seq });
+        }
+        Some(wanted) if wanted.turns & place.turns == 0 => {
+            violations.push(Violation::WrongBranch(seq));
+        }
+        Some(wanted) => place.turns &= wanted.turns,
+        None => (),
     }
-    if let Some(before) = after.filter(|&before| seq < before) {
-        violations.push(Violation::WentBack { seq, before });
+    if let Some(before) = after {
+        match place.after(before) {
+            Some(narrowed) => place = narrowed,
+            None => violations.push(Violation::WentBack { seq, before: before.seq }),
+        }
     }
     // The times of commits are cut to milliseconds, so the comparison is, too.
-    let begun = truth.begun(seq).unwrap_or_default().0;
+    let lines = truth.turns().filter(|(bit, _, _)| bit & place.turns != 0);
+    let begun = lines.filter_map(|(_, _, line)| line.begun(seq)).min().unwrap_or_default().0;
     if let Some(Micros(until)) = until.filter(|until| begun / 1000 > until.0 / 1000) {
         violations.push(Violation::Future { seq, begun, until });
     }
+    place
 }
 
 /// Opens a file that nobody else has open, without a right to change it or anything beside it.

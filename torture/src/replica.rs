@@ -61,6 +61,13 @@ pub fn restore_here(source: &Path, output: &Path, target: Target) -> Result<Land
     Ok(Landed { commit, timeline, time: report.time })
 }
 
+/// A commit of a timeline that the newest one may have left behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Branch {
+    pub commit: u64,
+    pub timeline: u32,
+}
+
 /// Restores with the program, as an operator would.
 pub fn restore_there(
     program: &Path,
@@ -69,20 +76,35 @@ pub fn restore_there(
     target: Target,
     log: &Path,
 ) -> Result<Landed, Refused> {
-    let mut command = Command::new(program);
-    command.arg("restore").arg(source).arg("--output").arg(output).arg("--json");
-    match target {
-        Target::Latest => &mut command,
-        Target::At(Time(millis)) => command.arg("--at").arg(rfc3339(millis)),
-        Target::Commit(CommitNo(number)) => command.arg("--commit").arg(number.to_string()),
+    let words = match target {
+        Target::Latest => Vec::new(),
+        Target::At(Time(millis)) => vec!["--at".to_owned(), rfc3339(millis)],
+        Target::Commit(CommitNo(number)) => vec!["--commit".to_owned(), number.to_string()],
     };
+    restored(Command::new(program).arg("restore").arg(source).args(words), output, log)
+}
+
+/// Restores a commit of a branch, with the program.
+pub fn restore_branch(
+    program: &Path,
+    source: &Path,
+    output: &Path,
+    on: Branch,
+    log: &Path,
+) -> Result<Landed, Refused> {
+    let Branch { commit, timeline } = on;
+    let mut command = Command::new(program);
+    command.arg("restore").arg(source).args(["--commit", &commit.to_string()]);
+    restored(command.args(["--timeline", &timeline.to_string()]), output, log)
+}
+
+fn restored(command: &mut Command, output: &Path, log: &Path) -> Result<Landed, Refused> {
+    command.arg("--output").arg(output).arg("--json");
     let refused = |status: i32, message: String| Refused { status, message };
-    let done = match process::run(&mut command, log) {
+    let done = match process::run(command, log) {
         Ok(Some(done)) => done,
         Ok(None) => return Err(refused(-1, "restore hung and was killed".into())),
-        Err(error) => {
-            return Err(refused(-1, format!("cannot run {}: {error}", program.display())));
-        }
+        Err(error) => return Err(refused(-1, format!("cannot run it: {error}"))),
     };
     if !done.status.success() {
         return Err(refused(done.status.code().unwrap_or(-1), done.complaint));
@@ -102,6 +124,9 @@ fn landed(json: &str) -> Option<Landed> {
 pub struct Points {
     pub first: u64,
     pub last: u64,
+    pub timeline: u32,
+    /// Off the main line: a newer timeline has left them behind.
+    pub branch: bool,
 }
 
 pub fn list(program: &Path, source: &Path, log: &Path) -> Result<Vec<Points>, String> {
@@ -119,7 +144,10 @@ fn points(json: &str) -> Option<Vec<Points>> {
     let json: Value = serde_json::from_str(json).ok()?;
     let points = json["points"].as_array()?.iter().filter(|value| value["branch"] != true);
     let point = |value: &Value| {
-        Some(Points { first: value["first"].as_u64()?, last: value["last"].as_u64()? })
+        let (first, last) = (value["first"].as_u64()?, value["last"].as_u64()?);
+        let timeline = u32::try_from(value["timeline"].as_u64()?).ok()?;
+        let branch = value["branch"].as_bool().unwrap_or(false);
+        Some(Points { first, last, timeline, branch })
     };
     points.map(point).collect()
 }
@@ -202,8 +230,12 @@ mod tests {
         let landed_at = Landed { commit: 7, timeline: 2, time: Time(1500) };
         assert_eq!(landed(json), Some(landed_at));
         assert_eq!(landed("{}"), None);
-        let json = r#"{"schema":1,"points":[{"first":1,"last":9},{"first":12,"last":12}]}"#;
-        let expected = vec![Points { first: 1, last: 9 }, Points { first: 12, last: 12 }];
+        let json = r#"{"schema":1,"points":[{"first":1,"last":9,"timeline":1},
+            {"first":12,"last":12,"timeline":2,"branch":true}]}"#;
+        let expected = vec![
+            Points { first: 1, last: 9, timeline: 1, branch: false },
+            Points { first: 12, last: 12, timeline: 2, branch: true },
+        ];
         assert_eq!(points(json), Some(expected));
     }
 }

@@ -65,6 +65,13 @@ impl Rng {
     }
 }
 
+/// Brings `items` into a random order.
+pub fn shuffle<T>(rng: &mut Rng, items: &mut [T]) {
+    for at in (1..items.len()).rev() {
+        items.swap(at, rng.below(at as u64 + 1) as usize);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,5 +1,6 @@
 //! Running scenarios: seeds as jobs on a few threads, figures, verdict, exit status.
 
+use crate::matrix;
 use crate::replica::rfc3339;
 use crate::rig::{Failure, Programs, Rig};
 use crate::scenarios::{INVENTORY, Idle, Scenario};
@@ -73,6 +74,10 @@ pub fn run(plan: &Plan) -> Summary {
     }
     for scenario in &plan.scenarios {
         outcome = outcome.max(verdict(scenario, &tallies[scenario.name]));
+    }
+    // One scenario that may not be tried here takes nothing from the others. All of them prove nothing.
+    if tallies.values().all(Tally::is_barred) {
+        outcome = outcome.max(Outcome::NothingGraded);
     }
     let (commit, date) = (commit(), today());
     let seconds = began.elapsed().as_secs_f64();
@@ -163,7 +168,9 @@ impl Job {
         let mut tally = std::mem::take(&mut rig.tally);
         tally.seeds = 1;
         drop(rig);
-        if let Some(failure) = &failure {
+        if let Some(Failure::NotPermitted(_)) = &failure {
+            (tally.seeds, tally.not_permitted) = (0, 1);
+        } else if let Some(failure) = &failure {
             let kept = dir.keep();
             println!("replay: torture run {} --seed {}", self.scenario.name, self.seed);
             println!("kept: {}", kept.display());
@@ -178,6 +185,9 @@ impl Job {
 fn verdict(scenario: &Scenario, tally: &Tally) -> Outcome {
     if !tally.violations.is_empty() {
         return Outcome::Violation;
+    }
+    if tally.not_permitted > 0 {
+        println!("{}: {} seeds not permitted here", scenario.name, tally.not_permitted);
     }
     match scenario.idle(tally) {
         None => Outcome::Right,
@@ -227,9 +237,12 @@ impl Summary {
     pub fn print(&self) {
         let line = |name: &str, tally: &Tally| {
             let Tally { seeds, kills, restores, targets, rejected, violations, .. } = tally;
-            let wrong = violations.len();
+            let wrong = match tally.is_barred() {
+                true => matrix::NOT_PERMITTED.to_owned(),
+                false => violations.len().to_string(),
+            };
             println!(
-                "{name:20} {seeds:6} {kills:6} {restores:9} {targets:8} {rejected:9} {wrong:11}"
+                "{name:20} {seeds:6} {kills:6} {restores:9} {targets:8} {rejected:9} {wrong:>11}"
             );
         };
         println!("scenario              seeds  kills  restores  targets  rejected  violations");
@@ -333,6 +346,27 @@ mod tests {
         assert_eq!(outcome(&NEVER), Outcome::NeverFired);
         assert_eq!(outcome(&WRONG), Outcome::Violation);
         assert_eq!(outcome(&PANICS), Outcome::Broken);
+    }
+
+    #[test]
+    fn trap_106_what_may_not_be_tried_is_neither_right_nor_wrong_and_alone_proves_nothing() {
+        static BARRED: Scenario = scenario(|_| Err(Failure::NotPermitted("by nobody".into())));
+        static RIGHT: Scenario = Scenario {
+            name: "other",
+            ..scenario(|rig| {
+                rig.tally.restores += 1;
+                rig.tally.fault("probe");
+                Ok(())
+            })
+        };
+        assert_eq!(outcome(&BARRED), Outcome::NothingGraded);
+        let (mut plan, root) = plan(&BARRED);
+        plan.scenarios.push(&RIGHT);
+        let summary = run(&plan);
+        assert_eq!(summary.outcome, Outcome::Right);
+        let tally = &summary.tallies["probe"];
+        assert_eq!((tally.seeds, tally.not_permitted, tally.is_barred()), (0, 2, true));
+        assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 0);
     }
 
     #[test]

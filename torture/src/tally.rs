@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     pub seeds: u64,
+    /// Seeds that could not be tried, since what they take may not be done here.
+    pub not_permitted: u64,
     /// The daemon killed by SIGKILL while it was running.
     pub kills: u64,
     /// Restored files that the oracle has judged.
@@ -37,8 +39,14 @@ impl Tally {
         killed.map(|(_, times)| times).sum()
     }
 
+    /// Whether there was nothing but seeds that may not be tried here.
+    pub fn is_barred(&self) -> bool {
+        self.seeds == 0 && self.not_permitted > 0
+    }
+
     pub fn add(&mut self, other: &Self) {
         self.seeds += other.seeds;
+        self.not_permitted += other.not_permitted;
         self.kills += other.kills;
         self.restores += other.restores;
         self.targets += other.targets;
@@ -50,9 +58,10 @@ impl Tally {
     }
 
     pub fn to_json(&self) -> Value {
-        let Self { seeds, kills, restores, targets, rejected, harmless, commits, .. } = self;
+        let Self { seeds, not_permitted, kills, restores, targets, .. } = self;
+        let Self { rejected, harmless, commits, .. } = self;
         json!({
-            "seeds": seeds, "kills": kills, "restores": restores, "targets": targets,
+            "seeds": seeds, "not_permitted": not_permitted, "kills": kills, "restores": restores, "targets": targets,
             "rejected": rejected, "harmless": harmless, "commits": commits,
             "faults": self.faults, "violations": self.violations,
         })
@@ -64,6 +73,7 @@ impl Tally {
         let violations = json["violations"].as_array()?.iter();
         Some(Self {
             seeds: number("seeds")?,
+            not_permitted: number("not_permitted")?,
             kills: number("kills")?,
             restores: number("restores")?,
             targets: number("targets")?,
@@ -85,11 +95,11 @@ mod tests {
         let mut one = Tally { seeds: 1, kills: 2, restores: 3, targets: 4, ..Tally::default() };
         one.fault("kill");
         one.violations.push("no".into());
-        let two = Tally { rejected: 5, harmless: 6, commits: 7, ..one.clone() };
+        let two = Tally { rejected: 5, harmless: 6, commits: 7, not_permitted: 8, ..one.clone() };
         let mut sum = one.clone();
         sum.add(&two);
         assert_eq!((sum.seeds, sum.kills, sum.rejected, sum.commits), (2, 4, 5, 7));
-        assert_eq!((sum.faults["kill"], sum.violations.len()), (2, 2));
+        assert_eq!((sum.faults["kill"], sum.violations.len(), sum.not_permitted), (2, 2, 8));
         assert_eq!(Tally::from_json(&sum.to_json()), Some(sum));
     }
 }

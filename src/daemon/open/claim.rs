@@ -12,7 +12,8 @@ use crate::snapshot::Fork;
 use std::collections::BTreeSet;
 
 /// Claims the next timeline on every destination. Two that claim the same one at a time cannot both
-/// succeed: a name is taken once.
+/// succeed: a name is taken once. `None` if it is not known whether it did: then it counts for
+/// nothing, and the next one is to be claimed.
 ///
 /// Where another destination is further, the numbers between are claimed too, as timelines that
 /// nothing was ever stored on: whoever writes there looks for the number after its own.
@@ -21,7 +22,7 @@ pub fn claim(
     tip: &Tip,
     anew: bool,
     page_size: PageSize,
-) -> Result<Timeline> {
+) -> Result<Option<Timeline>> {
     let newest = |each: &Listed| each.replica.newest_timeline();
     let newest_of_all = listed.iter().map(newest).max().unwrap_or_default();
     let timeline = Timeline(newest_of_all.max(tip.timeline).0 + 1);
@@ -36,17 +37,21 @@ pub fn claim(
             let number = Timeline(number);
             let fork = if number == timeline { &fork } else { &unused };
             let body = fork.encode(number, page_size, now);
-            destination.put(&Name::Timeline(number), &body).map_err(|error| match error.kind {
-                Kind::Exists => {
+            match destination.put(&Name::Timeline(number), &body) {
+                Ok(()) => {}
+                Err(error) if error.kind == Kind::Exists => {
                     let cause = "another daemon has just taken it up";
-                    Error::new(Status::Locked, "claim", destination, cause)
-                        .hint("let only one daemon write a replica")
+                    let error = Error::new(Status::Locked, "claim", destination, cause);
+                    return Err(error.hint("let only one daemon write a replica"));
                 }
-                _ => Error { status: Status::Unreachable, ..Error::from(error) },
-            })?;
+                Err(error) if error.kind == Kind::Transient => return Ok(None),
+                Err(error) => {
+                    return Err(Error { status: Status::Unreachable, ..Error::from(error) });
+                }
+            }
         }
     }
-    Ok(timeline)
+    Ok(Some(timeline))
 }
 
 /// Whether anything was stored since the destinations were listed: by a daemon that had not seen the

@@ -2,11 +2,15 @@
 
 use super::{Compared, Done, Healing, Job, Phase, REST, Tracker};
 use crate::capture::Capture;
-use crate::daemon::open;
+use crate::commit::CommitNo;
+use crate::daemon::open::{Files, Identity};
 use crate::error::{Error, Result, Status};
 use crate::ship::{Healed, Resync};
 use crate::source::Seen;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// How long a new file is not opened beside the WAL of the old one.
+const STALE: Duration = Duration::from_secs(10);
 
 impl Tracker {
     /// The next job of a resync, or none before it may be tried again. The capture comes back if none
@@ -42,7 +46,7 @@ impl Tracker {
         })))
     }
 
-    pub(super) fn compared(&mut self, capture: &Capture, compared: Result<Compared>, now: Instant) {
+    pub(super) fn compared(&mut self, commit: CommitNo, compared: Result<Compared>, now: Instant) {
         let Some(healing) = &mut self.healing else { return };
         match compared {
             Ok(Compared::Some(resync)) => {
@@ -51,7 +55,7 @@ impl Tracker {
                 self.status_due = true;
                 healing.resync = Some(resync);
             }
-            Ok(Compared::All(healed)) => self.healed(capture, healed),
+            Ok(Compared::All(healed)) => self.healed(commit, healed),
             Err(error) if error.status == Status::Integrity => self.reopen(error, now),
             Err(error) => {
                 self.rolling = None;
@@ -60,7 +64,7 @@ impl Tracker {
         }
     }
 
-    fn healed(&mut self, capture: &Capture, healed: Healed) {
+    fn healed(&mut self, commit: CommitNo, healed: Healed) {
         let Healed { pages, bytes } = healed;
         self.healing = None;
         self.distrust = false;
@@ -69,25 +73,25 @@ impl Tracker {
         self.status.counts.resyncs += 1;
         self.status.counts.resync_pages += pages;
         self.status.counts.resync_bytes += bytes;
-        let commit = capture.last().number;
         self.log(&match pages {
             0 => format!("resync: nothing differs from commit {commit}"),
             _ => {
                 format!("resync: {pages} pages differed, {bytes} bytes, healed as commit {commit}")
             }
         });
-        self.all_is_well(capture);
+        self.all_is_well(commit);
     }
 
     /// Looks whether the file is still the one that was taken up. What was committed to the old one
     /// is captured first, if it can be.
-    pub(super) fn notice_another_file(&mut self, capture: &Capture, seen: Seen, now: Instant) {
+    pub(super) fn notice_another_file(&mut self, seen: Seen, now: Instant) {
         if self.lost || self.leaving || now < self.identified_at {
             return;
         }
-        let found = open::identity(&self.database.path);
-        if found.as_ref().is_ok_and(|found| *found == capture.state().identity) {
-            self.identified_at = now + REST;
+        let found = Files::at(&self.database.path);
+        if self.files.is_some() && found.as_ref().ok() == self.files.as_ref() {
+            // A drain must not end with what a file holds that is no more.
+            self.identified_at = if self.draining { now } else { now + REST };
             return;
         }
         let since = *self.gone_since.get_or_insert(now);
@@ -95,12 +99,21 @@ impl Tracker {
             return;
         }
         let cause = match found {
-            Ok(_) => "another file has taken its place".into(),
+            Ok(_) => "other files have taken its place, or its WAL's".into(),
             Err(error) => error.to_string(),
         };
         let error = Error::new(Status::Failed, "watch", self.database.path.display(), cause);
         self.log(&error.to_string());
         self.lost = true;
         self.again.clear();
+    }
+
+    /// The WAL of the file that was replaced, for as long as an operator may need to remove it. After
+    /// that it is what applications use, right or wrong.
+    pub(super) fn stale_wal(&self, now: Instant) -> Option<Identity> {
+        let fresh = self.gone_since.is_some_and(|since| now < since + STALE);
+        let replaced = crate::daemon::open::identity(&self.database.path).ok();
+        let files = self.files.filter(|files| fresh && Some(files.database) != replaced);
+        files.map(|files| files.wal)
     }
 }

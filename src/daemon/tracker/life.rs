@@ -8,11 +8,12 @@ use super::{
     Tracker,
 };
 use crate::capture::Capture;
+use crate::commit::CommitNo;
 use crate::daemon::open::{Begin, Live};
 use crate::error::{Error, Result, Status};
 use crate::ship::Parcel;
 use crate::source::{Pin, Trouble};
-use crate::status::Record;
+use crate::status::{LaneRecord, Record};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -27,9 +28,16 @@ impl Tracker {
             | Done::Captured(..)
             | Done::Shipped(..)
             | Done::LargeShipped(..)
-            | Done::Compared(..) => {}
+            | Done::Compared(..)
+            | Done::Paid(..) => {}
         }
-        if self.jobs == 0 {
+        self.unlock();
+    }
+
+    /// Gives the lock back once all is over. Between two lives it is kept: a `sync` would take the
+    /// database up, and fence the next one.
+    fn unlock(&mut self) {
+        if self.jobs == 0 && self.is_ended() {
             self.lock = None;
         }
     }
@@ -37,8 +45,9 @@ impl Tracker {
     pub(super) fn opened(&mut self, result: Result<Box<Live>>, now: Instant) {
         match result {
             Ok(live) => {
-                let Live { capture, shipper, begin, lock } = *live;
-                self.lock = Some(lock);
+                let Live { capture, shipper, begin, lock, files } = *live;
+                (self.lock, self.files) = (Some(lock), Some(files));
+                self.set_lanes(shipper.stores.len(), now);
                 self.stores = Some(Arc::clone(&shipper.stores));
                 self.shipper = Some(Box::new(shipper));
                 self.status.counts.timelines += 1;
@@ -48,7 +57,7 @@ impl Tracker {
                 self.opened_once = true;
                 // One that opens, and fails each time, waits longer each time.
                 let retries = self.retries;
-                self.all_is_well(&capture);
+                self.all_is_well(capture.last().number);
                 self.retries = retries;
                 self.phase = Phase::Here(Box::new(capture));
             }
@@ -82,13 +91,14 @@ impl Tracker {
     }
 
     /// The end, for a reason.
-    fn fail(&mut self, error: Error) {
+    pub(super) fn fail(&mut self, error: Error) {
         self.status.fail(&error);
         self.status_due = true;
         self.write_status(self.status_at);
         self.error.get_or_insert(error);
         self.close();
         self.phase = Phase::Ended;
+        self.unlock();
     }
 
     fn close(&mut self) {
@@ -105,9 +115,6 @@ impl Tracker {
         self.again.clear();
         self.snapshot_ready = false;
         self.shipped_meanwhile = false;
-        if self.jobs == 0 {
-            self.lock = None;
-        }
     }
 
     pub(super) fn captured(&mut self, capture: Box<Capture>, captured: Captured, now: Instant) {
@@ -194,10 +201,10 @@ impl Tracker {
         self.status_due = true;
     }
 
-    pub(super) fn all_is_well(&mut self, capture: &Capture) {
+    pub(super) fn all_is_well(&mut self, commit: CommitNo) {
         self.retries = 0;
         self.status.recover();
-        self.status.commit = capture.last().number.0;
+        self.status.commit = commit.0;
         self.status_due = true;
     }
 
@@ -228,6 +235,7 @@ impl Tracker {
             && !self.lost
             && self.parcel.is_none()
             && self.shipper.is_some()
+            && !self.owes()
     }
 
     pub(super) fn end(&mut self, capture: Capture) {
@@ -236,6 +244,7 @@ impl Tracker {
         drop(capture);
         self.close();
         self.phase = Phase::Ended;
+        self.unlock();
     }
 
     pub(super) fn write_status(&mut self, now: Instant) {
@@ -251,6 +260,8 @@ impl Tracker {
         }
         self.status_due = false;
         self.status_at = now + STATUS_EVERY;
+        let standings = self.stores.as_ref().map(|stores| stores.standings());
+        self.status.lanes = standings.unwrap_or_default().iter().map(LaneRecord::from).collect();
         Some(self.status.clone())
     }
 

@@ -2,10 +2,12 @@
 
 use super::{Failure, Result, Rig, violation};
 use crate::bytes;
+use crate::course::Place;
 use crate::ledger::Micros;
 use crate::oracle::{self, Expect, Grade};
 use crate::process::{self, Process};
-use crate::replica::{self, Landed, Refused};
+use crate::replica::{self, Branch, Landed, Points, Refused};
+use crate::rng::shuffle;
 use bakelite::commit::{CommitNo, Time};
 use bakelite::error::Status;
 use bakelite::restore::Target;
@@ -19,7 +21,7 @@ const SAMPLE: u64 = 10;
 #[derive(Clone, Debug)]
 pub enum Verdict {
     Refused(Refused),
-    Judged { landed: Landed, grade: Grade },
+    Judged { landed: Landed, grade: Grade, file: PathBuf },
 }
 
 impl Rig {
@@ -28,14 +30,99 @@ impl Rig {
         let expect = Expect { floor: self.floor, ..Expect::default() };
         let landed = self.grade(Target::Latest, &expect)?;
         // What has been restored once can be restored for ever: objects are never taken back.
-        self.floor = self.floor.max(landed.map(|(seq, _)| seq));
-        Ok(landed.map(|(seq, _)| seq))
+        self.floor = landed.map(|(place, _)| place).or(self.floor);
+        Ok(landed.map(|(place, _)| place.seq))
     }
 
-    /// Restores the newest commit; it must be `seq`.
+    /// Restores the newest commit; it must be `seq` of this host.
     pub fn grade_exact(&mut self, seq: u64) -> Result<()> {
-        let expect = Expect { floor: self.floor, exactly: Some(seq), ..Expect::default() };
+        let exactly = Some(Place { seq, turns: self.host().turn });
+        let expect = Expect { floor: self.floor, exactly, ..Expect::default() };
         self.grade(Target::Latest, &expect).map(drop)
+    }
+
+    /// What a disk that lost power held without having been told to keep it may be gone.
+    pub fn floor_is_what_was_promised(&mut self) {
+        self.floor = self.promised;
+        self.landed.retain(|at, _| self.kept.contains(at));
+    }
+
+    /// Restores the newest commit as `grade_latest` does, and keeps it in mind for `recheck`.
+    pub fn keep_latest(&mut self) -> Result<()> {
+        let expect = Expect { floor: self.floor, ..Expect::default() };
+        if let Some((place, landed)) = self.grade(Target::Latest, &expect)? {
+            self.floor = Some(place);
+            self.kept.push((landed.timeline, landed.commit));
+        }
+        Ok(())
+    }
+
+    /// Up to `number` of the commits kept in mind are what they were, on the main line or on the
+    /// branch that they are of.
+    pub fn recheck(&mut self, number: usize) -> Result<()> {
+        let mut kept = self.kept.clone();
+        shuffle(&mut self.rng, &mut kept);
+        for (timeline, commit) in kept.into_iter().take(number) {
+            let was = self.landed[&(timeline, commit)];
+            let target = Target::Commit(CommitNo(commit));
+            let expect = Expect { exactly: Some(was), ..Expect::default() };
+            let source = self.replica();
+            let verdict = self.verdict(&source, target, &expect)?;
+            let on_main = matches!(
+                &verdict, Verdict::Judged { landed, .. } if landed.timeline == timeline);
+            if on_main {
+                self.settle_verdict(target, verdict, &expect)?;
+                self.tally.targets += 1;
+            } else if self.knows_branches()? {
+                self.grade_on_branch(Branch { commit, timeline }, &expect)?;
+            } else {
+                self.discard(verdict)?;
+                self.tally.fault("no way to ask for a branch");
+            }
+        }
+        Ok(())
+    }
+
+    /// Restores a commit of a timeline that the newest one may have left behind.
+    fn grade_on_branch(&mut self, on: Branch, expect: &Expect) -> Result<()> {
+        let Branch { commit, timeline } = on;
+        let source = self.replica();
+        let log = self.path("log", "restore");
+        let output = self.new_output()?;
+        let program = self.programs.bakelite.clone();
+        let restored = replica::restore_branch(&program, &source, &output, on, &log);
+        let target = Target::Commit(CommitNo(commit));
+        let verdict = self.judged(&output, restored, expect)?;
+        let Some((_, landed)) = self.settle_verdict(target, verdict, expect)? else {
+            return violation(format!("commit {commit} of timeline {timeline} is gone"));
+        };
+        self.tally.targets += 1;
+        self.tally.fault("asked for a branch");
+        match (landed.commit, landed.timeline) == (commit, timeline) {
+            true => Ok(()),
+            false => violation(format!("asked for {commit} of timeline {timeline}: {landed:?}")),
+        }
+    }
+
+    /// Whether `restore` takes a timeline.
+    pub fn knows_branches(&mut self) -> Result<bool> {
+        if self.knows_branches.is_none() {
+            let log = self.path("log", "help");
+            let mut command = Command::new(&self.programs.bakelite);
+            let help = process::run(command.args(["restore", "--help"]), &log)?;
+            self.knows_branches = Some(help.is_some_and(|help| help.stdout.contains("--timeline")));
+        }
+        Ok(self.knows_branches.unwrap_or_default())
+    }
+
+    /// Removes a file that nobody has asked anything of.
+    fn discard(&mut self, verdict: Verdict) -> Result<()> {
+        match verdict {
+            Verdict::Judged { grade, file, .. } if !grade.is_right() => {
+                Ok(std::fs::remove_dir_all(file.parent().expect("a directory of its own"))?)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Restores the newest commit; it must be the live database byte for byte. Nobody may write.
@@ -55,52 +142,70 @@ impl Rig {
     }
 
     /// Restores commit `number`; where it landed. `after`: where the commit before it did.
-    pub fn grade_commit(&mut self, number: u64, after: Option<u64>) -> Result<u64> {
+    pub fn grade_commit(&mut self, number: u64, after: Option<Place>) -> Result<Place> {
+        self.grade_number(number, after).map(|(place, _)| place)
+    }
+
+    fn grade_number(&mut self, number: u64, after: Option<Place>) -> Result<(Place, Landed)> {
         let expect = Expect { after, ..Expect::default() };
         let target = Target::Commit(CommitNo(number));
-        let Some((seq, landed)) = self.grade(target, &expect)? else {
+        let Some((place, landed)) = self.grade(target, &expect)? else {
             return violation(format!("commit {number} is listed but not there"));
         };
         if landed.commit != number {
             return violation(format!("asked for commit {number}, got {}", landed.commit));
         }
         self.tally.targets += 1;
-        Ok(seq)
+        Ok((place, landed))
     }
 
     /// Restores the state at `time`. Below it lies what a `sync` that had returned by then has made
     /// durable; above it what was begun only later.
-    pub fn grade_at(&mut self, time: Time, after: Option<u64>) -> Result<Option<u64>> {
+    pub fn grade_at(&mut self, time: Time, after: Option<Place>) -> Result<Option<Place>> {
         let until = Micros(time.0 * 1000);
-        let synced = self.syncs.iter().filter(|(at, _)| at.0 / 1000 < time.0);
-        let floor = synced.map(|&(_, seq)| seq).max();
+        let mut synced = self.syncs.iter().rev().filter(|(at, _)| at.0 / 1000 < time.0);
+        let floor = synced.next().map(|&(_, place)| place);
         let expect = Expect { floor, after, until: Some(until), exactly: None };
-        let Some((seq, landed)) = self.grade(Target::At(time), &expect)? else {
+        let Some((place, landed)) = self.grade(Target::At(time), &expect)? else {
             return Ok(None);
         };
         if landed.time > time {
             return violation(format!("asked for {}, got a commit of {}", time.0, landed.time.0));
         }
         self.tally.targets += 1;
-        Ok(Some(seq))
+        Ok(Some(place))
     }
 
     /// Restores `target` and demands that it be right.
-    fn grade(&mut self, target: Target, expect: &Expect) -> Result<Option<(u64, Landed)>> {
+    fn grade(&mut self, target: Target, expect: &Expect) -> Result<Option<(Place, Landed)>> {
         let source = self.replica();
-        match self.verdict(&source, target, expect)? {
-            Verdict::Refused(refused) if refused.nothing_there() && expect.floor.is_none() => {
+        let verdict = self.verdict(&source, target, expect)?;
+        self.settle_verdict(target, verdict, expect)
+    }
+
+    fn settle_verdict(
+        &mut self,
+        target: Target,
+        verdict: Verdict,
+        expect: &Expect,
+    ) -> Result<Option<(Place, Landed)>> {
+        match verdict {
+            Verdict::Refused(refused)
+                if refused.nothing_there()
+                    && expect.floor.is_none()
+                    && expect.exactly.is_none() =>
+            {
                 Ok(None)
             }
             Verdict::Refused(Refused { status, message }) => {
                 violation(format!("restore of {target:?} refused with status {status}: {message}"))
             }
-            Verdict::Judged { landed, grade } if grade.is_right() => {
-                let seq = grade.seq.expect("a right file has a marker");
-                self.same_as_ever(landed, seq)?;
-                Ok(Some((seq, landed)))
+            Verdict::Judged { landed, grade, .. } if grade.is_right() => {
+                let place = grade.place.expect("a right file has a marker");
+                self.same_as_ever(landed, place)?;
+                Ok(Some((place, landed)))
             }
-            Verdict::Judged { landed, grade } => {
+            Verdict::Judged { landed, grade, .. } => {
                 let wrong: Vec<_> = grade.violations.iter().map(ToString::to_string).collect();
                 violation(format!("restore of {target:?} gave {landed:?}: {}", wrong.join("; ")))
             }
@@ -108,35 +213,47 @@ impl Rig {
     }
 
     /// A commit of a timeline is the same whenever it is restored.
-    fn same_as_ever(&mut self, landed: Landed, seq: u64) -> Result<()> {
+    fn same_as_ever(&mut self, landed: Landed, place: Place) -> Result<()> {
         let Landed { commit, timeline, .. } = landed;
-        match self.landed.insert((timeline, commit), seq) {
-            Some(before) if before != seq => violation(format!(
-                "commit {commit} of timeline {timeline} was seq {before} and now is {seq}"
-            )),
+        match self.landed.insert((timeline, commit), place) {
+            Some(before) if before.seq != place.seq || before.turns & place.turns == 0 => {
+                violation(format!(
+                    "commit {commit} of timeline {timeline} was {before:?} and now is {place:?}"
+                ))
+            }
             _ => Ok(()),
         }
     }
 
     /// Restores `target` from `source` and judges the file. One that is right is removed.
     pub fn verdict(&mut self, source: &Path, target: Target, expect: &Expect) -> Result<Verdict> {
-        let (dir, restored) = self.restore(source, target)?;
+        let (output, restored) = self.restore(source, target)?;
+        self.judged(&output, restored, expect)
+    }
+
+    fn judged(
+        &mut self,
+        output: &Path,
+        restored: std::result::Result<Landed, Refused>,
+        expect: &Expect,
+    ) -> Result<Verdict> {
+        let dir = output.parent().expect("a directory of its own");
         let landed = match restored {
             Ok(landed) => landed,
             Err(refused) => {
-                nothing_left(&dir)?;
+                nothing_left(dir)?;
                 return Ok(Verdict::Refused(refused));
             }
         };
         self.refresh()?;
-        let grade = oracle::grade(&dir.join("restored"), &self.truth, expect);
+        let grade = oracle::grade(output, &self.truth, expect);
         self.tally.restores += 1;
-        if let Some(seq) = grade.seq.filter(|_| grade.is_right()) {
-            let whole = self.truth.whole_up_to(seq);
+        if let Some(place) = grade.place.filter(|_| grade.is_right()) {
+            let whole = self.truth.whole_at(place);
             whole.map_err(|lie| Failure::Harness(format!("ledger: {lie}")))?;
-            std::fs::remove_dir_all(&dir)?;
+            std::fs::remove_dir_all(dir)?;
         }
-        Ok(Verdict::Judged { landed, grade })
+        Ok(Verdict::Judged { landed, grade, file: output.to_owned() })
     }
 
     /// Judges a file that was restored by other means, and removes it.
@@ -174,10 +291,9 @@ impl Rig {
         target: Target,
     ) -> Result<(PathBuf, std::result::Result<Landed, Refused>)> {
         let output = self.new_output()?;
-        let dir = output.parent().expect("a directory of its own").to_owned();
         if !source.exists() {
             let (status, message) = (Status::Missing as i32, "no destination yet".to_owned());
-            return Ok((dir, Err(Refused { status, message })));
+            return Ok((output, Err(Refused { status, message })));
         }
         let restored = match self.rng.one_in(SAMPLE) {
             true => {
@@ -186,7 +302,7 @@ impl Rig {
             }
             false => replica::restore_here(source, &output, target),
         };
-        Ok((dir, restored))
+        Ok((output, restored))
     }
 
     /// Whether `bakelite verify` finds a replica sound.
@@ -201,12 +317,64 @@ impl Rig {
         }
     }
 
-    /// The commits that the replica offers.
+    /// The commits that the replica offers on its main line.
     pub fn listed(&mut self) -> Result<Vec<u64>> {
+        let points = self.points()?;
+        let main = points.iter().filter(|points| !points.branch);
+        Ok(main.flat_map(|points| points.first..=points.last).collect())
+    }
+
+    fn points(&mut self) -> Result<Vec<Points>> {
         let log = self.path("log", "list");
         let points = replica::list(&self.programs.bakelite, &self.replica(), &log);
-        let points = points.map_err(Failure::Violation)?;
-        Ok(points.iter().flat_map(|points| points.first..=points.last).collect())
+        points.map_err(Failure::Violation)
+    }
+
+    /// Restores up to `number` of the commits that the replica offers on abandoned branches.
+    pub fn grade_branches(&mut self, number: usize) -> Result<()> {
+        let points = self.points()?;
+        let branches = points.iter().filter(|points| points.branch);
+        let mut listed: Vec<Branch> = branches
+            .flat_map(|points| {
+                let on = |commit| Branch { commit, timeline: points.timeline };
+                (points.first..=points.last).map(on)
+            })
+            .collect();
+        shuffle(&mut self.rng, &mut listed);
+        for on in listed.into_iter().take(number) {
+            self.grade_on_branch(on, &Expect::default())?;
+        }
+        Ok(())
+    }
+
+    /// Restores up to `number` commits that the replica offers, in rising order, and keeps them in
+    /// mind for `recheck`. Where nothing has come back yet, nothing has to be offered.
+    pub fn keep_some(&mut self, number: usize) -> Result<()> {
+        if self.floor.is_none() {
+            return Ok(());
+        }
+        let graded = self.grade_some(number)?;
+        self.kept.extend(graded.iter().map(|landed| (landed.timeline, landed.commit)));
+        self.kept.sort_unstable();
+        self.kept.dedup();
+        Ok(())
+    }
+
+    /// Restores up to `number` commits that the replica offers, chosen at random, in rising order.
+    pub fn grade_some(&mut self, number: usize) -> Result<Vec<Landed>> {
+        let mut listed = self.listed()?;
+        while listed.len() > number {
+            let at = self.rng.below(listed.len() as u64) as usize;
+            listed.swap_remove(at);
+        }
+        listed.sort_unstable();
+        let (mut graded, mut after) = (Vec::new(), None);
+        for commit in listed {
+            let (place, landed) = self.grade_number(commit, after)?;
+            after = Some(place);
+            graded.push(landed);
+        }
+        Ok(graded)
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! DIR/app/app.db     the database, and the daemon's state beside it
+//! DIR/app-N/app.db   the same on further hosts
+//! DIR/disk/          a file system of its own, where power is lost
 //! DIR/replica        the destination
 //! DIR/ledger/        one file for each writer's process, away from the database
 //! DIR/out/N/         what the Nth restore gave; removed once judged right
@@ -11,19 +13,25 @@
 //! The harness never opens the database: a file of it closed in this process could drop nobody's
 //! locks but would still be a look that the workload does not need (trap 105).
 
+mod disk;
+mod files;
 mod grading;
+mod hosts;
 mod writers;
 
+pub use disk::Disk;
+pub use files::Wal;
 pub use grading::Verdict;
+pub use hosts::Host;
 pub use writers::Writer;
 
+use crate::course::Place;
 use crate::ledger::{Micros, Truth};
 use crate::process::{self, Process, Signal};
 use crate::rng::Rng;
 use crate::tally::Tally;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
@@ -36,6 +44,8 @@ pub enum Failure {
     Violation(String),
     /// The harness itself did not work; nothing is proved either way.
     Harness(String),
+    /// What it takes may not be done here, or is not there. Neither right nor wrong.
+    NotPermitted(String),
 }
 
 impl fmt::Display for Failure {
@@ -43,6 +53,7 @@ impl fmt::Display for Failure {
         match self {
             Self::Violation(what) => write!(f, "violation: {what}"),
             Self::Harness(what) => write!(f, "harness: {what}"),
+            Self::NotPermitted(what) => write!(f, "not permitted here: {what}"),
         }
     }
 }
@@ -75,16 +86,27 @@ pub struct Rig {
     pub truth: Truth,
     pub tally: Tally,
     /// The last commit known to be durable on the destination.
-    pub floor: Option<u64>,
+    pub floor: Option<Place>,
+    /// The last one that was said to be: by a `sync` that returned, or by a drain.
+    promised: Option<Place>,
     /// When each `sync` had come back, and the floor it had set.
-    syncs: Vec<(Micros, u64)>,
+    syncs: Vec<(Micros, Place)>,
     /// What each commit of each timeline was when it was last restored.
-    landed: BTreeMap<(u32, u64), u64>,
-    daemon: Option<Process>,
-    writers: Vec<Writer>,
+    landed: BTreeMap<(u32, u64), Place>,
+    /// Commits that have to stay what they are, by timeline and number.
+    kept: Vec<(u32, u64)>,
+    /// Whether the program restores the commits of an abandoned branch; not asked yet without it.
+    knows_branches: Option<bool>,
+    hosts: Vec<Host>,
+    /// The one that is meant.
+    at: usize,
+    /// How many there are besides the first one.
+    branches: u32,
+    replica: PathBuf,
     /// Numbers logs, ledgers and outputs.
     serial: u64,
-    wal_counter: Option<u32>,
+    /// Goes last, once nothing runs on it any more.
+    pub disk: Option<Disk>,
 }
 
 impl Rig {
@@ -100,21 +122,26 @@ impl Rig {
             truth: Truth::default(),
             tally: Tally::default(),
             floor: None,
+            promised: None,
             syncs: Vec::new(),
             landed: BTreeMap::new(),
-            daemon: None,
-            writers: Vec::new(),
+            kept: Vec::new(),
+            knows_branches: None,
+            hosts: vec![Host::first(dir.join("app"), seed)],
+            at: 0,
+            branches: 0,
+            replica: dir.join("replica"),
             serial: 0,
-            wal_counter: None,
+            disk: None,
         })
     }
 
     pub fn db(&self) -> PathBuf {
-        self.dir.join("app/app.db")
+        self.host().db()
     }
 
     pub fn replica(&self) -> PathBuf {
-        self.dir.join("replica")
+        self.replica.clone()
     }
 
     /// A new path in one of the directories.
@@ -136,16 +163,16 @@ impl Rig {
     }
 
     pub fn start_daemon(&mut self) -> Result<()> {
-        assert!(self.daemon.is_none(), "one daemon at a time");
+        assert!(self.host().daemon.is_none(), "one daemon at a time");
         let log = self.path("log", "daemon");
         let mut command = self.bakelite("daemon");
         command.stdout(Stdio::null());
-        self.daemon = Some(Process::spawn(&mut command, &log)?);
+        self.host_mut().daemon = Some(Process::spawn(&mut command, &log)?);
         Ok(())
     }
 
     fn daemon(&mut self) -> &mut Process {
-        self.daemon.as_mut().expect("the daemon was started")
+        self.host_mut().daemon.as_mut().expect("the daemon was started")
     }
 
     /// A daemon that has ended by itself is wrong, whatever it says.
@@ -161,7 +188,7 @@ impl Rig {
 
     pub fn kill_daemon(&mut self) -> Result<()> {
         self.daemon_lives()?;
-        let mut daemon = self.daemon.take().expect("the daemon was started");
+        let mut daemon = self.host_mut().daemon.take().expect("the daemon was started");
         if let Err(status) = daemon.kill()? {
             return violation(format!("the daemon ended by itself: {status}"));
         }
@@ -181,7 +208,7 @@ impl Rig {
         self.daemon().handles(Signal::Terminate)?;
         let acked = self.acked()?;
         self.signal_daemon(Signal::Terminate)?;
-        let mut daemon = self.daemon.take().expect("the daemon was started");
+        let mut daemon = self.host_mut().daemon.take().expect("the daemon was started");
         match daemon.wait()? {
             Some(status) if status.success() => (),
             Some(status) => {
@@ -199,7 +226,7 @@ impl Rig {
         self.daemon().handles(Signal::Terminate)?;
         self.signal_daemon(Signal::Terminate)?;
         self.random_wait(4);
-        let mut daemon = self.daemon.take().expect("the daemon was started");
+        let mut daemon = self.host_mut().daemon.take().expect("the daemon was started");
         daemon.signal(Signal::Terminate);
         match daemon.wait()? {
             Some(status) if status.code() != Some(101) => Ok(()),
@@ -219,7 +246,7 @@ impl Rig {
         }
         self.tally.fault("synced");
         self.raise_floor(acked);
-        self.syncs.extend(self.floor.map(|floor| (Micros::now(), floor)));
+        self.syncs.extend(self.promised.map(|floor| (Micros::now(), floor)));
         Ok(())
     }
 
@@ -229,27 +256,18 @@ impl Rig {
         Ok(Process::spawn(self.bakelite("sync").stdout(Stdio::null()), &log)?)
     }
 
-    /// Counts how often the WAL has begun anew since this was last asked, by its header's counter.
-    pub fn note_resets(&mut self) {
-        let mut header = [0; 16];
-        let wal = std::fs::File::open(self.dir.join("app/app.db-wal"));
-        if wal.and_then(|mut wal| wal.read_exact(&mut header)).is_err() {
-            return;
-        }
-        let counter = u32::from_be_bytes([header[12], header[13], header[14], header[15]]);
-        if let Some(before) = self.wal_counter.replace(counter).filter(|&before| before < counter) {
-            self.tally.faults("wal reset", u64::from(counter - before));
-        }
-    }
-
     fn raise_floor(&mut self, acked: Option<u64>) {
-        self.floor = self.floor.max(acked);
+        let Some(seq) = acked else { return };
+        let place = Place { seq, turns: self.host().turn };
+        for floor in [&mut self.floor, &mut self.promised] {
+            *floor = floor.map_or(Some(place), |floor| place.after(floor).or(Some(floor)));
+        }
     }
 
     /// The last acknowledged commit as of now.
     pub fn acked(&mut self) -> Result<Option<u64>> {
         self.refresh()?;
-        Ok(self.truth.acked())
+        Ok(self.truth.line(self.host().branch).acked())
     }
 
     pub fn refresh(&mut self) -> Result<()> {
@@ -258,10 +276,10 @@ impl Rig {
 
     /// Ends what still runs; what the ledgers noted becomes part of the figures.
     pub fn finish(&mut self) -> Result<()> {
-        self.daemon = None;
-        self.writers.clear();
+        self.hosts.iter_mut().for_each(Host::end);
+        self.disk = None;
         self.refresh()?;
-        self.tally.commits = self.truth.acked().unwrap_or_default();
+        self.tally.commits = self.truth.commits();
         for (what, times) in self.truth.all_events() {
             self.tally.faults(what, times);
         }

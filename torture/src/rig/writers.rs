@@ -1,6 +1,6 @@
 //! The writers of a rig: each a process with a ledger of its own.
 
-use super::{Failure, Result, Rig, violation};
+use super::{Failure, Host, Result, Rig, violation};
 use crate::process::{PATIENCE, Process, watched};
 use crate::workload::writer::Args;
 use std::io::{BufRead, BufReader, Write};
@@ -57,7 +57,9 @@ impl Rig {
     pub fn start_writer(&mut self, args: Args) -> Result<u64> {
         let ledger = self.path("ledger", &format!("writer-{}", args.writer));
         let log = self.path("log", &format!("writer-{}", args.writer));
-        let args = Args { db: self.db(), ledger, seed: self.seed, life: self.serial, ..args };
+        let Host { seed, branch, parent, .. } = *self.host();
+        let branch = Some(branch).filter(|&branch| branch > 0);
+        let args = Args { db: self.db(), ledger, seed, branch, parent, life: self.serial, ..args };
         let mut command = Command::new(&self.programs.torture);
         command.args(args.words()).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut process = Process::spawn(&mut command, &log)?;
@@ -69,13 +71,17 @@ impl Rig {
         if writer.args.paused {
             writer.hear("paused")?;
         }
-        self.writers.push(writer);
+        let host = self.host_mut();
+        host.writers.push(writer);
+        if host.turn == 0 {
+            self.take_turn(seq);
+        }
         Ok(seq)
     }
 
     /// Has every paused writer go on.
     pub fn go(&mut self) -> Result<()> {
-        self.writers.iter_mut().try_for_each(|writer| writer.tell("go"))
+        self.host_mut().writers.iter_mut().try_for_each(|writer| writer.tell("go"))
     }
 
     /// Brings every writer to rest between two transactions; the last seq then.
@@ -97,22 +103,28 @@ impl Rig {
         Ok(seq)
     }
 
+    /// Has the only writer, which is paused, do one thing; the last seq then.
+    pub fn act(&mut self, what: &str) -> Result<u64> {
+        self.all(&format!("do {what}"), "did")
+    }
+
     fn all(&mut self, command: &str, answer: &str) -> Result<u64> {
-        self.writers.iter_mut().try_for_each(|writer| writer.tell(command))?;
+        self.host_mut().writers.iter_mut().try_for_each(|writer| writer.tell(command))?;
         self.answers(answer)
     }
 
     fn answers(&mut self, word: &str) -> Result<u64> {
-        assert!(!self.writers.is_empty(), "nobody writes");
+        let writers = &mut self.host_mut().writers;
+        assert!(!writers.is_empty(), "nobody writes");
         let mut last = 0;
-        for writer in &mut self.writers {
+        for writer in writers {
             last = last.max(writer.hear(word)?);
         }
         Ok(last)
     }
 
     fn reap_writers(&mut self) -> Result<()> {
-        for mut writer in self.writers.drain(..) {
+        for mut writer in self.host_mut().writers.drain(..) {
             match writer.process.wait()? {
                 Some(status) if status.success() => (),
                 _ => return Err(writer.broken("")),
@@ -123,7 +135,7 @@ impl Rig {
 
     /// SIGKILL to one writer, which is then gone; how it was started.
     pub fn kill_writer(&mut self, index: usize) -> Result<Args> {
-        let mut writer = self.writers.remove(index);
+        let mut writer = self.host_mut().writers.remove(index);
         if writer.process.kill()?.is_err() {
             return Err(writer.broken("ended by itself"));
         }

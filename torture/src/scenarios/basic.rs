@@ -1,6 +1,7 @@
 //! What has to work before anything breaks.
 
 use super::busy;
+use crate::course::Place;
 use crate::rig::{Result, Rig, violation};
 use crate::workload::writer::Args;
 
@@ -65,15 +66,16 @@ pub fn every_commit(rig: &mut Rig) -> Result<()> {
     rig.grade_exact(seq)?;
     let listed = rig.listed()?;
     rig.tally.faults("listed", listed.len() as u64);
-    let mut after = None;
+    let mut after: Option<Place> = None;
     for commit in listed {
         let landed = rig.grade_commit(commit, after)?;
-        if after.is_some_and(|after| landed > after + 1) {
-            return violation(format!("commit {commit} is seq {landed}, the one before {after:?}"));
+        if let Some(after) = after.filter(|after| landed.seq > after.seq + 1) {
+            let (landed, after) = (landed.seq, after.seq);
+            return violation(format!("commit {commit} is seq {landed}, the one before {after}"));
         }
         after = Some(landed);
     }
-    match after == Some(seq) {
+    match after.is_some_and(|after| after.seq == seq) {
         true => Ok(()),
         false => violation(format!("the last commit listed is seq {after:?}, not {seq}")),
     }

@@ -76,5 +76,5 @@ pub fn away(rig: &mut Rig) -> Result<()> {
         rig.start_daemon()?;
         rig.sync_exactly(seq)?;
     }
-    rig.grade_some(6)
+    rig.grade_some(6).map(drop)
 }

@@ -6,6 +6,7 @@
 //! only where the newest objects were taken away whole, since less history looks just like that.
 
 use super::busy;
+use crate::course::Place;
 use crate::oracle::{Expect, Violation};
 use crate::replica::{self, Refused};
 use crate::rig::{Failure, Result, Rig, Verdict, violation};
@@ -24,7 +25,8 @@ pub fn objects(rig: &mut Rig) -> Result<()> {
     let foreign = replica::objects(&foreign).map_err(Failure::Harness)?;
     let copy = rig.dir.join("damaged");
     let (listed, commits, wrong) = (rig.listed()?, BTreeMap::new(), Vec::new());
-    let mut bench = Bench { seq, commits, listed, copy, objects, foreign, wrong };
+    let newest = rig.truth.course.here(seq);
+    let mut bench = Bench { newest, commits, listed, copy, objects, foreign, wrong };
     copy_all(&bench.objects, &rig.replica(), &bench.copy)?;
     bench.check_untouched(rig)?;
     for index in sample(&mut rig.rng, &bench.objects) {
@@ -40,7 +42,7 @@ pub fn objects(rig: &mut Rig) -> Result<()> {
     }
 }
 
-/// Two lives of a daemon, several change-sets in each; and a replica of another database.
+/// Two lives of a daemon, several change-sets in each, in every other seed on two branches; and a replica of another database.
 fn build(rig: &mut Rig) -> Result<(u64, PathBuf)> {
     let seq = history(rig)?;
     let dir = rig.dir.join("foreign");
@@ -54,15 +56,30 @@ fn build(rig: &mut Rig) -> Result<(u64, PathBuf)> {
 
 fn history(rig: &mut Rig) -> Result<u64> {
     rig.create(Args { pace: Some(2000), vacuum: None, ..busy() })?;
-    for _ in 0..2 {
+    let forks = !rig.seed.is_multiple_of(2);
+    let other = if forks { Some(rig.add_host()?) } else { None };
+    for life in 0..2 {
         rig.start_daemon()?;
         rig.go()?;
         for _ in 0..3 {
+            if let Some(host) = other.filter(|_| life == 0) {
+                rig.pause()?;
+                rig.bring_database(host)?;
+                rig.switch(0);
+                rig.go()?;
+            }
             rig.random_wait(40);
             rig.sync()?;
         }
         rig.pause()?;
         rig.drain()?;
+        if let Some(host) = other.filter(|_| life == 0) {
+            // Goes on from less than was committed.
+            rig.switch(host);
+            rig.fork();
+            rig.start_writer(Args { pace: Some(2000), vacuum: None, paused: true, ..busy() })?;
+            rig.tally.fault("forked");
+        }
     }
     let seq = rig.stop_writers()?;
     rig.grade_exact(seq)?;
@@ -146,9 +163,9 @@ impl Damage {
 
 struct Bench {
     /// The newest commit of the sound replica.
-    seq: u64,
-    /// The seq of each commit of the sound replica that was asked for.
-    commits: BTreeMap<CommitNo, u64>,
+    newest: Place,
+    /// Where each commit of the sound replica that was asked for has landed.
+    commits: BTreeMap<CommitNo, Place>,
     listed: Vec<u64>,
     copy: PathBuf,
     objects: Vec<(Name, PathBuf)>,
@@ -158,7 +175,7 @@ struct Bench {
 
 impl Bench {
     fn check_untouched(&self, rig: &mut Rig) -> Result<()> {
-        let expect = Expect { exactly: Some(self.seq), ..Expect::default() };
+        let expect = Expect { exactly: Some(self.newest), ..Expect::default() };
         match rig.verdict(&self.copy, Target::Latest, &expect)? {
             Verdict::Judged { grade, .. } if grade.is_right() => Ok(()),
             verdict => violation(format!("the copy of a sound replica: {verdict:?}")),
@@ -193,14 +210,14 @@ impl Bench {
     }
 
     /// What the sound replica gives.
-    fn sound(&mut self, rig: &mut Rig, target: Target) -> Result<u64> {
-        let Target::Commit(commit) = target else { return Ok(self.seq) };
-        if let Some(&seq) = self.commits.get(&commit) {
-            return Ok(seq);
+    fn sound(&mut self, rig: &mut Rig, target: Target) -> Result<Place> {
+        let Target::Commit(commit) = target else { return Ok(self.newest) };
+        if let Some(&place) = self.commits.get(&commit) {
+            return Ok(place);
         }
-        let seq = rig.grade_commit(commit.0, None)?;
-        self.commits.insert(commit, seq);
-        Ok(seq)
+        let place = rig.grade_commit(commit.0, None)?;
+        self.commits.insert(commit, place);
+        Ok(place)
     }
 
     fn settle(&mut self, rig: &mut Rig, what: &str, verdict: Verdict, tail: bool) {
@@ -213,7 +230,7 @@ impl Bench {
             Verdict::Judged { grade, .. } if tail && only_short(&grade.violations) => {
                 rig.tally.fault("shorter history");
             }
-            Verdict::Judged { landed, grade } => {
+            Verdict::Judged { landed, grade, .. } => {
                 self.wrong.push(format!("{what}: accepted {landed:?}: {:?}", grade.violations));
             }
         }
@@ -228,9 +245,9 @@ impl Bench {
             fs::remove_file(self.copy.join(name.to_string()))?;
             match rig.verdict(&self.copy, Target::Latest, &Expect::default())? {
                 Verdict::Judged { grade, .. }
-                    if grade.is_right() && grade.seq <= before.or(grade.seq) =>
+                    if grade.is_right() && is_before(grade.place, before) =>
                 {
-                    before = grade.seq;
+                    before = grade.place;
                 }
                 Verdict::Refused(refused) if is_orderly(&refused) => return Ok(()),
                 verdict => return violation(format!("the tail from {name} lost: {verdict:?}")),
@@ -339,6 +356,14 @@ fn in_place(rng: &mut Rng, damage: Damage, bytes: &[u8]) -> Vec<u8> {
 
 fn is_orderly(refused: &Refused) -> bool {
     (1..=10).contains(&refused.status) && !refused.message.contains("panicked")
+}
+
+/// Whether a file that lacks more of the history is not ahead of one that lacks less.
+fn is_before(found: Option<Place>, with_more: Option<Place>) -> bool {
+    match (found, with_more) {
+        (Some(found), Some(with_more)) => with_more.after(found).is_some(),
+        (found, _) => found.is_some(),
+    }
 }
 
 fn only_short(violations: &[Violation]) -> bool {

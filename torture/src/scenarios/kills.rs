@@ -111,7 +111,7 @@ pub fn restore(rig: &mut Rig) -> Result<()> {
     rig.go()?;
     let seq = rig.writers_done()?;
     rig.sync_exactly(seq)?;
-    let expect = Expect { exactly: Some(seq), ..Expect::default() };
+    let expect = Expect { exactly: Some(rig.truth.course.here(seq)), ..Expect::default() };
     for _ in 0..12 {
         let target = rig.new_output()?;
         let mut restore = rig.start_restore(&target)?;

@@ -1,6 +1,7 @@
 //! The oracle's own red path: it is given files that are right and ledgers that lie.
 
 use super::busy;
+use crate::course::{Course, Place};
 use crate::digest::Digest;
 use crate::ledger::{Ledger, Micros, Record, Truth};
 use crate::oracle::{self, Expect};
@@ -10,6 +11,8 @@ use crate::workload::writer::Args;
 use bakelite::commit::CommitNo;
 use bakelite::restore::Target;
 use std::path::{Path, PathBuf};
+
+pub mod branches;
 
 type Records = Vec<Record>;
 type Lie = fn(&mut Records, u64);
@@ -115,20 +118,34 @@ fn believed(file: &Path, records: &Records, last: u64, dir: &Path) -> Result<u64
 
 /// Where the file is at, if the oracle finds nothing wrong by these records.
 fn accepted(file: &Path, records: &Records, newest: bool, dir: &Path) -> Result<Option<u64>> {
+    let expect = |truth: &Truth| {
+        let floor = truth.line(0).acked().filter(|_| newest);
+        let floor = floor.map(|seq| truth.course.here(seq));
+        Expect { floor, until: Some(Micros::now()), ..Expect::default() }
+    };
+    Ok(graded(file, records, &Course::default(), expect, dir)?.map(|place| place.seq))
+}
+
+/// The place of a file, if the oracle finds nothing wrong by these records.
+fn graded(
+    file: &Path,
+    records: &Records,
+    course: &Course,
+    expect: impl Fn(&Truth) -> Expect,
+    dir: &Path,
+) -> Result<Option<Place>> {
     let path = dir.join("lying-ledger");
     let _ = std::fs::remove_file(&path);
     let mut ledger = Ledger::create(&path)?;
     records.iter().try_for_each(|record| ledger.append(record))?;
-    let mut truth = Truth::default();
+    let mut truth = Truth::of(course.clone());
     truth.watch(&path);
     if truth.refresh().is_err() {
         return Ok(None);
     }
-    let floor = truth.acked().filter(|_| newest);
-    let expect = Expect { floor, until: Some(Micros::now()), ..Expect::default() };
-    let grade = oracle::grade(file, &truth, &expect);
-    let whole = grade.seq.is_some_and(|seq| truth.whole_up_to(seq).is_ok());
-    Ok(grade.seq.filter(|_| grade.is_right() && whole))
+    let grade = oracle::grade(file, &truth, &expect(&truth));
+    let Some(place) = grade.place.filter(|_| grade.is_right()) else { return Ok(None) };
+    Ok(truth.whole_at(place).is_ok().then_some(place))
 }
 
 fn records(dir: &Path) -> Result<Records> {
@@ -148,6 +165,7 @@ fn records(dir: &Path) -> Result<Records> {
 fn seq_of(record: &Record) -> u64 {
     match record {
         Record::Intent { seq, .. } | Record::Ack { seq, .. } | Record::Event { seq, .. } => *seq,
+        Record::Branch { seq, .. } => *seq,
     }
 }
 

@@ -3,8 +3,12 @@
 mod basic;
 mod checkpoints;
 mod damage;
+mod down;
+mod hosts;
 mod kills;
 mod lies;
+mod power;
+mod replaced;
 mod time;
 
 use crate::rig::{Result, Rig};
@@ -26,8 +30,12 @@ pub struct Scenario {
 }
 
 impl Scenario {
-    /// Why these figures prove nothing, if they do not (traps 106 and 107).
+    /// Why these figures prove nothing, if they do not (traps 106 and 107). What may not be tried
+    /// here claims to prove nothing.
     pub fn idle(&self, tally: &Tally) -> Option<Idle> {
+        if tally.is_barred() {
+            return None;
+        }
         if tally.restores == 0 {
             return Some(Idle::NothingGraded);
         }
@@ -183,6 +191,72 @@ pub const INVENTORY: &[Scenario] = &[
         run: checkpoints::away,
     },
     Scenario {
+        name: "down",
+        adversity: "the daemon is away while the WAL begins anew with fewer frames, is truncated, \
+                    removed, reset twice, left for another journal mode or page size",
+        how: "7 outages a seed, each way once, by SIGKILL or SIGTERM; on return the last commit \
+              exactly, and every older point as it was",
+        seeds: 8,
+        faults: &[
+            "restarted with fewer frames",
+            "appended",
+            "truncated",
+            "removed by the last close",
+            "reset twice",
+            "wal-left",
+            "page-size-changed",
+        ],
+        run: down::down,
+    },
+    Scenario {
+        name: "host-swap",
+        adversity: "another host takes the database over, or the daemon's state is lost",
+        how: "the database, with its WAL or without, goes to new hosts and back to the first one \
+              with its stale state, and once that goes on from its old database: each time the \
+              last commit exactly, and every older point as it was",
+        seeds: 8,
+        faults: &["new host", "first host again", "old database again", "state lost"],
+        run: hosts::swap,
+    },
+    Scenario {
+        name: "two-hosts",
+        adversity: "two copies of one database, both written to, each with a daemon, one replica",
+        how: "one daemon goes on and the other one ends with status 6, then the other way round; \
+              the newest commit is the survivor's exactly, what either has made durable is there",
+        seeds: 8,
+        faults: &["fenced", "synced"],
+        run: hosts::two,
+    },
+    Scenario {
+        name: "replaced",
+        adversity: "another file takes the place of the database, under the daemon",
+        how: "moved over by its copy, an older copy and another database, deleted and made anew: \
+              the new one exactly, to the byte, and every point of the old one as it was",
+        seeds: 8,
+        faults: &[
+            "replaced by its copy",
+            "replaced by an older copy",
+            "replaced by another database",
+            "deleted and made anew",
+        ],
+        run: replaced::replaced,
+    },
+    Scenario {
+        name: "power-loss",
+        adversity: "power is lost on the disk of the database, of the replica, or of both",
+        how: "ext4 shut down by ioctl under load, mounted again: what `sync` had promised is there, \
+              also where the source has lost it; then the last commit exactly",
+        seeds: 8,
+        faults: &[
+            "power lost",
+            "source on the disk",
+            "replica on the disk",
+            "both on the disk",
+            "commit lost by the source",
+        ],
+        run: power::loss,
+    },
+    Scenario {
         name: "several-writers",
         adversity: "three processes write at once, one of them vacuums, one checkpoints",
         how: "one sequence over all of them; `sync` under load, at the end exactly",
@@ -224,11 +298,24 @@ pub const INVENTORY: &[Scenario] = &[
         faults: &["lie"],
         run: lies::ledger,
     },
+    Scenario {
+        name: "lying-branches",
+        adversity: "each lie about a fork of the history (the oracle's own red path)",
+        how: "a branch that left later, earlier, from another state or from nowhere, its commits \
+              exchanged with the main line's, an abandoned branch in place of the newest: all \
+              rejected",
+        seeds: 4,
+        faults: &["lie"],
+        run: lies::branches::ledger,
+    },
 ];
 
 pub fn find(name: &str) -> Option<&'static Scenario> {
     INVENTORY.iter().find(|scenario| scenario.name == name)
 }
+
+/// However many there are.
+const ALL: usize = usize::MAX;
 
 /// A writer that does a little of everything, at a few thousand commits a second at most.
 fn busy() -> Args {
@@ -236,21 +323,6 @@ fn busy() -> Args {
 }
 
 impl Rig {
-    /// Restores up to `number` commits that the replica offers, chosen at random, in rising order.
-    fn grade_some(&mut self, number: usize) -> Result<()> {
-        let mut listed = self.listed()?;
-        while listed.len() > number {
-            let at = self.rng.below(listed.len() as u64) as usize;
-            listed.swap_remove(at);
-        }
-        listed.sort_unstable();
-        let mut after = None;
-        for commit in listed {
-            after = Some(self.grade_commit(commit, after)?);
-        }
-        Ok(())
-    }
-
     /// All that was committed until now is shipped and comes back exactly. Nobody writes meanwhile.
     fn sync_exactly(&mut self, seq: u64) -> Result<()> {
         self.sync()?;

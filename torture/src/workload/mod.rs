@@ -9,7 +9,7 @@ pub mod setup;
 pub mod writer;
 
 use crate::digest::{self, Sums};
-use crate::ledger::{Ledger, Micros};
+use crate::ledger::{Ledger, Micros, On};
 use crate::rng::Rng;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use setup::Setup;
@@ -109,6 +109,40 @@ impl Workload {
         match !unchanged || known == digest::of(&tx)? {
             true => Ok(()),
             false => Err(format!("seq {seq}: the sums kept up are not those of the tables").into()),
+        }
+    }
+
+    /// Notes the branch that this database is on, and what was found there.
+    pub fn enter(&mut self, branch: u32, parent: Option<u32>) -> Result<()> {
+        let tx = self.db.transaction_with_behavior(TransactionBehavior::Deferred)?;
+        let (seq, state) = (crate::oracle::marker(&tx)?, Some(digest::of(&tx)?));
+        Ok(self.ledger.branch(seq, On { branch, parent, state })?)
+    }
+
+    /// Leaves WAL mode: the WAL is written back and removed. Nobody else may have it open.
+    pub fn leave_wal(&mut self) -> Result<()> {
+        self.journal_mode("delete")?;
+        self.event("wal-left")
+    }
+
+    pub fn return_to_wal(&mut self) -> Result<()> {
+        self.journal_mode("wal")?;
+        self.event("wal-entered")
+    }
+
+    fn journal_mode(&self, mode: &str) -> Result<()> {
+        let pragma = format!("PRAGMA journal_mode = {mode}");
+        let is: String = self.db.query_row(&pragma, [], |row| row.get(0))?;
+        if is == mode { Ok(()) } else { Err(format!("the journal mode is still {is}").into()) }
+    }
+
+    /// Another page size. Takes a journal mode other than WAL.
+    pub fn reshape(&mut self, page_size: u32) -> Result<()> {
+        self.db.execute_batch(&format!("PRAGMA page_size = {page_size}; VACUUM"))?;
+        let is = crate::oracle::number(&self.db, "PRAGMA page_size")?;
+        match is == u64::from(page_size) {
+            true => self.event("page-size-changed"),
+            false => Err(format!("the page size is still {is}").into()),
         }
     }
 

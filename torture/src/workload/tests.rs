@@ -1,4 +1,5 @@
 use super::*;
+use crate::course::{Course, Place};
 use crate::ledger::Truth;
 use crate::oracle::{self, Expect, Violation};
 use std::collections::BTreeSet;
@@ -43,6 +44,11 @@ impl Bench {
     }
 }
 
+/// A commit of a history that has not forked.
+fn here(seq: u64) -> Option<Place> {
+    Some(Course::default().here(seq))
+}
+
 /// Changes a copy behind its back and says what the oracle makes of it.
 fn tampered(sql: &str) -> Vec<Violation> {
     let mut bench = bench(&Setup::from_seed(3));
@@ -62,8 +68,8 @@ fn copies_are_right_at_every_commit_and_every_shape() {
         for _ in 0..20 {
             let seq = bench.commits(4);
             let grade =
-                bench.grade(&Expect { floor: Some(seq), exactly: Some(seq), ..Expect::default() });
-            assert_eq!(grade, oracle::Grade { seq: Some(seq), violations: vec![] }, "{setup:?}");
+                bench.grade(&Expect { floor: here(seq), exactly: here(seq), ..Expect::default() });
+            assert_eq!(grade, oracle::Grade { place: here(seq), violations: vec![] }, "{setup:?}");
         }
     }
 }
@@ -101,7 +107,7 @@ fn trap_100_an_older_or_foreign_database_passes_integrity_check_and_is_rejected(
     let copy = bench.copy();
     let new = bench.commits(10);
     bench.truth.refresh().unwrap();
-    let floor = Expect { floor: Some(new), ..Expect::default() };
+    let floor = Expect { floor: here(new), ..Expect::default() };
     let violations = oracle::grade(&copy, &bench.truth, &floor).violations;
     assert_eq!(violations, [Violation::BelowFloor { seq: old, floor: new }]);
 
@@ -169,9 +175,9 @@ fn places_in_time_are_held_to() {
     let future = expect(Expect { until: early, ..none }, &mut bench);
     assert!(matches!(future[..], [Violation::Future { seq: 5, .. }]), "{future:?}");
     let before = seq + 1;
-    let back = expect(Expect { after: Some(before), ..none }, &mut bench);
+    let back = expect(Expect { after: here(before), ..none }, &mut bench);
     assert_eq!(back, [Violation::WentBack { seq, before }]);
-    let short = expect(Expect { exactly: Some(before), ..none }, &mut bench);
+    let short = expect(Expect { exactly: here(before), ..none }, &mut bench);
     assert_eq!(short, [Violation::NotExact { seq, wanted: before }]);
 }
 
@@ -191,12 +197,79 @@ fn trap_102_grading_changes_nothing_and_heals_nothing() {
     bench.truth.refresh().unwrap();
     let before = std::fs::read(&file).unwrap();
     let grade = oracle::grade(&file, &bench.truth, &Expect::default());
-    assert_eq!(grade.seq, Some(10));
+    assert_eq!(grade.seq(), Some(10));
     assert_eq!(grade.violations, [Violation::Litter("restored-wal".into())]);
     assert_eq!(std::fs::read(&file).unwrap(), before);
     let names: BTreeSet<_> =
         std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(names, BTreeSet::from(["restored".into(), "restored-wal".into()]));
+}
+
+/// A copy of the database as it is now, to be written to on a branch of its own.
+fn branch(bench: &mut Bench, number: u32) -> Bench {
+    let dir = tempfile::tempdir().unwrap();
+    let (db, ledger) = (dir.path().join("db"), dir.path().join("ledger"));
+    bench.workload.checkpoint("TRUNCATE").unwrap();
+    std::fs::copy(bench.dir.path().join("db"), &db).unwrap();
+    bench.truth.watch(&ledger);
+    let mut truth = Truth::default();
+    truth.watch(&bench.dir.path().join("ledger"));
+    truth.watch(&ledger);
+    let setup = Setup::from_seed(9);
+    let ledger = Ledger::create(&ledger).unwrap();
+    let mut workload = Workload::open(&db, &setup, ledger, 0, number.into()).unwrap();
+    workload.enter(number, Some(0)).unwrap();
+    Bench { dir, workload, truth }
+}
+
+#[test]
+fn trap_52_of_a_forked_history_each_branch_is_right_in_its_turn_and_no_other() {
+    let mut main = bench(&Setup::from_seed(9));
+    let fork = main.commits(10);
+    let mut other = branch(&mut main, 1);
+    let (old, new) = (main.commits(6), other.commits(4));
+    let (first, second) = (main.copy(), other.copy());
+    let truth = &mut main.truth;
+    truth.refresh().unwrap();
+    let grade = |truth: &Truth, file: &PathBuf, expect: Expect| oracle::grade(file, truth, &expect);
+    let none = Expect::default();
+    // Before its turn has come, nothing of a branch can be there.
+    assert!(grade(truth, &first, none).is_right());
+    let early = grade(truth, &second, none).violations;
+    assert!(matches!(early[..], [Violation::Digest { .. }]), "{early:?}");
+
+    let before = truth.course.here(old);
+    truth.course.turn(1, fork);
+    let here = truth.course.here(new);
+    assert_eq!(grade(truth, &first, none).place, Some(before));
+    assert_eq!(grade(truth, &second, none).place, Some(here));
+    // It has fewer commits, and comes after all the same.
+    let after = Expect { floor: Some(before), exactly: Some(here), after: Some(before), ..none };
+    assert!(grade(truth, &second, after).is_right());
+    let back = grade(truth, &first, Expect { floor: Some(here), ..none }).violations;
+    assert_eq!(back, [Violation::BelowFloor { seq: old, floor: new }]);
+    let back = grade(truth, &first, Expect { after: Some(here), ..none }).violations;
+    assert_eq!(back, [Violation::WentBack { seq: old, before: new }]);
+    let wanted = Place { seq: new, ..before };
+    let wrong = grade(truth, &second, Expect { exactly: Some(wanted), ..none }).violations;
+    assert_eq!(wrong, [Violation::WrongBranch(new)]);
+}
+
+#[test]
+fn trap_36_a_database_leaves_wal_mode_and_comes_back_in_another_shape() {
+    let mut bench = bench(&Setup::from_seed(3));
+    bench.commits(10);
+    bench.workload.leave_wal().unwrap();
+    assert!(bench.workload.return_to_wal().is_ok() && bench.workload.reshape(512).is_err());
+    bench.workload.leave_wal().unwrap();
+    bench.commits(3);
+    bench.workload.reshape(512).unwrap();
+    bench.workload.return_to_wal().unwrap();
+    bench.commits(3);
+    assert!(bench.grade(&Expect { exactly: here(16), ..Expect::default() }).is_right());
+    for (event, times) in [("wal-left", 2), ("wal-entered", 2), ("page-size-changed", 1)] {
+        assert_eq!(bench.truth.events(event), times, "{event}");
+    }
 }
 
 #[test]
@@ -215,5 +288,5 @@ fn several_writers_share_one_sequence() {
         assert_eq!(peers[round % 2].commit().unwrap(), 2 * round as u64 + 1);
         assert_eq!(bench.workload.commit().unwrap(), 2 * round as u64 + 2);
     }
-    assert!(bench.grade(&Expect { exactly: Some(120), ..Expect::default() }).is_right());
+    assert!(bench.grade(&Expect { exactly: here(120), ..Expect::default() }).is_right());
 }

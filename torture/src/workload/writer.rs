@@ -1,11 +1,11 @@
 //! `torture writer`: the workload as a process of its own, so that it can be killed.
 //!
-//! It obeys lines on stdin (`pause`, `go`, `stop`) between two transactions and answers on stdout
-//! with a word and the last seq. When stdin ends (the harness died) it stops.
+//! It obeys lines on stdin (`pause`, `go`, `stop`, `do WHAT`) between two transactions and answers on
+//! stdout with a word and the last seq. What it is told to do it does at rest, and rests again. When stdin ends (the harness died) it stops.
 
 use super::setup::Setup;
 use super::{Result, Workload};
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, On};
 use argh::FromArgs;
 use std::io::{self, BufRead, Write};
 use std::path::PathBuf;
@@ -65,6 +65,12 @@ pub struct Args {
     /// mean number of commits between two transactions that are rolled back
     #[argh(option)]
     pub rollback: Option<u64>,
+    /// the branch of the history that this database is on, if not the first one
+    #[argh(option)]
+    pub branch: Option<u32>,
+    /// the branch that it has left; made anew without it
+    #[argh(option)]
+    pub parent: Option<u32>,
 }
 
 impl Args {
@@ -90,34 +96,48 @@ impl Args {
         option("size-limit", self.size_limit.map(|n| n.to_string()));
         option("vacuum", self.vacuum.map(|n| n.to_string()));
         option("rollback", self.rollback.map(|n| n.to_string()));
+        option("branch", self.branch.map(|n| n.to_string()));
+        option("parent", self.parent.map(|n| n.to_string()));
         words.extend(self.create.then(|| "--create".to_owned()));
         words.extend(self.paused.then(|| "--paused".to_owned()));
         words
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Command {
     Pause,
     Go,
     Stop,
+    /// One thing, and then the next command.
+    Do(String),
 }
 
 pub fn run(args: &Args) -> Result<()> {
     let setup = Setup::from_seed(args.seed);
-    let ledger = Ledger::create(&args.ledger)?;
+    let mut ledger = Ledger::create(&args.ledger)?;
+    if let Some(branch) = args.branch.filter(|_| args.create) {
+        ledger.branch(0, On { branch, parent: None, state: None })?;
+    }
     let mut workload = match args.create {
         true => Workload::create(&args.db, &setup, ledger)?,
         false => Workload::open(&args.db, &setup, ledger, args.writer, args.life)?,
     };
     workload.tune(args.autocheckpoint, args.size_limit)?;
+    if let Some(branch) = args.branch.filter(|_| !args.create) {
+        workload.enter(branch, args.parent)?;
+    }
     let commands = commands();
     say("ready", workload.present()?)?;
     let mut command = if args.paused { Command::Pause } else { Command::Go };
     let mut made = 0;
     while command != Command::Stop && args.commits.is_none_or(|limit| made < limit) {
-        if command == Command::Pause {
-            say("paused", workload.present()?)?;
+        if let Command::Pause | Command::Do(_) = command {
+            let word = match &command {
+                Command::Do(what) => act(&mut workload, what).map(|()| "did")?,
+                _ => "paused",
+            };
+            say(word, workload.present()?)?;
             command = commands.recv().unwrap_or(Command::Stop);
             continue;
         }
@@ -130,6 +150,20 @@ pub fn run(args: &Args) -> Result<()> {
         };
     }
     say("done", workload.present()?)
+}
+
+/// One thing that a scenario asks for by name.
+fn act(workload: &mut Workload, what: &str) -> Result<()> {
+    let (word, value) = what.split_once(' ').unwrap_or((what, ""));
+    match word {
+        "commit" => (0..value.parse::<u64>()?).try_for_each(|_| workload.commit().map(drop)),
+        "checkpoint" => workload.checkpoint(value),
+        "vacuum" => workload.vacuum(),
+        "leave-wal" => workload.leave_wal(),
+        "return-to-wal" => workload.return_to_wal(),
+        "reshape" => workload.reshape(value.parse()?),
+        _ => Err(format!("cannot {what}").into()),
+    }
 }
 
 /// One commit and whatever else an application does between two.
@@ -166,7 +200,11 @@ fn commands() -> Receiver<Command> {
             let command = match line.as_deref() {
                 Ok("pause") => Command::Pause,
                 Ok("go") => Command::Go,
-                _ => Command::Stop,
+                Ok(line) => match line.strip_prefix("do ") {
+                    Some(what) => Command::Do(what.to_owned()),
+                    None => Command::Stop,
+                },
+                Err(_) => Command::Stop,
             };
             if send.send(command).is_err() {
                 return;
@@ -205,6 +243,8 @@ mod tests {
             size_limit: Some(12),
             vacuum: Some(13),
             rollback: Some(14),
+            branch: Some(15),
+            parent: Some(16),
         };
         for args in [full, Args { every: 40, ..Args::default() }] {
             let words = args.words();

@@ -254,6 +254,67 @@ fn trap_47_the_database_is_replaced_by_rename() {
     agrees(&db);
 }
 
+/// A new file is moved over the old one before the old one's WAL is removed. Whoever opened it then
+/// would play the old WAL into it.
+#[test]
+fn trap_47_an_old_wal_is_not_played_into_a_new_file() {
+    let (db, writer, history) = stopped();
+    let mut sim = Sim::current(&db);
+    commits(&writer, 3);
+    sim.until(|sim| !sim.is_current());
+    sim.until(|sim| sim.is_current());
+    drop(writer);
+    let new = other_database(&db);
+    let bytes = fs::read(&new).unwrap();
+    fs::rename(&new, &db.path).unwrap();
+    sim.for_ms(5000);
+    assert_eq!(sim.opened, 1, "not with that WAL");
+    let status = serde_json::to_string(&sim.tracker.status).unwrap();
+    assert!(status.contains("belongs to the file that it has replaced"), "{status}");
+    for suffix in ["-wal", "-shm"] {
+        fs::remove_file(db.beside(suffix)).unwrap();
+    }
+    assert!(fs::read(&db.path).unwrap() == bytes, "nothing was written to it");
+    sim.until(|sim| sim.opened == 2 && sim.is_current());
+    agrees(&db);
+    holds(&db, &history);
+}
+
+/// Somebody removes the WAL of an open database: what is committed from then on goes to another file
+/// than the one that is watched.
+#[test]
+fn trap_47_the_wal_is_removed_under_the_daemon() {
+    let (db, writer, history) = stopped();
+    let mut sim = Sim::current(&db);
+    drop(writer);
+    for suffix in ["-wal", "-shm"] {
+        fs::remove_file(db.beside(suffix)).unwrap();
+    }
+    // In another process: SQLite shares what this one has open.
+    let mut writer = Process::new(&db.path);
+    writer.sql("INSERT INTO t(x) VALUES ('one')");
+    sim.until(|sim| sim.opened == 2 && sim.is_current());
+    writer.sql("INSERT INTO t(x) VALUES ('two')");
+    sim.until(|sim| !sim.is_current());
+    sim.until(|sim| sim.is_current());
+    agrees(&db);
+    holds(&db, &history);
+}
+
+/// What a drain ends with is the file that is there, not the one that was.
+#[test]
+fn trap_47_replaced_just_before_the_drain() {
+    let (db, writer, history) = stopped();
+    let mut sim = Sim::current(&db);
+    sim.for_ms(100);
+    drop(writer);
+    replace(&db, &other_database(&db));
+    commits(&db.open(), 3);
+    assert!(sim.drain().is_none());
+    agrees(&db);
+    holds(&db, &history);
+}
+
 #[test]
 fn trap_48_the_database_is_deleted_and_created_anew() {
     let (db, writer, history) = stopped();
@@ -614,6 +675,47 @@ fn trap_65_two_hosts_with_one_replica() {
     holds(&db, &history);
 }
 
+/// Somebody takes the replica up while a resync is under way: it ends, and the daemon with it.
+#[test]
+fn trap_65_fenced_during_a_resync() {
+    let db = Db::new(1024);
+    let writer = db.open();
+    sql(&writer, "INSERT INTO t(x) VALUES (zeroblob(150000000))");
+    assert_eq!(checkpoint(&writer, "TRUNCATE").0, 0);
+    Sim::current(&db).drain();
+    commits(&writer, 1);
+    assert_eq!(checkpoint(&writer, "TRUNCATE").0, 0);
+    let mut sim = Sim::new(&db);
+    let resync = |sim: &Sim| sim.tracker.healing.as_ref().is_some_and(|it| it.resync.is_some());
+    sim.until(|sim| resync(sim));
+    let next = crate::commit::Timeline(sim.tracker.claimed.unwrap().0 + 1);
+    let page_size = crate::commit::PageSize::new(1024).unwrap();
+    let claim = crate::snapshot::Fork::default().encode(next, page_size, clock::now());
+    replica(&db).put(&crate::name::Name::Timeline(next), &claim).unwrap();
+    sim.until(|sim| sim.tracker.is_ended());
+    assert_eq!(sim.tracker.take_error().unwrap().status, Status::Locked);
+    assert_eq!(sim.tracker.status.counts.fences, 1);
+    assert!(open::try_lock(&db.config().state_dir).unwrap().is_some());
+}
+
+/// A `sync` that cron starts on a host which was given up does not take the replica back.
+#[test]
+fn trap_65_a_sync_takes_nothing_over() {
+    let (db, _writer, _) = stopped();
+    let other = db.copy();
+    let mut config = other.config();
+    config.destinations = db.config().destinations;
+    let mut second = Sim::new(&other);
+    second.tracker = Tracker::new(&config, false, second.now);
+    second.until(|sim| sim.is_current());
+    let before = Replica::list(&*replica(&db)).unwrap().newest_timeline();
+    let error = crate::daemon::sync(&[db.config()]).unwrap_err();
+    assert_eq!((error.status, error.hint.is_some()), (Status::Locked, true), "{error}");
+    assert_eq!(Replica::list(&*replica(&db)).unwrap().newest_timeline(), before);
+    commits(&other.open(), 2);
+    assert!(second.drain().is_none());
+}
+
 /// The claim came between a change-set and its acknowledgement: it is gone on from.
 #[test]
 fn trap_65_what_was_stored_before_a_claim_is_not_lost() {
@@ -756,7 +858,7 @@ fn trap_31_the_daemon_leaves_slot_0_for_another() {
 fn trap_32_a_pin_does_not_let_the_wal_grow_without_end() {
     let (db, writer, history) = stopped();
     let mut config = db.config();
-    config.settings.wal_max = 8 << 20;
+    (config.settings.wal_max, config.settings.spool_max) = (8 << 20, 0);
     let (mut sim, faulty) = Sim::faulty(&db);
     sim.tracker = Tracker::new(&config, false, sim.now);
     sim.until(|sim| sim.is_current());
