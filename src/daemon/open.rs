@@ -30,7 +30,7 @@ use crate::ship::{Shipper, Stores, cursor_path};
 use crate::source::{Mark, Source};
 use crate::sqlite::{HEAD_BYTES, Handles, Opened};
 use adopt::adopt;
-use files::{open_identified, refuse_stale_wal};
+use files::{open_identified, refuse_half_replaced};
 use ground::{Listed, Tip, ground};
 use rusqlite::ErrorCode;
 use std::fs::{File, TryLockError};
@@ -84,13 +84,15 @@ pub struct Order {
     pub distrust: bool,
     /// The lock, if this daemon holds it already.
     pub lock: Option<Arc<File>>,
-    /// The WAL of a file that was replaced: it must not be played into the new one.
-    pub stale_wal: Option<Identity>,
+    /// The files as they were, if others have taken their place.
+    pub replaced: Option<Files>,
 }
 
 pub fn open(database: &Database, order: Order) -> Result<Live> {
-    let Order { purpose, claimed, distrust, lock: held, stale_wal } = order;
-    refuse_stale_wal(&database.path, stale_wal)?;
+    let Order { purpose, claimed, distrust, lock: held, replaced } = order;
+    if let Some(before) = replaced.filter(|_| purpose == Purpose::Daemon) {
+        refuse_half_replaced(&database.path, before)?;
+    }
     let (handles, page_size, files) = open_identified(&database.path)?;
     let identity = files.database;
     durable::make_dirs(&database.state_dir)

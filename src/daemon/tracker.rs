@@ -253,7 +253,7 @@ impl Tracker {
                     claimed: self.claimed,
                     distrust: self.distrust,
                     lock: self.lock.clone(),
-                    stale_wal: self.stale_wal(now),
+                    replaced: self.replaced(now),
                 };
                 Some(Box::new(move || Done::Opened(open::open(&database, order).map(Box::new))))
             }
