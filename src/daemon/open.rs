@@ -37,6 +37,7 @@ use std::fs::{File, TryLockError};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 pub use files::{Files, Identity, identity};
@@ -78,8 +79,9 @@ const CLAIMS: u32 = 5;
 #[derive(Clone, Debug)]
 pub struct Order {
     pub purpose: Purpose,
-    /// The timeline that this daemon has claimed before: a later one is somebody else's.
-    pub claimed: Option<Timeline>,
+    /// The last timeline that this daemon has tried to claim, 0 before the first: a later one is
+    /// somebody else's.
+    pub claimed: Arc<AtomicU32>,
     /// The database was seen to differ from the page index.
     pub distrust: bool,
     /// The lock, if this daemon holds it already.
@@ -122,8 +124,8 @@ pub fn open(database: &Database, order: Order) -> Result<Live> {
     let (mut state, mut source) = (cursor, source);
     for _ in 0..CLAIMS {
         let listed = ground::list(&opening.stores)?;
-        if listed.iter().any(|each| claimed.is_some_and(|own| each.replica.newest_timeline() > own))
-        {
+        let own = claimed.load(Ordering::Relaxed);
+        if listed.iter().any(|each| own > 0 && each.replica.newest_timeline().0 > own) {
             let cause = "another daemon has taken its replica up";
             let error = Error::new(Status::Locked, "watch", database.path.display(), cause);
             return Err(error.hint("let only one daemon write a replica"));
@@ -132,7 +134,7 @@ pub fn open(database: &Database, order: Order) -> Result<Live> {
         (source, at, tip, begin) = opening.begin(state, source, &listed)?;
         state = at;
         let anew = matches!(begin, Begin::Snapshot(_));
-        let claimed = claim::claim(&opening.stores, &listed, &tip, anew, page_size)?;
+        let claimed = claim::claim(&opening.stores, &listed, &tip, anew, page_size, &claimed)?;
         let Some(timeline) = claimed else { continue };
         if claim::has_news(&opening.stores, &listed)? {
             continue;

@@ -49,7 +49,6 @@ impl Tracker {
                 self.stores = Some(Arc::clone(&shipper.stores));
                 self.shipper = Some(Box::new(shipper));
                 self.status.counts.timelines += 1;
-                self.claimed = Some(capture.state().timeline);
                 (self.identified_at, self.gone_since) = (now, None);
                 self.begin(begin, &capture);
                 self.opened_once = true;

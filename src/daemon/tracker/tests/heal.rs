@@ -709,7 +709,8 @@ fn trap_65_fenced_during_a_resync() {
     let mut sim = Sim::new(&db);
     let resync = |sim: &Sim| sim.tracker.healing.as_ref().is_some_and(|it| it.resync.is_some());
     sim.until(|sim| resync(sim));
-    let next = crate::commit::Timeline(sim.tracker.claimed.unwrap().0 + 1);
+    let next =
+        crate::commit::Timeline(Replica::list(&*replica(&db)).unwrap().newest_timeline().0 + 1);
     let page_size = crate::commit::PageSize::new(1024).unwrap();
     let claim = crate::snapshot::Fork::default().encode(next, page_size, clock::now());
     replica(&db).put(&crate::name::Name::Timeline(next), &claim).unwrap();
