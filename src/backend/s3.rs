@@ -16,6 +16,7 @@ use crate::clock;
 use crate::config::{self, UrlStyle};
 use crate::name::Name;
 use credentials::Keys;
+pub use credentials::VARIABLES;
 use jiff::Timestamp;
 use minreq::Method;
 use refusal::Refusal;

@@ -9,6 +9,10 @@ use rusty_s3::Credentials;
 use std::path::{Path, PathBuf};
 use std::{env, fmt, fs};
 
+/// The variables that hold a key, its secret and a session token, as the AWS tools have them.
+pub const VARIABLES: [&str; 3] =
+    ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
+
 pub(super) enum Keys {
     Fixed(Credentials),
     File(PathBuf),
@@ -44,9 +48,8 @@ impl Keys {
 }
 
 fn of_environment(variable: impl Fn(&str) -> Option<String>) -> Result<Credentials, Refusal> {
-    let [key, secret, token] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"]
-        .map(|name| variable(name).map(|value| value.trim().to_owned()).unwrap_or_default());
-    made_of([key, secret, token]).ok_or_else(|| {
+    let value = |name| variable(name).map(|value| value.trim().to_owned()).unwrap_or_default();
+    made_of(VARIABLES.map(value)).ok_or_else(|| {
         Refusal::denied(
             "the environment has no credentials",
             "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a credentials_file",
