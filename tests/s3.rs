@@ -49,6 +49,16 @@ fn foreign_keys_are_told_apart() {
     conformance::foreign_keys(&s3, |key| weed().plant(&format!("{prefix}/{key}")));
 }
 
+/// The server may answer before it has read the body, and not read on.
+#[test]
+fn a_large_object_that_is_there_is_told() {
+    let s3 = S3::create(&place(&weed().fresh_prefix(), WRITER)).unwrap();
+    let body = vec![3; 32 << 20];
+    s3.put(&change(0, 1), &body).unwrap();
+    assert_eq!(s3.put(&change(0, 1), &body).unwrap_err().kind, Kind::Exists);
+    assert!(s3.get(&change(0, 1)).unwrap() == body);
+}
+
 #[test]
 fn trap_81_a_real_server_refuses_in_words_that_are_understood() {
     let prefix = weed().fresh_prefix();

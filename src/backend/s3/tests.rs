@@ -4,9 +4,11 @@ use super::*;
 use crate::backend::conformance::{self, change};
 use crate::backend::list_all;
 use crate::backend::retry::Retry;
+use crate::commit::{Chain, CommitNo, PageSize, Time, Timeline};
 use crate::error::Status;
 use crate::object::Compression;
 use crate::ship::Stores;
+use crate::snapshot::Fork;
 use liar::{Liar, Lie};
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -108,10 +110,10 @@ fn trap_70_a_put_whose_reply_was_lost_is_found_to_be_ours() {
         let liar = Liar::new();
         let s3 = open(&liar);
         let applied = lie != Lie::ResetBefore;
-        liar.lie(&[lie.clone()]);
+        liar.lie(std::slice::from_ref(&lie));
         assert_eq!(s3.put(&change(0, 1), b"x").unwrap_err().kind, Kind::Transient, "{lie:?}");
         assert_eq!(stored(&liar, &change(0, 1)).is_some(), applied);
-        liar.lie(&[lie.clone()]);
+        liar.lie(std::slice::from_ref(&lie));
         stores(s3).put(&change(0, 2), b"ours").unwrap();
         assert_eq!(stored(&liar, &change(0, 2)).unwrap(), b"ours");
         all_told(&liar, &[lie.clone(), lie]);
@@ -175,6 +177,27 @@ fn trap_73_a_reply_that_is_cut_is_no_answer() {
     liar.lie(&cuts);
     assert_eq!(patient(s3).get(&change(0, 1)).unwrap(), body);
     assert_eq!(liar.state().told.len(), 12);
+}
+
+/// The backend does not look inside, and need not: no byte of an object can change unseen.
+#[test]
+fn trap_74_wrong_bytes_are_refused_by_the_object() {
+    let liar = Liar::new();
+    let s3 = open(&liar);
+    let fork =
+        Fork { parent: Timeline(0), commit: CommitNo(0), chain: Chain::default(), anew: true };
+    let name = Name::Timeline(Timeline(1));
+    let body = fork.encode(Timeline(1), PageSize::new(4096).unwrap(), Time(1));
+    s3.put(&name, &body).unwrap();
+    let flip = |at: usize| {
+        liar.state().objects.get_mut(&format!("{ROOT}{name}")).unwrap()[at] ^= 1;
+    };
+    for at in 0..body.len() {
+        flip(at);
+        assert!(Fork::decode(Timeline(1), s3.get(&name).unwrap()).is_err(), "byte {at}");
+        flip(at);
+    }
+    assert!(Fork::decode(Timeline(1), s3.get(&name).unwrap()).is_ok());
 }
 
 /// Nothing is ever uploaded in pieces, so nothing can be left of a crash that no listing shows.
