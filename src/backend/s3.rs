@@ -180,7 +180,7 @@ impl S3 {
         match ask {
             Ask::Put { key, headers, .. } => signed(bucket.put_object(credentials, key), headers),
             Ask::Head { key } => signed(bucket.head_object(credentials, key), &[]),
-            Ask::Get { key } => signed(bucket.get_object(credentials, key), &[]),
+            Ask::Get { key, .. } => signed(bucket.get_object(credentials, key), &[]),
             Ask::Delete { key } => signed(bucket.delete_object(credentials, key), &[]),
             Ask::List { prefix, after, most } => {
                 let mut list = bucket.list_objects_v2(credentials);
@@ -214,7 +214,7 @@ impl S3 {
 enum Ask<'a> {
     Put { key: &'a str, body: &'a [u8], headers: &'a [(&'static str, String)] },
     Head { key: &'a str },
-    Get { key: &'a str },
+    Get { key: &'a str, time: Duration },
     Delete { key: &'a str },
     List { prefix: &'a str, after: &'a str, most: usize },
 }
@@ -227,10 +227,19 @@ impl Ask<'_> {
                 (Method::Put, headers, body, time)
             }
             Ask::Head { .. } => (Method::Head, &[], &[], ANSWER),
-            Ask::Get { .. } => (Method::Get, &[], &[], LARGEST),
+            Ask::Get { time, .. } => (Method::Get, &[], &[], *time),
             Ask::Delete { .. } => (Method::Delete, &[], &[], ANSWER),
             Ask::List { .. } => (Method::Get, &[], &[], 2 * ANSWER),
         }
+    }
+}
+
+/// Timelines are small, and looked at after every shipment: a connection that has died must not hold
+/// that up for as long as a large object may take.
+fn time_to_get(name: &Name) -> Duration {
+    match name {
+        Name::Timeline(_) => ANSWER,
+        Name::Snapshot(_) | Name::Part(_) | Name::Change(_) => LARGEST,
     }
 }
 
@@ -260,8 +269,9 @@ impl Backend for S3 {
     }
 
     fn get(&self, name: &Name) -> Result<Vec<u8>, Error> {
+        let time = time_to_get(name);
         let name = name.to_string();
-        let reply = self.send("get", &name, &Ask::Get { key: &self.key(&name) })?;
+        let reply = self.send("get", &name, &Ask::Get { key: &self.key(&name), time })?;
         match reply.status {
             200 if reply.told => Ok(reply.body),
             200 => Err(self.error("get", &name, Refusal::passing("its length was not told"))),

@@ -324,6 +324,15 @@ fn trap_82_nothing_is_waited_for_longer_than_told() {
 }
 
 #[test]
+fn trap_82_what_is_large_gets_more_time() {
+    let put = |body: &[u8]| Ask::Put { key: "x", body, headers: &[] }.parts().3;
+    assert_eq!(put(&[]), ANSWER);
+    assert_eq!(put(&vec![0; 32 << 20]), LARGEST);
+    assert_eq!(time_to_get(&Name::Timeline(Timeline(1))), ANSWER);
+    assert_eq!(time_to_get(&change(0, 1)), LARGEST);
+}
+
+#[test]
 fn trap_82_names_that_lead_nowhere_and_broken_tls() {
     let liar = Liar::new();
     let place = liar.place();
@@ -396,7 +405,7 @@ fn requests_say_what_they_must() {
 fn places_are_reached_in_both_styles_and_with_a_token() {
     let signed = |place: &config::S3, keys| {
         let s3 = S3 { keys, ..S3::open(place).unwrap() };
-        s3.sign(&s3.keys.now().unwrap(), &Ask::Get { key: &s3.key("x") })
+        s3.sign(&s3.keys.now().unwrap(), &Ask::Get { key: &s3.key("x"), time: ANSWER })
     };
     let liar = Liar::new();
     let keys = || Keys::Fixed(Credentials::new_with_token("K", "S", "to ken"));
