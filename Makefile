@@ -1,5 +1,6 @@
 # The verbs of this project; `make help` lists them. They need Rust, a C compiler and GNU make, and
-# `make check` and `make man` need mandoc.
+# `make check` and `make man` need mandoc, `make test` and `make check` python3 with pip, which
+# installs an S3 server below target/.
 
 CARGO  ?= cargo
 PREFIX ?= /usr/local

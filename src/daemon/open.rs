@@ -16,6 +16,8 @@ mod claim;
 mod files;
 mod ground;
 
+use crate::backend::retry::{Patience, Retry};
+use crate::backend::s3::S3;
 use crate::backend::{self, Backend, fs::Fs};
 use crate::capture::{Capture, Start};
 use crate::clock;
@@ -351,7 +353,12 @@ fn open_index(database: &Database) -> Result<Arc<Index>> {
 
 fn stores(database: &Database, shipped: bool) -> Result<Stores> {
     let open = |destination: &Destination| -> Result<Arc<dyn Backend>> {
-        let Destination::File { root } = destination;
+        let root = match destination {
+            Destination::File { root } => root,
+            Destination::S3(place) => {
+                return Ok(Arc::new(Retry::new(Arc::new(S3::create(place)?), Patience::default())));
+            }
+        };
         let fs = open_root(root, shipped).map_err(|error| {
             let hint = match shipped {
                 true => "commits were shipped there before: mount what belongs there".into(),
