@@ -73,7 +73,7 @@ pub enum Verb {
 )]
 pub struct DaemonOf {
     #[argh(positional, arg_name = "DB DEST")]
-    /// a database and the roots of its replicas
+    /// a database and the roots of its replicas: paths or s3://BUCKET/PREFIX
     pub given: Vec<String>,
 }
 
@@ -87,7 +87,7 @@ pub struct DaemonOf {
 )]
 pub struct SyncOf {
     #[argh(positional, arg_name = "DB DEST")]
-    /// a database and the roots of its replicas
+    /// a database and the roots of its replicas: paths or s3://BUCKET/PREFIX
     pub given: Vec<String>,
 }
 
@@ -143,7 +143,7 @@ pub struct ListOf {
 #[argh(subcommand, name = "status", example = "bakelite status --db app --json")]
 pub struct StatusOf {
     #[argh(positional, arg_name = "DB DEST")]
-    /// a database and the roots of its replicas
+    /// a database and the roots of its replicas: paths or s3://BUCKET/PREFIX
     pub given: Vec<String>,
 }
 
@@ -240,7 +240,7 @@ impl Arguments {
         self.alone("DB")?;
         if destinations.is_empty() {
             return Err(Error::new(Status::Usage, "arguments", path, "a DB without a DEST")
-                .hint("name where its replica goes: a path or file:///path"));
+                .hint("name where its replica goes: a path, file:///path or s3://BUCKET/PREFIX"));
         }
         Ok(vec![Database::given(path, destinations)?])
     }

@@ -7,11 +7,14 @@
 mod expand;
 mod field;
 mod read;
+mod s3;
 
 pub use read::{KEYS, Key, Place};
+pub use s3::{Credentials, S3, Secret, UrlStyle};
 
 use crate::error::{Error, Result, Status};
 use crate::units;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{env, fmt, fs, io, path};
@@ -24,6 +27,8 @@ pub const FILE_VARIABLE: &str = "BAKELITE_CONFIG";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     pub databases: Vec<Database>,
+    /// Whether a secret stands in the file itself.
+    pub holds_secret: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +62,7 @@ pub enum Compression {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Destination {
     File { root: PathBuf },
+    S3(S3),
 }
 
 impl Default for Settings {
@@ -80,7 +86,13 @@ impl Config {
         let file = file.map(Path::to_path_buf).or_else(|| named().map(PathBuf::from));
         let file = file.unwrap_or_else(|| DEFAULT_FILE.into());
         let text = fs::read_to_string(&file).map_err(|cause| unreadable(&file, &cause))?;
-        Self::parse(&text, &file, &|name| env::var(name).ok())
+        let config = Self::parse(&text, &file, &|name| env::var(name).ok())?;
+        if config.holds_secret && others_may_read(&file).map_err(|e| unreadable(&file, &e))? {
+            let cause = "others can read it, and a secret is in it";
+            return Err(Error::new(Status::Usage, "config", file.display(), cause)
+                .hint(format!("run: chmod o-rwx {}", file.display())));
+        }
+        Ok(config)
     }
 
     /// Reads a configuration's text. `file` is only named in errors.
@@ -108,6 +120,11 @@ impl Config {
         }
         Ok(self.databases)
     }
+}
+
+/// Whether those may read a file who are neither its owner nor of its group.
+pub fn others_may_read(file: &Path) -> io::Result<bool> {
+    Ok(fs::metadata(file)?.permissions().mode() & 0o007 != 0)
 }
 
 fn unreadable(file: &Path, cause: &io::Error) -> Error {
@@ -175,7 +192,7 @@ fn duplicate<T: PartialEq>(items: &[T]) -> Option<&T> {
 }
 
 impl Destination {
-    /// A path or `file:///path`, taken as it is: nothing is decoded.
+    /// A path, `file:///path` or `s3://BUCKET/PREFIX?…`, taken as it is: nothing is decoded.
     pub fn parse(url: &str) -> Result<Self> {
         let refuse = |cause: &str| Error::new(Status::Usage, "destination", url, cause);
         match url.split_once("://") {
@@ -183,9 +200,8 @@ impl Destination {
             Some(("file", path)) if path.starts_with('/') => Ok(Self::File { root: path.into() }),
             Some(("file", _)) => Err(refuse("a file URL with a host or a relative path")
                 .hint("write file:///path with three slashes, or the path alone")),
-            Some(("s3", _)) => Err(refuse("s3 is not supported yet by this version")
-                .hint("use a path or file:///path")),
-            Some(_) => Err(refuse("unknown scheme").hint("use a path or file:///path")),
+            Some(("s3", rest)) => S3::parse(rest, url).map(Self::S3),
+            Some(_) => Err(refuse("unknown scheme").hint("use a path, file:///path or s3://...")),
         }
     }
 }
@@ -194,6 +210,7 @@ impl fmt::Display for Destination {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
             Self::File { root } => write!(f, "file://{}", root.display()),
+            Self::S3(s3) => s3.fmt(f),
         }
     }
 }

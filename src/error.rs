@@ -103,6 +103,6 @@ impl From<backend::Error> for Error {
             Corrupt => Status::Integrity,
             Exists | Denied | Locked | Full | Transient | Other => Status::Unreachable,
         };
-        Self { status, message: error.to_string(), hint: None }
+        Self { status, message: error.to_string(), hint: error.hint }
     }
 }

@@ -244,7 +244,8 @@ impl Fanout {
         Ok(Self { lanes, compression, spool_max })
     }
 
-    pub fn len(&self) -> usize {
+    /// How many destinations there are.
+    pub fn count(&self) -> usize {
         self.lanes.len()
     }
 
@@ -385,8 +386,8 @@ impl Fanout {
         loop {
             while lane.pay_one(Lane::put)? {}
             if lane.debt().copy {
-                let others = self.lanes.iter().filter(|other| !Arc::ptr_eq(other, lane));
-                let sibling = others.filter(|other| other.debt().is_none()).next();
+                let mut others = self.lanes.iter().filter(|other| !Arc::ptr_eq(other, lane));
+                let sibling = others.find(|other| other.debt().is_none());
                 let Some(sibling) = sibling else {
                     let cause = "it lacks objects, and no other destination has all of them";
                     return Err(Error::new(

@@ -1,6 +1,7 @@
 //! The man pages are written by hand; this holds them to the tables that the program works from:
 //! commands and flags, exit statuses, configuration keys and defaults, and every example.
 
+use crate::backend::s3;
 use crate::cli::{self, Arguments, Asked};
 use crate::config::{self, Config, KEYS, Key, Place, Settings};
 use crate::error::Status;
@@ -116,7 +117,9 @@ fn the_files_and_variables_documented_are_those_there_are() {
     assert!(items(&section(COMMANDS, "FILES"), "Pa").contains(&config::DEFAULT_FILE));
     assert!(items(&section(CONFIG, "FILES"), "Pa").contains(&config::DEFAULT_FILE));
     let environment = section(COMMANDS, "ENVIRONMENT");
-    assert_eq!(items(&environment, "Ev"), [config::FILE_VARIABLE, "COLUMNS"]);
+    let keys = s3::VARIABLES.join(" , ");
+    let expected = [config::FILE_VARIABLE, &keys, "SSL_CERT_FILE", "COLUMNS"];
+    assert_eq!(items(&environment, "Ev"), expected);
 }
 
 /// The keys of a subsection, each up to its default.

@@ -70,10 +70,9 @@ pub struct Record {
     pub lanes: Vec<LaneRecord>,
 }
 
-/// One destination, as the daemon left it.
+/// One destination, as the daemon left it, in the order of the configuration.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LaneRecord {
-    destination: String,
     standing: String,
     floor: Option<(u64, u64)>,
     spooled: u64,
@@ -83,7 +82,6 @@ pub struct LaneRecord {
 impl From<&Standing> for LaneRecord {
     fn from(it: &Standing) -> Self {
         Self {
-            destination: it.destination.clone(),
             standing: it.kind.to_string(),
             floor: it.floor.map(|(commit, time)| (commit.0, time.0)),
             spooled: it.spooled,
@@ -137,9 +135,9 @@ fn one(database: &Database) -> Result<Status> {
         (None, None) => "new",
         (None, Some(_)) => "current",
     };
-    let destinations = database.destinations.iter().map(|destination| {
+    let destinations = database.destinations.iter().enumerate().map(|(at, destination)| {
         let url = destination.to_string();
-        let lane = record.lanes.iter().find(|lane| lane.destination == url);
+        let lane = record.lanes.get(at);
         // Restorable is what the cursor knows a digest of.
         let lane_floor = lane.filter(|_| floor.is_some()).and_then(|lane| lane.floor);
         let floor = match lane {

@@ -2,6 +2,8 @@
 
 use crate::backend::Backend;
 use crate::backend::fs::Fs;
+use crate::backend::retry::{Patience, Retry};
+use crate::backend::s3::S3;
 use crate::cli::{Arguments, DaemonOf, ListOf, RestoreOf, StatusOf, SyncOf, VerifyOf};
 use crate::clock;
 use crate::config::{Database, Destination};
@@ -132,6 +134,9 @@ fn bar(arguments: &Arguments) -> Bar {
 fn open(destination: &Destination) -> Result<Arc<dyn Backend>> {
     match destination {
         Destination::File { root } => Ok(Arc::new(Fs::open(root)?)),
+        Destination::S3(place) => {
+            Ok(Arc::new(Retry::new(Arc::new(S3::open(place)?), Patience::default())))
+        }
     }
 }
 

@@ -227,6 +227,7 @@ fn read_if_there(backend: &dyn Backend, first: u64, bytes: usize) -> u64 {
     }
 }
 
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::backend::faulty::Faulty;

@@ -133,7 +133,14 @@ impl Faulty {
             ReplyLost => (Kind::Transient, "reply lost (injected)"),
             _ => (Kind::Transient, "refused (injected)"),
         };
-        Error { operation, place: self.to_string(), name, kind, cause: cause.to_owned() }
+        Error {
+            operation,
+            place: self.to_string(),
+            name,
+            kind,
+            cause: cause.to_owned(),
+            hint: None,
+        }
     }
 
     /// Falsifies what a get brought.

@@ -151,6 +151,7 @@ impl Fs {
             name: name.to_owned(),
             kind: kind(cause),
             cause: cause.to_string(),
+            hint: None,
         }
     }
 }

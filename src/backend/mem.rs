@@ -41,7 +41,7 @@ impl Mem {
             _ => "the name is taken",
         };
         let (place, name) = (self.to_string(), name.to_string());
-        Error { operation, place, name, kind, cause: cause.to_owned() }
+        Error { operation, place, name, kind, cause: cause.to_owned(), hint: None }
     }
 }
 

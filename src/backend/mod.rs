@@ -1,14 +1,16 @@
 //! Destinations: places that hold a replica's objects, behind four methods.
 //!
-//! A backend makes one request a call. It never retries, never logs and never looks inside a body;
+//! A backend makes one request a call; `retry` wraps one that is to be tried again. It never retries, never logs and never looks inside a body;
 //! it sees neither pages nor SQLite. Every backend passes the one suite in `conformance`.
 
-#[cfg(test)]
 pub mod conformance;
 pub mod faulty;
 pub mod fs;
+mod http;
 pub mod later;
 pub mod mem;
+pub mod retry;
+pub mod s3;
 
 use crate::name::Name;
 use std::fmt;
@@ -57,6 +59,8 @@ pub struct Error {
     pub name: String,
     pub kind: Kind,
     pub cause: String,
+    /// What a person can do about it.
+    pub hint: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -275,10 +275,11 @@ const BAD: &[(&[&str], &str, &str)] = &[
     (&["restore", "s", "--output", ""], "--output: \"\": ", "give a path"),
     (&["restore", "", "--output", "o"], "destination: \"\": ", "give a path"),
     (
-        &["list", "s3://bucket/prefix"],
-        "destination: s3://bucket/prefix: s3 is not supported yet by this version",
-        "use a path or file:///path",
+        &["list", "s3://bucket/prefix?regoin=x"],
+        "destination: s3://bucket/prefix?regoin=x: unknown parameter \"regoin\"",
+        "known here: endpoint, region",
     ),
+    (&["list", "s3:///prefix"], "destination: s3:///prefix: \"\" is no bucket's name", "s3://"),
     (&["list", "ftp://x/y"], "destination: ftp://x/y: unknown scheme", "use a path"),
     (
         &["list", "file://host/path"],

@@ -215,13 +215,39 @@ impl<'a> Field<'a> {
         Err(self.refuse("not supported yet by this version").hint("leave it out"))
     }
 
-    /// What a destination of type file can be told of the keys meant for others.
-    pub(super) fn file_only(&self) -> Result<()> {
+    pub(super) fn boolean(&self) -> Result<bool> {
+        let wrong = || self.not_a("boolean", &format!("{} = false", self.key));
+        self.value.as_bool().ok_or_else(wrong)
+    }
+
+    /// Refuses what a destination of type file cannot be told.
+    pub(super) fn of_file(&self) -> Result<()> {
         match self.key {
-            "in_step" if self.value.as_bool() == Some(true) => Ok(()),
-            "in_step" => self.must_be_off(),
+            "type" | "path" => Ok(()),
+            "in_step" => self.in_step(),
             _ if self.is_off() => Ok(()),
             _ => Err(self.refuse("belongs to a destination of type \"s3\"").hint("leave it out")),
+        }
+    }
+
+    /// Refuses what a destination of type s3 cannot be told.
+    pub(super) fn of_s3(&self) -> Result<()> {
+        match self.key {
+            "in_step" => self.in_step(),
+            "path" if self.is_off() => Ok(()),
+            "path" => {
+                Err(self.refuse("belongs to a destination of type \"file\"").hint("write prefix"))
+            }
+            _ if self.supported => Ok(()),
+            _ => self.must_be_off(),
+        }
+    }
+
+    /// Every destination is in step.
+    fn in_step(&self) -> Result<()> {
+        match self.value.as_bool() {
+            Some(true) => Ok(()),
+            _ => self.must_be_off(),
         }
     }
 }

@@ -5,7 +5,10 @@
 //! this version does; it is never silently ignored.
 
 use super::field::{Field, Section, Source};
-use super::{Config, Database, Destination, Settings, real, state_dir_beside};
+use super::s3::{self, Wrong};
+use super::{
+    Config, Credentials, Database, Destination, S3, Secret, Settings, real, state_dir_beside,
+};
 use crate::error::Result;
 use toml::de::DeTable;
 
@@ -59,16 +62,18 @@ pub const KEYS: &[Key] = &[
     key(Place::Database, "destination"),
     key(Place::Destination, "type"),
     key(Place::Destination, "path"),
+    key(Place::Destination, "bucket"),
+    key(Place::Destination, "prefix"),
+    key(Place::Destination, "endpoint"),
+    key(Place::Destination, "region"),
+    key(Place::Destination, "url_style"),
+    key(Place::Destination, "create_only"),
+    key(Place::Destination, "access_key_id"),
+    key(Place::Destination, "secret_access_key"),
+    key(Place::Destination, "credentials_file"),
     later(Place::Destination, "in_step"),
-    later(Place::Destination, "bucket"),
-    later(Place::Destination, "prefix"),
-    later(Place::Destination, "endpoint"),
-    later(Place::Destination, "region"),
     later(Place::Destination, "lock"),
     later(Place::Destination, "lock_mode"),
-    later(Place::Destination, "access_key_id"),
-    later(Place::Destination, "secret_access_key"),
-    later(Place::Destination, "credentials_file"),
 ];
 
 pub(super) fn config(source: &Source) -> Result<Config> {
@@ -84,17 +89,18 @@ pub(super) fn config(source: &Source) -> Result<Config> {
         settings.iter().try_for_each(|field| set(&mut defaults, field))?;
     }
     let mut databases = Vec::new();
+    let mut holds_secret = false;
     for table in top.tables("database", "[[database]]")? {
         let fields = source.fields(table.fields, &[Place::Setting, Place::Database])?;
         let section = Section { source, at: table.at, fields };
-        let database = database(&section, &defaults)?;
+        let database = database(&section, &defaults, &mut holds_secret)?;
         distinct(&section, &database, &databases)?;
         databases.push(database);
     }
-    Ok(Config { databases })
+    Ok(Config { databases, holds_secret })
 }
 
-fn database(section: &Section, defaults: &Settings) -> Result<Database> {
+fn database(section: &Section, defaults: &Settings, secret: &mut bool) -> Result<Database> {
     let name = name(section.need("name", "give it a name of its own, such as name = \"app\"")?)?;
     let path_field =
         section.need("path", "name the database's file, such as path = \"/a/app.db\"")?;
@@ -116,14 +122,24 @@ fn database(section: &Section, defaults: &Settings) -> Result<Database> {
         let fields = section.source.fields(table.fields, &[Place::Destination])?;
         let section = Section { source: section.source, at: table.at, fields };
         let destination = destination(&section, &name)?;
-        if destinations.contains(&destination) {
+        *secret |= holds_secret(&section);
+        let same = |other: &Destination| other.to_string() == destination.to_string();
+        if destinations.iter().any(same) {
             return Err(section
-                .refuse("path", format!("{destination} stands twice"))
+                .refuse(key_of(&destination), format!("{destination} stands twice"))
                 .hint("give each destination of a database once"));
         }
         destinations.push(destination);
     }
     Ok(Database { name, path, state_dir, destinations, settings })
+}
+
+/// The key to blame for a place.
+fn key_of(destination: &Destination) -> &'static str {
+    match destination {
+        Destination::File { .. } => "path",
+        Destination::S3(_) => "bucket",
+    }
 }
 
 /// A name becomes a directory on every destination.
@@ -160,23 +176,77 @@ fn distinct(section: &Section, new: &Database, others: &[Database]) -> Result<()
 }
 
 fn destination(section: &Section, name: &str) -> Result<Destination> {
-    let kind = section.need("type", "write type = \"file\"")?;
+    let kind = section.need("type", "write type = \"file\" or type = \"s3\"")?;
     match kind.string()?.as_str() {
-        "file" => {}
-        "s3" => {
-            return Err(kind
-                .refuse("s3 is not supported yet by this version")
-                .hint("use type = \"file\""));
+        "file" => {
+            section.fields.iter().try_for_each(Field::of_file)?;
+            let path =
+                section.need("path", "name the directory, such as path = \"/mnt/backup\"")?;
+            Ok(Destination::File { root: path.path()?.join(name) })
         }
-        other => {
-            return Err(kind
-                .refuse(format!("{other:?} is no kind of destination"))
-                .hint("write type = \"file\""));
+        "s3" => {
+            section.fields.iter().try_for_each(Field::of_s3)?;
+            bucket(section, name).map(Destination::S3)
+        }
+        other => Err(kind
+            .refuse(format!("{other:?} is no kind of destination"))
+            .hint("write type = \"file\" or type = \"s3\"")),
+    }
+}
+
+fn bucket(section: &Section, database: &str) -> Result<S3> {
+    fn checked<T>(
+        field: &Field,
+        check: impl FnOnce(&str) -> std::result::Result<T, Wrong>,
+    ) -> Result<T> {
+        check(&field.string()?).map_err(|(cause, hint)| field.refuse(cause).hint(hint))
+    }
+    let given = |key| section.find(key).filter(|field| !field.is_off());
+    let name = section.need("bucket", "name the bucket, such as bucket = \"backups\"")?;
+    let name = checked(name, |text| s3::check_bucket(text).map(str::to_owned))?;
+    let mut prefix = database.to_owned();
+    if let Some(field) = given("prefix") {
+        prefix =
+            checked(field, |text| s3::check_prefix(text).map(|it| format!("{it}/{database}")))?;
+    }
+    let mut s3 = S3::new(&name, &prefix);
+    if let Some(field) = given("endpoint") {
+        s3.endpoint = checked(field, s3::check_endpoint)?;
+    }
+    if let Some(field) = given("region") {
+        s3.region = checked(field, |text| s3::check_region(text).map(str::to_owned))?;
+    }
+    if let Some(field) = section.find("create_only") {
+        s3.create_only = field.boolean()?;
+    }
+    s3.credentials = credentials(section)?;
+    let style = given("url_style").map(|field| checked(field, s3::style));
+    Ok(s3.complete(style.transpose()?))
+}
+
+fn credentials(section: &Section) -> Result<Credentials> {
+    let given = |key| section.find(key).filter(|field| !field.is_off());
+    let both = "set access_key_id and secret_access_key, or neither";
+    match (given("access_key_id"), given("secret_access_key"), given("credentials_file")) {
+        (None, None, None) => Ok(Credentials::Environment),
+        (None, None, Some(file)) => Ok(Credentials::File(file.path()?)),
+        (Some(id), Some(secret), None) => Ok(Credentials::Keys {
+            access_key_id: id.string()?,
+            secret_access_key: Secret(secret.string()?),
+        }),
+        (Some(_), None, None) => Err(section.refuse("secret_access_key", "missing").hint(both)),
+        (None, Some(_), None) => Err(section.refuse("access_key_id", "missing").hint(both)),
+        (_, _, Some(file)) => {
+            let cause = "cannot stand with access_key_id or secret_access_key";
+            Err(file.refuse(cause).hint("leave out the one or the other"))
         }
     }
-    section.fields.iter().filter(|field| !field.supported).try_for_each(Field::file_only)?;
-    let path = section.need("path", "name the directory, such as path = \"/mnt/backup\"")?;
-    Ok(Destination::File { root: path.path()?.join(name) })
+}
+
+/// A secret that is spelled out, not taken from a variable.
+fn holds_secret(section: &Section) -> bool {
+    let secret = section.find("secret_access_key").and_then(|field| field.value.as_str());
+    secret.is_some_and(|text| !text.is_empty() && !text.contains("${"))
 }
 
 fn set(settings: &mut Settings, field: &Field) -> Result<()> {

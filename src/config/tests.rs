@@ -174,11 +174,47 @@ const BAD: &[(&str, &str, &str, &str)] = &[
         "12: path: file:///m/app stands twice",
         "once",
     ),
+    ("destination", "[[database.destination]]\ntype = \"s3\"", "10: bucket: missing", "bucket ="),
+    ("s3", "", "10: bucket: missing", "name the bucket"),
+    ("s3", "bucket = \"b\"", "12: bucket: \"b\" is no bucket's name", "3 to 63"),
+    ("s3", "bucket = \"a/b\"", "12: bucket: \"a/b\" is no bucket's name", "3 to 63"),
+    ("s3", "bukcet = \"bbb\"", "12: bukcet: unknown key", "did you mean bucket?"),
+    ("s3", "bucket = \"bbb\"\npath = \"/m\"", "13: path: belongs to a destination of", "prefix"),
+    ("s3", "bucket = \"bbb\"\nprefix = \"/a\"", "13: prefix: \"/a\" is not fit", "slashes"),
+    ("s3", "bucket = \"bbb\"\nprefix = \"a//b\"", "13: prefix: \"a//b\" is not fit", "slashes"),
+    ("s3", "bucket = \"bbb\"\nprefix = \"a/../b\"", "13: prefix: \"a/../b\" is not", "slashes"),
+    ("s3", "bucket = \"bbb\"\nprefix = \"ü\"", "13: prefix: \"ü\" is not fit", "slashes"),
+    ("s3", "bucket = \"bbb\"\nendpoint = \"s3.x\"", "13: endpoint: \"s3.x\" is not an", "URL"),
+    ("s3", "bucket = \"bbb\"\nendpoint = \"http://\"", "13: endpoint: \"http://\" is", "URL"),
+    ("s3", "bucket = \"bbb\"\nendpoint = \"http://u@h\"", "13: endpoint: \"http://u@h\"", "URL"),
+    ("s3", "bucket = \"bbb\"\nendpoint = \"http://h:0\"", "13: endpoint: \"http://h:0\"", "URL"),
+    ("s3", "bucket = \"bbb\"\nendpoint = \"http://h?x\"", "13: endpoint: \"http://h?x\"", "URL"),
+    ("s3", "bucket = \"bbb\"\nendpoint = \"http://[::1]\"", "13: endpoint: ", "give its name"),
+    ("s3", "bucket = \"bbb\"\nregion = \"e u\"", "13: region: \"e u\" is not a region", "eu-west"),
+    ("s3", "bucket = \"bbb\"\nurl_style = \"host\"", "13: url_style: \"host\" is no style", "path"),
+    ("s3", "bucket = \"bbb\"\ncreate_only = 1", "13: create_only: an integer where a", "= false"),
+    ("s3", "bucket = \"bbb\"\nin_step = false", "13: in_step: not supported yet", "leave it out"),
+    ("s3", "bucket = \"bbb\"\nlock = \"30d\"", "13: lock: not supported yet", "leave it out"),
+    ("s3", "bucket = \"bbb\"\naccess_key_id = \"a\"", "10: secret_access_key: missing", "neither"),
+    ("s3", "bucket = \"bbb\"\nsecret_access_key = \"a\"", "10: access_key_id: missing", "neither"),
     (
-        "destination",
-        "[[database.destination]]\ntype = \"s3\"",
-        "11: type: s3 is not supported yet by this version",
-        "type = \"file\"",
+        "s3",
+        "bucket = \"bbb\"\ncredentials_file = \"c\"",
+        "13: credentials_file: \"c\" is",
+        "from /",
+    ),
+    (
+        "s3",
+        "bucket = \"bbb\"\naccess_key_id = \"a\"\ncredentials_file = \"/c\"",
+        "14: credentials_file: cannot stand with access_key_id",
+        "leave out",
+    ),
+    (
+        "s3",
+        "bucket = \"bbb\"\n[[database.destination]]\ntype = \"s3\"\nbucket = \"bbb\"\n\
+         region = \"us-east-1\"\nin_step = true",
+        "15: bucket: s3://bbb/app?endpoint=https://s3.us-east-1.amazonaws.com&region=us-east-1 stands",
+        "once",
     ),
     (
         "destination",
@@ -271,6 +307,7 @@ fn a_bad_configuration_is_refused_by_line_and_key_with_a_hint() {
             "defaults" => with(text, "", ""),
             "database" => with("", text, ""),
             "destination" => with("", "", text),
+            "s3" => with("", "", &format!("[[database.destination]]\ntype = \"s3\"\n{text}")),
             _ => (*text).to_owned(),
         };
         let error = parse(&whole).expect_err(text);
@@ -283,14 +320,123 @@ fn a_bad_configuration_is_refused_by_line_and_key_with_a_hint() {
     }
 }
 
+fn bucket(lines: &str) -> S3 {
+    let text = format!("[[database.destination]]\ntype = \"s3\"\nbucket = \"backups\"\n{lines}");
+    match only(&with("", "", &text)).destinations.remove(1) {
+        Destination::S3(s3) => s3,
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn a_bucket_says_little_and_may_say_all() {
+    let least = S3 {
+        bucket: "backups".into(),
+        prefix: "app".into(),
+        endpoint: "https://s3.us-east-1.amazonaws.com".into(),
+        region: "us-east-1".into(),
+        url_style: UrlStyle::VirtualHost,
+        create_only: true,
+        credentials: Credentials::Environment,
+    };
+    assert_eq!(bucket(""), least);
+    let off = "path = \"\"\nprefix = \"\"\nendpoint = \"\"\nregion = \"\"\nurl_style = \"\"\n\
+               access_key_id = \"\"\nsecret_access_key = \"\"\ncredentials_file = \"\"\nlock = \"\"";
+    assert_eq!(bucket(off), least);
+    let all = "prefix = \"shop/17\"\nendpoint = \"http://localhost:8333/s3/\"\nregion = \"x\"\n\
+               url_style = \"virtual-host\"\ncreate_only = false\nin_step = true\n\
+               access_key_id = \"${ROOT}\"\nsecret_access_key = \"${ROOT}\"";
+    let expected = S3 {
+        bucket: "backups".into(),
+        prefix: "shop/17/app".into(),
+        endpoint: "http://localhost:8333/s3".into(),
+        region: "x".into(),
+        url_style: UrlStyle::VirtualHost,
+        create_only: false,
+        credentials: Credentials::Keys {
+            access_key_id: "/srv".into(),
+            secret_access_key: Secret("/srv".into()),
+        },
+    };
+    assert_eq!(bucket(all), expected);
+    let file = bucket("credentials_file = \"/c\"").credentials;
+    assert_eq!(file, Credentials::File("/c".into()));
+}
+
+#[test]
+fn the_style_of_urls_follows_the_endpoint() {
+    let check = |lines, style| assert_eq!(bucket(lines).url_style, style, "{lines}");
+    check("region = \"eu-west-1\"", UrlStyle::VirtualHost);
+    check("endpoint = \"https://s3.eu-west-1.amazonaws.com/\"", UrlStyle::VirtualHost);
+    check("endpoint = \"http://127.0.0.1:8333\"", UrlStyle::Path);
+    check("url_style = \"path\"", UrlStyle::Path);
+    let Destination::S3(dotted) = Destination::parse("s3://a.b/c").unwrap() else { panic!() };
+    assert_eq!(dotted.url_style, UrlStyle::Path, "no certificate holds for it");
+}
+
+/// Spelled out, a secret makes the whole file one; taken from a variable, it does not.
+#[test]
+fn a_file_with_a_secret_that_others_can_read_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("b.toml");
+    let load = |secret: &str, mode| {
+        let text = format!(
+            "[[database.destination]]\ntype = \"s3\"\nbucket = \"backups\"\n\
+             access_key_id = \"a\"\nsecret_access_key = \"{secret}\""
+        );
+        fs::write(&file, with("", "", &text)).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+        Config::load(Some(&file))
+    };
+    let error = load("hush", 0o644).unwrap_err();
+    assert_eq!(error.status, Status::Usage);
+    assert!(error.message.ends_with("others can read it, and a secret is in it"), "{error}");
+    assert!(error.hint.unwrap().starts_with("run: chmod o-rwx /"));
+    let config = load("hush", 0o640).unwrap();
+    assert!(!format!("{config:?}").contains("hush"));
+    load("${HOME}", 0o644).unwrap();
+}
+
 #[test]
 fn destinations_read_back_as_they_are_shown() {
-    for url in ["file:///m/app", "file:///with space/%20"] {
+    for url in [
+        "file:///m/app",
+        "file:///with space/%20",
+        "s3://backups?endpoint=https://s3.eu-west-1.amazonaws.com&region=eu-west-1",
+        "s3://backups/a/b?endpoint=http://127.0.0.1:8333&region=us-east-1",
+        "s3://backups/a?endpoint=http://h/s3&region=x&url_style=virtual-host&create_only=false",
+        "s3://backups/a?endpoint=https://s3.x.amazonaws.com&region=x&url_style=path",
+    ] {
         assert_eq!(Destination::parse(url).unwrap().to_string(), url);
     }
     assert_eq!(Destination::parse("/m/app").unwrap(), Destination::parse("file:///m/app").unwrap());
     let relative = Destination::parse("m").unwrap().to_string();
     assert!(relative.starts_with("file:///") && relative.ends_with("/m"), "{relative}");
+}
+
+#[test]
+fn a_bad_url_of_a_bucket_is_refused_with_a_hint() {
+    for (rest, cause) in [
+        ("", "\"\" is no bucket's name"),
+        ("-bb/x", "\"-bb\" is no bucket's name"),
+        ("bbb/x y", "\"x y\" is not fit to be a prefix"),
+        ("bbb//x", "\"/x\" is not fit to be a prefix"),
+        ("bbb/x?endpoint=https%3A%2F%2Fh", "\"https%3A%2F%2Fh\" is not an endpoint"),
+        ("bbb/x?endpoint=http://[::1]:1", "\"http://[::1]:1\": addresses of IPv6"),
+        ("bbb/x?region=", "\"\" is not a region"),
+        ("bbb/x?region=a&region=b", "region stands twice"),
+        ("bbb/x?url_style=", "\"\" is no style of URLs"),
+        ("bbb/x?create_only=no", "create_only=no"),
+        ("bbb/x?access_key_id=a", "unknown parameter \"access_key_id\""),
+    ] {
+        let url = format!("s3://{rest}");
+        let error = Destination::parse(&url).expect_err(rest);
+        let expected = format!("destination: {url}: {cause}");
+        assert!(error.message.starts_with(&expected), "{error}, not {expected}");
+        assert!(error.hint.is_some() && error.status == Status::Usage, "{error}");
+    }
+    let trailing = Destination::parse("s3://bbb/x/").unwrap();
+    assert_eq!(trailing, Destination::parse("s3://bbb/x").unwrap());
 }
 
 /// Whatever the bytes, the answer is a configuration or an error, never a panic.

@@ -19,7 +19,7 @@ mod ground;
 mod lock;
 
 use crate::capture::{Capture, Start};
-use crate::commit::{PageSize, Time, Timeline};
+use crate::commit::{PageSize, Time};
 use crate::config::Database;
 use crate::cursor::{self, State};
 use crate::durable;
@@ -31,13 +31,14 @@ use crate::source::{Mark, Source};
 use crate::sqlite::{HEAD_BYTES, Handles, Opened};
 use adopt::adopt;
 use connect::connect;
-use files::{open_identified, refuse_stale_wal};
+use files::{open_identified, refuse_half_replaced};
 use ground::{Listed, Tip, ground};
 use lock::{lock, sign};
 use rusqlite::ErrorCode;
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 pub use files::{Files, Identity, identity};
 pub use lock::{signed, try_lock};
@@ -79,19 +80,22 @@ const CLAIMS: u32 = 5;
 #[derive(Clone, Debug)]
 pub struct Order {
     pub purpose: Purpose,
-    /// The timeline that this daemon has claimed before: a later one is somebody else's.
-    pub claimed: Option<Timeline>,
+    /// The last timeline that this daemon has tried to claim, 0 before the first: a later one is
+    /// somebody else's.
+    pub claimed: Arc<AtomicU32>,
     /// The database was seen to differ from the page index.
     pub distrust: bool,
     /// The lock, if this daemon holds it already.
     pub lock: Option<Arc<File>>,
-    /// The WAL of a file that was replaced: it must not be played into the new one.
-    pub stale_wal: Option<Identity>,
+    /// The files as they were, if others have taken their place.
+    pub replaced: Option<Files>,
 }
 
 pub fn open(database: &Database, order: Order) -> Result<Live> {
-    let Order { purpose, claimed, distrust, lock: held, stale_wal } = order;
-    refuse_stale_wal(&database.path, stale_wal)?;
+    let Order { purpose, claimed, distrust, lock: held, replaced } = order;
+    if let Some(before) = replaced.filter(|_| purpose == Purpose::Daemon) {
+        refuse_half_replaced(&database.path, before)?;
+    }
     let (handles, page_size, files) = open_identified(&database.path)?;
     let identity = files.database;
     durable::make_dirs(&database.state_dir)
@@ -123,8 +127,8 @@ pub fn open(database: &Database, order: Order) -> Result<Live> {
     let (mut state, mut source) = (cursor, source);
     for _ in 0..CLAIMS {
         let listed = ground::list(&opening.stores, &reachable)?;
-        if listed.iter().any(|each| claimed.is_some_and(|own| each.replica.newest_timeline() > own))
-        {
+        let own = claimed.load(Ordering::Relaxed);
+        if listed.iter().any(|each| own > 0 && each.replica.newest_timeline().0 > own) {
             let cause = "another daemon has taken its replica up";
             let error = Error::new(Status::Locked, "watch", database.path.display(), cause);
             return Err(error.hint("let only one daemon write a replica"));
@@ -133,7 +137,7 @@ pub fn open(database: &Database, order: Order) -> Result<Live> {
             opening.begin(state, source, listed)?;
         (state, source) = (at, back);
         let anew = matches!(begin, Begin::Snapshot(_));
-        let claimed = claim::claim(&holders, &tip, anew, page_size)?;
+        let claimed = claim::claim(&holders, &tip, anew, page_size, &claimed)?;
         let Some(timeline) = claimed else { continue };
         if claim::has_news(&holders)? {
             continue;

@@ -4,6 +4,7 @@
 //! cursor is all that passes between the two. Without one it runs a daemon that drains at once.
 
 use super::{Stop, open, open_database, run, try_lock};
+use crate::clock;
 use crate::config::Database;
 use crate::cursor::{self, State};
 use crate::error::{Error, Result, Status};
@@ -17,6 +18,8 @@ use std::time::Duration;
 
 /// How often a running daemon's cursor is looked at.
 const POLL: Duration = Duration::from_millis(5);
+/// How long a daemon may take to see that the lock is free.
+const START: Duration = Duration::from_millis(300);
 
 struct Quiet;
 
@@ -43,8 +46,8 @@ fn sync_one(database: &Database) -> Result<()> {
     loop {
         if !daemon_runs(database)? {
             match pass(database) {
-                // A daemon was faster.
-                Err(error) if error.status == Status::Locked && daemon_runs(database)? => {}
+                // A daemon was faster, or waits for the lock that the pass held.
+                Err(error) if error.status == Status::Locked && daemon_starts(database)? => {}
                 result => return result,
             }
         }
@@ -99,6 +102,17 @@ fn look(source: &Source, database: &Database) -> Result<Look> {
 
 fn daemon_runs(database: &Database) -> Result<bool> {
     Ok(database.state_dir.is_dir() && try_lock(&database.state_dir)?.is_none())
+}
+
+fn daemon_starts(database: &Database) -> Result<bool> {
+    let start = clock::instant();
+    while !daemon_runs(database)? {
+        if start.elapsed() > START {
+            return Ok(false);
+        }
+        std::thread::sleep(POLL);
+    }
+    Ok(true)
 }
 
 /// Whether all that was published at `wanted` is durable, and can be restored.

@@ -54,7 +54,7 @@ impl Running {
 
 #[track_caller]
 fn agrees(db: &Db) {
-    let Destination::File { root } = &db.config().destinations[0];
+    let Destination::File { root } = &db.config().destinations[0] else { panic!() };
     let backend = Arc::new(Fs::open(root).unwrap()) as Arc<dyn crate::backend::Backend>;
     assert!(restored(&backend, Target::Latest).unwrap() == db.image());
 }

@@ -12,7 +12,6 @@ mod pass;
 use super::open::{self, Files, Live, Order, Purpose};
 use crate::capture::{Capture, RawPart};
 use crate::clock;
-use crate::commit::Timeline;
 use crate::config::Database;
 use crate::cursor::State;
 use crate::error::{Error, Result, Status};
@@ -25,6 +24,7 @@ use pass::{Captured, pass};
 pub use decide::SHIP_FILE;
 use std::fs::File;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::time::{Duration, Instant};
 
 pub type Job = Box<dyn FnOnce() -> Done + Send>;
@@ -144,8 +144,8 @@ pub struct Tracker {
     /// When the file is next asked whether it is still the one taken up.
     identified_at: Instant,
     gone_since: Option<Instant>,
-    /// The timeline claimed last: a later one is somebody else's.
-    claimed: Option<Timeline>,
+    /// The timeline claimed last, or tried to: a later one is somebody else's.
+    claimed: Arc<AtomicU32>,
     /// The database is not what was captured: the next life begins with a resync.
     distrust: bool,
 }
@@ -197,7 +197,7 @@ impl Tracker {
             status_at: now,
             identified_at: now,
             gone_since: None,
-            claimed: None,
+            claimed: Arc::default(),
             distrust: false,
         }
     }
@@ -257,10 +257,10 @@ impl Tracker {
                 let purpose = if self.draining { Purpose::Sync } else { Purpose::Daemon };
                 let order = Order {
                     purpose,
-                    claimed: self.claimed,
+                    claimed: Arc::clone(&self.claimed),
                     distrust: self.distrust,
                     lock: self.lock.clone(),
-                    stale_wal: self.stale_wal(now),
+                    replaced: self.replaced(now),
                 };
                 Some(Box::new(move || Done::Opened(open::open(&database, order).map(Box::new))))
             }

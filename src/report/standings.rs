@@ -119,10 +119,13 @@ impl Document for Standings {
             let DatabaseOf { wal_frames, comparing, .. } = database;
             let spool = units::bytes(database.spool_bytes);
             let Counts { missed, resyncs, resync_bytes, divergences, .. } = database.counts;
-            let healed = units::bytes(resync_bytes);
+            let healed = match resync_bytes {
+                0 => String::new(),
+                bytes => format!(" ({})", units::bytes(bytes)),
+            };
             let _ = writeln!(
                 out,
-                "  WAL {wal_frames} frames, missed {missed}, resyncs {resyncs} ({healed}), spool {spool}"
+                "  WAL {wal_frames} frames, missed {missed}, resyncs {resyncs}{healed}, spool {spool}"
             );
             if let Some(Comparing { done, total }) = comparing {
                 let _ = writeln!(out, "  comparing page {done} of {total}");

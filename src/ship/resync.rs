@@ -20,7 +20,7 @@ const CHUNKS: usize = 16;
 
 #[derive(Debug)]
 pub struct Resync {
-    _still: Still,
+    still: Still,
     base: State,
     parts: Parts,
     timeline: Timeline,
@@ -56,7 +56,7 @@ impl Resync {
         };
         let timeline = capture.state().timeline;
         let parts = Parts::new(base, timeline, capture.resync_commit(pages));
-        Ok(Self { _still: still, base: *base, parts, timeline, pages, next: 1, differing: 0 })
+        Ok(Self { still, base: *base, parts, timeline, pages, next: 1, differing: 0 })
     }
 
     /// Pages compared, and all.
@@ -76,7 +76,7 @@ impl Resync {
             }
             let bytes = &mut bytes[..count as usize * size];
             let range = self.next..self.next + count;
-            let read = capture.source.read_pages(range.clone(), bytes);
+            let read = capture.source.read_still(&self.still, range.clone(), bytes);
             read.map_err(|trouble| unreadable(&trouble))?;
             let known = shipper.index.range(PageNo(self.next), count as usize);
             let known = known.map_err(|error| shipper.index_error("read", &error))?;

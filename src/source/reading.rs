@@ -2,7 +2,6 @@
 
 use super::{Mark, READ_BYTES, Source, Trouble};
 use crate::commit::PageNo;
-use crate::source::Look;
 use crate::sqlite::Session;
 use crate::wal::{self, End, FRAME_HEADER_BYTES, Frame, Frames, Position};
 use std::collections::{HashMap, HashSet};
@@ -12,7 +11,12 @@ use std::path::Path;
 /// A read transaction: while it lasts, no frame that was published after it began is moved into the
 /// database file.
 #[derive(Debug)]
-pub struct Still(#[expect(dead_code, reason = "held, not used")] Session);
+pub struct Still {
+    _session: Session,
+    /// Frames that were in the database file when it began. What is counted as moved later may not
+    /// be: a checkpoint that has to stop at our frames passes over a page that a later frame holds.
+    backfilled: u32,
+}
 
 impl Source {
     /// Reads frames up to number `upto`, in large pieces.
@@ -91,6 +95,7 @@ impl Source {
         if !self.hold()? {
             return Ok(None);
         }
+        let Some(before) = self.steady_look() else { return Ok(None) };
         let session = Session::open(path).and_then(|session| {
             session.begin_read()?;
             Ok(session)
@@ -98,8 +103,11 @@ impl Source {
         let session = session.map_err(|error| Trouble::Io(std::io::Error::other(error)))?;
         // No earlier than the transaction: what it lets into the file lies at or before the mark.
         let pages = self.rebase()?;
+        if self.mark.salts != before.salts {
+            return Err(Trouble::Lost("the WAL was reset under a pin"));
+        }
         self.check()?;
-        Ok(Some((Still(session), pages)))
+        Ok(Some((Still { _session: session, backfilled: before.backfilled }, pages)))
     }
 
     /// Checks the frames of the living generation up to the mark: those that are read for a page are
@@ -119,9 +127,29 @@ impl Source {
     pub fn read_pages(&self, pages: Range<u32>, bytes: &mut [u8]) -> Result<(), Trouble> {
         let look =
             self.steady_look().ok_or(Trouble::Lost("the wal-index does not come to rest"))?;
+        self.read_over(look.backfilled, pages, bytes)
+    }
+
+    /// Reads the pages `pages` just as they were at the mark where `still` began.
+    pub fn read_still(
+        &self,
+        still: &Still,
+        pages: Range<u32>,
+        bytes: &mut [u8],
+    ) -> Result<(), Trouble> {
+        self.read_over(still.backfilled, pages, bytes)
+    }
+
+    /// Reads pages from the database file, and over them the frames after `backfilled`.
+    fn read_over(
+        &self,
+        backfilled: u32,
+        pages: Range<u32>,
+        bytes: &mut [u8],
+    ) -> Result<(), Trouble> {
         let size = self.page_size.bytes();
         assert_eq!(bytes.len(), pages.len() * size, "room for just these pages");
-        let overlay = self.overlay(&look, &pages);
+        let overlay = self.overlay(backfilled, &pages);
         let read = self.handles.read_database(bytes, self.page_size.offset(PageNo(pages.start)))?;
         bytes[read..].fill(0);
         let Some(header) = self.header(self.mark.salts)? else { return Ok(()) };
@@ -147,10 +175,10 @@ impl Source {
         pages.iter().find(|page| !changed.contains(&page.0)).copied()
     }
 
-    /// For each of `pages` that the WAL holds up to the mark and the database may not, its last frame.
-    fn overlay(&self, look: &Look, pages: &Range<u32>) -> HashMap<u32, u32> {
-        let captured = self.mark.position.frame.min(look.frames);
-        let frames = look.backfilled.min(captured) + 1..=captured;
+    /// For each of `pages` that a frame after `backfilled` and up to the mark holds, its last one.
+    fn overlay(&self, backfilled: u32, pages: &Range<u32>) -> HashMap<u32, u32> {
+        let captured = self.mark.position.frame;
+        let frames = backfilled.min(captured) + 1..=captured;
         let held = frames.filter_map(|frame| {
             let page = self.handles.frame_page(frame)?;
             pages.contains(&page).then_some((page, frame))

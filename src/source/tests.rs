@@ -388,6 +388,31 @@ fn trap_38_pages_read_while_a_checkpointer_backfills() {
     it.agrees();
 }
 
+/// Under a read transaction too: a checkpoint that stops at its mark passes over a page that a later
+/// frame holds, and counts the page's frames before the mark as moved, though they are not.
+#[test]
+fn trap_38_a_database_at_rest_while_others_commit() {
+    let mut it = Watched::new(1024);
+    commits(&it.writer, 100);
+    it.backfill();
+    it.sql("UPDATE t SET x = upper(x) || id");
+    let (still, pages) = it.source.still(&it.db.path).unwrap().expect("a mark is free");
+    let image = it.db.image();
+    assert_eq!(image.len(), pages as usize * 1024);
+    let mut read = vec![0; image.len()];
+    for round in 0..4 {
+        it.source.read_still(&still, 1..pages + 1, &mut read).unwrap();
+        assert!(read == image, "round {round}");
+        it.sql(&format!("UPDATE t SET x = lower(x) || 'x' WHERE id % {} = 0", round + 1));
+        commits(&it.writer, 20);
+        let (_, frames, moved) = checkpoint(&it.writer, "PASSIVE");
+        assert!(0 < moved && moved < frames, "up to the mark");
+    }
+    drop(still);
+    let (_, frames, moved) = checkpoint(&it.writer, "PASSIVE");
+    assert_eq!(frames, moved);
+}
+
 #[test]
 fn trap_40_a_file_shorter_or_longer_than_the_database() {
     let mut it = Watched::new(1024);

@@ -10,6 +10,7 @@ use crate::name::Name;
 use crate::replica::Replica;
 use crate::snapshot::Fork;
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Claims the next timeline on every destination. Two that claim the same one at a time cannot both
 /// succeed: a name is taken once. `None` if it is not known whether it did: then it counts for
@@ -22,10 +23,13 @@ pub fn claim(
     tip: &Tip,
     anew: bool,
     page_size: PageSize,
+    claimed: &AtomicU32,
 ) -> Result<Option<Timeline>> {
     let newest = |each: &Listed| each.replica.newest_timeline();
     let newest_of_all = listed.iter().map(newest).max().unwrap_or_default();
     let timeline = Timeline(newest_of_all.max(tip.timeline).0 + 1);
+    // Before it is known to be ours: a reply may be lost.
+    claimed.store(timeline.0, Ordering::Relaxed);
     let parent = if is_first(tip) { Timeline(0) } else { tip.timeline };
     let fork = Fork { parent, commit: tip.commit.number, chain: tip.chain, anew };
     let unused =

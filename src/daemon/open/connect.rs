@@ -1,5 +1,7 @@
 //! The destinations of one database, opened as far as they can be.
 
+use crate::backend::retry::{Patience, Retry};
+use crate::backend::s3::S3;
 use crate::backend::{self, Backend, fs::Fs, later::Later};
 use crate::config::{self, Database, Destination};
 use crate::durable;
@@ -27,8 +29,8 @@ pub fn connect(database: &Database, shipped: bool) -> Result<(Fanout, Vec<usize>
     let mut reachable = Vec::new();
     let mut errors = Vec::new();
     for (at, destination) in all.iter().enumerate() {
-        let reached =
-            destination.get().map(drop).map_err(|error| unreachable(error, database, at, shipped));
+        let to = &database.destinations[at];
+        let reached = destination.get().map(drop).map_err(|error| unreachable(error, to, shipped));
         match reached.and_then(|()| stores.flush(at)) {
             Ok(()) => reachable.push(at),
             Err(error) => errors.push((at, error)),
@@ -45,19 +47,29 @@ fn open_destination(
     destination: &Destination,
     shipped: bool,
 ) -> std::result::Result<Arc<dyn Backend>, backend::Error> {
-    let Destination::File { root } = destination;
-    let fs = open_root(root, shipped)?;
-    fs.tidy()?;
-    Ok(Arc::new(fs))
+    match destination {
+        Destination::File { root } => {
+            let fs = open_root(root, shipped)?;
+            fs.tidy()?;
+            Ok(Arc::new(fs))
+        }
+        Destination::S3(place) => {
+            Ok(Arc::new(Retry::new(Arc::new(S3::create(place)?), Patience::default())))
+        }
+    }
 }
 
-fn unreachable(error: backend::Error, database: &Database, at: usize, shipped: bool) -> Error {
-    let Destination::File { root } = &database.destinations[at];
-    let hint = match shipped {
-        true => "commits were shipped there before: mount what belongs there".into(),
-        false => format!("make or mount it: {}", durable::parent(root).display()),
-    };
-    Error { status: Status::Unreachable, ..Error::from(error) }.hint(hint)
+fn unreachable(error: backend::Error, destination: &Destination, shipped: bool) -> Error {
+    let error = Error { status: Status::Unreachable, ..Error::from(error) };
+    match destination {
+        Destination::File { .. } if shipped => {
+            error.hint("commits were shipped there before: mount what belongs there")
+        }
+        Destination::File { root } => {
+            error.hint(format!("make or mount it: {}", durable::parent(root).display()))
+        }
+        Destination::S3(_) => error,
+    }
 }
 
 /// A replica's root. One that was shipped to has to be there: where it is not, a disk is not mounted,

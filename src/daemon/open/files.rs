@@ -58,15 +58,23 @@ pub fn open_identified(path: &Path) -> Result<(Handles, PageSize, Files)> {
     Err(failed("open", path, "its files are being replaced"))
 }
 
-/// Refuses to open a new file beside the WAL of the old one.
-pub fn refuse_stale_wal(path: &Path, stale: Option<Identity>) -> Result<()> {
+/// Refuses to open a database whose files, `before` as they were opened last, are just being replaced.
+///
+/// A new file beside the WAL of the old one: both would be taken for one database. The old file
+/// without its WAL: a new one would be made for it, and be found beside the file that comes next.
+pub fn refuse_half_replaced(path: &Path, before: Files) -> Result<()> {
     let wal = beside(path, "-wal");
-    match stale {
-        Some(stale) if identity(&wal).is_ok_and(|wal| wal == stale) => {
-            let cause = "the WAL beside it belongs to the file that it has replaced";
-            let error: Error = failed("open", path, cause);
-            Err(error.hint(format!("remove it before an application opens it: {}", wal.display())))
-        }
-        _ => Ok(()),
-    }
+    let same_file = identity(path).is_ok_and(|now| now == before.database);
+    let (cause, hint) = match (same_file, identity(&wal).ok()) {
+        (true, None) => (
+            "its WAL was removed while it was open",
+            "it is taken up when it is replaced, or when an application opens it".into(),
+        ),
+        (false, Some(now)) if now == before.wal => (
+            "the WAL beside it belongs to the file that it has replaced",
+            format!("remove it before an application opens the new file: {}", wal.display()),
+        ),
+        _ => return Ok(()),
+    };
+    Err(Error::hint(failed("open", path, cause), hint))
 }

@@ -4,6 +4,7 @@ use super::pass::Orders;
 use super::{Done, FAST_POLL, IDLE_POLL, Job, Tracker};
 use crate::capture::Capture;
 use crate::clock;
+use crate::config::Destination;
 use crate::error::{Error, Status};
 use crate::source::{Look, Pin, Seen};
 use crate::sqlite::Session;
@@ -21,6 +22,8 @@ const PENDING_FRAMES: u32 = 1000;
 const PARTS: usize = 3;
 /// Least time between two change-sets for a directory, unless `ship_interval` says otherwise.
 pub const SHIP_FILE: Duration = Duration::from_millis(200);
+/// The same where one of the destinations is a bucket: each put there costs money and a connection.
+const SHIP_S3: Duration = Duration::from_secs(1);
 /// How long a WAL past `checkpoint_pages` is left to others to checkpoint.
 const CHECKPOINT_AFTER: Duration = Duration::from_secs(1);
 
@@ -89,7 +92,8 @@ impl Tracker {
     }
 
     fn ship_is_due(&self, capture: &Capture, now: Instant) -> bool {
-        let interval = self.database.settings.ship_interval.unwrap_or(SHIP_FILE);
+        let set = self.database.settings.ship_interval;
+        let interval = set.unwrap_or_else(|| usual_interval(&self.database.destinations));
         self.shipper.is_some()
             && self.parcel.is_none()
             && (self.draining
@@ -229,5 +233,26 @@ impl Tracker {
                 }),
             )
         }))
+    }
+}
+
+/// What goes to one destination goes to all of them at once.
+fn usual_interval(destinations: &[Destination]) -> Duration {
+    let bucket = destinations.iter().any(|each| matches!(each, Destination::S3(_)));
+    if bucket { SHIP_S3 } else { SHIP_FILE }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bucket_among_the_destinations_is_shipped_to_less_often() {
+        let of = |urls: &[&str]| {
+            let destinations = urls.iter().map(|url| Destination::parse(url).unwrap());
+            usual_interval(&destinations.collect::<Vec<_>>())
+        };
+        assert_eq!(of(&["/m", "/n"]), SHIP_FILE);
+        assert_eq!(of(&["/m", "s3://backups/app"]), SHIP_S3);
     }
 }

@@ -3,7 +3,7 @@
 use super::{Compared, Done, Healing, Job, Phase, REST, Tracker};
 use crate::capture::Capture;
 use crate::commit::CommitNo;
-use crate::daemon::open::{Files, Identity};
+use crate::daemon::open::{self, Files};
 use crate::error::{Error, Result, Status};
 use crate::ship::{Healed, Resync};
 use crate::source::Seen;
@@ -108,12 +108,13 @@ impl Tracker {
         self.again.clear();
     }
 
-    /// The WAL of the file that was replaced, for as long as an operator may need to remove it. After
-    /// that it is what applications use, right or wrong.
-    pub(super) fn stale_wal(&self, now: Instant) -> Option<Identity> {
-        let fresh = self.gone_since.is_some_and(|since| now < since + STALE);
-        let replaced = crate::daemon::open::identity(&self.database.path).ok();
-        let files = self.files.filter(|files| fresh && Some(files.database) != replaced);
-        files.map(|files| files.wal)
+    /// The files as they were, if they are being replaced. A WAL that is left beside a new file for
+    /// long is what applications use, right or wrong.
+    pub(super) fn replaced(&self, now: Instant) -> Option<Files> {
+        let since = self.gone_since?;
+        let files = self.files?;
+        let found = open::identity(&self.database.path);
+        let same_file = found.is_ok_and(|found| found == files.database);
+        (same_file || now < since + STALE).then_some(files)
     }
 }

@@ -47,11 +47,10 @@ impl Tracker {
             Ok(live) => {
                 let Live { capture, shipper, begin, lock, files } = *live;
                 (self.lock, self.files) = (Some(lock), Some(files));
-                self.set_lanes(shipper.stores.len(), now);
+                self.set_lanes(shipper.stores.count(), now);
                 self.stores = Some(Arc::clone(&shipper.stores));
                 self.shipper = Some(Box::new(shipper));
                 self.status.counts.timelines += 1;
-                self.claimed = Some(capture.state().timeline);
                 (self.identified_at, self.gone_since) = (now, None);
                 self.begin(begin, &capture);
                 self.opened_once = true;

@@ -55,7 +55,7 @@ impl Sim {
     /// Behind a destination that fails when told to.
     fn faulty(db: &Db) -> (Self, Arc<Faulty>) {
         let config = db.config();
-        let crate::config::Destination::File { root } = &config.destinations[0];
+        let crate::config::Destination::File { root } = &config.destinations[0] else { panic!() };
         let faulty = Arc::new(Faulty::new(Arc::new(Fs::create(root).unwrap())));
         let mut sim = Self::new(db);
         sim.faulty = Some(Arc::clone(&faulty));
@@ -126,7 +126,7 @@ impl Sim {
 }
 
 fn replica(db: &Db) -> Arc<dyn Backend> {
-    let crate::config::Destination::File { root } = &db.config().destinations[0];
+    let crate::config::Destination::File { root } = &db.config().destinations[0] else { panic!() };
     Arc::new(Fs::open(root).unwrap())
 }
 

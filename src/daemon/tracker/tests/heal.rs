@@ -301,6 +301,27 @@ fn trap_47_the_wal_is_removed_under_the_daemon() {
     holds(&db, &history);
 }
 
+/// The old file is still there when its WAL goes, and a new one comes only then. A WAL made for the
+/// old file in between would be found beside the new one.
+#[test]
+fn trap_47_the_wal_is_removed_before_the_file() {
+    let (db, writer, history) = stopped();
+    let mut sim = Sim::current(&db);
+    drop(writer);
+    for suffix in ["-wal", "-shm"] {
+        fs::remove_file(db.beside(suffix)).unwrap();
+    }
+    sim.for_ms(60_000);
+    assert_eq!(sim.opened, 1);
+    assert!(!db.beside("-wal").exists() && !db.beside("-shm").exists());
+    let status = serde_json::to_string(&sim.tracker.status).unwrap();
+    assert!(status.contains("was removed while it was open"), "{status}");
+    fs::rename(other_database(&db), &db.path).unwrap();
+    sim.until(|sim| sim.opened == 2 && sim.is_current());
+    agrees(&db);
+    holds(&db, &history);
+}
+
 /// What a drain ends with is the file that is there, not the one that was.
 #[test]
 fn trap_47_replaced_just_before_the_drain() {
@@ -688,7 +709,8 @@ fn trap_65_fenced_during_a_resync() {
     let mut sim = Sim::new(&db);
     let resync = |sim: &Sim| sim.tracker.healing.as_ref().is_some_and(|it| it.resync.is_some());
     sim.until(|sim| resync(sim));
-    let next = crate::commit::Timeline(sim.tracker.claimed.unwrap().0 + 1);
+    let next =
+        crate::commit::Timeline(Replica::list(&*replica(&db)).unwrap().newest_timeline().0 + 1);
     let page_size = crate::commit::PageSize::new(1024).unwrap();
     let claim = crate::snapshot::Fork::default().encode(next, page_size, clock::now());
     replica(&db).put(&crate::name::Name::Timeline(next), &claim).unwrap();
@@ -948,4 +970,38 @@ fn trap_56_a_power_cut_at_every_sync() {
         }
     }
     assert!(cuts > 100, "{cuts}");
+}
+
+/// A resync reads the database at one commit, whatever a writer in another process commits, moves
+/// into the file and cuts off meanwhile.
+#[test]
+fn a_resync_under_a_busy_writer_is_one_commit() {
+    let db = Db::new(512);
+    sql(&db.open(), "PRAGMA auto_vacuum = FULL; VACUUM");
+    let mut writer = Process::new(&db.path);
+    writer.sql("PRAGMA wal_autocheckpoint = 50");
+    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let stopped = std::sync::Arc::clone(&stop);
+    let thread = std::thread::spawn(move || {
+        while !stopped.load(std::sync::atomic::Ordering::Relaxed) {
+            writer.sql("INSERT INTO t(x) VALUES (randomblob(20000))");
+            writer.sql("UPDATE t SET x = randomblob(9000) WHERE id = (SELECT max(id) FROM t)");
+            writer.sql("DELETE FROM t WHERE id < (SELECT max(id) FROM t) - 8");
+        }
+    });
+    Sim::current(&db).drain();
+    for round in 0..200 {
+        let mut sim = Sim::new(&db);
+        sim.tracker.distrust = true;
+        sim.until(|sim| sim.opened == 1 && sim.tracker.healing.is_some());
+        sim.until(|sim| sim.tracker.healing.is_none());
+        let commit = on_disk(&db).unwrap().commit.number;
+        let image = restored(&replica(&db), Target::Commit(commit)).unwrap();
+        let file = db.dir.path().join("back.db");
+        fs::write(&file, image).unwrap();
+        let found = crate::sqlite::check(&file, "integrity_check").unwrap();
+        assert_eq!(found, "ok", "round {round}");
+    }
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    thread.join().unwrap();
 }

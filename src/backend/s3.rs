@@ -1,0 +1,334 @@
+//! A replica in a bucket: the object `change/0/…` is the key `PREFIX/change/0/…`.
+//!
+//! Makes requests and judges replies; rusty-s3 signs, `http` sends. What is stored is never written
+//! over: every put says `If-None-Match: *`, and a store that does not heed it is refused when it is
+//! opened to be written. A bucket that is not there, or that may not be read, is an error, never an
+//! empty replica.
+
+mod credentials;
+mod listing;
+mod refusal;
+
+use super::http::{self, Reply, Request};
+use super::retry::{Patience, try_again};
+use super::{Backend, Error, Kind, Listing};
+use crate::clock;
+use crate::config::{self, UrlStyle};
+use crate::name::Name;
+use credentials::Keys;
+pub use credentials::VARIABLES;
+use jiff::Timestamp;
+use minreq::Method;
+use refusal::Refusal;
+use rusty_s3::{Bucket, Credentials, S3Action};
+use sha2::{Digest, Sha256};
+use std::fmt;
+use std::thread;
+use std::time::Duration;
+
+/// How many keys a listing shows at a time: the most that stores give.
+const PAGE: usize = 1000;
+/// How long a signature holds: a clock of ours may be so late.
+const SIGNED: Duration = Duration::from_secs(900);
+/// For a reply without the time its bytes take.
+const ANSWER: Duration = Duration::from_secs(30);
+/// The slowest line that an object of 32 MiB still gets through: 256 KiB a second.
+const LARGEST: Duration = Duration::from_secs(30 + 128);
+
+/// The key, below the prefix, that tells at each start whether the store keeps what is there.
+pub const PROBE: &str = "probe";
+const PROBE_BODY: &[u8] = b"bakelite asks by this object whether the store keeps what is there\n";
+
+#[derive(Debug)]
+pub struct S3 {
+    bucket: Bucket,
+    /// Before every key; ends in a slash unless it is empty.
+    root: String,
+    keys: Keys,
+    create_only: bool,
+    page: usize,
+    patience: Patience,
+    most: Option<Duration>,
+}
+
+impl S3 {
+    /// A replica that may be there. Asks nothing of the store yet.
+    pub fn open(place: &config::S3) -> Result<Self, Error> {
+        let shown = shown(&place.bucket, &place.prefix);
+        let refuse = |Refusal { kind, cause, hint }: Refusal| Error {
+            operation: "open",
+            place: shown.clone(),
+            name: String::new(),
+            kind,
+            cause,
+            hint,
+        };
+        let style = match place.url_style {
+            UrlStyle::Path => rusty_s3::UrlStyle::Path,
+            UrlStyle::VirtualHost => rusty_s3::UrlStyle::VirtualHost,
+        };
+        let (name, region) = (place.bucket.clone(), place.region.clone());
+        let endpoint = place.endpoint.parse().map_err(|error| format!("{error}"));
+        let bucket = endpoint.and_then(|endpoint| {
+            Bucket::new(endpoint, style, name, region).map_err(|error| format!("{error:?}"))
+        });
+        let bucket = bucket.map_err(|cause| {
+            let cause = format!("{}: {cause}", place.endpoint);
+            refuse(Refusal::lasting(cause, "correct the endpoint, or set url_style to \"path\""))
+        })?;
+        let slash = if place.prefix.is_empty() { "" } else { "/" };
+        Ok(Self {
+            bucket,
+            root: format!("{}{slash}", place.prefix),
+            keys: Keys::new(&place.credentials).map_err(refuse)?,
+            create_only: place.create_only,
+            page: PAGE,
+            patience: Patience::default(),
+            most: None,
+        })
+    }
+
+    /// A replica to be written. Proves that it can be, and that nothing there is written over.
+    pub fn create(place: &config::S3) -> Result<Self, Error> {
+        let s3 = Self::open(place)?;
+        s3.prove_create_only()?;
+        Ok(s3)
+    }
+
+    /// With fewer keys to a page of a listing.
+    #[must_use]
+    pub fn with_page(self, page: usize) -> Self {
+        Self { page, ..self }
+    }
+
+    /// With no longer to wait for anything than this.
+    #[must_use]
+    pub fn with_timeout(self, most: Duration) -> Self {
+        Self { most: Some(most), ..self }
+    }
+
+    /// Puts the probe; where that succeeds, once more. It stays, so that a later start needs but one
+    /// request, and where nothing can be deleted nothing is left to be.
+    fn prove_create_only(&self) -> Result<(), Error> {
+        for _ in 0..2 {
+            match try_again(self.patience, thread::sleep, || self.put_key(PROBE, PROBE_BODY)) {
+                Err(error) if error.kind == Kind::Exists => return Ok(()),
+                stored => stored?,
+            }
+        }
+        let cause = "the store writes over what is there, in spite of If-None-Match: *";
+        let hint = "use a store that heeds it; or, if one daemon alone can ever write there, set \
+                    create_only = false";
+        Err(self.error("open", "", Refusal::lasting(cause, hint)))
+    }
+
+    fn put_key(&self, name: &str, body: &[u8]) -> Result<(), Error> {
+        let key = self.key(name);
+        if !self.create_only && self.is_there(&key, name)? {
+            return Err(self.error("put", name, Refusal::taken()));
+        }
+        let mut headers = vec![("x-amz-checksum-sha256", base64(&Sha256::digest(body)))];
+        if self.create_only {
+            headers.push(("if-none-match", "*".to_owned()));
+        }
+        let reply = self.send("put", name, &Ask::Put { key: &key, body, headers: &headers })?;
+        // A store may begin to answer before it is done, and tell of a failure in the body.
+        if matches!(reply.status, 200 | 201) && !refusal::is_error(&reply.body) {
+            return Ok(());
+        }
+        Err(self.error("put", name, Refusal::of(&reply)))
+    }
+
+    /// For a store that cannot be told to keep what is there.
+    fn is_there(&self, key: &str, name: &str) -> Result<bool, Error> {
+        let reply = self.send("put", name, &Ask::Head { key })?;
+        match reply.status {
+            200 => Ok(true),
+            // Where the bucket is not there either, the put will tell.
+            404 => Ok(false),
+            _ => Err(self.error("put", name, Refusal::of(&reply))),
+        }
+    }
+
+    /// One page of keys from the store, as names.
+    fn list_keys(&self, prefix: &str, after: &str) -> Result<listing::Page, Error> {
+        let from = self.key(prefix);
+        let after = if after.is_empty() { String::new() } else { self.key(after) };
+        let ask = Ask::List { prefix: &from, after: &after, most: self.page };
+        let reply = self.send("list", prefix, &ask)?;
+        let page = match reply.status {
+            200 if !refusal::is_error(&reply.body) => {
+                listing::read(&reply.body, &self.root, &from, &after)
+            }
+            _ => Err(Refusal::of(&reply)),
+        };
+        page.map_err(|refusal| self.error("list", prefix, refusal))
+    }
+
+    fn send(&self, operation: &'static str, name: &str, ask: &Ask) -> Result<Reply, Error> {
+        let failed = |refusal| self.error(operation, name, refusal);
+        let credentials = self.keys.now().map_err(failed)?;
+        let (method, headers, body, time) = ask.parts();
+        let url = self.sign(&credentials, ask);
+        let timeout = self.most.map_or(time, |most| most.min(time));
+        let request = Request { method, url: &url, headers, body, timeout };
+        http::send(&request).map_err(|failure| failed(failure.into()))
+    }
+
+    fn sign(&self, credentials: &Credentials, ask: &Ask) -> String {
+        let (bucket, credentials) = (&self.bucket, Some(credentials));
+        match ask {
+            Ask::Put { key, headers, .. } => signed(bucket.put_object(credentials, key), headers),
+            Ask::Head { key } => signed(bucket.head_object(credentials, key), &[]),
+            Ask::Get { key, .. } => signed(bucket.get_object(credentials, key), &[]),
+            Ask::Delete { key } => signed(bucket.delete_object(credentials, key), &[]),
+            Ask::List { prefix, after, most } => {
+                let mut list = bucket.list_objects_v2(credentials);
+                list.with_prefix(*prefix);
+                list.with_max_keys(*most);
+                if !after.is_empty() {
+                    list.with_start_after(*after);
+                }
+                signed(list, &[])
+            }
+        }
+    }
+
+    fn key(&self, name: &str) -> String {
+        format!("{}{name}", self.root)
+    }
+
+    fn error(&self, operation: &'static str, name: &str, refusal: Refusal) -> Error {
+        let Refusal { kind, cause, hint } = refusal;
+        // A name that is taken, or absent, is an answer to a put and to a get; to nothing else.
+        let kind = match (kind, operation) {
+            (Kind::Exists, "put") | (Kind::NotFound, "get") => kind,
+            (Kind::Exists | Kind::NotFound, _) => Kind::Other,
+            _ => kind,
+        };
+        Error { operation, place: self.to_string(), name: name.to_owned(), kind, cause, hint }
+    }
+}
+
+/// What is asked of the store.
+enum Ask<'a> {
+    Put { key: &'a str, body: &'a [u8], headers: &'a [(&'static str, String)] },
+    Head { key: &'a str },
+    Get { key: &'a str, time: Duration },
+    Delete { key: &'a str },
+    List { prefix: &'a str, after: &'a str, most: usize },
+}
+
+impl Ask<'_> {
+    fn parts(&self) -> (Method, &[(&'static str, String)], &[u8], Duration) {
+        match self {
+            Ask::Put { body, headers, .. } => {
+                let time = ANSWER + Duration::from_secs(body.len() as u64 >> 18);
+                (Method::Put, headers, body, time)
+            }
+            Ask::Head { .. } => (Method::Head, &[], &[], ANSWER),
+            Ask::Get { time, .. } => (Method::Get, &[], &[], *time),
+            Ask::Delete { .. } => (Method::Delete, &[], &[], ANSWER),
+            Ask::List { .. } => (Method::Get, &[], &[], 2 * ANSWER),
+        }
+    }
+}
+
+/// Timelines are small, and looked at after every shipment: a connection that has died must not hold
+/// that up for as long as a large object may take.
+fn time_to_get(name: &Name) -> Duration {
+    match name {
+        Name::Timeline(_) => ANSWER,
+        Name::Snapshot(_) | Name::Part(_) | Name::Change(_) => LARGEST,
+    }
+}
+
+fn signed<'a>(mut action: impl S3Action<'a>, headers: &'a [(&'static str, String)]) -> String {
+    for (name, value) in headers {
+        action.headers_mut().insert(*name, value.as_str());
+    }
+    let now = i64::try_from(clock::now().0).ok();
+    let now = now.and_then(|now| Timestamp::from_millisecond(now).ok());
+    action.sign_with_time(SIGNED, &now.unwrap_or(Timestamp::MAX)).into()
+}
+
+fn shown(bucket: &str, prefix: &str) -> String {
+    let slash = if prefix.is_empty() { "" } else { "/" };
+    format!("s3://{bucket}{slash}{prefix}")
+}
+
+impl fmt::Display for S3 {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(&shown(self.bucket.name(), self.root.trim_end_matches('/')))
+    }
+}
+
+impl Backend for S3 {
+    fn put(&self, name: &Name, body: &[u8]) -> Result<(), Error> {
+        self.put_key(&name.to_string(), body)
+    }
+
+    fn get(&self, name: &Name) -> Result<Vec<u8>, Error> {
+        let time = time_to_get(name);
+        let name = name.to_string();
+        let reply = self.send("get", &name, &Ask::Get { key: &self.key(&name), time })?;
+        match reply.status {
+            200 if reply.told => Ok(reply.body),
+            200 => Err(self.error("get", &name, Refusal::passing("its length was not told"))),
+            _ => Err(self.error("get", &name, Refusal::of(&reply))),
+        }
+    }
+
+    /// Asks again only where a page holds nothing but foreign keys, which are no place to go on from.
+    fn list(&self, prefix: &str, after: Option<&Name>) -> Result<Listing, Error> {
+        assert!(Name::PREFIXES.iter().any(|known| prefix.starts_with(known)), "{prefix}");
+        let mut after = after.map(Name::to_string).unwrap_or_default();
+        let mut listing = Listing::default();
+        loop {
+            let page = self.list_keys(prefix, &after)?;
+            listing.foreign.extend(page.foreign);
+            listing.more = page.more;
+            if page.more && page.entries.is_empty() {
+                after = page.last;
+                continue;
+            }
+            listing.entries = page.entries;
+            if listing.more {
+                let last = listing.entries.last().map(|entry| entry.name.to_string());
+                listing.foreign.retain(|key| Some(key) < last.as_ref());
+            }
+            return Ok(listing);
+        }
+    }
+
+    fn delete(&self, name: &Name) -> Result<(), Error> {
+        let name = name.to_string();
+        let reply = self.send("delete", &name, &Ask::Delete { key: &self.key(&name) })?;
+        let refusal = match reply.status {
+            204 => return Ok(()),
+            200 if !refusal::is_error(&reply.body) => return Ok(()),
+            _ => Refusal::of(&reply),
+        };
+        match refusal.kind {
+            Kind::NotFound => Ok(()),
+            _ => Err(self.error("delete", &name, refusal)),
+        }
+    }
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for group in bytes.chunks(3) {
+        let bits = group.iter().fold(0, |bits, &byte| bits << 8 | u32::from(byte));
+        let bits = bits << (8 * (3 - group.len()));
+        for at in 0..4 {
+            let digit = DIGITS[(bits >> (18 - 6 * at) & 63) as usize];
+            text.push(if at <= group.len() { char::from(digit) } else { '=' });
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,118 @@
+//! A page of a listing, read strictly.
+//!
+//! The next page begins after the last key of this one, so a store that lists out of order, or lists
+//! again what came before, could hide objects: it is refused. One key twice is one key.
+
+use super::refusal::Refusal;
+use crate::backend::Entry;
+use rusty_s3::actions::ListObjectsV2;
+
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Page {
+    pub entries: Vec<Entry>,
+    pub foreign: Vec<String>,
+    /// The last key, ours or not.
+    pub last: String,
+    pub more: bool,
+}
+
+const ORDER: &str = "use a store that lists keys in the order of their bytes, as S3 does";
+
+/// Reads the keys below `root` that begin with `prefix` and come after `after`, both whole keys.
+pub(super) fn read(xml: &[u8], root: &str, prefix: &str, after: &str) -> Result<Page, Refusal> {
+    let unreadable = |cause: String| Refusal::passing(format!("an unreadable listing: {cause}"));
+    let text = std::str::from_utf8(xml).map_err(|error| unreadable(error.to_string()))?;
+    // The parser takes a text that ends early for one that is whole.
+    if !text.trim_end().ends_with("</ListBucketResult>") || !text.contains("<IsTruncated>") {
+        return Err(unreadable("it is cut, or does not say whether more follows".to_owned()));
+    }
+    let listed =
+        ListObjectsV2::parse_response(text).map_err(|error| unreadable(error.to_string()))?;
+    let mut page = Page { more: listed.next_continuation_token.is_some(), ..Page::default() };
+    let mut before = after.to_owned();
+    for object in listed.contents {
+        let key = object.key;
+        if key == before {
+            continue;
+        }
+        let wrong = |what: &str| Refusal::lasting(format!("the store lists {key} {what}"), ORDER);
+        if !key.starts_with(prefix) {
+            return Err(wrong("though it does not begin as asked for"));
+        }
+        if key < before {
+            return Err(wrong("after what comes behind it"));
+        }
+        let name = &key[root.len()..];
+        match (name.parse(), object.size) {
+            (Ok(name), Some(bytes)) => page.entries.push(Entry { name, bytes }),
+            (Ok(_), None) => return Err(unreadable(format!("{key} has no size"))),
+            (Err(_), _) => page.foreign.push(name.to_owned()),
+        }
+        name.clone_into(&mut page.last);
+        before = key;
+    }
+    if page.more && page.last.is_empty() {
+        return Err(wrong_end());
+    }
+    Ok(page)
+}
+
+fn wrong_end() -> Refusal {
+    Refusal::passing("an unreadable listing: nothing in it, and more to follow")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Kind;
+
+    const A: &str = "timeline/00000001";
+    const B: &str = "timeline/00000002";
+
+    fn xml(keys: &[&str], more: bool) -> String {
+        let contents = |key: &&str| format!("<Contents><Key>{key}</Key><Size>1</Size></Contents>");
+        let contents: String = keys.iter().map(contents).collect();
+        let token = if more { "<NextContinuationToken>t</NextContinuationToken>" } else { "" };
+        format!(
+            "<ListBucketResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">{contents}\
+             <IsTruncated>{more}</IsTruncated>{token}</ListBucketResult>"
+        )
+    }
+
+    fn listed(keys: &[&str], after: &str, more: bool) -> Result<Vec<String>, Kind> {
+        let keys: Vec<_> = keys.iter().map(|key| format!("app/{key}")).collect();
+        let keys: Vec<_> = keys.iter().map(String::as_str).collect();
+        let after = if after.is_empty() { String::new() } else { format!("app/{after}") };
+        let page = read(xml(&keys, more).as_bytes(), "app/", "app/timeline/", &after);
+        let page = page.map_err(|refusal| refusal.kind)?;
+        assert_eq!(page.more, more);
+        let names = page.entries.into_iter().map(|entry| entry.name.to_string());
+        Ok(names.chain(page.foreign).collect())
+    }
+
+    #[test]
+    fn trap_76_duplicate_and_unordered_keys() {
+        let both = Ok(vec![A.to_owned(), B.to_owned()]);
+        assert_eq!(listed(&[A, B], "", false), both);
+        assert_eq!(listed(&[A, A, B, B], "", true), both);
+        assert_eq!(listed(&[A, B], A, false), Ok(vec![B.to_owned()]), "the last page's last key");
+        assert_eq!(listed(&[B, A], "", false), Err(Kind::Other));
+        assert_eq!(listed(&[A, B, A], "", true), Err(Kind::Other));
+        assert_eq!(listed(&[A], B, false), Err(Kind::Other), "start-after is not heeded");
+        assert_eq!(listed(&["snapshot/x"], "", false), Err(Kind::Other), "another prefix");
+        assert_eq!(listed(&["timeline/x", A], "", false), Err(Kind::Other));
+    }
+
+    #[test]
+    fn a_listing_that_is_cut_is_none() {
+        let whole = xml(&["app/timeline/00000001", "app/timeline/00000002"], false);
+        for end in 0..whole.len() {
+            let cut = read(&whole.as_bytes()[..end], "app/", "app/timeline/", "");
+            assert_eq!(cut.unwrap_err().kind, Kind::Transient, "{end} bytes");
+        }
+        let sizeless = whole.replace("<Size>1</Size>", "");
+        read(sizeless.as_bytes(), "app/", "app/timeline/", "").unwrap_err();
+        assert_eq!(listed(&[], "", true), Err(Kind::Transient));
+        assert_eq!(listed(&[], "", false), Ok(vec![]));
+    }
+}

@@ -1,0 +1,189 @@
+//! What a store says when it does not do what it is asked, and what that means.
+//!
+//! The code in the body decides, then the status. What is absent is absent only if the store says so of
+//! the key: a bucket that is not there, or something that is no store at all, says 404 as well.
+
+use crate::backend::Kind;
+use crate::backend::http::{Failure, Reply};
+
+#[derive(Debug)]
+pub(super) struct Refusal {
+    pub kind: Kind,
+    pub cause: String,
+    pub hint: Option<String>,
+}
+
+const BUCKET: &str = "create the bucket, or correct its name, the endpoint or the region";
+const CLOCK: &str = "set this machine's clock; a signature holds only near the store's time";
+const RENEW: &str = "renew the credentials; a credentials_file is read again for each request, and a daemon whose \
+     credentials are in its environment has to be started again";
+const KEYS: &str = "check the access key and the secret key";
+const RIGHTS: &str = "allow it: reading takes GetObject and ListBucket, writing PutObject as well, \
+                      removing DeleteObject";
+const REGION: &str = "set region, and endpoint with it, to those of the bucket";
+const ENDPOINT: &str = "check that the endpoint is that of an S3 store";
+const CREATE_ONLY: &str = "a store that knows no If-None-Match takes create_only = false, if one \
+                           daemon alone can ever write there";
+const TRUST: &str = "name the certificates to trust in SSL_CERT_FILE, or install ca-certificates";
+
+impl Refusal {
+    pub fn of(reply: &Reply) -> Self {
+        let text = String::from_utf8_lossy(&reply.body[..reply.body.len().min(16 << 10)]);
+        let (code, message) = (element(&text, "Code"), element(&text, "Message"));
+        let (kind, hint) = judge(reply.status, code, message);
+        let mut cause = match (code, message) {
+            ("", "") => format!("status {}", reply.status),
+            ("", said) | (said, "") => format!("{said} (status {})", reply.status),
+            (code, message) => format!("{code}: {message} (status {})", reply.status),
+        };
+        match reply.header("date") {
+            Some(date) if hint == CLOCK => cause += &format!("; the store's time is {date}"),
+            _ => {}
+        }
+        if let Some(region) = reply.header("x-amz-bucket-region").filter(|_| hint == REGION) {
+            cause += &format!("; the bucket is in {region}");
+        }
+        Self { kind, cause, hint: Some(hint.to_owned()).filter(|hint| !hint.is_empty()) }
+    }
+
+    pub fn passing(cause: impl Into<String>) -> Self {
+        Self { kind: Kind::Transient, cause: cause.into(), hint: None }
+    }
+
+    pub fn lasting(cause: impl Into<String>, hint: &str) -> Self {
+        Self { kind: Kind::Other, cause: cause.into(), hint: Some(hint.to_owned()) }
+    }
+
+    pub fn denied(cause: impl Into<String>, hint: &str) -> Self {
+        Self { kind: Kind::Denied, ..Self::lasting(cause, hint) }
+    }
+
+    pub fn taken() -> Self {
+        Self { kind: Kind::Exists, cause: "the name is taken".to_owned(), hint: None }
+    }
+}
+
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Self {
+        match failure.lasting {
+            true => Self::lasting(failure.cause, TRUST),
+            false => Self::passing(failure.cause),
+        }
+    }
+}
+
+/// Whether a body is the report of a failure, whatever the status before it said.
+pub(super) fn is_error(body: &[u8]) -> bool {
+    let start = String::from_utf8_lossy(&body[..body.len().min(1 << 10)]);
+    start.contains("<Error>") || start.contains("<Error ")
+}
+
+/// What a person can do is empty where there is nothing but to wait.
+fn judge(status: u16, code: &str, message: &str) -> (Kind, &'static str) {
+    use Kind::*;
+    match code {
+        "NoSuchKey" => (NotFound, ""),
+        "NoSuchBucket" => (Other, BUCKET),
+        "PreconditionFailed" => (Exists, ""),
+        "RequestTimeTooSkewed" => (Denied, CLOCK),
+        // A signed URL that is too old or too new is only denied, in these words.
+        "AccessDenied" if message.contains("expired") || message.contains("not valid yet") => {
+            (Denied, CLOCK)
+        }
+        "AccessDenied" => (Denied, RIGHTS),
+        "ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired" => (Denied, RENEW),
+        "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "InvalidToken" | "InvalidSecurity" => {
+            (Denied, KEYS)
+        }
+        "AuthorizationHeaderMalformed"
+        | "AuthorizationQueryParametersError"
+        | "PermanentRedirect"
+        | "TemporaryRedirect"
+        | "IllegalLocationConstraintException" => (Other, REGION),
+        "SlowDown"
+        | "ServiceUnavailable"
+        | "InternalError"
+        | "RequestTimeout"
+        | "IncompleteBody"
+        | "BadDigest"
+        | "XAmzContentChecksumMismatch"
+        | "XAmzContentSHA256Mismatch" => (Transient, ""),
+        "QuotaExceeded" | "StorageFull" | "XMinioStorageFull" | "InsufficientStorage" => {
+            (Full, "make room, or raise the bucket's quota")
+        }
+        _ => by_status(status),
+    }
+}
+
+fn by_status(status: u16) -> (Kind, &'static str) {
+    use Kind::*;
+    match status {
+        300..=399 => (Other, REGION),
+        401 | 403 => (Denied, RIGHTS),
+        404 | 405 => (Other, ENDPOINT),
+        412 => (Exists, ""),
+        408 | 409 | 425 | 429 => (Transient, ""),
+        501 => (Other, CREATE_ONLY),
+        507 => (Full, "make room, or raise the bucket's quota"),
+        505 => (Other, ENDPOINT),
+        500..=599 => (Transient, ""),
+        _ => (Other, ENDPOINT),
+    }
+}
+
+/// The text of the first element of that name, without markup; empty if there is none.
+fn element<'a>(xml: &'a str, name: &str) -> &'a str {
+    let open = format!("<{name}>");
+    let text = xml.split_once(&open).map_or("", |(_, rest)| rest);
+    text.split('<').next().unwrap_or_default().trim()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_come_before_statuses() {
+        let check = |status, code, message, kind, word: &str| {
+            let (found, hint) = judge(status, code, message);
+            assert_eq!(found, kind, "{status} {code}");
+            assert!(hint.contains(word) && hint.is_empty() == word.is_empty(), "{code}: {hint}");
+        };
+        check(404, "NoSuchKey", "", Kind::NotFound, "");
+        check(404, "NoSuchBucket", "", Kind::Other, "create the bucket");
+        check(404, "", "", Kind::Other, "endpoint");
+        check(412, "PreconditionFailed", "", Kind::Exists, "");
+        check(412, "", "", Kind::Exists, "");
+        check(409, "ConditionalRequestConflict", "", Kind::Transient, "");
+        check(403, "AccessDenied", "Access Denied", Kind::Denied, "ListBucket");
+        check(403, "RequestTimeTooSkewed", "", Kind::Denied, "clock");
+        check(403, "AccessDenied", "Request has expired", Kind::Denied, "clock");
+        check(403, "AccessDenied", "Request is not valid yet", Kind::Denied, "clock");
+        check(400, "ExpiredToken", "", Kind::Denied, "renew");
+        check(403, "InvalidAccessKeyId", "", Kind::Denied, "access key");
+        check(403, "SignatureDoesNotMatch", "", Kind::Denied, "secret");
+        check(301, "PermanentRedirect", "", Kind::Other, "region");
+        check(307, "", "", Kind::Other, "region");
+        check(400, "AuthorizationHeaderMalformed", "", Kind::Other, "region");
+        check(200, "InternalError", "", Kind::Transient, "");
+        check(200, "Strange", "", Kind::Other, "endpoint");
+        check(400, "BadDigest", "", Kind::Transient, "");
+        check(400, "RequestTimeout", "", Kind::Transient, "");
+        for status in [429, 500, 502, 503, 504, 599] {
+            check(status, "", "", Kind::Transient, "");
+        }
+        check(501, "NotImplemented", "", Kind::Other, "create_only");
+        check(507, "", "", Kind::Full, "room");
+        check(401, "", "", Kind::Denied, "ListBucket");
+    }
+
+    #[test]
+    fn an_element_is_read_whatever_surrounds_it() {
+        let check = |xml, text| assert_eq!(element(xml, "Code"), text, "{xml}");
+        check("<Error><Code>SlowDown</Code><Message>x</Message></Error>", "SlowDown");
+        check("<Error><Code> A </Code><Code>B</Code>", "A");
+        check("<Error><Code>cut", "cut");
+        check("<Error><Code/></Error>", "");
+        check("", "");
+    }
+}
