@@ -142,7 +142,7 @@ pub fn list(program: &Path, source: &Path, log: &Path) -> Result<Vec<Points>, St
 
 fn points(json: &str) -> Option<Vec<Points>> {
     let json: Value = serde_json::from_str(json).ok()?;
-    let points = json["points"].as_array()?.iter().filter(|value| value["branch"] != true);
+    let points = json["points"].as_array()?.iter();
     let point = |value: &Value| {
         let (first, last) = (value["first"].as_u64()?, value["last"].as_u64()?);
         let timeline = u32::try_from(value["timeline"].as_u64()?).ok()?;
