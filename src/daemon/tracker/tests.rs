@@ -16,6 +16,7 @@ use std::fs;
 mod application;
 mod branch;
 mod heal;
+mod lanes;
 
 struct Sim {
     tracker: Tracker,
