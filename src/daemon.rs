@@ -27,12 +27,14 @@ use crate::restore::Progress;
 use pool::Pool;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 use tracker::{Done, Tracker};
 
 /// Threads for what blocks: two keep two cores busy with a first snapshot, the others wait for disks.
 const WORKERS: usize = 4;
+/// Those that wait for destinations which do not answer keep nobody else from working.
+const SLOW_WORKERS: usize = 4;
 /// Longest sleep of the loop: how late a signal may be noticed.
 const NAP: Duration = Duration::from_millis(50);
 
@@ -55,8 +57,9 @@ impl Stop {
 pub fn run(databases: &[Database], stop: &Stop, progress: &dyn Progress) -> Result<()> {
     crate::sqlite::version()
         .map_err(|cause| Error::new(crate::error::Status::Failed, "start", "SQLite", cause))?;
-    let (pool, results) = Pool::new(WORKERS);
-    let mut daemon = Daemon { trackers: Vec::new(), pool, results, draining: false };
+    let (done, results) = channel();
+    let (pool, slow) = (Pool::new(WORKERS, &done), Pool::new(SLOW_WORKERS, &done));
+    let mut daemon = Daemon { trackers: Vec::new(), pool, slow, results, draining: false };
     let now = clock::instant();
     daemon.trackers =
         databases.iter().map(|each| Tracker::new(each, databases.len() == 1, now)).collect();
@@ -67,6 +70,8 @@ pub fn run(databases: &[Database], stop: &Stop, progress: &dyn Progress) -> Resu
 struct Daemon {
     trackers: Vec<Tracker>,
     pool: Pool<(usize, Done)>,
+    /// For what waits for destinations that are behind.
+    slow: Pool<(usize, Done)>,
     results: Receiver<(usize, Done)>,
     draining: bool,
 }
@@ -98,6 +103,9 @@ impl Daemon {
                 }
                 if let Some(job) = tracker.next_shipment(now) {
                     self.pool.run(move || (at, job()));
+                }
+                for job in tracker.payments(now) {
+                    self.slow.run(move || (at, job()));
                 }
             }
             wake = wake.min(tracker.next_turn());

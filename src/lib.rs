@@ -22,7 +22,9 @@ pub mod snapshot;
 pub mod backend;
 pub mod cursor;
 pub mod daemon;
+pub mod fanout;
 pub mod ship;
+pub mod spool;
 
 pub mod list;
 pub mod replica;

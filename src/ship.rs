@@ -15,16 +15,14 @@
 mod parts;
 mod resync;
 
-use crate::backend::{Backend, Kind};
-use crate::capture::{Batch, Capture, Changes, RawPart};
-use crate::commit::{PageHash, PageNo, Timeline};
+use crate::capture::{Batch, Capture, Changes};
+use crate::commit::{PageHash, PageNo};
 use crate::cursor::{Cursor, State};
 use crate::durable;
 use crate::error::{Error, Result, Status};
+use crate::fanout::Fanout;
 use crate::index::Index;
 use crate::name::Name;
-use crate::object::Compression;
-use crate::snapshot::encode_part as encode_snapshot_part;
 use crate::source::Trouble;
 use parts::Parts;
 use std::path::{Path, PathBuf};
@@ -35,22 +33,10 @@ pub use resync::{Healed, Resync};
 /// The destinations of one database, and its local state.
 #[derive(Debug)]
 pub struct Shipper {
-    pub stores: Arc<Stores>,
+    pub stores: Arc<Fanout>,
     state_dir: PathBuf,
     cursor: Cursor,
     index: Arc<Index>,
-}
-
-/// Where the objects of one database go.
-pub struct Stores {
-    pub destinations: Vec<Arc<dyn Backend>>,
-    pub compression: Compression,
-}
-
-impl std::fmt::Debug for Stores {
-    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        f.debug_list().entries(self.destinations.iter().map(ToString::to_string)).finish()
-    }
 }
 
 /// A batch on its way, encoded once however often it is tried.
@@ -58,90 +44,35 @@ impl std::fmt::Debug for Stores {
 pub struct Parcel {
     pub batch: Batch,
     encoded: Option<(Name, Vec<u8>)>,
-    /// How many of the destinations have the change-set.
-    stored: usize,
 }
 
 impl Parcel {
     pub fn new(batch: Batch) -> Self {
-        Self { batch, encoded: None, stored: 0 }
-    }
-}
-
-impl Stores {
-    /// Stores an object on every destination. One that is there already with the same bytes was
-    /// stored by us, its reply lost; other bytes mean that somebody else writes this replica.
-    pub fn put(&self, name: &Name, body: &[u8]) -> Result<()> {
-        self.destinations.iter().try_for_each(|destination| put(&**destination, name, body))
-    }
-
-    /// Refuses to acknowledge what is stored on `timeline`, once somebody has claimed the next one.
-    /// Numbers are claimed without a gap, so the next one tells.
-    pub fn still_ours(&self, timeline: Timeline) -> Result<()> {
-        let next = Name::Timeline(Timeline(timeline.0 + 1));
-        let claimed = |destination: &Arc<dyn Backend>| match destination.get(&next) {
-            Err(error) if error.kind == Kind::NotFound => Ok(()),
-            Err(error) => Err(error.into()),
-            Ok(_) => {
-                let cause = "another daemon has taken this replica up";
-                let error = Error::new(Status::Locked, "ship to", destination, cause);
-                Err(error.hint(
-                    "let only one daemon write a replica; starting this one again takes it back",
-                ))
-            }
-        };
-        self.destinations.iter().try_for_each(claimed)
-    }
-
-    /// Stores a part of a snapshot. It is named by its content: one that is there is the same.
-    pub fn put_part(&self, raw: &RawPart) -> Result<()> {
-        let RawPart { part, page_size, bytes } = raw;
-        let body = encode_snapshot_part(*part, *page_size, bytes, self.compression);
-        let name = Name::Part(*part);
-        self.destinations.iter().try_for_each(|destination| match destination.put(&name, &body) {
-            Err(error) if error.kind == Kind::Exists => Ok(()),
-            result => result.map_err(Error::from),
-        })
-    }
-}
-
-fn put(destination: &dyn Backend, name: &Name, body: &[u8]) -> Result<()> {
-    match destination.put(name, body) {
-        Err(error) if error.kind == Kind::Exists => {
-            if destination.get(name)? == body {
-                return Ok(());
-            }
-            let cause = "another daemon has stored other commits there";
-            let error = Error::new(Status::Locked, "put", format!("{destination}/{name}"), cause);
-            Err(error
-                .hint("let only one daemon write a replica; give this one another destination"))
-        }
-        result => result.map_err(Error::from),
+        Self { batch, encoded: None }
     }
 }
 
 impl Shipper {
-    pub fn new(stores: Arc<Stores>, state_dir: &Path, index: Arc<Index>) -> Self {
+    pub fn new(stores: Arc<Fanout>, state_dir: &Path, index: Arc<Index>) -> Self {
         let cursor = Cursor::new(cursor_path(state_dir));
         Self { stores, state_dir: state_dir.to_owned(), cursor, index }
     }
 
     /// Ships a batch: after `Ok`, all of it is durable and the cursor says so.
     pub fn ship(&mut self, parcel: &mut Parcel) -> Result<()> {
-        let Parcel { batch, encoded, stored } = parcel;
+        let Parcel { batch, encoded } = parcel;
         if let Some(changes) = batch.changes.take() {
             *encoded = Some(changes.encode(batch.state.timeline, self.stores.compression));
         }
         if let Some((name, body)) = &encoded {
-            for destination in &self.stores.destinations[*stored..] {
-                put(&**destination, name, body)?;
-                *stored += 1;
-            }
+            self.stores.put(name, body)?;
         }
         if let Some(manifest) = &batch.manifest {
             self.stores.put(&manifest.name(), &manifest.encode(self.stores.compression))?;
         }
-        self.stores.still_ours(batch.state.timeline)?;
+        if encoded.is_none() && batch.manifest.is_none() {
+            self.stores.still_ours(batch.state.timeline)?;
+        }
         let anew = batch.manifest.is_some();
         self.record(&batch.state, &batch.index, anew)
     }
@@ -200,7 +131,6 @@ impl Shipper {
         }
         self.cut(&mut parts, large.commit.pages, capture.last().pages)?;
         let (commit, ..) = parts.finish(self)?;
-        self.stores.still_ours(before.timeline)?;
         let state = capture.large_state(commit.digest);
         // Appended however long the cursor is: a new one would hold none of the changes staged.
         self.cursor.append(&state, &[]).map_err(|error| self.cursor_error(&error))?;

@@ -8,6 +8,7 @@ use crate::commit::{CommitNo, Time};
 use crate::config::Database;
 use crate::cursor;
 use crate::error::{Error, Result, Status as Exit};
+use crate::fanout::Standing;
 use crate::ship::cursor_path;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -66,6 +67,27 @@ pub struct Record {
     /// The last commit captured, durable or not.
     pub commit: u64,
     error: Option<String>,
+    pub lanes: Vec<LaneRecord>,
+}
+
+/// One destination, as the daemon left it, in the order of the configuration.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LaneRecord {
+    standing: String,
+    floor: Option<(u64, u64)>,
+    spooled: u64,
+    error: Option<String>,
+}
+
+impl From<&Standing> for LaneRecord {
+    fn from(it: &Standing) -> Self {
+        Self {
+            standing: it.kind.to_string(),
+            floor: it.floor.map(|(commit, time)| (commit.0, time.0)),
+            spooled: it.spooled,
+            error: it.error.clone(),
+        }
+    }
 }
 
 impl Record {
@@ -113,12 +135,23 @@ fn one(database: &Database) -> Result<Status> {
         (None, None) => "new",
         (None, Some(_)) => "current",
     };
-    let destinations = database.destinations.iter().map(|destination| DestinationStatus {
-        url: destination.to_string(),
-        standing: standing.into(),
-        floor,
-        behind_commits: record.commit.saturating_sub(floor.map_or(0, |(commit, _)| commit.0)),
-        error: record.error.clone(),
+    let destinations = database.destinations.iter().enumerate().map(|(at, destination)| {
+        let url = destination.to_string();
+        let lane = record.lanes.get(at);
+        // Restorable is what the cursor knows a digest of.
+        let lane_floor = lane.filter(|_| floor.is_some()).and_then(|lane| lane.floor);
+        let floor = match lane {
+            Some(_) => lane_floor.map(|(commit, time)| (CommitNo(commit), Time(time))),
+            None => floor,
+        };
+        let behind = lane.filter(|lane| lane.standing != "current");
+        DestinationStatus {
+            url,
+            standing: behind.map_or(standing, |lane| &lane.standing).into(),
+            floor,
+            behind_commits: record.commit.saturating_sub(floor.map_or(0, |(commit, _)| commit.0)),
+            error: lane.and_then(|lane| lane.error.clone()).or_else(|| record.error.clone()),
+        }
     });
     let state = match (running, &record.error) {
         (false, _) => "stopped",
@@ -135,7 +168,7 @@ fn one(database: &Database) -> Result<Status> {
         wal_frames: record.wal_frames,
         counts: record.counts,
         comparing: record.comparing.filter(|_| running),
-        spool_bytes: 0,
+        spool_bytes: record.lanes.iter().map(|lane| lane.spooled).sum(),
         destinations: destinations.collect(),
     })
 }

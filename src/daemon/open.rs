@@ -13,36 +13,35 @@
 
 mod adopt;
 mod claim;
+mod connect;
 mod files;
 mod ground;
+mod lock;
 
-use crate::backend::retry::{Patience, Retry};
-use crate::backend::s3::S3;
-use crate::backend::{self, Backend, fs::Fs};
 use crate::capture::{Capture, Start};
-use crate::clock;
-use crate::commit::{PageSize, Time, Timeline};
-use crate::config::{self, Database, Destination};
+use crate::commit::{PageSize, Time};
+use crate::config::Database;
 use crate::cursor::{self, State};
 use crate::durable;
 use crate::error::{Error, Result, Status};
+use crate::fanout::Fanout;
 use crate::index::Index;
-use crate::object::Compression;
-use crate::ship::{Shipper, Stores, cursor_path};
+use crate::ship::{Shipper, cursor_path};
 use crate::source::{Mark, Source};
 use crate::sqlite::{HEAD_BYTES, Handles, Opened};
 use adopt::adopt;
+use connect::connect;
 use files::{open_identified, refuse_half_replaced};
 use ground::{Listed, Tip, ground};
+use lock::{lock, sign};
 use rusqlite::ErrorCode;
-use std::fs::{File, TryLockError};
-use std::os::unix::fs::FileExt;
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
 pub use files::{Files, Identity, identity};
+pub use lock::{signed, try_lock};
 
 /// A database taken up.
 #[derive(Debug)]
@@ -110,7 +109,9 @@ pub fn open(database: &Database, order: Order) -> Result<Live> {
     };
     let index = open_index(database)?;
     let cursor = load_cursor(database, &index)?;
-    let stores = Arc::new(stores(database, cursor.is_some_and(|state| state.snapshot > Time(0)))?);
+    let shipped = cursor.is_some_and(|state| state.snapshot > Time(0));
+    let (stores, reachable) = connect(database, shipped)?;
+    let stores = Arc::new(stores);
     let source = Source::new(handles, page_size, cursor.map(|state| state.mark));
     let source = source.map_err(|trouble| failed("read", &database.path, trouble))?;
     let mut opening = Opening {
@@ -125,20 +126,20 @@ pub fn open(database: &Database, order: Order) -> Result<Live> {
     };
     let (mut state, mut source) = (cursor, source);
     for _ in 0..CLAIMS {
-        let listed = ground::list(&opening.stores)?;
+        let listed = ground::list(&opening.stores, &reachable)?;
         let own = claimed.load(Ordering::Relaxed);
         if listed.iter().any(|each| own > 0 && each.replica.newest_timeline().0 > own) {
             let cause = "another daemon has taken its replica up";
             let error = Error::new(Status::Locked, "watch", database.path.display(), cause);
             return Err(error.hint("let only one daemon write a replica"));
         }
-        let (at, tip, begin);
-        (source, at, tip, begin) = opening.begin(state, source, &listed)?;
-        state = at;
+        let Beginning { at, tip, begin, holders, source: back } =
+            opening.begin(state, source, listed)?;
+        (state, source) = (at, back);
         let anew = matches!(begin, Begin::Snapshot(_));
-        let claimed = claim::claim(&opening.stores, &listed, &tip, anew, page_size, &claimed)?;
+        let claimed = claim::claim(&holders, &tip, anew, page_size, &claimed)?;
         let Some(timeline) = claimed else { continue };
-        if claim::has_news(&opening.stores, &listed)? {
+        if claim::has_news(&holders)? {
             continue;
         }
         let since = match begin {
@@ -166,9 +167,19 @@ struct Opening<'a> {
     identity: Identity,
     purpose: Purpose,
     distrust: bool,
-    stores: Arc<Stores>,
+    stores: Arc<Fanout>,
     index: Arc<Index>,
     shipper: Shipper,
+}
+
+/// What a life begins with.
+struct Beginning {
+    at: Option<State>,
+    tip: Tip,
+    begin: Begin,
+    /// The destinations that hold all up to there.
+    holders: Vec<Listed>,
+    source: Source,
 }
 
 impl Opening<'_> {
@@ -177,12 +188,12 @@ impl Opening<'_> {
         &mut self,
         cursor: Option<State>,
         mut source: Source,
-        listed: &[Listed],
-    ) -> Result<(Source, Option<State>, Tip, Begin)> {
-        let state = ground(cursor, listed, &self.index, self.page_size)?;
-        let Some(state) = state else {
-            let begin = Begin::Snapshot("there is nothing to go on from");
-            return Ok((source, None, ground::tip(listed)?, begin));
+        listed: Vec<Listed>,
+    ) -> Result<Beginning> {
+        let ground = ground(cursor, &listed, &self.index, self.page_size)?;
+        let Some((state, holders)) = ground else {
+            let why = "there is nothing to go on from";
+            return self.anew(source, listed, why);
         };
         source.go_to(state.mark);
         let same_file = state.identity == self.identity;
@@ -191,8 +202,10 @@ impl Opening<'_> {
             && source
                 .continues()
                 .map_err(|trouble| failed("read", &self.database.path, trouble))?;
-        let (state, source, continues) = adopt(self, state, source, continues, listed)?;
-        if listed.iter().any(|each| each.is_taken_over(&state)) {
+        let (holders, others): (Vec<_>, Vec<_>) =
+            listed.into_iter().partition(|each| holders.contains(&each.at));
+        let (state, source, continues) = adopt(self, state, source, continues, &holders)?;
+        if holders.iter().any(|each| each.is_taken_over(&state)) {
             if self.purpose == Purpose::Sync {
                 let cause = "another host has taken its replica up";
                 let path = self.database.path.display();
@@ -200,20 +213,40 @@ impl Opening<'_> {
                 return Err(error.hint("`bakelite daemon` takes it back"));
             }
             let why = "the replica holds commits of another host";
-            return Ok((source, None, ground::tip(listed)?, Begin::Snapshot(why)));
+            return self.anew(source, holders.into_iter().chain(others).collect(), why);
         }
+        self.settle(&holders, &others, &Tip::of(&state))?;
         let begin = match (continues, same_file) {
             (true, _) => Begin::Follow,
             _ if self.distrust => Begin::Resync(state, "it is not what was captured"),
-            _ if state.mark == Mark::NOWHERE => {
+            _ if state.identity == ground::NOWHERE => {
                 Begin::Resync(state, "its cursor is lost, or behind")
             }
             (false, false) => Begin::Resync(state, "it is another file than before"),
+            _ if state.mark == Mark::NOWHERE => {
+                Begin::Resync(state, "its WAL does not tell what came before it")
+            }
             (false, true) => {
                 Begin::Resync(state, "its WAL does not go on from where the cursor stands")
             }
         };
-        Ok((source, Some(state), Tip::of(&state), begin))
+        Ok(Beginning { at: Some(state), tip: Tip::of(&state), begin, holders, source })
+    }
+
+    /// Begins with a snapshot, on the destinations that hold the newest commit of all.
+    fn anew(&self, source: Source, listed: Vec<Listed>, why: &'static str) -> Result<Beginning> {
+        let tip = ground::tip(&listed)?;
+        let (holders, others): (Vec<_>, Vec<_>) =
+            listed.into_iter().partition(|each| each.is_at(&tip));
+        self.settle(&holders, &others, &tip)?;
+        Ok(Beginning { at: None, tip, begin: Begin::Snapshot(why), holders, source })
+    }
+
+    /// Notes which destinations hold all up to `tip`, and which have to be brought up to date.
+    fn settle(&self, holders: &[Listed], others: &[Listed], tip: &Tip) -> Result<()> {
+        let floor = tip.commit.digest.map(|_| (tip.commit.number, tip.commit.time));
+        holders.iter().try_for_each(|each| self.stores.holds(each.at, floor))?;
+        others.iter().try_for_each(|each| self.stores.lacks(each.at, None))
     }
 }
 
@@ -282,113 +315,9 @@ fn not_a_database(path: &Path) -> Error {
         .hint("check the path")
 }
 
-/// How long a daemon that starts waits for a `sync` that is at work. It is a pass of capture, as long
-/// as a snapshot at most.
-const PATIENCE: Duration = Duration::from_secs(600);
-const LOCK_POLL: Duration = Duration::from_millis(20);
-/// A `sync` that only looks whether a daemon runs holds the lock for an instant: who finds it held
-/// looks again for so long.
-const GLANCE: Duration = Duration::from_millis(300);
-/// What a `sync` writes into the lock file.
-const SYNC: &[u8] = b"sync\n";
-
-/// Whoever holds the lock is the one that watches the database. The file says what it is.
-fn lock(database: &Database, purpose: Purpose) -> Result<File> {
-    let path = database.state_dir.join("lock");
-    let start = clock::instant();
-    loop {
-        if let Some(file) = try_lock(&database.state_dir)? {
-            sign(&file, purpose, None)
-                .map_err(|error| Error::io("write", path.display(), &error))?;
-            return Ok(file);
-        }
-        let holder = std::fs::read(&path).unwrap_or_default();
-        let patience = match purpose {
-            Purpose::Daemon if holder.starts_with(SYNC) => PATIENCE,
-            Purpose::Daemon | Purpose::Sync => GLANCE,
-        };
-        if start.elapsed() > patience {
-            let cause = "another bakelite watches it";
-            let error = Error::new(Status::Locked, "watch", database.path.display(), cause);
-            return Err(error.hint("stop that one first; `bakelite sync` works beside it"));
-        }
-        std::thread::sleep(LOCK_POLL);
-    }
-}
-
-/// Writes what holds the lock, and below it since which timeline the cursor tells the truth: one that
-/// this life did not go on from says nothing of what is durable of the database as it is now.
-fn sign(lock: &File, purpose: Purpose, since: Option<Timeline>) -> std::io::Result<()> {
-    let mut text = if purpose == Purpose::Sync { SYNC.to_vec() } else { b"daemon\n".to_vec() };
-    if let Some(since) = since {
-        text.extend_from_slice(format!("{since}\n").as_bytes());
-    }
-    lock.write_all_at(&text, 0)?;
-    lock.set_len(text.len() as u64)
-}
-
-/// Since which timeline a cursor counts; `None` until whoever holds the lock knows.
-pub fn signed(state_dir: &Path) -> Option<Timeline> {
-    let text = std::fs::read_to_string(state_dir.join("lock")).ok()?;
-    text.lines().nth(1)?.parse().ok().map(Timeline)
-}
-
-/// The lock of a state directory, unless somebody holds it.
-pub fn try_lock(state_dir: &Path) -> Result<Option<File>> {
-    let path = state_dir.join("lock");
-    let mut options = File::options();
-    let file = options.read(true).write(true).create(true).truncate(false).open(&path);
-    let file = file.map_err(|error| Error::io("open", path.display(), &error))?;
-    match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
-        Err(TryLockError::WouldBlock) => Ok(None),
-        Err(TryLockError::Error(error)) => Err(Error::io("lock", path.display(), &error)),
-    }
-}
-
 fn open_index(database: &Database) -> Result<Arc<Index>> {
     let path = database.state_dir.join("index");
     Ok(Arc::new(Index::open(&path).map_err(|error| Error::io("open", path.display(), &error))?))
-}
-
-fn stores(database: &Database, shipped: bool) -> Result<Stores> {
-    let open = |destination: &Destination| -> Result<Arc<dyn Backend>> {
-        let root = match destination {
-            Destination::File { root } => root,
-            Destination::S3(place) => {
-                return Ok(Arc::new(Retry::new(Arc::new(S3::create(place)?), Patience::default())));
-            }
-        };
-        let fs = open_root(root, shipped).map_err(|error| {
-            let hint = match shipped {
-                true => "commits were shipped there before: mount what belongs there".into(),
-                false => format!("make or mount it: {}", durable::parent(root).display()),
-            };
-            Error { status: Status::Unreachable, ..Error::from(error) }.hint(hint)
-        })?;
-        fs.tidy()?;
-        Ok(Arc::new(fs))
-    };
-    let destinations = database.destinations.iter().map(open).collect::<Result<Vec<_>>>()?;
-    let compression = match database.settings.compression {
-        config::Compression::Zstd => Compression::Zstd,
-        config::Compression::None => Compression::None,
-    };
-    Ok(Stores { destinations, compression })
-}
-
-/// A replica's root. One that was shipped to has to be there: where it is not, a disk is not mounted,
-/// and a new replica must not begin in its mount point. A new one is made, in a directory that may be
-/// new too, but no further up.
-fn open_root(root: &Path, shipped: bool) -> std::result::Result<Fs, backend::Error> {
-    if shipped {
-        return Fs::open(root);
-    }
-    let above = durable::parent(root);
-    if !above.exists() {
-        Fs::create(above)?;
-    }
-    Fs::create(root)
 }
 
 /// The cursor's state; its changes of the page index are made again.

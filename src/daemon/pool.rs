@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
 
@@ -45,9 +45,9 @@ impl<T> fmt::Debug for Pool<T> {
 }
 
 impl<T: Send + 'static> Pool<T> {
-    pub fn new(threads: usize) -> (Self, Receiver<T>) {
+    /// Results go to `done`.
+    pub fn new(threads: usize, done: &Sender<T>) -> Self {
         let queue = Arc::new(Queue { jobs: Mutex::default(), more: Condvar::new() });
-        let (done, results) = channel();
         let work = |_| {
             let (queue, done) = (Arc::clone(&queue), done.clone());
             thread::spawn(move || {
@@ -59,7 +59,7 @@ impl<T: Send + 'static> Pool<T> {
             })
         };
         let threads = (0..threads).map(work).collect();
-        (Self { queue, threads }, results)
+        Self { queue, threads }
     }
 
     pub fn run(&self, job: impl FnOnce() -> T + Send + 'static) {

@@ -11,6 +11,7 @@ use crate::error::{Error, Result, Status};
 use crate::restore::Progress;
 use crate::ship::cursor_path;
 use crate::source::{Look, Source};
+use crate::spool::Spool;
 use crate::wal::Salts;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -70,11 +71,19 @@ pub(super) fn is_durable(database: &Database, wanted: &Look, later: &[Salts]) ->
     let state = cursor::load(&cursor, |_| Ok(()));
     let state = state.map_err(|error| Error::io("read", cursor.display(), &error))?;
     let identity = open::identity(&database.path).ok();
-    Ok(state.is_some_and(|state| {
-        since.is_some_and(|since| state.timeline >= since)
-            && identity == Some(state.identity)
-            && reaches(&state, wanted, later)
-    }))
+    let mut spools = database.destinations.iter().map(|destination| {
+        let spool = Spool::new(&database.state_dir, &destination.to_string());
+        let owed = |state: &State| spool.owes(state.commit.number);
+        state.as_ref().map_or(Ok(false), owed)
+    });
+    let owed = spools.find(|owed| !matches!(owed, Ok(false))).unwrap_or(Ok(false));
+    let owed = owed.map_err(|error| Error::io("read", "the spool", &error))?;
+    Ok(!owed
+        && state.is_some_and(|state| {
+            since.is_some_and(|since| state.timeline >= since)
+                && identity == Some(state.identity)
+                && reaches(&state, wanted, later)
+        }))
 }
 
 /// A daemon that drains at once.

@@ -5,6 +5,7 @@
 
 mod decide;
 mod heal;
+mod lanes;
 mod life;
 mod pass;
 
@@ -14,7 +15,8 @@ use crate::clock;
 use crate::config::Database;
 use crate::cursor::State;
 use crate::error::{Error, Result, Status};
-use crate::ship::{Healed, Parcel, Resync, Shipper, Stores};
+use crate::fanout::Fanout;
+use crate::ship::{Healed, Parcel, Resync, Shipper};
 use crate::source::{Look, Seen};
 use crate::status;
 use pass::{Captured, pass};
@@ -50,6 +52,8 @@ pub enum Done {
     LargeShipped(Box<Capture>, Box<Shipper>, Result<()>),
     Compared(Box<Capture>, Box<Shipper>, Result<Compared>),
     Stored(RawPart, Result<()>),
+    /// Tried to bring one destination up to date.
+    Paid(usize, Result<()>),
     Checkpointed(Result<()>),
 }
 
@@ -84,7 +88,8 @@ pub struct Tracker {
     lock: Option<Arc<File>>,
     /// Those of the database, as opened last.
     files: Option<Files>,
-    stores: Option<Arc<Stores>>,
+    stores: Option<Arc<Fanout>>,
+    lanes: Vec<lanes::Lane>,
     /// Not here while it ships.
     shipper: Option<Box<Shipper>>,
     parcel: Option<Box<Parcel>>,
@@ -153,6 +158,7 @@ impl Tracker {
             lock: None,
             files: None,
             stores: None,
+            lanes: Vec::new(),
             shipper: None,
             parcel: None,
             parts: 0,
@@ -204,6 +210,7 @@ impl Tracker {
         self.identified_at = self.next_look;
         // What waits for another try has it now, and if that fails, the end is a failure.
         self.retry_at = self.next_look;
+        self.hurry_lanes(self.next_look);
     }
 
     pub fn is_ended(&self) -> bool {
@@ -414,6 +421,7 @@ impl Tracker {
                     self.put_failed(error, now);
                 }
             }
+            Done::Paid(at, result) => self.paid(at, result, now),
             Done::Checkpointed(result) => {
                 self.checkpointing = false;
                 self.unchecked_since = None;

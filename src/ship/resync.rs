@@ -110,13 +110,13 @@ impl Resync {
         let same = !parts.has_changes() && pages == base.commit.pages;
         let mut bytes = 0;
         let (commit, chain) = if same {
+            shipper.stores.still_ours(timeline)?;
             (base.commit, base.chain)
         } else {
             let (commit, chain, put) = parts.finish(shipper)?;
             bytes = put;
             (commit, chain)
         };
-        shipper.stores.still_ours(timeline)?;
         let state = capture.resynced(commit, chain);
         // Appended however long the cursor is: a new one would hold none of the changes staged.
         shipper.cursor.append(&state, &[]).map_err(|error| shipper.cursor_error(&error))?;

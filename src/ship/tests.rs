@@ -1,12 +1,15 @@
 //! The order of writes, and what a failure between any two of them leaves.
 
 use super::*;
+use crate::backend::Backend;
 use crate::backend::faulty::{Fault, Faulty, Operation};
 use crate::backend::mem::Mem;
 use crate::capture::Finish;
+use crate::commit::Timeline;
 use crate::cursor;
 use crate::durable::{Step, fault};
-use crate::testkit::rig::{Rig, claim};
+use crate::object::Compression;
+use crate::testkit::rig::{Rig, claim, fanout};
 use crate::testkit::{Db, commits};
 use std::fs;
 
@@ -97,46 +100,113 @@ fn trap_59_a_replaced_cursor_is_synced_with_its_directory() {
 
 /// An object that was stored, its reply lost, is stored; one of somebody else is a fence.
 #[test]
-fn a_put_of_unknown_outcome_is_repeated() {
+fn trap_70_a_put_of_unknown_outcome_is_repeated() {
     let (mut rig, writer) = rig();
     let faulty = Arc::new(Faulty::new(rig.mem.clone()));
     faulty.fail(Operation::Put, 1, Fault::ReplyLost);
-    let destinations: Vec<Arc<dyn Backend>> = vec![faulty.clone()];
-    rig.shipper.stores = Arc::new(Stores { destinations, compression: Compression::Zstd });
+    rig.shipper.stores = Arc::new(fanout(vec![faulty.clone()], &rig.shipper.state_dir, 1 << 30));
     let mut parcel = captured(&mut rig, &writer);
-    let before = on_disk(&rig);
-    assert_eq!(rig.shipper.ship(&mut parcel).unwrap_err().status, Status::Unreachable);
-    assert_eq!(on_disk(&rig), before, "no ack");
     rig.shipper.ship(&mut parcel).unwrap();
     rig.capture.shipped();
-    assert_eq!(faulty.fired(Fault::ReplyLost), 1);
+    assert!(
+        rig.shipper.stores.is_behind(0),
+        "the spool has it, nobody knows whether it was stored"
+    );
+    rig.shipper.stores.pay(0).unwrap();
+    assert!(!rig.shipper.stores.is_behind(0));
+    assert_eq!((faulty.fired(Fault::ReplyLost), faulty.calls(Operation::Put)), (1, 2));
     rig.index_agrees();
     let mut parcel = captured(&mut rig, &writer);
     let (name, mut body) =
         parcel.batch.changes.as_ref().unwrap().encode(Timeline(1), Compression::Zstd);
     body[70] ^= 1;
     rig.mem.put(&name, &body).unwrap();
+    let before = on_disk(&rig);
     let error = rig.shipper.ship(&mut parcel).unwrap_err();
     assert_eq!(error.status, Status::Locked, "{error}");
+    assert_eq!(on_disk(&rig), before, "no ack");
 }
 
-/// A destination that has the object is not asked again while another one is down.
+/// A destination that fails keeps the others from nothing, and gets all of it, in order, when it is
+/// back. Until then its floor stays where it was.
 #[test]
-fn a_parcel_goes_to_each_destination_once() {
+fn trap_84_a_destination_that_is_down_is_not_waited_for() {
     let (mut rig, writer) = rig();
     let other = Arc::new(Mem::new());
     claim(&*other, rig.capture.state().page_size);
     let (first, second) = (Arc::new(Faulty::new(rig.mem.clone())), Arc::new(Faulty::new(other)));
+    let stores = fanout(vec![first.clone(), second.clone()], &rig.shipper.state_dir, 1 << 30);
+    rig.shipper.stores = Arc::new(stores);
+    let mut ship = || {
+        let mut parcel = captured(&mut rig, &writer);
+        rig.shipper.ship(&mut parcel).unwrap();
+        rig.capture.shipped();
+        let standings = rig.shipper.stores.standings();
+        (standings, rig.capture.last().number, Arc::clone(&rig.shipper.stores))
+    };
+    let floor = |standing: &crate::fanout::Standing| standing.floor.unwrap().0;
+    let (standings, reached, _) = ship();
+    assert!(standings.iter().all(|it| it.is_paid() && floor(it) == reached));
     second.fail_all(Operation::Put, Fault::Full);
-    let destinations: Vec<Arc<dyn Backend>> = vec![first.clone(), second.clone()];
-    rig.shipper.stores = Arc::new(Stores { destinations, compression: Compression::Zstd });
-    let mut parcel = captured(&mut rig, &writer);
     for _ in 0..3 {
-        rig.shipper.ship(&mut parcel).unwrap_err();
+        ship();
     }
+    let (standings, last, stores) = ship();
+    assert_eq!((floor(&standings[0]), floor(&standings[1])), (last, reached));
+    assert!(standings[0].is_paid() && standings[1].spooled > 0);
+    assert!(standings[1].error.as_ref().unwrap().contains("no space"));
+    assert_eq!((first.calls(Operation::Put), second.calls(Operation::Put)), (5, 2));
+    assert_eq!(stores.pay(1).unwrap_err().status, Status::Unreachable);
     second.heal();
-    rig.shipper.ship(&mut parcel).unwrap();
-    assert_eq!((first.calls(Operation::Put), second.calls(Operation::Put)), (1, 4));
+    stores.pay(1).unwrap();
+    let standing = stores.standings().remove(1);
+    assert!(standing.is_paid() && standing.error.is_none() && standing.spooled == 0);
+    assert_eq!(floor(&standing), last);
+    assert_eq!(second.calls(Operation::Put), 7, "each once, and the one that failed again");
+}
+
+/// The spool is full: what another destination has is copied from there; what none has is refused.
+#[test]
+fn trap_84_a_full_spool() {
+    for alone in [false, true] {
+        let (mut rig, writer) = rig();
+        let other = Arc::new(Mem::new());
+        claim(&*other, rig.capture.state().page_size);
+        let faulty = Arc::new(Faulty::new(other.clone()));
+        faulty.fail_all(Operation::Put, Fault::Refused);
+        let mut destinations: Vec<Arc<dyn Backend>> = vec![faulty.clone()];
+        if !alone {
+            destinations.push(rig.mem.clone());
+        }
+        let state_dir = rig.shipper.state_dir.clone();
+        rig.shipper.stores = Arc::new(fanout(destinations, &state_dir, 2000));
+        let mut refused = 0;
+        for _ in 0..20 {
+            let mut parcel = captured(&mut rig, &writer);
+            match rig.shipper.ship(&mut parcel) {
+                Ok(()) => rig.capture.shipped(),
+                Err(error) => {
+                    assert_eq!(error.status, Status::Unreachable);
+                    refused += 1;
+                    break;
+                }
+            }
+            assert!(rig.shipper.stores.spooled() <= 2000);
+        }
+        assert_eq!(refused, u32::from(alone));
+        faulty.heal();
+        // A start knows by the mark that the spool is not all.
+        let stores = &rig.shipper.stores;
+        let behind = crate::spool::Spool::new(&state_dir, &faulty.to_string());
+        assert_eq!(behind.is_marked(), !alone);
+        stores.pay(0).unwrap();
+        assert!(!stores.is_behind(0) && !behind.is_marked());
+        if !alone {
+            let copied = crate::replica::Replica::list(&*other).unwrap();
+            let whole = crate::replica::Replica::list(&*rig.mem).unwrap();
+            assert_eq!(copied.objects, whole.objects);
+        }
+    }
 }
 
 /// 9 MB in pages of 512 bytes: many changes of the page index, staged before the state that counts.
@@ -176,8 +246,9 @@ fn trap_19_a_large_transaction_and_a_long_cursor() {
 fn trap_19_a_large_transaction_is_tried_again() {
     let (mut rig, writer) = with_large();
     let faulty = Arc::new(Faulty::new(rig.mem.clone()));
-    let destinations: Vec<Arc<dyn Backend>> = vec![faulty.clone()];
-    rig.shipper.stores = Arc::new(Stores { destinations, compression: Compression::Zstd });
+    // Nothing goes to the spool.
+    let stores = fanout(vec![faulty.clone()], &rig.shipper.state_dir, 0);
+    rig.shipper.stores = Arc::new(stores);
     for nth in [1, 3] {
         faulty.fail(Operation::Put, nth, Fault::Full);
         assert_eq!(rig.ship(Finish::Nothing).unwrap_err().status, Status::Unreachable);

@@ -8,11 +8,12 @@ use crate::commit::{Chain, CommitNo, PageSize, Time, Timeline};
 use crate::cursor::State;
 use crate::daemon::open_database;
 use crate::error::Result;
+use crate::fanout::Fanout;
 use crate::index::Index;
 use crate::name::Name;
 use crate::object::Compression;
 use crate::restore::{Check, Options, Progress, Target, restore};
-use crate::ship::{Parcel, Shipper, Stores};
+use crate::ship::{Parcel, Shipper};
 use crate::snapshot::Fork;
 use crate::source::{Caught, Source, Trouble};
 use std::path::{Path, PathBuf};
@@ -47,8 +48,7 @@ impl Rig {
         };
         let capture = Capture::new(source, Arc::clone(&index), &start);
         claim(&*mem, page_size);
-        let destinations: Vec<Arc<dyn Backend>> = vec![mem.clone()];
-        let stores = Stores { destinations, compression: Compression::Zstd };
+        let stores = fanout(vec![mem.clone()], &dir, 1 << 30);
         let shipper = Shipper::new(Arc::new(stores), &dir, Arc::clone(&index));
         Self { capture, shipper, index, mem, now: Time(1000), states: Vec::new(), db }
     }
@@ -145,6 +145,12 @@ impl Rig {
     pub fn index_agrees(&self) {
         assert_eq!(Some(self.index.digest().unwrap()), self.capture.last().digest);
     }
+}
+
+/// Destinations that are all put to at once.
+pub fn fanout(destinations: Vec<Arc<dyn Backend>>, state_dir: &Path, spool_max: u64) -> Fanout {
+    let destinations = destinations.into_iter().map(|each| (each, true)).collect();
+    Fanout::new(destinations, Compression::Zstd, state_dir, spool_max).unwrap()
 }
 
 /// The first timeline's record.

@@ -6,8 +6,7 @@ use crate::backend::list_all;
 use crate::backend::retry::Retry;
 use crate::commit::{Chain, CommitNo, PageSize, Time, Timeline};
 use crate::error::Status;
-use crate::object::Compression;
-use crate::ship::Stores;
+use crate::fanout::Fanout;
 use crate::snapshot::Fork;
 use liar::{Liar, Lie};
 use std::cell::RefCell;
@@ -100,8 +99,9 @@ fn trap_69_a_busy_store_is_tried_again_and_nothing_is_lost() {
     assert_eq!(liar.asked(), 5 * busy.len() + 4);
 }
 
-fn stores(s3: S3) -> Stores {
-    Stores { destinations: vec![Arc::new(patient(s3))], compression: Compression::None }
+/// Without a spool: what is not stored is an error.
+fn stores(s3: S3) -> Fanout {
+    crate::testkit::rig::fanout(vec![Arc::new(patient(s3))], std::path::Path::new("/none"), 0)
 }
 
 #[test]

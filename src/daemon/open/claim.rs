@@ -8,7 +8,6 @@ use crate::commit::{Chain, CommitNo, PageSize, Timeline};
 use crate::error::{Error, Result, Status};
 use crate::name::Name;
 use crate::replica::Replica;
-use crate::ship::Stores;
 use crate::snapshot::Fork;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -20,7 +19,6 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// Where another destination is further, the numbers between are claimed too, as timelines that
 /// nothing was ever stored on: whoever writes there looks for the number after its own.
 pub fn claim(
-    stores: &Stores,
     listed: &[Listed],
     tip: &Tip,
     anew: bool,
@@ -37,7 +35,8 @@ pub fn claim(
     let unused =
         Fork { parent: Timeline(0), commit: CommitNo(0), chain: Chain::default(), anew: true };
     let now = clock::now();
-    for (destination, each) in stores.destinations.iter().zip(listed) {
+    for each in listed {
+        let destination = &each.destination;
         for number in newest(each).0 + 1..=timeline.0 {
             let number = Timeline(number);
             let fork = if number == timeline { &fork } else { &unused };
@@ -61,10 +60,10 @@ pub fn claim(
 
 /// Whether anything was stored since the destinations were listed: by a daemon that had not seen the
 /// claim yet, and may have acknowledged it.
-pub fn has_news(stores: &Stores, listed: &[Listed]) -> Result<bool> {
-    for (destination, each) in stores.destinations.iter().zip(listed) {
+pub fn has_news(listed: &[Listed]) -> Result<bool> {
+    for each in listed {
         let known: BTreeSet<_> = stored(&each.replica).collect();
-        let now = Replica::list(&**destination)?;
+        let now = Replica::list(&*each.destination)?;
         if stored(&now).any(|name| !known.contains(name)) {
             return Ok(true);
         }

@@ -7,30 +7,36 @@ use crate::capture::origin;
 use crate::commit::{Chain, Commit, CommitNo, PageSize, Time, Timeline};
 use crate::cursor::State;
 use crate::error::{Error, Status};
+use crate::fanout::Fanout;
 use crate::index::Index;
 use crate::name::{Name, Span};
 use crate::replica::{Replica, Run, Stretch, damaged, fetch, is_on, is_whole, read_change};
-use crate::ship::Stores;
 use crate::snapshot::Manifest;
 use crate::source::Mark;
 use std::sync::Arc;
 
+/// The identity of no file.
+pub const NOWHERE: (u64, u64) = (0, 0);
+
 /// A destination and what it holds.
 pub struct Listed {
+    /// Its place among the destinations.
+    pub at: usize,
     pub destination: Arc<dyn Backend>,
     pub replica: Replica,
     pub ancestry: Vec<Stretch>,
     runs: Vec<Run>,
 }
 
-pub fn list(stores: &Stores) -> Result<Vec<Listed>> {
-    let one = |destination: &Arc<dyn Backend>| {
+pub fn list(stores: &Fanout, reachable: &[usize]) -> Result<Vec<Listed>> {
+    let one = |at: &usize| {
+        let (at, destination) = (*at, stores.destination(*at));
         let replica = Replica::list(&**destination)?;
         let ancestry = replica.ancestry(&**destination)?;
         let runs = replica.runs(&ancestry);
-        Ok(Listed { destination: Arc::clone(destination), replica, ancestry, runs })
+        Ok(Listed { at, destination: Arc::clone(destination), replica, ancestry, runs })
     };
-    stores.destinations.iter().map(one).collect()
+    reachable.iter().map(one).collect()
 }
 
 impl Listed {
@@ -71,6 +77,11 @@ impl Listed {
         newest.is_some_and(|span| span.last > state.commit.number && span.timeline > state.timeline)
     }
 
+    /// Whether its newest commit is the one that a new timeline goes on from.
+    pub fn is_at(&self, tip: &Tip) -> bool {
+        self.newest().map_or(CommitNo(0), |span| span.last) == tip.commit.number
+    }
+
     pub fn newest(&self) -> Option<Span> {
         self.replica.newest(&self.ancestry)
     }
@@ -93,23 +104,29 @@ impl Tip {
     }
 }
 
-/// The cursor's state if that can be believed, else the newest commit if the page index is there.
+/// The cursor's state if that can be believed, else the newest commit if the page index is there;
+/// and the destinations that hold it.
 pub fn ground(
     cursor: Option<State>,
     listed: &[Listed],
     index: &Index,
     page_size: PageSize,
-) -> Result<Option<State>> {
+) -> Result<Option<(State, Vec<usize>)>> {
     let digest = index.digest().map_err(|error| Error::io("read", "the page index", &error))?;
-    let fits = |state: &State| {
+    let holders = |state: &State| {
         let here = state.commit.digest == Some(digest) && state.page_size == page_size;
-        let mut listed = listed.iter();
-        listed.try_fold(here, |fits, each| Ok::<_, Error>(fits && each.holds(state)?))
+        let mut holders = Vec::new();
+        for each in listed.iter().filter(|_| here) {
+            if each.holds(state)? {
+                holders.push(each.at);
+            }
+        }
+        Ok::<_, Error>((!holders.is_empty()).then_some((*state, holders)))
     };
     if let Some(state) = cursor
-        && fits(&state)?
+        && let Some(ground) = holders(&state)?
     {
-        return Ok(Some(state));
+        return Ok(Some(ground));
     }
     // The cursor is lost, or older than the page index.
     let Tip { timeline, commit, chain, page_size: there } = tip(listed)?;
@@ -123,11 +140,11 @@ pub fn ground(
         chain,
         timeline,
         page_size,
-        identity: (0, 0),
+        identity: NOWHERE,
         mark: Mark::NOWHERE,
         snapshot,
     };
-    Ok(if fits(&state)? { Some(state) } else { None })
+    holders(&state)
 }
 
 /// The newest commit of the destinations' replicas.

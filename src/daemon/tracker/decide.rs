@@ -79,6 +79,7 @@ impl Tracker {
             && capture.is_drained()
             && capture.rolling().is_none()
             && self.healing.is_none()
+            && !self.owes()
             && !(self.begin_snapshot || self.lost || self.leaving || self.draining)
             && self.unchecked_since.is_none()
             && !self.checkpointing
@@ -104,7 +105,9 @@ impl Tracker {
     fn snapshot_is_due(&self, capture: &Capture) -> bool {
         let (snapshot, last) = (capture.snapshot(), capture.last());
         let interval = self.database.settings.snapshot_interval.as_millis();
-        snapshot.0 > 0
+        let current = self.stores.as_ref().is_some_and(|stores| stores.any_current());
+        current
+            && snapshot.0 > 0
             && last.time > snapshot
             && u128::from(clock::now().0.saturating_sub(snapshot.0)) >= interval
     }

@@ -13,7 +13,7 @@ use crate::daemon::open::{Begin, Live};
 use crate::error::{Error, Result, Status};
 use crate::ship::Parcel;
 use crate::source::{Pin, Trouble};
-use crate::status::Record;
+use crate::status::{LaneRecord, Record};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -28,7 +28,8 @@ impl Tracker {
             | Done::Captured(..)
             | Done::Shipped(..)
             | Done::LargeShipped(..)
-            | Done::Compared(..) => {}
+            | Done::Compared(..)
+            | Done::Paid(..) => {}
         }
         self.unlock();
     }
@@ -46,6 +47,7 @@ impl Tracker {
             Ok(live) => {
                 let Live { capture, shipper, begin, lock, files } = *live;
                 (self.lock, self.files) = (Some(lock), Some(files));
+                self.set_lanes(shipper.stores.count(), now);
                 self.stores = Some(Arc::clone(&shipper.stores));
                 self.shipper = Some(Box::new(shipper));
                 self.status.counts.timelines += 1;
@@ -88,7 +90,7 @@ impl Tracker {
     }
 
     /// The end, for a reason.
-    fn fail(&mut self, error: Error) {
+    pub(super) fn fail(&mut self, error: Error) {
         self.status.fail(&error);
         self.status_due = true;
         self.write_status(self.status_at);
@@ -232,6 +234,7 @@ impl Tracker {
             && !self.lost
             && self.parcel.is_none()
             && self.shipper.is_some()
+            && !self.owes()
     }
 
     pub(super) fn end(&mut self, capture: Capture) {
@@ -256,6 +259,8 @@ impl Tracker {
         }
         self.status_due = false;
         self.status_at = now + STATUS_EVERY;
+        let standings = self.stores.as_ref().map(|stores| stores.standings());
+        self.status.lanes = standings.unwrap_or_default().iter().map(LaneRecord::from).collect();
         Some(self.status.clone())
     }
 

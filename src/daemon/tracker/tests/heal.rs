@@ -880,7 +880,7 @@ fn trap_31_the_daemon_leaves_slot_0_for_another() {
 fn trap_32_a_pin_does_not_let_the_wal_grow_without_end() {
     let (db, writer, history) = stopped();
     let mut config = db.config();
-    config.settings.wal_max = 8 << 20;
+    (config.settings.wal_max, config.settings.spool_max) = (8 << 20, 0);
     let (mut sim, faulty) = Sim::faulty(&db);
     sim.tracker = Tracker::new(&config, false, sim.now);
     sim.until(|sim| sim.is_current());

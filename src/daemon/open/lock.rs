@@ -1,0 +1,76 @@
+//! The lock of a state directory: whoever holds it is the one that watches the database. The file says
+//! what it is, and since when the cursor counts.
+
+use super::Purpose;
+use crate::clock;
+use crate::commit::Timeline;
+use crate::config::Database;
+use crate::error::{Error, Result, Status};
+use std::fs::{File, TryLockError};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::time::Duration;
+
+/// How long a daemon that starts waits for a `sync` that is at work. It is a pass of capture, as long
+/// as a snapshot at most.
+const PATIENCE: Duration = Duration::from_secs(600);
+const LOCK_POLL: Duration = Duration::from_millis(20);
+/// A `sync` that only looks whether a daemon runs holds the lock for an instant: who finds it held
+/// looks again for so long.
+const GLANCE: Duration = Duration::from_millis(300);
+/// What a `sync` writes into the lock file.
+const SYNC: &[u8] = b"sync\n";
+
+/// Whoever holds the lock is the one that watches the database. The file says what it is.
+pub fn lock(database: &Database, purpose: Purpose) -> Result<File> {
+    let path = database.state_dir.join("lock");
+    let start = clock::instant();
+    loop {
+        if let Some(file) = try_lock(&database.state_dir)? {
+            sign(&file, purpose, None)
+                .map_err(|error| Error::io("write", path.display(), &error))?;
+            return Ok(file);
+        }
+        let holder = std::fs::read(&path).unwrap_or_default();
+        let patience = match purpose {
+            Purpose::Daemon if holder.starts_with(SYNC) => PATIENCE,
+            Purpose::Daemon | Purpose::Sync => GLANCE,
+        };
+        if start.elapsed() > patience {
+            let cause = "another bakelite watches it";
+            let error = Error::new(Status::Locked, "watch", database.path.display(), cause);
+            return Err(error.hint("stop that one first; `bakelite sync` works beside it"));
+        }
+        std::thread::sleep(LOCK_POLL);
+    }
+}
+
+/// Writes what holds the lock, and below it since which timeline the cursor tells the truth: one that
+/// this life did not go on from says nothing of what is durable of the database as it is now.
+pub fn sign(lock: &File, purpose: Purpose, since: Option<Timeline>) -> std::io::Result<()> {
+    let mut text = if purpose == Purpose::Sync { SYNC.to_vec() } else { b"daemon\n".to_vec() };
+    if let Some(since) = since {
+        text.extend_from_slice(format!("{since}\n").as_bytes());
+    }
+    lock.write_all_at(&text, 0)?;
+    lock.set_len(text.len() as u64)
+}
+
+/// Since which timeline a cursor counts; `None` until whoever holds the lock knows.
+pub fn signed(state_dir: &Path) -> Option<Timeline> {
+    let text = std::fs::read_to_string(state_dir.join("lock")).ok()?;
+    text.lines().nth(1)?.parse().ok().map(Timeline)
+}
+
+/// The lock of a state directory, unless somebody holds it.
+pub fn try_lock(state_dir: &Path) -> Result<Option<File>> {
+    let path = state_dir.join("lock");
+    let mut options = File::options();
+    let file = options.read(true).write(true).create(true).truncate(false).open(&path);
+    let file = file.map_err(|error| Error::io("open", path.display(), &error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(Error::io("lock", path.display(), &error)),
+    }
+}

@@ -1,0 +1,233 @@
+//! More than one destination: those that are there are not kept waiting by those that are not, and
+//! each comes to hold everything.
+
+use super::*;
+use crate::config::{Database, Destination};
+use crate::replica::Replica;
+use std::path::PathBuf;
+
+/// A database with two directories to go to.
+struct Pair {
+    db: Db,
+    writer: rusqlite::Connection,
+    config: Database,
+    roots: [PathBuf; 2],
+}
+
+impl Pair {
+    fn new() -> Self {
+        let (db, writer) = new_db();
+        let mut config = db.config();
+        let roots = ["one", "two"].map(|name| db.dir.path().join(name));
+        let destination = |root: &PathBuf| Destination::File { root: root.clone() };
+        config.destinations = roots.iter().map(destination).collect();
+        Self { db, writer, config, roots }
+    }
+
+    fn sim(&self) -> Sim {
+        let mut sim = Sim::new(&self.db);
+        sim.tracker = Tracker::new(&self.config, false, sim.now);
+        sim
+    }
+
+    fn backend(&self, at: usize) -> Arc<dyn Backend> {
+        Arc::new(Fs::open(&self.roots[at]).unwrap())
+    }
+
+    fn away(&self, at: usize) -> PathBuf {
+        self.roots[at].with_extension("away")
+    }
+
+    fn take(&self, at: usize) {
+        fs::rename(&self.roots[at], self.away(at)).unwrap();
+    }
+
+    fn give_back(&self, at: usize) {
+        fs::rename(self.away(at), &self.roots[at]).unwrap();
+    }
+
+    /// What is shipped to a destination is the database as it is now.
+    #[track_caller]
+    fn agrees(&self, at: usize) {
+        assert!(restored(&self.backend(at), Target::Latest).unwrap() == self.db.image());
+    }
+
+    /// Both hold the same, and each commit is a restore point of both.
+    #[track_caller]
+    fn both_agree(&self) {
+        let [one, two] = [0, 1].map(|at| Replica::list(&*self.backend(at)).unwrap());
+        let names = |it: &Replica| it.objects.iter().map(|it| it.name.clone()).collect::<Vec<_>>();
+        assert_eq!(names(&one), names(&two));
+        let last = self.state().commit.number;
+        for number in 1..=last.0 {
+            let [one, two] =
+                [0, 1].map(|at| restored(&self.backend(at), Target::Commit(CommitNo(number))));
+            assert_eq!(one.ok(), two.ok(), "commit {number}");
+        }
+        (0..2).for_each(|at| self.agrees(at));
+        assert!(!self.config.state_dir.join("spool").exists() || self.spooled() == 0);
+    }
+
+    fn state(&self) -> State {
+        cursor::load(&cursor_path(&self.config.state_dir), |_| Ok(())).unwrap().unwrap()
+    }
+
+    /// Files in all spools.
+    fn spooled(&self) -> usize {
+        let lanes = fs::read_dir(self.config.state_dir.join("spool")).into_iter().flatten();
+        lanes.map(|lane| fs::read_dir(lane.unwrap().path()).unwrap().count()).sum()
+    }
+
+    fn told(&self) -> [(String, u64, bool); 2] {
+        let told =
+            status::status(std::slice::from_ref(&self.config)).unwrap().remove(0).destinations;
+        [0, 1].map(|at| {
+            (told[at].standing.clone(), told[at].behind_commits, told[at].error.is_some())
+        })
+    }
+}
+
+/// Everything shipped that can be: the cursor is where the database is.
+fn shipped(sim: &Sim) -> bool {
+    let Phase::Here(capture) = &sim.tracker.phase else { return false };
+    let seen = capture.source.seen(capture.source.look().as_ref());
+    seen == Seen::Nothing
+        && capture.is_drained()
+        && sim.tracker.parcel.is_none()
+        && sim.tracker.shipper.is_some()
+}
+
+#[test]
+fn trap_84_one_of_two_destinations_goes_away_and_comes_back() {
+    for at in [0, 1] {
+        let pair = Pair::new();
+        let mut sim = pair.sim();
+        sim.until(|sim| sim.is_current());
+        pair.both_agree();
+        pair.take(at);
+        for _ in 0..3 {
+            commits(&pair.writer, 2);
+            sim.until(|sim| !shipped(sim));
+            sim.until(|sim| shipped(sim));
+            pair.agrees(1 - at);
+        }
+        assert!(!pair.roots[at].exists(), "nothing is written into the mount point");
+        sim.for_ms(3000);
+        let told = pair.told();
+        assert_eq!(told[1 - at], ("current".into(), 0, false));
+        assert_eq!(told[at], ("broken".into(), 6, true));
+        assert!(pair.spooled() > 0);
+        pair.give_back(at);
+        sim.until(|sim| sim.is_current());
+        pair.both_agree();
+        sim.for_ms(3000);
+        assert_eq!(pair.told()[at], ("current".into(), 0, false));
+        assert!(sim.drain().is_none());
+        pair.both_agree();
+    }
+}
+
+/// It is away when the daemon starts: what it lacks then, the other one has.
+#[test]
+fn trap_84_a_destination_is_away_when_the_daemon_starts() {
+    for at in [0, 1] {
+        let pair = Pair::new();
+        assert!(pair.sim().drain().is_none());
+        pair.take(at);
+        let mut sim = pair.sim();
+        commits(&pair.writer, 2);
+        sim.until(|sim| shipped(sim));
+        pair.agrees(1 - at);
+        assert!(sim.drain().is_some(), "one destination has not got it");
+        commits(&pair.writer, 2);
+        let mut sim = pair.sim();
+        sim.until(|sim| shipped(sim));
+        pair.give_back(at);
+        sim.until(|sim| sim.is_current());
+        pair.both_agree();
+        assert!(sim.drain().is_none());
+        assert_eq!(pair.state().commit.number, CommitNo(6 + 4 - 5));
+        pair.both_agree();
+    }
+}
+
+/// The only one is away: commits go to the spool, outlive the daemon, and are all there in the end.
+#[test]
+fn trap_84_the_only_destination_is_away_over_a_restart() {
+    let (db, writer) = new_db();
+    let mut sim = Sim::current(&db);
+    let (here, gone) = (db.dir.path().join("replica"), db.dir.path().join("gone"));
+    fs::rename(&here, &gone).unwrap();
+    let mut images = Vec::new();
+    for _ in 0..3 {
+        commits(&writer, 1);
+        sim.until(|sim| !shipped(sim));
+        sim.until(|sim| shipped(sim));
+        images.push((on_disk(&db).unwrap().commit.number, db.image()));
+    }
+    drop(sim);
+    // Whatever was in the WAL is gone: only the spool has those commits.
+    assert_eq!(checkpoint(&writer, "TRUNCATE").0, 0);
+    let mut sim = Sim::new(&db);
+    sim.for_ms(3000);
+    assert_eq!(sim.opened, 0, "there is nowhere to go");
+    fs::rename(&gone, &here).unwrap();
+    sim.until(|sim| sim.is_current());
+    for (number, image) in images {
+        assert!(restored(&replica(&db), Target::Commit(number)).unwrap() == image);
+    }
+    assert_eq!(snapshots(&db), 1);
+    agrees(&db);
+}
+
+/// Nobody is told that commits are durable which only the spool has.
+#[test]
+fn trap_84_what_is_spooled_is_not_acknowledged() {
+    let pair = Pair::new();
+    let mut sim = pair.sim();
+    sim.until(|sim| sim.is_current());
+    let durable = |sim: &Sim| {
+        let Phase::Here(capture) = &sim.tracker.phase else { panic!("away") };
+        let wanted = capture.source.steady_look().unwrap();
+        crate::daemon::sync::is_durable(&pair.config, &wanted, &[]).unwrap()
+    };
+    assert!(durable(&sim));
+    pair.take(1);
+    commits(&pair.writer, 1);
+    sim.until(|sim| !shipped(sim));
+    sim.until(|sim| shipped(sim));
+    assert!(!durable(&sim));
+    pair.give_back(1);
+    sim.until(|sim| sim.is_current());
+    assert!(durable(&sim));
+}
+
+/// Wiped, or new in the configuration: filled from the other one.
+#[test]
+fn trap_85_a_destination_that_is_wiped_or_new_is_filled() {
+    for new in [false, true] {
+        let mut pair = Pair::new();
+        let whole = pair.config.clone();
+        if new {
+            pair.config.destinations.pop();
+        }
+        assert!(pair.sim().drain().is_none());
+        commits(&pair.writer, 2);
+        assert!(pair.sim().drain().is_none());
+        if !new {
+            fs::remove_dir_all(&pair.roots[1]).unwrap();
+            fs::create_dir(&pair.roots[1]).unwrap();
+        } else {
+            // One that was shipped to before has to be there; this one is made by the operator.
+            fs::create_dir(&pair.roots[1]).unwrap();
+        }
+        pair.config = whole;
+        let mut sim = pair.sim();
+        sim.until(|sim| sim.is_current());
+        pair.both_agree();
+        commits(&pair.writer, 2);
+        assert!(sim.drain().is_none());
+        pair.both_agree();
+        assert_eq!(Replica::list(&*pair.backend(1)).unwrap().snapshots.len(), 1);
+    }
+}

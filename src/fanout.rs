@@ -1,0 +1,412 @@
+//! All destinations of one database, as one place to put objects.
+//!
+//! Those that are *current* get each object at the same time, and whoever puts one waits for them,
+//! for a while. One that fails, is late or was never in step is *behind*: change-sets go to its spool
+//! instead, and it is brought up to date from there, in order; past what the spool has or may hold,
+//! from a sibling. So a slow or dead destination is waited for by nobody.
+//!
+//! ```text
+//!              a put fails or is late                     a try fails
+//!   CURRENT ----------------------------> BEHIND --------------------------> BROKEN
+//!      ^                                    |  ^                               |
+//!      +------------------------------------+  +-------------------------------+
+//!          nothing is pending any more                    tried again
+//! ```
+//!
+//! It decides nothing about time: when a destination is tried again is for the caller to say.
+
+mod copy;
+
+use crate::backend::{Backend, Kind};
+use crate::capture::RawPart;
+use crate::commit::{CommitNo, Time, Timeline};
+use crate::error::{Error, Result, Status};
+use crate::name::{Change, Name, Span};
+use crate::object::Compression;
+use crate::snapshot::encode_part;
+use crate::spool::Spool;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread;
+use std::time::Duration;
+
+/// How long a put waits for a destination before that counts as behind. Others are waiting too.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The destinations of one database.
+pub struct Fanout {
+    lanes: Vec<Arc<Lane>>,
+    pub compression: Compression,
+    spool_max: u64,
+}
+
+impl fmt::Debug for Fanout {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.debug_list().entries(self.lanes.iter().map(|lane| lane.destination.to_string())).finish()
+    }
+}
+
+/// One destination, and what it lacks.
+struct Lane {
+    destination: Arc<dyn Backend>,
+    spool: Spool,
+    /// Whether it is put to with the others.
+    in_step: bool,
+    debt: Mutex<Debt>,
+}
+
+#[derive(Debug, Default)]
+struct Debt {
+    /// In the spool, with sizes.
+    pending: BTreeMap<Name, u64>,
+    /// It may lack more than that: what a sibling has.
+    copy: bool,
+    copying: bool,
+    floor: Option<(CommitNo, Time)>,
+    error: Option<String>,
+}
+
+/// How one destination stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    pub destination: String,
+    pub kind: StandingKind,
+    /// The last commit that is durable there, with all below it.
+    pub floor: Option<(CommitNo, Time)>,
+    /// Bytes that wait in the spool.
+    pub spooled: u64,
+    pub error: Option<String>,
+    paid: bool,
+}
+
+impl Standing {
+    /// Whether it lacks nothing.
+    pub fn is_paid(&self) -> bool {
+        self.paid
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StandingKind {
+    Current,
+    Behind,
+    Broken,
+}
+
+impl fmt::Display for StandingKind {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Self::Current => "current",
+            Self::Behind => "behind",
+            Self::Broken => "broken",
+        })
+    }
+}
+
+impl Debt {
+    fn is_none(&self) -> bool {
+        self.pending.is_empty() && !self.copy && !self.copying
+    }
+}
+
+impl Lane {
+    fn debt(&self) -> MutexGuard<'_, Debt> {
+        self.debt.lock().expect("nothing panics under it")
+    }
+
+    fn is_current(&self) -> bool {
+        self.in_step && self.debt().is_none()
+    }
+
+    /// Stores an object; one that is there already with the same bytes was stored by us, its reply
+    /// lost. Other bytes mean that somebody else writes this replica.
+    fn store(&self, name: &Name, body: &[u8]) -> Result<()> {
+        match self.destination.put(name, body) {
+            Err(error) if error.kind == Kind::Exists => self.compare(name, body),
+            result => result.map_err(Error::from),
+        }
+    }
+
+    /// Stores an object, and looks whether what it makes durable still counts.
+    fn put(&self, name: &Name, body: &[u8]) -> Result<()> {
+        self.store(name, body)?;
+        if let Some(span) = acknowledges(name) {
+            self.still_ours(span.timeline)?;
+            self.debt().floor = Some((span.last, span.time));
+        }
+        Ok(())
+    }
+
+    fn compare(&self, name: &Name, body: &[u8]) -> Result<()> {
+        // A part is named by its content.
+        if matches!(name, Name::Part(_)) || self.destination.get(name)? == body {
+            return Ok(());
+        }
+        let cause = "another daemon has stored other commits there";
+        let thing = format!("{}/{name}", self.destination);
+        let error = Error::new(Status::Locked, "put", thing, cause);
+        Err(error.hint("let only one daemon write a replica; give this one another destination"))
+    }
+
+    /// Refuses to acknowledge what is stored on `timeline`, once somebody has claimed the next one.
+    /// Numbers are claimed without a gap, so the next one tells.
+    fn still_ours(&self, timeline: Timeline) -> Result<()> {
+        match self.destination.get(&Name::Timeline(Timeline(timeline.0 + 1))) {
+            Err(error) if error.kind == Kind::NotFound => Ok(()),
+            Err(error) => Err(error.into()),
+            Ok(_) => {
+                let cause = "another daemon has taken this replica up";
+                let error = Error::new(Status::Locked, "ship to", &self.destination, cause);
+                Err(error.hint(
+                    "let only one daemon write a replica; starting this one again takes it back",
+                ))
+            }
+        }
+    }
+
+    /// From now on it is behind, and a sibling has what it lacks.
+    fn owe_all(&self) -> std::io::Result<()> {
+        let mut debt = self.debt();
+        self.spool.mark()?;
+        debt.copy = true;
+        for name in std::mem::take(&mut debt.pending).into_keys() {
+            self.spool.remove(&name)?;
+        }
+        Ok(())
+    }
+
+    fn owe(&self, name: &Name, body: &[u8]) -> std::io::Result<()> {
+        let mut debt = self.debt();
+        self.spool.add(name, body)?;
+        debt.pending.insert(name.clone(), body.len() as u64);
+        Ok(())
+    }
+
+    /// Puts the oldest object that is pending. `false`: there is none.
+    fn pay_one(&self, put: impl Fn(&Self, &Name, &[u8]) -> Result<()>) -> Result<bool> {
+        let Some(name) = self.debt().pending.keys().next().cloned() else { return Ok(false) };
+        let failed = |error| Error::io("read from the spool", &name, &error);
+        let body = self.spool.read(&name).map_err(failed)?;
+        put(self, &name, &body)?;
+        let mut debt = self.debt();
+        debt.pending.remove(&name);
+        self.spool
+            .remove(&name)
+            .map_err(|error| Error::io("remove from the spool", &name, &error))?;
+        Ok(true)
+    }
+
+    fn standing(&self) -> Standing {
+        let debt = self.debt();
+        let kind = match (debt.is_none(), &debt.error) {
+            (true, _) => StandingKind::Current,
+            (false, Some(_)) => StandingKind::Broken,
+            (false, None) => StandingKind::Behind,
+        };
+        Standing {
+            destination: self.destination.to_string(),
+            kind,
+            floor: debt.floor,
+            spooled: debt.pending.values().sum(),
+            error: debt.error.clone(),
+            paid: debt.is_none(),
+        }
+    }
+}
+
+/// The commits that a stored object makes durable: the last part of a change-set, and a manifest.
+fn acknowledges(name: &Name) -> Option<&Span> {
+    match name {
+        Name::Change(Change { span, end: true, .. }) | Name::Snapshot(span) => Some(span),
+        Name::Change(_) | Name::Timeline(_) | Name::Part(_) => None,
+    }
+}
+
+impl Fanout {
+    pub fn new(
+        destinations: Vec<(Arc<dyn Backend>, bool)>,
+        compression: Compression,
+        state_dir: &Path,
+        spool_max: u64,
+    ) -> Result<Self> {
+        let lane = |(destination, in_step): (Arc<dyn Backend>, bool)| {
+            let spool = Spool::new(state_dir, &destination.to_string());
+            let failed = |error| Error::io("read", state_dir.join("spool").display(), &error);
+            let pending = spool.pending().map_err(failed)?;
+            let copy = spool.is_marked();
+            let debt = Mutex::new(Debt { pending, copy, ..Debt::default() });
+            Ok(Arc::new(Lane { destination, spool, in_step, debt }))
+        };
+        let lanes = destinations.into_iter().map(lane).collect::<Result<_>>()?;
+        Ok(Self { lanes, compression, spool_max })
+    }
+
+    /// How many destinations there are.
+    pub fn count(&self) -> usize {
+        self.lanes.len()
+    }
+
+    pub fn destination(&self, at: usize) -> &Arc<dyn Backend> {
+        &self.lanes[at].destination
+    }
+
+    /// Notes that a destination holds everything up to a commit, and whether it can be restored.
+    pub fn holds(&self, at: usize, floor: Option<(CommitNo, Time)>) -> Result<()> {
+        let lane = &self.lanes[at];
+        let mut debt = lane.debt();
+        (debt.floor, debt.copy) = (floor, false);
+        lane.spool.unmark().map_err(|error| Error::io("write", "the spool", &error))
+    }
+
+    /// Notes that a destination lacks more than its spool has, or cannot be asked.
+    pub fn lacks(&self, at: usize, why: Option<&Error>) -> Result<()> {
+        let lane = &self.lanes[at];
+        lane.debt().error = why.map(ToString::to_string);
+        lane.owe_all().map_err(|error| Error::io("write", "the spool", &error))
+    }
+
+    /// Stores an object: on every destination that is current, and in the spools of the others. An
+    /// error means that it is taken care of nowhere, and can be tried again.
+    pub fn put(&self, name: &Name, body: &[u8]) -> Result<()> {
+        let mut first_error = None;
+        let mut held = 0;
+        let mut owing = Vec::new();
+        for (lane, result) in self.put_to_current(name, body) {
+            match result {
+                Some(Ok(())) => held += 1,
+                Some(Err(error)) if error.status == Status::Locked => return Err(error),
+                Some(Err(error)) => {
+                    lane.debt().error = Some(error.to_string());
+                    first_error.get_or_insert(error);
+                    owing.push(lane);
+                }
+                None => owing.push(lane),
+            }
+        }
+        if owing.is_empty() {
+            return Ok(());
+        }
+        let spools = matches!(name, Name::Change(_));
+        let room = self.spooled() + (owing.len() * body.len()) as u64 <= self.spool_max;
+        if held == 0 && !(spools && room) {
+            return Err(first_error.unwrap_or_else(|| {
+                let cause = "every destination is behind, and the spool is full";
+                Error::new(Status::Unreachable, "put", name, cause)
+            }));
+        }
+        for lane in owing {
+            let owed = if spools && room { lane.owe(name, body) } else { lane.owe_all() };
+            let owed = if held > 0 { owed.or_else(|_| lane.owe_all()) } else { owed };
+            owed.map_err(|error| Error::io("write", "the spool", &error))?;
+        }
+        Ok(())
+    }
+
+    /// `None`: it is behind, or too late.
+    fn put_to_current(&self, name: &Name, body: &[u8]) -> Vec<(&Arc<Lane>, Option<Result<()>>)> {
+        if let [lane] = &self.lanes[..] {
+            return vec![(lane, lane.is_current().then(|| lane.put(name, body)))];
+        }
+        let (send, results) = channel();
+        let shared: Arc<(Name, Vec<u8>)> = Arc::new((name.clone(), body.to_owned()));
+        let mut waiting = 0;
+        for (at, lane) in self.lanes.iter().enumerate().filter(|(_, lane)| lane.is_current()) {
+            let (lane, send, shared) = (Arc::clone(lane), send.clone(), Arc::clone(&shared));
+            waiting += 1;
+            thread::spawn(move || {
+                // Nobody listens any more to one that is late.
+                send.send((at, lane.put(&shared.0, &shared.1))).ok();
+            });
+        }
+        let mut all: Vec<_> = self.lanes.iter().map(|lane| (lane, None)).collect();
+        for _ in 0..waiting {
+            match results.recv_timeout(PATIENCE) {
+                Ok((at, result)) => all[at].1 = Some(result),
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        all
+    }
+
+    /// Stores a part of a snapshot. It is named by its content: one that is there is the same.
+    pub fn put_part(&self, raw: &RawPart) -> Result<()> {
+        let RawPart { part, page_size, bytes } = raw;
+        let body = encode_part(*part, *page_size, bytes, self.compression);
+        self.put(&Name::Part(*part), &body)
+    }
+
+    /// Puts what an earlier life has left in a destination's spool. Whether it counts, the start
+    /// finds out.
+    pub fn flush(&self, at: usize) -> Result<()> {
+        let lane = &self.lanes[at];
+        while lane.pay_one(Lane::store)? {}
+        Ok(())
+    }
+
+    /// Refuses to go on if somebody else has taken the replica up on a destination that is current.
+    pub fn still_ours(&self, timeline: Timeline) -> Result<()> {
+        let current = self.lanes.iter().filter(|lane| lane.is_current());
+        current
+            .map(|lane| lane.still_ours(timeline))
+            .find(|it| it.as_ref().is_err_and(|error| error.status == Status::Locked))
+            .unwrap_or(Ok(()))
+    }
+
+    /// Bytes in all spools.
+    pub fn spooled(&self) -> u64 {
+        self.lanes.iter().map(|lane| lane.debt().pending.values().sum::<u64>()).sum()
+    }
+
+    /// Whether a destination lacks anything.
+    pub fn is_behind(&self, at: usize) -> bool {
+        !self.lanes[at].debt().is_none()
+    }
+
+    /// Whether a destination takes objects at once.
+    pub fn any_current(&self) -> bool {
+        self.lanes.iter().any(|lane| lane.is_current())
+    }
+
+    pub fn standings(&self) -> Vec<Standing> {
+        self.lanes.iter().map(|lane| lane.standing()).collect()
+    }
+
+    /// Brings one destination up to date: from its spool, then from a sibling.
+    pub fn pay(&self, at: usize) -> Result<()> {
+        let lane = &self.lanes[at];
+        let paid = self.try_pay(lane);
+        lane.debt().error = paid.as_ref().err().map(ToString::to_string);
+        paid
+    }
+
+    fn try_pay(&self, lane: &Arc<Lane>) -> Result<()> {
+        loop {
+            while lane.pay_one(Lane::put)? {}
+            if lane.debt().copy {
+                let mut others = self.lanes.iter().filter(|other| !Arc::ptr_eq(other, lane));
+                let sibling = others.find(|other| other.debt().is_none());
+                let Some(sibling) = sibling else {
+                    let cause = "it lacks objects, and no other destination has all of them";
+                    return Err(Error::new(
+                        Status::Unreachable,
+                        "copy to",
+                        &lane.destination,
+                        cause,
+                    ));
+                };
+                lane.copy_from(&*sibling.destination)?;
+            }
+            let mut debt = lane.debt();
+            if debt.is_none() {
+                debt.error = None;
+                return lane
+                    .spool
+                    .unmark()
+                    .map_err(|error| Error::io("write", "the spool", &error));
+            }
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! The spool: change-sets that a destination still lacks, as local files, one directory for each
+//! destination. What is in there outlives the daemon, so that a destination that was away for days
+//! gets every commit; a bound keeps it from filling the disk.
+//!
+//! A file is an object's body under its name, with `_` for each slash. It is durable before the
+//! cursor says that its commits are taken care of.
+
+use crate::commit::CommitNo;
+use crate::durable;
+use crate::name::Name;
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+#[derive(Debug)]
+pub struct Spool {
+    dir: PathBuf,
+}
+
+/// Below a state directory.
+const DIR: &str = "spool";
+const MARK: &str = "behind";
+
+impl Spool {
+    /// The spool of the destination that is called `place`. Nothing is made before it is needed.
+    pub fn new(state_dir: &Path, place: &str) -> Self {
+        let hash = blake3::hash(place.as_bytes()).to_hex();
+        Self { dir: state_dir.join(DIR).join(&hash[..16]) }
+    }
+
+    /// What the destination lacks, in the order in which it was stored, with its sizes.
+    pub fn pending(&self) -> io::Result<BTreeMap<Name, u64>> {
+        let mut pending = BTreeMap::new();
+        let entries = match fs::read_dir(&self.dir) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(pending),
+            entries => entries?,
+        };
+        for entry in entries {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().replace('_', "/");
+            if let Ok(name) = name.parse::<Name>() {
+                pending.insert(name, entry.metadata()?.len());
+            } else if name.starts_with(durable::TEMP_PREFIX) {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(pending)
+    }
+
+    pub fn add(&self, name: &Name, body: &[u8]) -> io::Result<()> {
+        durable::make_dirs(&self.dir)?;
+        match durable::create(&self.path(name), body) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+            created => created,
+        }
+    }
+
+    pub fn read(&self, name: &Name) -> io::Result<Vec<u8>> {
+        fs::read(self.path(name))
+    }
+
+    /// The destination has it. A file that a crash brings back is put once more.
+    pub fn remove(&self, name: &Name) -> io::Result<()> {
+        match fs::remove_file(self.path(name)) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        }
+    }
+
+    /// Whether the destination lacks commits up to `upto`.
+    pub fn owes(&self, upto: CommitNo) -> io::Result<bool> {
+        let early = |name: &Name| matches!(name, Name::Change(change) if change.span.first <= upto);
+        Ok(self.is_marked() || self.pending()?.keys().any(early))
+    }
+
+    /// Notes that the destination lacks more than is in here.
+    pub fn mark(&self) -> io::Result<()> {
+        durable::make_dirs(&self.dir)?;
+        match durable::create(&self.dir.join(MARK), b"") {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+            created => created,
+        }
+    }
+
+    pub fn is_marked(&self) -> bool {
+        self.dir.join(MARK).exists()
+    }
+
+    pub fn unmark(&self) -> io::Result<()> {
+        match fs::remove_file(self.dir.join(MARK)) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        }
+    }
+
+    fn path(&self, name: &Name) -> PathBuf {
+        self.dir.join(name.to_string().replace('/', "_"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commit::{CommitNo, Time, Timeline};
+    use crate::name::{Change, Span};
+
+    fn name(number: u64, part: u16) -> Name {
+        let number = CommitNo(number);
+        let span = Span { first: number, last: number, time: Time(5), timeline: Timeline(1) };
+        Name::Change(Change { level: 0, span, part, end: part == 2 })
+    }
+
+    #[test]
+    fn what_is_pending_survives_in_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let spool = || Spool::new(dir.path(), "file:///a");
+        assert!(spool().pending().unwrap().is_empty());
+        for (number, part) in [(300, 2), (2, 2), (2, 1), (20, 2)] {
+            spool().add(&name(number, part), &[7; 10]).unwrap();
+        }
+        spool().add(&name(2, 1), b"again").unwrap();
+        fs::write(spool().dir.join(".tmp-x"), b"torn").unwrap();
+        let order = [name(2, 1), name(2, 2), name(20, 2), name(300, 2)];
+        assert!(spool().pending().unwrap().into_keys().eq(order));
+        assert_eq!(spool().read(&name(2, 1)).unwrap(), [7; 10]);
+        assert!(Spool::new(dir.path(), "file:///b").pending().unwrap().is_empty());
+        assert!(!spool().dir.join(".tmp-x").exists());
+        spool().remove(&name(2, 1)).unwrap();
+        spool().remove(&name(2, 1)).unwrap();
+        assert_eq!(spool().pending().unwrap().len(), 3);
+    }
+}
