@@ -1,10 +1,11 @@
 //! How a database is taken up: lock, database, cursor, destinations, and the claim of a timeline.
 //!
-//! What is found decides how its life begins:
+//! What is found decides how its life begins. Destinations that are away, or lack what others have, are
+//! brought up to date later.
 //!
 //! ```text
 //! the page index is at a commit    | the WAL goes on from there | begins with
-//! that every destination holds     | in the same file           |
+//! that a destination holds         | in the same file           |
 //! ---------------------------------+----------------------------+---------------------------------
 //! yes                              | yes                        | the next commit
 //! yes                              | no, or nobody knows        | a resync: the pages that differ

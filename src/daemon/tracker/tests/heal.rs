@@ -717,7 +717,7 @@ fn trap_65_fenced_during_a_resync() {
     sim.until(|sim| sim.tracker.is_ended());
     assert_eq!(sim.tracker.take_error().unwrap().status, Status::Locked);
     assert_eq!(sim.tracker.status.counts.fences, 1);
-    assert!(open::try_lock(&db.config().state_dir).unwrap().is_some());
+    assert!(is_unlocked(&db));
 }
 
 /// A `sync` that cron starts on a host which was given up does not take the replica back.
