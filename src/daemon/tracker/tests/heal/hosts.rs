@@ -1,0 +1,97 @@
+//! Two hosts, one replica.
+
+use super::*;
+
+/// A second host with a copy of the database takes the replica up: the first one learns of it before
+/// it acknowledges anything, and stops. Nothing is damaged.
+#[test]
+fn trap_65_two_hosts_with_one_replica() {
+    let (db, writer, mut history) = stopped();
+    let mut first = Sim::current(&db);
+    let other = db.copy();
+    let mut config = other.config();
+    config.destinations = db.config().destinations;
+    let mut second = Sim::new(&other);
+    second.tracker = Tracker::new(&config, false, second.now);
+    second.until(|sim| sim.is_current());
+    let acknowledged = on_disk(&db).unwrap();
+    commits(&writer, 3);
+    first.until(|sim| sim.tracker.is_ended());
+    let error = first.tracker.take_error().unwrap();
+    assert_eq!(error.status as i32, 6, "{error}");
+    assert_eq!(first.tracker.status.counts.fences, 1);
+    assert_eq!(on_disk(&db).unwrap(), acknowledged, "nothing more was acknowledged");
+    note(&db, &mut history);
+    history.pop();
+    let other_writer = other.open();
+    commits(&other_writer, 2);
+    assert!(second.drain().is_none());
+    assert!(restored(&replica(&db), Target::Latest).unwrap() == other.image());
+    holds(&db, &history);
+    // The first one, started again, takes it back.
+    assert!(Sim::current(&db).drain().is_none());
+    agrees(&db);
+    holds(&db, &history);
+}
+
+/// Somebody takes the replica up while a resync is under way: it ends, and the daemon with it.
+#[test]
+fn trap_65_fenced_during_a_resync() {
+    let db = Db::new(1024);
+    let writer = db.open();
+    sql(&writer, "INSERT INTO t(x) VALUES (zeroblob(150000000))");
+    assert_eq!(checkpoint(&writer, "TRUNCATE").0, 0);
+    Sim::current(&db).drain();
+    commits(&writer, 1);
+    assert_eq!(checkpoint(&writer, "TRUNCATE").0, 0);
+    let mut sim = Sim::new(&db);
+    let resync = |sim: &Sim| sim.tracker.healing.as_ref().is_some_and(|it| it.resync.is_some());
+    sim.until(|sim| resync(sim));
+    let next =
+        crate::commit::Timeline(Replica::list(&*replica(&db)).unwrap().newest_timeline().0 + 1);
+    let page_size = crate::commit::PageSize::new(1024).unwrap();
+    let claim = crate::snapshot::Fork::default().encode(next, page_size, clock::now());
+    replica(&db).put(&crate::name::Name::Timeline(next), &claim).unwrap();
+    sim.until(|sim| sim.tracker.is_ended());
+    assert_eq!(sim.tracker.take_error().unwrap().status, Status::Locked);
+    assert_eq!(sim.tracker.status.counts.fences, 1);
+    assert!(is_unlocked(&db));
+}
+
+/// A `sync` that cron starts on a host which was given up does not take the replica back.
+#[test]
+fn trap_65_a_sync_takes_nothing_over() {
+    let (db, _writer, _) = stopped();
+    let other = db.copy();
+    let mut config = other.config();
+    config.destinations = db.config().destinations;
+    let mut second = Sim::new(&other);
+    second.tracker = Tracker::new(&config, false, second.now);
+    second.until(|sim| sim.is_current());
+    let before = Replica::list(&*replica(&db)).unwrap().newest_timeline();
+    let error = crate::daemon::sync(&[db.config()]).unwrap_err();
+    assert_eq!((error.status, error.hint.is_some()), (Status::Locked, true), "{error}");
+    assert_eq!(Replica::list(&*replica(&db)).unwrap().newest_timeline(), before);
+    commits(&other.open(), 2);
+    assert!(second.drain().is_none());
+}
+
+/// The claim came between a change-set and its acknowledgement: it is gone on from.
+#[test]
+fn trap_65_what_was_stored_before_a_claim_is_not_lost() {
+    let (db, writer, history) = stopped();
+    let mut first = Sim::current(&db);
+    first.keep = |done| matches!(done, Done::Shipped(..));
+    commits(&writer, 3);
+    first.until(|sim| !sim.kept.is_empty());
+    let acknowledged = (on_disk(&db).unwrap().commit.number, db.image());
+    let other = db.copy();
+    let mut config = other.config();
+    config.destinations = db.config().destinations;
+    let mut second = Sim::new(&other);
+    second.tracker = Tracker::new(&config, false, second.now);
+    second.until(|sim| sim.is_current());
+    assert!(second.drain().is_none());
+    holds(&db, &history);
+    holds(&db, &vec![acknowledged]);
+}
