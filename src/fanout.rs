@@ -1,7 +1,7 @@
 //! All destinations of one database, as one place to put objects.
 //!
 //! Those that are *current* get each object at the same time, and whoever puts one waits for them,
-//! for a while. One that fails, is late or was never in step is *behind*: change-sets go to its spool
+//! for a while. One that fails or is late is *behind*: change-sets go to its spool
 //! instead, and it is brought up to date from there, in order; past what the spool has or may hold,
 //! from a sibling. So a slow or dead destination is waited for by nobody.
 //!
@@ -19,6 +19,7 @@ mod copy;
 
 use crate::backend::{Backend, Kind};
 use crate::capture::RawPart;
+use crate::clock;
 use crate::commit::{CommitNo, Time, Timeline};
 use crate::error::{Error, Result, Status};
 use crate::name::{Change, Name, Span};
@@ -53,8 +54,6 @@ impl fmt::Debug for Fanout {
 struct Lane {
     destination: Arc<dyn Backend>,
     spool: Spool,
-    /// Whether it is put to with the others.
-    in_step: bool,
     debt: Mutex<Debt>,
 }
 
@@ -72,21 +71,12 @@ struct Debt {
 /// How one destination stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Standing {
-    pub destination: String,
     pub kind: StandingKind,
     /// The last commit that is durable there, with all below it.
     pub floor: Option<(CommitNo, Time)>,
     /// Bytes that wait in the spool.
     pub spooled: u64,
     pub error: Option<String>,
-    paid: bool,
-}
-
-impl Standing {
-    /// Whether it lacks nothing.
-    pub fn is_paid(&self) -> bool {
-        self.paid
-    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,7 +108,7 @@ impl Lane {
     }
 
     fn is_current(&self) -> bool {
-        self.in_step && self.debt().is_none()
+        self.debt().is_none()
     }
 
     /// Stores an object; one that is there already with the same bytes was stored by us, its reply
@@ -170,6 +160,9 @@ impl Lane {
     /// From now on it is behind, and a sibling has what it lacks.
     fn owe_all(&self) -> std::io::Result<()> {
         let mut debt = self.debt();
+        if debt.copy {
+            return Ok(());
+        }
         self.spool.mark()?;
         debt.copy = true;
         for name in std::mem::take(&mut debt.pending).into_keys() {
@@ -178,11 +171,16 @@ impl Lane {
         Ok(())
     }
 
-    fn owe(&self, name: &Name, body: &[u8]) -> std::io::Result<()> {
+    /// Keeps an object for it, unless all that it lacks will be copied from a sibling: what comes
+    /// after a gap is of no use before that is closed. Whether it was kept.
+    fn owe(&self, name: &Name, body: &[u8]) -> std::io::Result<bool> {
         let mut debt = self.debt();
+        if debt.copy {
+            return Ok(false);
+        }
         self.spool.add(name, body)?;
         debt.pending.insert(name.clone(), body.len() as u64);
-        Ok(())
+        Ok(true)
     }
 
     /// Puts the oldest object that is pending. `false`: there is none.
@@ -207,12 +205,10 @@ impl Lane {
             (false, None) => StandingKind::Behind,
         };
         Standing {
-            destination: self.destination.to_string(),
             kind,
             floor: debt.floor,
             spooled: debt.pending.values().sum(),
             error: debt.error.clone(),
-            paid: debt.is_none(),
         }
     }
 }
@@ -227,18 +223,18 @@ fn acknowledges(name: &Name) -> Option<&Span> {
 
 impl Fanout {
     pub fn new(
-        destinations: Vec<(Arc<dyn Backend>, bool)>,
+        destinations: Vec<Arc<dyn Backend>>,
         compression: Compression,
         state_dir: &Path,
         spool_max: u64,
     ) -> Result<Self> {
-        let lane = |(destination, in_step): (Arc<dyn Backend>, bool)| {
+        let lane = |destination: Arc<dyn Backend>| {
             let spool = Spool::new(state_dir, &destination.to_string());
             let failed = |error| Error::io("read", state_dir.join("spool").display(), &error);
-            let pending = spool.pending().map_err(failed)?;
+            let pending = spool.tidy().and_then(|()| spool.pending()).map_err(failed)?;
             let copy = spool.is_marked();
             let debt = Mutex::new(Debt { pending, copy, ..Debt::default() });
-            Ok(Arc::new(Lane { destination, spool, in_step, debt }))
+            Ok(Arc::new(Lane { destination, spool, debt }))
         };
         let lanes = destinations.into_iter().map(lane).collect::<Result<_>>()?;
         Ok(Self { lanes, compression, spool_max })
@@ -286,23 +282,26 @@ impl Fanout {
                 None => owing.push(lane),
             }
         }
-        if owing.is_empty() {
-            return Ok(());
-        }
         let spools = matches!(name, Name::Change(_));
         let room = self.spooled() + (owing.len() * body.len()) as u64 <= self.spool_max;
-        if held == 0 && !(spools && room) {
-            return Err(first_error.unwrap_or_else(|| {
-                let cause = "every destination is behind, and the spool is full";
-                Error::new(Status::Unreachable, "put", name, cause)
-            }));
-        }
+        let failed = |error: std::io::Error| Error::io("write", "the spool", &error);
+        let mut kept = 0;
         for lane in owing {
-            let owed = if spools && room { lane.owe(name, body) } else { lane.owe_all() };
-            let owed = if held > 0 { owed.or_else(|_| lane.owe_all()) } else { owed };
-            owed.map_err(|error| Error::io("write", "the spool", &error))?;
+            let owed = if spools && room { lane.owe(name, body) } else { Ok(false) };
+            match owed {
+                Ok(true) => kept += 1,
+                // A sibling has it: what this one lacks is copied from there.
+                _ if held > 0 => lane.owe_all().map_err(failed)?,
+                owed => drop(owed.map_err(failed)?),
+            }
         }
-        Ok(())
+        if held + kept > 0 {
+            return Ok(());
+        }
+        Err(first_error.unwrap_or_else(|| {
+            let cause = "every destination is behind, and the spool has no room for it";
+            Error::new(Status::Unreachable, "put", name, cause)
+        }))
     }
 
     /// `None`: it is behind, or too late.
@@ -322,8 +321,9 @@ impl Fanout {
             });
         }
         let mut all: Vec<_> = self.lanes.iter().map(|lane| (lane, None)).collect();
+        let start = clock::instant();
         for _ in 0..waiting {
-            match results.recv_timeout(PATIENCE) {
+            match results.recv_timeout(PATIENCE.saturating_sub(start.elapsed())) {
                 Ok((at, result)) => all[at].1 = Some(result),
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
             }
@@ -360,9 +360,14 @@ impl Fanout {
         self.lanes.iter().map(|lane| lane.debt().pending.values().sum::<u64>()).sum()
     }
 
+    /// Whether any destination lacks anything.
+    pub fn any_behind(&self) -> bool {
+        self.lanes.iter().any(|lane| !lane.is_current())
+    }
+
     /// Whether a destination lacks anything.
     pub fn is_behind(&self, at: usize) -> bool {
-        !self.lanes[at].debt().is_none()
+        !self.lanes[at].is_current()
     }
 
     /// Whether a destination takes objects at once.
@@ -374,7 +379,7 @@ impl Fanout {
         self.lanes.iter().map(|lane| lane.standing()).collect()
     }
 
-    /// Brings one destination up to date: from its spool, then from a sibling.
+    /// Brings one destination up to date: from a sibling where its spool has not all, then from that.
     pub fn pay(&self, at: usize) -> Result<()> {
         let lane = &self.lanes[at];
         let paid = self.try_pay(lane);
@@ -384,7 +389,6 @@ impl Fanout {
 
     fn try_pay(&self, lane: &Arc<Lane>) -> Result<()> {
         loop {
-            while lane.pay_one(Lane::put)? {}
             if lane.debt().copy {
                 let mut others = self.lanes.iter().filter(|other| !Arc::ptr_eq(other, lane));
                 let sibling = others.find(|other| other.debt().is_none());
@@ -399,6 +403,7 @@ impl Fanout {
                 };
                 lane.copy_from(&*sibling.destination)?;
             }
+            while lane.pay_one(Lane::put)? {}
             let mut debt = lane.debt();
             if debt.is_none() {
                 debt.error = None;

@@ -1,4 +1,4 @@
-//! Makes what was captured durable, in this order: objects on every destination, a look whether they
+//! Makes what was captured durable, in this order: objects on the destinations, a look whether they
 //! still count, the cursor, the page index. So a crash between any two of these loses nothing that was
 //! acknowledged, and objects that the cursor does not know of are adopted by the next start.
 //!

@@ -29,20 +29,34 @@ impl Spool {
         Self { dir: state_dir.join(DIR).join(&hash[..16]) }
     }
 
+    /// Removes what a crash left unfinished. Only for the one that writes: another process may look at
+    /// the spool at any time.
+    pub fn tidy(&self) -> io::Result<()> {
+        for file in self.files()? {
+            if file.file_name().to_string_lossy().starts_with(durable::TEMP_PREFIX) {
+                fs::remove_file(file.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn files(&self) -> io::Result<Vec<fs::DirEntry>> {
+        match fs::read_dir(&self.dir) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+            entries => entries?.collect(),
+        }
+    }
+
     /// What the destination lacks, in the order in which it was stored, with its sizes.
     pub fn pending(&self) -> io::Result<BTreeMap<Name, u64>> {
         let mut pending = BTreeMap::new();
-        let entries = match fs::read_dir(&self.dir) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(pending),
-            entries => entries?,
-        };
-        for entry in entries {
-            let entry = entry?;
-            let name = entry.file_name().to_string_lossy().replace('_', "/");
-            if let Ok(name) = name.parse::<Name>() {
-                pending.insert(name, entry.metadata()?.len());
-            } else if name.starts_with(durable::TEMP_PREFIX) {
-                fs::remove_file(entry.path())?;
+        for file in self.files()? {
+            let name = file.file_name().to_string_lossy().replace('_', "/");
+            let Ok(name) = name.parse::<Name>() else { continue };
+            match file.metadata() {
+                // Put and removed since it was listed.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                metadata => drop(pending.insert(name, metadata?.len())),
             }
         }
         Ok(pending)
@@ -125,7 +139,10 @@ mod tests {
         assert!(spool().pending().unwrap().into_keys().eq(order));
         assert_eq!(spool().read(&name(2, 1)).unwrap(), [7; 10]);
         assert!(Spool::new(dir.path(), "file:///b").pending().unwrap().is_empty());
+        assert!(spool().dir.join(".tmp-x").exists(), "its writer may be at work");
+        spool().tidy().unwrap();
         assert!(!spool().dir.join(".tmp-x").exists());
+        assert_eq!(spool().pending().unwrap().len(), 4);
         spool().remove(&name(2, 1)).unwrap();
         spool().remove(&name(2, 1)).unwrap();
         assert_eq!(spool().pending().unwrap().len(), 3);

@@ -20,7 +20,7 @@ mod ground;
 mod lock;
 
 use crate::capture::{Capture, Start};
-use crate::commit::{PageSize, Time};
+use crate::commit::{PageSize, Time, Timeline};
 use crate::config::Database;
 use crate::cursor::{self, State};
 use crate::durable;
@@ -34,7 +34,6 @@ use adopt::adopt;
 use connect::connect;
 use files::{open_identified, refuse_half_replaced};
 use ground::{Listed, Tip, ground};
-use lock::{lock, sign};
 use rusqlite::ErrorCode;
 use std::fs::File;
 use std::path::Path;
@@ -101,15 +100,10 @@ pub fn open(database: &Database, order: Order) -> Result<Live> {
     let identity = files.database;
     durable::make_dirs(&database.state_dir)
         .map_err(|error| Error::io("create", database.state_dir.display(), &error))?;
-    let lock = match held {
-        Some(lock) => {
-            sign(&lock, purpose, None).map_err(|error| Error::io("write", "the lock", &error))?;
-            lock
-        }
-        None => Arc::new(lock(database, purpose)?),
-    };
+    let (lock, before) = lock::take(database, purpose, held)?;
     let index = open_index(database)?;
     let cursor = load_cursor(database, &index)?;
+    let least = before.max(cursor.map_or(Timeline(0), |state| state.timeline));
     let shipped = cursor.is_some_and(|state| state.snapshot > Time(0));
     let (stores, reachable) = connect(database, shipped)?;
     let stores = Arc::new(stores);
@@ -138,7 +132,7 @@ pub fn open(database: &Database, order: Order) -> Result<Live> {
             opening.begin(state, source, listed)?;
         (state, source) = (at, back);
         let anew = matches!(begin, Begin::Snapshot(_));
-        let claimed = claim::claim(&holders, &tip, anew, page_size, &claimed)?;
+        let claimed = claim::claim(&holders, &tip, anew, page_size, least, &claimed)?;
         let Some(timeline) = claimed else { continue };
         if claim::has_news(&holders)? {
             continue;
@@ -147,7 +141,7 @@ pub fn open(database: &Database, order: Order) -> Result<Live> {
             Begin::Follow => tip.timeline,
             Begin::Resync(..) | Begin::Snapshot(_) => timeline,
         };
-        sign(&lock, purpose, Some(since))
+        lock::sign(&lock, purpose, Some(since), timeline)
             .map_err(|error| Error::io("write", "the lock", &error))?;
         let Opening { index, shipper, .. } = opening;
         let Tip { commit: last, chain, .. } = tip;

@@ -22,32 +22,55 @@ impl Lane {
         let mut debt = self.debt();
         debt.copying = false;
         debt.copy |= copied.is_err();
-        copied.map(drop)
+        copied
     }
 }
 
-/// Copies every object that is missing; how many those were.
-pub fn copy_missing(from: &dyn Backend, to: &dyn Backend) -> Result<u64> {
+/// Copies every object that is missing. Timelines that the two know differently, because each was
+/// claimed while the other destination was away, are left as they are.
+fn copy_missing(from: &dyn Backend, to: &dyn Backend) -> Result<()> {
     let there = Replica::list(to)?;
     let here = Replica::list(from)?;
-    if there.newest_timeline() > here.newest_timeline() {
-        let cause = "another daemon has taken this replica up";
-        return Err(Error::new(Status::Locked, "copy to", to, cause));
+    let differing = differing(from, &here, to, &there)?;
+    let newest = here.newest_timeline();
+    if there.newest_timeline() > newest || differing.contains(&newest) {
+        let cause = "it holds another replica, or another daemon has taken it up";
+        let error = Error::new(Status::Locked, "copy to", to, cause);
+        return Err(error.hint("let only one daemon write a replica; an empty one is filled"));
     }
     let known: BTreeSet<_> = there.objects.iter().map(|entry| &entry.name).collect();
     let missing = here.objects.iter().map(|entry| &entry.name).filter(|it| !known.contains(it));
-    let mut missing: Vec<_> = missing.collect();
+    let mut missing: Vec<_> = missing.filter(|name| !differing.contains(&order(name).0)).collect();
     missing.sort_by_key(|name| order(name));
-    for name in &missing {
+    for name in missing {
         let body = fetch(from, name)?;
         match to.put(name, &body) {
             Err(error) if error.kind == Kind::Exists && to.get(name)? == body => {}
             result => result?,
         }
     }
-    Ok(missing.len() as u64)
+    Ok(())
 }
 
+/// Timelines whose records are not the same.
+fn differing(
+    from: &dyn Backend,
+    here: &Replica,
+    to: &dyn Backend,
+    there: &Replica,
+) -> Result<BTreeSet<Timeline>> {
+    let both = here.timelines.iter().filter(|timeline| there.timelines.contains(timeline));
+    let mut differing = BTreeSet::new();
+    for timeline in both {
+        let name = Name::Timeline(*timeline);
+        if fetch(from, &name)? != fetch(to, &name)? {
+            differing.insert(*timeline);
+        }
+    }
+    Ok(differing)
+}
+
+/// Parts belong to no timeline, and come first.
 fn order(name: &Name) -> (Timeline, u8, &Name) {
     match name {
         Name::Part(_) => (Timeline(0), 0, name),

@@ -8,6 +8,7 @@ use crate::capture::Finish;
 use crate::commit::Timeline;
 use crate::cursor;
 use crate::durable::{Step, fault};
+use crate::fanout::StandingKind;
 use crate::object::Compression;
 use crate::testkit::rig::{Rig, claim, fanout};
 use crate::testkit::{Db, commits};
@@ -146,21 +147,23 @@ fn trap_84_a_destination_that_is_down_is_not_waited_for() {
     };
     let floor = |standing: &crate::fanout::Standing| standing.floor.unwrap().0;
     let (standings, reached, _) = ship();
-    assert!(standings.iter().all(|it| it.is_paid() && floor(it) == reached));
+    assert!(standings.iter().all(|it| it.kind == StandingKind::Current && floor(it) == reached));
     second.fail_all(Operation::Put, Fault::Full);
     for _ in 0..3 {
         ship();
     }
     let (standings, last, stores) = ship();
     assert_eq!((floor(&standings[0]), floor(&standings[1])), (last, reached));
-    assert!(standings[0].is_paid() && standings[1].spooled > 0);
+    assert!(standings[0].kind == StandingKind::Current && standings[1].spooled > 0);
     assert!(standings[1].error.as_ref().unwrap().contains("no space"));
     assert_eq!((first.calls(Operation::Put), second.calls(Operation::Put)), (5, 2));
     assert_eq!(stores.pay(1).unwrap_err().status, Status::Unreachable);
     second.heal();
     stores.pay(1).unwrap();
     let standing = stores.standings().remove(1);
-    assert!(standing.is_paid() && standing.error.is_none() && standing.spooled == 0);
+    assert!(
+        standing.kind == StandingKind::Current && standing.error.is_none() && standing.spooled == 0
+    );
     assert_eq!(floor(&standing), last);
     assert_eq!(second.calls(Operation::Put), 7, "each once, and the one that failed again");
 }

@@ -149,7 +149,6 @@ impl Rig {
 
 /// Destinations that are all put to at once.
 pub fn fanout(destinations: Vec<Arc<dyn Backend>>, state_dir: &Path, spool_max: u64) -> Fanout {
-    let destinations = destinations.into_iter().map(|each| (each, true)).collect();
     Fanout::new(destinations, Compression::Zstd, state_dir, spool_max).unwrap()
 }
 

@@ -1,7 +1,7 @@
 //! The claim of a timeline: the record that says who writes a replica from now on, and from which
 //! commit on.
 
-use super::ground::{Listed, Tip, is_first};
+use super::ground::{Listed, Tip};
 use crate::backend::Kind;
 use crate::clock;
 use crate::commit::{Chain, CommitNo, PageSize, Timeline};
@@ -17,20 +17,22 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// nothing, and the next one is to be claimed.
 ///
 /// Where another destination is further, the numbers between are claimed too, as timelines that
-/// nothing was ever stored on: whoever writes there looks for the number after its own.
+/// nothing was ever stored on: whoever writes there looks for the number after its own. It is later
+/// than `least`, which destinations that are away may know.
 pub fn claim(
     listed: &[Listed],
     tip: &Tip,
     anew: bool,
     page_size: PageSize,
+    least: Timeline,
     claimed: &AtomicU32,
 ) -> Result<Option<Timeline>> {
     let newest = |each: &Listed| each.replica.newest_timeline();
     let newest_of_all = listed.iter().map(newest).max().unwrap_or_default();
-    let timeline = Timeline(newest_of_all.max(tip.timeline).0 + 1);
+    let timeline = Timeline(newest_of_all.max(tip.timeline).max(least).0 + 1);
     // Before it is known to be ours: a reply may be lost.
     claimed.store(timeline.0, Ordering::Relaxed);
-    let parent = if is_first(tip) { Timeline(0) } else { tip.timeline };
+    let parent = if tip.commit.number == CommitNo(0) { Timeline(0) } else { tip.timeline };
     let fork = Fork { parent, commit: tip.commit.number, chain: tip.chain, anew };
     let unused =
         Fork { parent: Timeline(0), commit: CommitNo(0), chain: Chain::default(), anew: true };

@@ -23,7 +23,7 @@ pub fn connect(database: &Database, shipped: bool) -> Result<(Fanout, Vec<usize>
         config::Compression::Zstd => Compression::Zstd,
         config::Compression::None => Compression::None,
     };
-    let backends = all.iter().map(|each| (Arc::clone(each) as Arc<dyn Backend>, true)).collect();
+    let backends = all.iter().map(|each| Arc::clone(each) as Arc<dyn Backend>).collect();
     let settings = &database.settings;
     let stores = Fanout::new(backends, compression, &database.state_dir, settings.spool_max)?;
     let mut reachable = Vec::new();

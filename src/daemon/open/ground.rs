@@ -185,8 +185,3 @@ fn read_manifest(source: &dyn Backend, span: &Span) -> Result<Manifest> {
     let manifest = Manifest::decode(*span, fetch(source, &name)?);
     manifest.map_err(|damage| damaged(source, &name, damage))
 }
-
-/// Whether a commit comes before all others.
-pub fn is_first(tip: &Tip) -> bool {
-    tip.commit.number == CommitNo(0)
-}

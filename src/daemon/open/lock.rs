@@ -9,6 +9,7 @@ use crate::error::{Error, Result, Status};
 use std::fs::{File, TryLockError};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a daemon that starts waits for a `sync` that is at work. It is a pass of capture, as long
@@ -21,14 +22,25 @@ const GLANCE: Duration = Duration::from_millis(300);
 /// What a `sync` writes into the lock file.
 const SYNC: &[u8] = b"sync\n";
 
-/// Whoever holds the lock is the one that watches the database. The file says what it is.
-pub fn lock(database: &Database, purpose: Purpose) -> Result<File> {
+/// Takes the lock, or goes on with the one that is held: whoever has it is the one that watches the
+/// database. Also the last timeline that was claimed with it.
+pub fn take(
+    database: &Database,
+    purpose: Purpose,
+    held: Option<Arc<File>>,
+) -> Result<(Arc<File>, Timeline)> {
+    let lock = held.map_or_else(|| wait(database, purpose).map(Arc::new), Ok)?;
+    let claimed = line(&database.state_dir, 2).unwrap_or_default();
+    sign(&lock, purpose, None, claimed)
+        .map_err(|error| Error::io("write", database.state_dir.join("lock").display(), &error))?;
+    Ok((lock, claimed))
+}
+
+fn wait(database: &Database, purpose: Purpose) -> Result<File> {
     let path = database.state_dir.join("lock");
     let start = clock::instant();
     loop {
         if let Some(file) = try_lock(&database.state_dir)? {
-            sign(&file, purpose, None)
-                .map_err(|error| Error::io("write", path.display(), &error))?;
             return Ok(file);
         }
         let holder = std::fs::read(&path).unwrap_or_default();
@@ -46,20 +58,29 @@ pub fn lock(database: &Database, purpose: Purpose) -> Result<File> {
 }
 
 /// Writes what holds the lock, and below it since which timeline the cursor tells the truth: one that
-/// this life did not go on from says nothing of what is durable of the database as it is now.
-pub fn sign(lock: &File, purpose: Purpose, since: Option<Timeline>) -> std::io::Result<()> {
+/// this life did not go on from says nothing of what is durable of the database as it is now. Then the
+/// timeline claimed last: no number is claimed twice, though a destination that has it may be away.
+pub fn sign(
+    lock: &File,
+    purpose: Purpose,
+    since: Option<Timeline>,
+    claimed: Timeline,
+) -> std::io::Result<()> {
     let mut text = if purpose == Purpose::Sync { SYNC.to_vec() } else { b"daemon\n".to_vec() };
-    if let Some(since) = since {
-        text.extend_from_slice(format!("{since}\n").as_bytes());
-    }
+    let since = since.map_or(String::new(), |since| since.to_string());
+    text.extend_from_slice(format!("{since}\n{claimed}\n").as_bytes());
     lock.write_all_at(&text, 0)?;
     lock.set_len(text.len() as u64)
 }
 
 /// Since which timeline a cursor counts; `None` until whoever holds the lock knows.
 pub fn signed(state_dir: &Path) -> Option<Timeline> {
+    line(state_dir, 1)
+}
+
+fn line(state_dir: &Path, at: usize) -> Option<Timeline> {
     let text = std::fs::read_to_string(state_dir.join("lock")).ok()?;
-    text.lines().nth(1)?.parse().ok().map(Timeline)
+    text.lines().nth(at)?.parse().ok().map(Timeline)
 }
 
 /// The lock of a state directory, unless somebody holds it.

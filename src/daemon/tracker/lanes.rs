@@ -69,7 +69,7 @@ impl Tracker {
 
     /// Whether a destination lacks anything.
     pub(super) fn owes(&self) -> bool {
-        self.stores.as_ref().is_some_and(|stores| stores.standings().iter().any(|it| !it.is_paid()))
+        self.stores.as_ref().is_some_and(|stores| stores.any_behind())
     }
 
     /// All are tried at once: what waits for another try has it now.

@@ -95,6 +95,9 @@ fn shipped(sim: &Sim) -> bool {
         && capture.is_drained()
         && sim.tracker.parcel.is_none()
         && sim.tracker.shipper.is_some()
+        && capture.rolling().is_none()
+        && sim.tracker.healing.is_none()
+        && !sim.tracker.begin_snapshot
 }
 
 #[test]
@@ -149,6 +152,37 @@ fn trap_84_a_destination_is_away_when_the_daemon_starts() {
         assert_eq!(pair.state().commit.number, CommitNo(6 + 4 - 5));
         pair.both_agree();
     }
+}
+
+/// Each is away while the other one is shipped to, over starts: what was claimed and stored on the one
+/// is never taken for the other's, and in the end both hold what the database holds.
+#[test]
+fn trap_84_destinations_are_away_in_turn() {
+    let pair = Pair::new();
+    assert!(pair.sim().drain().is_none());
+    for round in 0..6 {
+        let at = round % 2;
+        pair.take(at);
+        // Every other start ships nothing: its timeline is known to one destination alone.
+        if round % 3 != 0 {
+            commits(&pair.writer, 2);
+        }
+        let mut sim = pair.sim();
+        sim.until(|sim| shipped(sim));
+        pair.agrees(1 - at);
+        drop(sim);
+        pair.give_back(at);
+    }
+    let mut sim = pair.sim();
+    commits(&pair.writer, 1);
+    sim.until(|sim| sim.is_current());
+    (0..2).for_each(|at| pair.agrees(at));
+    assert!(sim.drain().is_none());
+    (0..2).for_each(|at| pair.agrees(at));
+    let found = crate::verify::verify(&pair.backend(0), false, &crate::testkit::rig::Quiet)
+        .unwrap()
+        .findings;
+    assert!(found.is_empty(), "{found:?}");
 }
 
 /// The only one is away: commits go to the spool, outlive the daemon, and are all there in the end.
