@@ -79,3 +79,47 @@ fn order(name: &Name) -> (Timeline, u8, &Name) {
         Name::Snapshot(span) => (span.timeline, 3, name),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::mem::Mem;
+    use crate::commit::{CommitNo, PageSize, Time};
+    use crate::name::{Change, Span};
+    use crate::snapshot::Fork;
+
+    fn claim(mem: &Mem, number: u32, time: u64) {
+        let number = Timeline(number);
+        let body = Fork::default().encode(number, PageSize::new(512).unwrap(), Time(time));
+        mem.put(&Name::Timeline(number), &body).unwrap();
+    }
+
+    fn change(commit: u64, timeline: u32) -> Name {
+        let (number, timeline) = (CommitNo(commit), Timeline(timeline));
+        let span = Span { first: number, last: number, time: Time(1), timeline };
+        Name::Change(Change { level: 0, span, part: 0, end: true })
+    }
+
+    /// Each destination has a timeline 2 of its own: commits of the one are not taken for the other's.
+    #[test]
+    fn what_only_the_numbers_have_in_common_is_not_mixed() {
+        let (one, two) = (Mem::new(), Mem::new());
+        for mem in [&one, &two] {
+            claim(mem, 1, 1);
+        }
+        claim(&one, 2, 2);
+        claim(&two, 2, 3);
+        one.put(&change(5, 2), b"of one").unwrap();
+        assert_eq!(copy_missing(&one, &two).unwrap_err().status, Status::Locked);
+        claim(&one, 3, 4);
+        one.put(&change(6, 3), b"of both").unwrap();
+        one.put(&change(4, 1), b"older").unwrap();
+        copy_missing(&one, &two).unwrap();
+        let there: Vec<_> =
+            two.objects().into_keys().filter(|key| key.contains("change")).collect();
+        assert_eq!(there, [change(4, 1), change(6, 3)].map(|name| name.to_string()));
+        // Somebody has gone on there.
+        claim(&two, 4, 5);
+        assert_eq!(copy_missing(&one, &two).unwrap_err().status, Status::Locked);
+    }
+}
