@@ -116,7 +116,7 @@ mod tests {
         one.put(&change(4, 1), b"older").unwrap();
         copy_missing(&one, &two).unwrap();
         let there: Vec<_> =
-            two.objects().into_keys().filter(|key| key.contains("change")).collect();
+            two.objects().keys().filter(|key| key.contains("change")).cloned().collect();
         assert_eq!(there, [change(4, 1), change(6, 3)].map(|name| name.to_string()));
         // Somebody has gone on there.
         claim(&two, 4, 5);
