@@ -17,7 +17,8 @@ use crate::commit::{Chain, Commit, CommitNo, Digest, PageHash, PageNo, PageSize,
 use crate::cursor::State;
 use crate::index::Index;
 use crate::name;
-use crate::snapshot::{Manifest, PartRef, part_name, part_pages};
+use crate::seal::NameKey;
+use crate::snapshot::{Manifest, PartRef, hidden, part_name, part_pages};
 use crate::source::{Caught, Look, Mark, Pin, Sink, Source, Still, Trouble};
 use crate::wal::{Position, Salts};
 use ledger::Ledger;
@@ -45,6 +46,8 @@ pub struct Capture {
     handed: Mark,
     snapshot: Time,
     roll: Option<Roll>,
+    /// Hides what is in a snapshot's parts from who reads their names.
+    names: Option<NameKey>,
     /// The time of the last resync that was tried: each try names its objects anew.
     tried: Time,
 }
@@ -63,6 +66,8 @@ struct Roll {
 #[derive(Debug)]
 pub struct RawPart {
     pub part: name::Part,
+    /// The hash of its pages, where its name hides it.
+    pub content: Option<u128>,
     pub page_size: PageSize,
     pub bytes: Vec<u8>,
 }
@@ -128,7 +133,22 @@ impl Capture {
             failed: None,
         };
         let mark = *source.mark();
-        Self { source, ledger, identity, mark, handed: mark, snapshot, roll: None, tried: Time(0) }
+        Self {
+            source,
+            ledger,
+            identity,
+            mark,
+            handed: mark,
+            snapshot,
+            roll: None,
+            names: None,
+            tried: Time(0),
+        }
+    }
+
+    #[must_use]
+    pub fn with_names(self, names: Option<NameKey>) -> Self {
+        Self { names, ..self }
     }
 
     pub fn last(&self) -> &Commit {
@@ -376,10 +396,11 @@ impl Capture {
         if last.digest.is_none() {
             index.set_range(roll.next, &hashes)?;
         }
-        let part = part_name(*page_size, roll.next, &hashes);
+        let named = part_name(*page_size, roll.next, &hashes);
+        let (part, content) = hidden(named, self.names.as_ref());
         roll.parts.push(PartRef { part, pages, commit: last.number });
         roll.next.0 += pages;
-        Ok(Some(RawPart { part, page_size: *page_size, bytes }))
+        Ok(Some(RawPart { part, content, page_size: *page_size, bytes }))
     }
 
     /// Whether every part of the snapshot under way was read.

@@ -333,8 +333,8 @@ impl Fanout {
 
     /// Stores a part of a snapshot. It is named by its content: one that is there is the same.
     pub fn put_part(&self, raw: &RawPart) -> Result<()> {
-        let RawPart { part, page_size, bytes } = raw;
-        let body = encode_part(*part, *page_size, bytes, self.compression);
+        let RawPart { part, content, page_size, bytes } = raw;
+        let body = encode_part(*part, *content, *page_size, bytes, self.compression);
         self.put(&Name::Part(*part), &body)
     }
 

@@ -17,6 +17,7 @@ pub mod wal;
 pub mod change;
 pub mod name;
 pub mod object;
+pub mod seal;
 pub mod snapshot;
 
 pub mod backend;
@@ -27,6 +28,7 @@ pub mod ship;
 pub mod spool;
 
 pub mod list;
+pub mod reencrypt;
 pub mod replica;
 pub mod restore;
 pub mod verify;
@@ -35,6 +37,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod durable;
+pub mod key;
 pub mod place;
 pub mod progress;
 pub mod report;

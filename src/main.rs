@@ -18,6 +18,7 @@ fn main() -> ExitCode {
     match done {
         Ok(Outcome::Well) => ExitCode::SUCCESS,
         Ok(Outcome::Findings) => ExitCode::from(Status::Integrity as u8),
+        Ok(Outcome::Unfinished(status)) => ExitCode::from(status as u8),
         Err(error) => fail(&error, json),
     }
 }
@@ -30,6 +31,8 @@ fn run(arguments: &Arguments) -> Result<Outcome> {
         Verb::List(of) => verbs::list(arguments, of),
         Verb::Status(of) => verbs::status(arguments, of),
         Verb::Verify(of) => verbs::verify(arguments, of),
+        Verb::Keygen(of) => verbs::keygen(arguments, of),
+        Verb::Reencrypt(of) => verbs::reencrypt(arguments, of),
         Verb::Version(_) => verbs::version(arguments),
     }
 }

@@ -4,17 +4,23 @@ use crate::backend::Backend;
 use crate::backend::fs::Fs;
 use crate::backend::retry::{Patience, Retry};
 use crate::backend::s3::S3;
-use crate::cli::{Arguments, DaemonOf, ListOf, RestoreOf, StatusOf, SyncOf, VerifyOf};
+use crate::backend::sealed::sealed;
+use crate::cli::{
+    Arguments, DaemonOf, KeygenOf, ListOf, ReencryptOf, RestoreOf, StatusOf, SyncOf, VerifyOf,
+};
 use crate::clock;
-use crate::config::{Database, Destination};
+use crate::config::{self, Database, Destination, Origin};
 use crate::daemon::{self, Stop};
 use crate::error::{self, Error, Result, Status};
+use crate::key;
 use crate::list;
 use crate::object;
 use crate::place::{self, Warning};
 use crate::progress::Bar;
+use crate::reencrypt::{self, Order};
 use crate::report::{self, Checked};
 use crate::restore::{self, Options};
+use crate::seal::{Key, Keys, Rule};
 use crate::sqlite;
 use crate::status;
 use crate::verify;
@@ -28,6 +34,8 @@ pub enum Outcome {
     Well,
     /// It found damage and has said so.
     Findings,
+    /// It did what it could, which is not all.
+    Unfinished(Status),
 }
 
 pub fn daemon(arguments: &Arguments, of: &DaemonOf) -> Result<Outcome> {
@@ -104,16 +112,61 @@ pub fn status(arguments: &Arguments, of: &StatusOf) -> Result<Outcome> {
 
 pub fn verify(arguments: &Arguments, of: &VerifyOf) -> Result<Outcome> {
     let mut checked = Vec::new();
-    for destination in arguments.sources(of.source.as_deref())? {
-        let source = open(&destination)?;
+    for origin in arguments.sources(of.source.as_deref())? {
+        let source = open(&origin)?;
         let report = verify::verify(&source, of.deep, &bar(arguments))?;
-        checked.push(Checked { source: destination.to_string(), report });
+        checked.push(Checked { source: origin.to_string(), report });
     }
     let verified = report::Verified::new(&checked);
     if !(arguments.quiet && verified.ok()) || arguments.json {
         report::show(&verified, arguments.json)?;
     }
     Ok(if verified.ok() { Outcome::Well } else { Outcome::Findings })
+}
+
+pub fn keygen(arguments: &Arguments, of: &KeygenOf) -> Result<Outcome> {
+    let file = config::absolute("FILE", &of.file)?;
+    let id = key::generate(&file)?;
+    if !arguments.quiet || arguments.json {
+        report::show(&report::Made::new(&file, id), arguments.json)?;
+    }
+    Ok(Outcome::Well)
+}
+
+pub fn reencrypt(arguments: &Arguments, of: &ReencryptOf) -> Result<Outcome> {
+    let origins = arguments.sources(of.source.as_deref())?;
+    let mut status = None;
+    let mut all = Vec::new();
+    for origin in &origins {
+        let keys = key::load(&origin.sealing)?;
+        let target = target(&keys, of)?;
+        let order = Order { keys: &keys, target, dry_run: of.dry_run };
+        let source = open_bare(&origin.destination)?;
+        let report = reencrypt::reencrypt(&*source, order, &bar(arguments))?;
+        let failed = (report.remaining > 0).then_some(Status::Unreachable);
+        status = status.or(report.errors.first().map(|error| error.status)).or(failed);
+        all.push((origin.to_string(), target.map(|key| key.id), report));
+    }
+    let said = report::Reencrypted::new(&all, of.dry_run);
+    if !(arguments.quiet && status.is_none()) || arguments.json {
+        report::show(&said, arguments.json)?;
+    }
+    Ok(status.map_or(Outcome::Well, Outcome::Unfinished))
+}
+
+/// The key that is to seal everything; `None` where nothing is to be sealed.
+fn target<'a>(keys: &'a Keys, of: &ReencryptOf) -> Result<Option<&'a Key>> {
+    let refuse = |thing, cause| Error::new(Status::Usage, "reencrypt", thing, cause);
+    match (of.to_plain, keys.all.first()) {
+        (false, None) => Err(refuse("key_files", "there is no key to seal with")
+            .hint("make one with `bakelite keygen FILE`, and name it in key_files or --key-file")),
+        (false, first) => Ok(first),
+        (true, Some(_)) if keys.rule != Rule::None => {
+            Err(refuse("--to-plain", "a daemon would go on sealing, and refuse what is not sealed")
+                .hint("set seal = \"none\", start the daemon again, then run this again"))
+        }
+        (true, _) => Ok(None),
+    }
 }
 
 pub fn version(arguments: &Arguments) -> Result<Outcome> {
@@ -131,7 +184,13 @@ fn bar(arguments: &Arguments) -> Bar {
     Bar::new(arguments.progress, arguments.quiet)
 }
 
-fn open(destination: &Destination) -> Result<Arc<dyn Backend>> {
+/// Opens a replica to read it: its objects come as they were before they were sealed.
+fn open(origin: &Origin) -> Result<Arc<dyn Backend>> {
+    let keys = key::load(&origin.sealing)?;
+    Ok(sealed(open_bare(&origin.destination)?, &keys))
+}
+
+fn open_bare(destination: &Destination) -> Result<Arc<dyn Backend>> {
     match destination {
         Destination::File { root } => Ok(Arc::new(Fs::open(root)?)),
         Destination::S3(place) => {
@@ -143,7 +202,7 @@ fn open(destination: &Destination) -> Result<Arc<dyn Backend>> {
 /// Works on the first copy. Another one may end at another commit, so choosing it after a failure
 /// is left to the person who asked; they are told how.
 fn from_first<T>(
-    copies: &[Destination],
+    copies: &[Origin],
     work: impl FnOnce(&Arc<dyn Backend>) -> Result<T>,
 ) -> Result<T> {
     let (first, others) = copies.split_first().expect("a database has a destination");

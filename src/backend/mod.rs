@@ -11,6 +11,7 @@ pub mod later;
 pub mod mem;
 pub mod retry;
 pub mod s3;
+pub mod sealed;
 
 use crate::name::Name;
 use std::fmt;
@@ -76,6 +77,8 @@ pub enum Kind {
     Locked,
     Full,
     Corrupt,
+    /// It is not sealed as it has to be.
+    Key,
     /// Likely to go away by itself: a time-out, a reset, a busy server.
     Transient,
     Other,

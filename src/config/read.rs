@@ -50,9 +50,10 @@ pub const KEYS: &[Key] = &[
     key(Place::Setting, "wal_max"),
     key(Place::Setting, "spool_max"),
     key(Place::Setting, "compression"),
+    key(Place::Setting, "key_files"),
+    key(Place::Setting, "seal"),
     later(Place::Setting, "compaction"),
     later(Place::Setting, "keep"),
-    later(Place::Setting, "key_files"),
     later(Place::Setting, "metrics_file"),
     later(Place::Setting, "metrics_listen"),
     later(Place::Setting, "ping_url"),
@@ -262,6 +263,13 @@ fn set(settings: &mut Settings, field: &Field) -> Result<()> {
         "wal_max" => settings.wal_max = field.size()?,
         "spool_max" => settings.spool_max = field.size()?,
         "compression" => settings.compression = field.compression()?,
+        "key_files" => settings.sealing.key_files = field.paths()?,
+        "seal" => {
+            let rule = field.string()?.parse();
+            settings.sealing.rule = rule.map_err(|cause: &str| {
+                field.refuse(cause).hint("leave it out, or write seal = \"auto\"")
+            })?;
+        }
         _ => field.must_be_off()?,
     }
     Ok(())

@@ -1,4 +1,5 @@
 use super::*;
+use crate::seal::Rule;
 
 fn parse(text: &str) -> Result<Config> {
     let variable = |name: &str| (name == "ROOT").then(|| "/srv".to_owned());
@@ -38,7 +39,7 @@ fn the_least_configuration_has_every_default() {
 fn every_setting_can_stand_in_both_places() {
     let lines = "poll_interval = \"20ms\"\nship_interval = \"0s\"\nsnapshot_interval = \"7d\"\n\
                  checkpoint_pages = 0x10\nwal_max = \"1GiB\"\nspool_max = 4096\n\
-                 compression = \"none\"\n";
+                 compression = \"none\"\nkey_files = [\"/k\", \"${ROOT}/l\"]\nseal = \"new\"\n";
     let expected = Settings {
         poll_interval: Duration::from_millis(20),
         ship_interval: Some(Duration::ZERO),
@@ -47,6 +48,7 @@ fn every_setting_can_stand_in_both_places() {
         wal_max: 1 << 30,
         spool_max: 4096,
         compression: Compression::None,
+        sealing: Sealing { key_files: vec!["/k".into(), "/srv/l".into()], rule: Rule::New },
     };
     assert_eq!(only(&with(lines, "", "")).settings, expected);
     assert_eq!(only(&with("", lines, "")).settings, expected);
@@ -84,7 +86,7 @@ fn a_database_that_is_not_there_is_missing() {
 
 #[test]
 fn keys_of_later_versions_may_be_there_but_off() {
-    let off = "compaction = []\nkeep = []\nkey_files = []\nmetrics_file = \"\"\n\
+    let off = "compaction = []\nkeep = []\nmetrics_file = \"\"\n\
                metrics_listen = \"\"\nping_url = \"\"";
     assert_eq!(only(&with(off, "", "in_step = true")), only(&with("", "", "")));
     assert_eq!(only(&with("", off, "lock = \"\"")), only(&with("", "", "")));
@@ -140,11 +142,13 @@ const BAD: &[(&str, &str, &str, &str)] = &[
     ("defaults", "spool_max = false", "2: spool_max: a boolean where a string", "write"),
     ("defaults", "compression = \"gzip\"", "2: compression: \"gzip\" is no kind", "\"zstd\""),
     ("defaults", "compression = 3", "2: compression: an integer where a string", "write"),
-    ("defaults", "key_files = [\"/k\"]", "2: key_files: not supported yet", "leave it out"),
+    ("defaults", "key_files = [\"k\"]", "2: key_files: \"k\" is not an absolute", "from / on"),
+    ("defaults", "key_files = [7]", "2: key_files: an integer where a string", "write"),
+    ("defaults", "seal = \"some\"", "2: seal: not one of auto, all, new, none", "seal = \"auto\""),
     ("defaults", "keep = [\"all:24h\"]", "2: keep: not supported yet", "leave it out"),
     ("defaults", "compaction = [\"5m\"]", "2: compaction: not supported yet", "leave it out"),
     ("defaults", "metrics_listen = \":1\"", "2: metrics_listen: not supported", "leave it out"),
-    ("database", "key_files = \"/k\"", "6: key_files: not supported yet", "leave it out"),
+    ("database", "key_files = \"/k\"", "6: key_files: a string where a list", "[\"/etc"),
     ("database", "nmae = \"x\"", "6: nmae: unknown key", "did you mean name?"),
     ("database", "destinations = []", "6: destinations: unknown key", "mean destination?"),
     ("database", "state_dir = \"state\"", "6: state_dir: \"state\" is not an abs", "from / on"),

@@ -27,6 +27,7 @@ use crate::durable;
 use crate::error::{Error, Result, Status};
 use crate::fanout::Fanout;
 use crate::index::Index;
+use crate::key;
 use crate::ship::{Shipper, cursor_path};
 use crate::source::{Mark, Source};
 use crate::sqlite::{HEAD_BYTES, Handles, Opened};
@@ -105,7 +106,8 @@ pub fn open(database: &Database, order: Order) -> Result<Live> {
     let cursor = load_cursor(database, &index)?;
     let least = before.max(cursor.map_or(Timeline(0), |state| state.timeline));
     let shipped = cursor.is_some_and(|state| state.snapshot > Time(0));
-    let (stores, reachable) = connect(database, shipped)?;
+    let keys = key::load(&database.settings.sealing)?;
+    let (stores, reachable) = connect(database, &keys, shipped)?;
     let stores = Arc::new(stores);
     let source = Source::new(handles, page_size, cursor.map(|state| state.mark));
     let source = source.map_err(|trouble| failed("read", &database.path, trouble))?;
@@ -147,7 +149,7 @@ pub fn open(database: &Database, order: Order) -> Result<Live> {
         let Tip { commit: last, chain, .. } = tip;
         let snapshot = state.map_or(Time(0), |state| state.snapshot);
         let start = Start { page_size, timeline, identity, last, chain, snapshot };
-        let capture = Capture::new(source, index, &start);
+        let capture = Capture::new(source, index, &start).with_names(keys.names());
         return Ok(Live { capture, shipper, begin, lock, files });
     }
     let cause = "its destinations do not come to rest";

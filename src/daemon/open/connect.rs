@@ -2,18 +2,24 @@
 
 use crate::backend::retry::{Patience, Retry};
 use crate::backend::s3::S3;
+use crate::backend::sealed::sealed;
 use crate::backend::{self, Backend, fs::Fs, later::Later};
 use crate::config::{self, Database, Destination};
 use crate::durable;
 use crate::error::{Error, Result, Status};
 use crate::fanout::Fanout;
 use crate::object::Compression;
+use crate::seal::Keys;
 use std::path::Path;
 use std::sync::Arc;
 
 /// Opens the destinations, and puts there what an earlier life has left in their spools. Those that
 /// cannot be reached are behind; one has to be there.
-pub fn connect(database: &Database, shipped: bool) -> Result<(Fanout, Vec<usize>)> {
+pub fn connect(
+    database: &Database,
+    keys: &Arc<Keys>,
+    shipped: bool,
+) -> Result<(Fanout, Vec<usize>)> {
     let later = |destination: &Destination| {
         let to = destination.clone();
         Arc::new(Later::new(destination.to_string(), move || open_destination(&to, shipped)))
@@ -23,7 +29,8 @@ pub fn connect(database: &Database, shipped: bool) -> Result<(Fanout, Vec<usize>
         config::Compression::Zstd => Compression::Zstd,
         config::Compression::None => Compression::None,
     };
-    let backends = all.iter().map(|each| Arc::clone(each) as Arc<dyn Backend>).collect();
+    let backends =
+        all.iter().map(|each| sealed(Arc::clone(each) as Arc<dyn Backend>, keys)).collect();
     let settings = &database.settings;
     let stores = Fanout::new(backends, compression, &database.state_dir, settings.spool_max)?;
     let mut reachable = Vec::new();
