@@ -38,6 +38,7 @@ pub mod clock;
 pub mod config;
 pub mod durable;
 pub mod key;
+pub mod memory;
 pub mod place;
 pub mod progress;
 pub mod report;

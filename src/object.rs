@@ -130,9 +130,12 @@ impl Encoder {
         Self::begin(name, &Head { compression, envelope: None, page_size, parent, chain })
     }
 
-    /// One whose blocks are sealed already. What else a header says is inside.
-    pub fn sealed(name: &Name, envelope: &Envelope) -> Self {
-        Self::begin(name, &Head::around(*envelope))
+    /// One whose blocks are sealed already and have so many bytes in all. What else a header says is
+    /// inside.
+    pub fn sealed(name: &Name, envelope: &Envelope, bytes: usize) -> Self {
+        let mut encoder = Self::begin(name, &Head::around(*envelope));
+        encoder.body.reserve_exact(bytes + TRAILER);
+        encoder
     }
 
     fn begin(name: &Name, head: &Head) -> Self {

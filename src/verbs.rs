@@ -14,6 +14,7 @@ use crate::daemon::{self, Stop};
 use crate::error::{self, Error, Result, Status};
 use crate::key;
 use crate::list;
+use crate::memory;
 use crate::object;
 use crate::place::{self, Warning};
 use crate::progress::Bar;
@@ -39,6 +40,7 @@ pub enum Outcome {
 }
 
 pub fn daemon(arguments: &Arguments, of: &DaemonOf) -> Result<Outcome> {
+    memory::give_back();
     let databases = arguments.databases(&of.given)?;
     databases.iter().for_each(warn);
     let stop = Stop::default();
