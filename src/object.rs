@@ -26,7 +26,7 @@ pub const SEALED_MORE: usize = 64 << 10;
 pub const BLOCK_BYTES: usize = 256 << 10;
 
 const FIXED: usize = 128;
-const ENTRY: usize = 8;
+pub const ENTRY: usize = 8;
 const TRAILER: usize = 4 + 4 + 32;
 
 /// How the blocks are stored.

@@ -23,7 +23,8 @@
 
 use crate::name::Name;
 use crate::object::{
-    Damage, Encoder, Envelope, KeyId, MAX_BYTES, SEALED_MORE, SealedObject, is_plain, sealed_under,
+    Damage, ENTRY, Encoder, Envelope, KeyId, MAX_BYTES, SEALED_MORE, SealedObject, is_plain,
+    sealed_under,
 };
 use chacha20poly1305::aead::inout::InOutBuf;
 use chacha20poly1305::{AeadInOut, KeyInit, Tag, XChaCha20Poly1305, XNonce};
@@ -36,7 +37,7 @@ const BLOCK_BYTES: usize = 64 << 10;
 const TAG_BYTES: usize = 16;
 
 /// So many blocks add a tag and a place in the directory each.
-const _: () = assert!((MAX_BYTES / BLOCK_BYTES + 1) * (TAG_BYTES + 8) < SEALED_MORE / 2);
+const _: () = assert!((MAX_BYTES / BLOCK_BYTES + 1) * (TAG_BYTES + ENTRY) < SEALED_MORE / 2);
 
 /// What keys are made from.
 pub type Secret = Zeroizing<[u8; 32]>;
@@ -76,10 +77,11 @@ impl Key {
             return plain.to_vec();
         }
         let envelope = Envelope { key: self.id, salt: self.salt(name, plain) };
-        let mut encoder = Encoder::sealed(name, &envelope);
+        let count = plain.len().div_ceil(BLOCK_BYTES).max(1);
+        let stored = plain.len() + count * (TAG_BYTES + ENTRY);
+        let mut encoder = Encoder::sealed(name, &envelope, stored);
         let header = encoder.written().to_vec();
         let cipher = self.cipher(&envelope);
-        let count = plain.len().div_ceil(BLOCK_BYTES).max(1);
         let mut block = Vec::with_capacity(BLOCK_BYTES + TAG_BYTES);
         for number in 0..count {
             let end = plain.len().min((number + 1) * BLOCK_BYTES);

@@ -82,7 +82,7 @@ fn finding(place: String, error: &dyn std::fmt::Display) -> Finding {
 }
 
 /// Reads one object whole, and notes its place in the chain. Nothing can be said of a replica that
-/// a newer version wrote.
+/// a newer version wrote, or that is sealed with a key which is not there.
 fn object(
     source: &dyn Backend,
     replica: &Replica,
@@ -97,7 +97,7 @@ fn object(
     match contents(replica, name, bytes, links) {
         Ok(missing) => Ok(missing.map(|missing| finding(place, &missing))),
         Err(damage) => match damaged(source, name, damage) {
-            error if error.status == Status::Newer => Err(error),
+            error if matches!(error.status, Status::Newer | Status::Key) => Err(error),
             _ => Ok(Some(finding(place, &damage))),
         },
     }

@@ -186,8 +186,8 @@ fn complete(verb: &CommandInfoWithArgs, sorted: &Sorted) -> Result<()> {
     if let Some(flag) = verb.flags.iter().filter(required).find(|flag| !given(flag.long)) {
         return Err(refuse(flag.long, "missing"));
     }
-    let needed = verb.positionals.iter().filter(|it| it.optionality == Optionality::Required);
-    if let Some(missing) = needed.skip(sorted.words.len()).next() {
+    let mut needed = verb.positionals.iter().filter(|it| it.optionality == Optionality::Required);
+    if let Some(missing) = needed.nth(sorted.words.len()) {
         return Err(refuse(missing.name, "missing"));
     }
     let many = verb.positionals.iter().any(|each| each.optionality == Optionality::Repeating);

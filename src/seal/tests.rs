@@ -15,7 +15,7 @@ fn timeline(number: u32) -> Name {
 }
 
 fn bytes(count: usize) -> Vec<u8> {
-    (0..count).map(|at| (at * 31 >> 3) as u8).collect()
+    (0..count).map(|at| ((at * 31) >> 3) as u8).collect()
 }
 
 /// An object's trailer as anybody can make it: they need no key for that.
@@ -184,14 +184,14 @@ fn rearranged(name: &Name, sealed: &[u8]) -> Vec<Vec<u8>> {
     ];
     let all: Vec<_> = blocks.iter().chain(&others).collect();
     let made = orders.iter().map(|order| {
-        let mut encoder = Encoder::sealed(name, &object.envelope);
+        let mut encoder = Encoder::sealed(name, &object.envelope, 0);
         order.iter().for_each(|&at| encoder.block(all[at]));
         encoder.finish()
     });
     let mut made: Vec<_> = made.collect();
     // Cut within a block, and at each border of one: the directory says what is left.
     for kept in [0, 15, 16, 17, BLOCK_BYTES - 1, BLOCK_BYTES + 15] {
-        let mut encoder = Encoder::sealed(name, &object.envelope);
+        let mut encoder = Encoder::sealed(name, &object.envelope, 0);
         encoder.block(&blocks[0][..kept]);
         made.push(encoder.finish());
     }
@@ -222,3 +222,30 @@ fn the_rule_says_what_is_sealed_and_what_is_refused() {
     let none = Keys::default();
     assert!(none.sealing().is_none() && !none.are_needed());
 }
+
+/// Sealed by another program, in Python, that was written from the words of `bakelite(5)`.
+#[test]
+fn trap_99_the_golden_sealed_replica_is_what_its_key_makes_of_the_plain_one() {
+    let key = Key::new(&Zeroizing::new(std::array::from_fn(|at| at as u8)));
+    assert_eq!(key.id.to_string(), "a6012c0a03700252");
+    let testdata = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata");
+    let read = |replica: &str, name: &Name| {
+        std::fs::read(testdata.join(replica).join("replica").join(name.to_string())).unwrap()
+    };
+    let golden = crate::backend::fs::Fs::open(&testdata.join("golden-v1-sealed/replica")).unwrap();
+    let names = Name::PREFIXES.map(|prefix| crate::backend::list_all(&golden, prefix).unwrap());
+    let names: Vec<_> = names.into_iter().flat_map(|it| it.entries).map(|it| it.name).collect();
+    assert_eq!(names.len(), 17);
+    for name in names {
+        let (plain, sealed) = (read("golden-v1", &name), read("golden-v1-sealed", &name));
+        assert!(key.seal(&name, &plain) == sealed, "{name}");
+        assert!(key.open(&name, sealed).unwrap() == plain, "{name}");
+    }
+    // Several blocks.
+    let sealed = key.seal(&timeline(7), &bytes(150_000));
+    assert_eq!(blake3::hash(&sealed).to_hex().as_str(), MANY_BLOCKS);
+    assert_eq!(key.names.hide(0x0123), HIDDEN);
+}
+
+const MANY_BLOCKS: &str = "9ea9537dac1d5c118c28caf62c42210e99c024119adf833defd12c7d097f89d4";
+const HIDDEN: u128 = 0x35c455320034483134d6e877a8bf6b8e;
