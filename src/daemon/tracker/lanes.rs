@@ -2,8 +2,13 @@
 
 use super::{Done, Job, RETRY_FIRST, RETRY_LAST, Tracker};
 use crate::error::{Error, Result, Status};
+use crate::fanout::Fanout;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// How long a mirror that was brought up to date is left alone. What it lacks then goes there at once;
+/// and while a snapshot is stored, what it lacks is found out by listings.
+const MIRRORED: Duration = Duration::from_secs(5);
 
 /// Where one destination is with what it lacks.
 #[derive(Clone, Copy, Debug)]
@@ -43,8 +48,13 @@ impl Tracker {
         lane.busy = false;
         match result {
             Ok(()) => {
-                lane.tries = 0;
-                if let Some(stores) = &self.stores {
+                let was_away = std::mem::take(&mut lane.tries) > 0;
+                let Some(stores) = &self.stores else { return };
+                let is_mirror = stores.is_mirror(at);
+                if is_mirror {
+                    lane.retry_at = now + MIRRORED;
+                }
+                if was_away || !is_mirror {
                     self.log(&format!("{}: up to date", stores.destination(at)));
                 }
             }
@@ -52,28 +62,37 @@ impl Tracker {
                 let first = lane.tries == 0;
                 lane.retry_at = now + (RETRY_FIRST * 2u32.pow(lane.tries.min(10))).min(RETRY_LAST);
                 lane.tries += 1;
-                self.behind(error, first);
+                self.behind(at, error, first);
             }
         }
     }
 
-    fn behind(&mut self, error: Error, first: bool) {
+    fn behind(&mut self, at: usize, error: Error, first: bool) {
         if first {
             self.log(&error.to_string());
         }
-        if error.status == Status::Locked || self.draining {
+        let is_mirror = self.stores.as_ref().is_some_and(|stores| stores.is_mirror(at));
+        if error.status == Status::Locked || self.draining && !is_mirror {
             self.status.counts.fences += u64::from(error.status == Status::Locked);
             self.fail(error);
         }
     }
 
-    /// Whether a destination lacks anything.
+    /// Whether a destination lacks anything. Of a mirror that cannot have it nothing is asked.
     pub(super) fn owes(&self) -> bool {
-        self.stores.as_ref().is_some_and(|stores| stores.any_behind())
+        let owes = |stores: &Arc<Fanout>| {
+            let mut lanes = self.lanes.iter().enumerate();
+            lanes.any(|(at, lane)| {
+                stores.is_behind(at) && !(stores.is_mirror(at) && lane.tries > 0 && !lane.busy)
+            })
+        };
+        self.stores.as_ref().is_some_and(owes)
     }
 
     /// All are tried at once: what waits for another try has it now.
     pub(super) fn hurry_lanes(&mut self, now: Instant) {
-        self.lanes.iter_mut().for_each(|lane| lane.retry_at = now);
+        for lane in &mut self.lanes {
+            (lane.retry_at, lane.tries) = (now, 0);
+        }
     }
 }
