@@ -28,6 +28,7 @@ use crate::error::{Error, Result, Status};
 use crate::fanout::Fanout;
 use crate::index::Index;
 use crate::key;
+use crate::object::KeyId;
 use crate::ship::{Shipper, cursor_path};
 use crate::source::{Mark, Source};
 use crate::sqlite::{HEAD_BYTES, Handles, Opened};
@@ -53,6 +54,8 @@ pub struct Live {
     /// Held as long as it is watched.
     pub lock: Arc<File>,
     pub files: Files,
+    /// What seals what it ships.
+    pub key: Option<KeyId>,
 }
 
 /// How the life of a database begins.
@@ -150,7 +153,8 @@ pub fn open(database: &Database, order: Order) -> Result<Live> {
         let snapshot = state.map_or(Time(0), |state| state.snapshot);
         let start = Start { page_size, timeline, identity, last, chain, snapshot };
         let capture = Capture::new(source, index, &start).with_names(keys.names());
-        return Ok(Live { capture, shipper, begin, lock, files });
+        let key = keys.sealing().map(|key| key.id);
+        return Ok(Live { capture, shipper, begin, lock, files, key });
     }
     let cause = "its destinations do not come to rest";
     let error = Error::new(Status::Unreachable, "claim", database.path.display(), cause);

@@ -86,6 +86,46 @@ fn nothing_plain_leaves_the_machine() {
     assert_eq!(found.count(), 1);
 }
 
+/// Names of parts would tell who knows a page whether the database has it.
+#[test]
+fn names_of_parts_tell_nothing_and_parts_are_still_checked() {
+    use crate::object::Damage;
+    use crate::snapshot::PartPages;
+    let db = Db::new(512);
+    let (file, _) = new_key(&db, "key");
+    let (other, _) = new_key(&db, "other");
+    let mut names = Vec::new();
+    for (rule, key_files) in
+        [(Rule::None, &[][..]), (Rule::Auto, &[&*file]), (Rule::Auto, &[&*other])]
+    {
+        let mut database = configured(&db, rule, key_files);
+        database.state_dir = db.dir.path().join(format!("state{}", names.len()));
+        let root = db.dir.path().join(format!("replica{}", names.len()));
+        database.destinations = vec![Destination::File { root }];
+        daemon::sync(std::slice::from_ref(&database)).unwrap();
+        let keys = key::load(&database.settings.sealing).unwrap();
+        let source = sealed(bare(&database), &keys);
+        let parts = list_all(&*source, Name::PARTS).unwrap().entries;
+        let [Name::Part(part)] = parts.iter().map(|it| it.name.clone()).collect::<Vec<_>>()[..]
+        else {
+            panic!("{parts:?}")
+        };
+        let body = source.get(&parts[0].name).unwrap();
+        PartPages::open(part, body.clone()).unwrap().check().unwrap();
+        // One of other pages is found: written anew, with sound checksums.
+        let mut pages = vec![7; 512];
+        pages[0] = names.len() as u8;
+        let size = PartPages::open(part, body).unwrap().page_size();
+        let content = (!key_files.is_empty()).then_some(7);
+        let compression = crate::object::Compression::None;
+        let body = crate::snapshot::encode_part(part, content, size, &pages, compression);
+        let found = PartPages::open(part, body).unwrap().check();
+        assert_eq!(found, Err(Damage::BadTable("pages other than its hash says")));
+        names.push(part.hash);
+    }
+    assert!(names[0] != names[1] && names[1] != names[2] && names[0] != names[2]);
+}
+
 /// A key is changed while the replica goes on, and the old one is lost after that.
 #[test]
 fn trap_97_a_key_changed_in_the_middle_and_a_lost_one() {
