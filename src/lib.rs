@@ -26,6 +26,7 @@ pub mod fanout;
 pub mod ship;
 pub mod spool;
 
+pub mod ahead;
 pub mod list;
 pub mod replica;
 pub mod restore;
