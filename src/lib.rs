@@ -27,6 +27,7 @@ pub mod ship;
 pub mod spool;
 
 pub mod ahead;
+pub mod copies;
 pub mod list;
 pub mod replica;
 pub mod restore;

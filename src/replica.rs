@@ -93,15 +93,21 @@ pub struct Plan {
 
 impl Replica {
     pub fn list(source: &dyn Backend) -> Result<Self> {
-        let mut replica = Self::default();
+        let (mut objects, mut foreign) = (Vec::new(), Vec::new());
         // A writer puts what others build on first: a timeline before its objects, parts before the
         // manifest that names them. Listed the other way round, nothing seems to lack its base.
         for prefix in [Name::SNAPSHOTS, Name::PARTS, Name::CHANGES, Name::TIMELINES] {
             let listing = list_all(source, prefix)?;
-            replica.foreign.extend(listing.foreign);
-            replica.objects.extend(listing.entries);
+            foreign.extend(listing.foreign);
+            objects.extend(listing.entries);
         }
-        replica.objects.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        Ok(Self { foreign, ..Self::of(objects) })
+    }
+
+    /// The replica that these objects are.
+    pub fn of(mut objects: Vec<backend::Entry>) -> Self {
+        objects.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        let mut replica = Self { objects, ..Self::default() };
         for entry in &replica.objects {
             match entry.name {
                 Name::Timeline(timeline) => replica.timelines.push(timeline),
@@ -114,7 +120,7 @@ impl Replica {
         }
         replica.timelines.sort_unstable();
         replica.changes.values_mut().for_each(|parts| parts.sort_unstable_by_key(|c| c.part));
-        Ok(replica)
+        replica
     }
 
     pub fn is_empty(&self) -> bool {
@@ -312,7 +318,9 @@ pub fn fetch(source: &dyn Backend, name: &Name) -> Result<Vec<u8>> {
 }
 
 fn lost(source: &dyn Backend, name: &Name) -> Error {
-    Error::new(Status::Integrity, "read", format!("{source}/{name}"), "this object is missing")
+    let error =
+        Error::new(Status::Integrity, "read", format!("{source}/{name}"), "this object is missing");
+    error.about(name)
 }
 
 /// The error for an object that is not what it should be.
@@ -323,7 +331,7 @@ pub fn damaged(source: &dyn Backend, name: &Name, damage: Damage) -> Error {
         }
         _ => Status::Integrity,
     };
-    Error::new(status, "read", format!("{source}/{name}"), damage)
+    Error::new(status, "read", format!("{source}/{name}"), damage).about(name)
 }
 
 /// Parts 0, 1, 2 and so on to the one marked as the last.
