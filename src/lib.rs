@@ -26,6 +26,8 @@ pub mod fanout;
 pub mod ship;
 pub mod spool;
 
+pub mod ahead;
+pub mod copies;
 pub mod list;
 pub mod replica;
 pub mod restore;
