@@ -1,7 +1,7 @@
 //! What is due: when to look again, to capture, to ship, to let go of the WAL, to checkpoint.
 
 use super::pass::Orders;
-use super::{Done, FAST_POLL, IDLE_POLL, Job, Tracker};
+use super::{Done, FAST_POLL, IDLE_POLL, Job, Survey, Tracker};
 use crate::capture::Capture;
 use crate::clock;
 use crate::config::Destination;
@@ -128,6 +128,11 @@ impl Tracker {
         let news = !idle && !matches!(seen, Seen::Nothing | Seen::Torn);
         let begin_snapshot = self.begin_snapshot && due && capture.is_drained();
         let begin_roll = !rolling && !idle && !self.draining && self.snapshot_is_due(capture);
+        if (begin_snapshot || begin_roll) && self.survey == Survey::None {
+            self.survey = Survey::Wanted;
+        }
+        let surveyed = self.survey == Survey::Done;
+        let (begin_snapshot, begin_roll) = (begin_snapshot && surveyed, begin_roll && surveyed);
         let finish = rolling
             && !self.lost
             && due

@@ -5,7 +5,7 @@ use super::FAST_POLL;
 use super::pass::Captured;
 use super::{
     CAREFUL_FIRST, CAREFUL_LAST, Done, Healing, Phase, RETRY_FIRST, RETRY_LAST, STATUS_EVERY,
-    Tracker,
+    Survey, Tracker,
 };
 use crate::capture::Capture;
 use crate::commit::CommitNo;
@@ -29,6 +29,7 @@ impl Tracker {
             | Done::Shipped(..)
             | Done::LargeShipped(..)
             | Done::Compared(..)
+            | Done::Surveyed(_)
             | Done::Paid(..) => {}
         }
         self.unlock();
@@ -112,6 +113,7 @@ impl Tracker {
         self.stores = None;
         self.parcel = None;
         self.again.clear();
+        self.survey = Survey::None;
         self.snapshot_ready = false;
         self.shipped_meanwhile = false;
     }
@@ -190,7 +192,12 @@ impl Tracker {
         }
     }
 
-    pub(super) fn shipped(&mut self) {
+    /// A batch was shipped, and perhaps the manifest of a snapshot with it.
+    pub(super) fn shipped(&mut self, manifest: bool) {
+        if manifest {
+            self.survey = Survey::None;
+            self.stores.iter().for_each(|stores| stores.forget_parts());
+        }
         match &mut self.phase {
             Phase::Here(capture) => capture.shipped(),
             _ => self.shipped_meanwhile = true,

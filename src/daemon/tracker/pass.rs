@@ -2,6 +2,7 @@
 
 use crate::capture::{Batch, Capture, Finish, RawPart};
 use crate::clock;
+use crate::name::Part;
 use crate::source::{Caught, Trouble};
 
 /// What one pass of capture gave.
@@ -33,8 +34,12 @@ pub(super) struct Orders {
     pub(super) soon: bool,
 }
 
-/// One pass of capture, on a worker.
-pub(super) fn pass(capture: &mut Capture, orders: Orders) -> Captured {
+/// One pass of capture, on a worker; `stored` tells which parts of a snapshot are there already.
+pub(super) fn pass(
+    capture: &mut Capture,
+    orders: Orders,
+    stored: &dyn Fn(&Part) -> bool,
+) -> Captured {
     let mut captured = Captured {
         batch: None,
         part: None,
@@ -44,13 +49,14 @@ pub(super) fn pass(capture: &mut Capture, orders: Orders) -> Captured {
         drain: orders.drain,
         result: Ok(()),
     };
-    captured.result = try_pass(capture, orders, &mut captured);
+    captured.result = try_pass(capture, orders, stored, &mut captured);
     captured
 }
 
 fn try_pass(
     capture: &mut Capture,
     orders: Orders,
+    stored: &dyn Fn(&Part) -> bool,
     captured: &mut Captured,
 ) -> std::result::Result<(), Trouble> {
     if orders.begin_snapshot {
@@ -67,7 +73,7 @@ fn try_pass(
     let caught = look.as_ref().map_or(Ok(Caught::Behind), |look| capture.capture(look));
     captured.complete = matches!(caught, Ok(Caught::Up));
     if caught.is_ok() && orders.part {
-        captured.part = capture.next_part()?;
+        captured.part = capture.next_part(stored)?;
     }
     let finish = orders.finish && captured.complete;
     if orders.cut {
