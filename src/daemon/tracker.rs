@@ -109,6 +109,8 @@ pub struct Tracker {
     parts: usize,
     again: Vec<RawPart>,
     survey: Survey,
+    /// When the next part may be read: a snapshot may be told to take its time.
+    part_at: Instant,
     /// Every part was read before the last complete pass of capture.
     snapshot_ready: bool,
     /// A shipment ended while the capture was away.
@@ -177,6 +179,7 @@ impl Tracker {
             parts: 0,
             again: Vec::new(),
             survey: Survey::None,
+            part_at: now,
             snapshot_ready: false,
             shipped_meanwhile: false,
             begin_snapshot: false,

@@ -138,6 +138,7 @@ impl Tracker {
         // Only a pass that began after the last part was read has captured all that it may hold.
         self.snapshot_ready = complete && part.is_none() && capture.parts_are_read();
         self.drained |= complete && drain;
+        part.iter().for_each(|part| self.pace_parts(part.bytes.len(), now));
         self.again.extend(part);
         self.begin_snapshot &= !began;
         self.phase = Phase::Here(capture);

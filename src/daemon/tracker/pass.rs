@@ -28,6 +28,8 @@ pub(super) struct Orders {
     pub(super) drain: bool,
     pub(super) cut: bool,
     pub(super) part: bool,
+    /// A snapshot is under way, and its next part is to be read soon.
+    pub(super) rolls: bool,
     pub(super) finish: bool,
     /// Whether the WAL may be left unpinned, and whether it should be even before a checkpoint.
     pub(super) free: bool,
@@ -66,6 +68,9 @@ fn try_pass(
     if orders.begin_roll {
         capture.begin_roll()?;
     }
+    if orders.part {
+        capture.source.hold()?;
+    }
     let look = capture.source.look().filter(|_| orders.capture);
     if let Some(look) = &look {
         capture.note(look, clock::now());
@@ -85,7 +90,8 @@ fn try_pass(
 
 /// Moves the pin to where it belongs after a pass.
 fn settle(capture: &mut Capture, orders: Orders) -> std::result::Result<(), Trouble> {
-    let needed = capture.is_full() || capture.large().is_some() || capture.rolling().is_some();
+    let needed =
+        capture.is_full() || capture.large().is_some() || orders.rolls || orders.begin_snapshot;
     if needed {
         capture.source.hold()?;
         return Ok(());

@@ -59,6 +59,42 @@ fn a_snapshot_cut_short_is_gone_on_with() {
     }
 }
 
+/// A snapshot that is told to take its time leaves the WAL alone between its parts: a first one at
+/// quiet moments, a later one always. A drain does not wait.
+#[test]
+fn trap_32_a_slow_snapshot_keeps_no_wal_from_being_reset() {
+    let (db, writer) = of_several_parts();
+    let mut config = db.config();
+    config.settings.snapshot_rate = Some(1 << 20);
+    config.settings.snapshot_interval = Duration::from_millis(1);
+    let mut sim = Sim::new(&db);
+    sim.tracker = Tracker::new(&config, false, sim.now);
+    for snapshot in 1..=2 {
+        sim.until(|sim| sim.tracker.rolling.is_some());
+        let (start, mut resets) = (sim.now, 0);
+        while sim.tracker.rolling.is_some() {
+            let done = sim.tracker.rolling;
+            sim.until(|sim| sim.tracker.rolling != done);
+            commits(&writer, 1);
+            sim.for_ms(1000);
+            checkpoint(&writer, "PASSIVE");
+            sim.for_ms(1000);
+            resets +=
+                u32::from(sim.tracker.rolling.is_some() && checkpoint(&writer, "TRUNCATE").0 == 0);
+        }
+        let took = sim.now - start;
+        assert!(took >= Duration::from_secs(12) && resets >= 3, "{took:?}, {resets} resets");
+        sim.until(|sim| sim.tracker.parcel.is_none());
+        assert_eq!(snapshots(&db), snapshot);
+        writer.execute_batch("UPDATE t SET x = randomblob(1000000)").unwrap();
+    }
+    sim.until(|sim| sim.tracker.rolling.is_some());
+    let start = sim.now;
+    assert!(sim.drain().is_none());
+    assert!(sim.now - start < Duration::from_secs(4), "{:?}", sim.now - start);
+    agrees(&db);
+}
+
 /// A destination that cannot be listed is asked again, and the snapshot begins then.
 #[test]
 fn a_snapshot_waits_for_the_listing() {
