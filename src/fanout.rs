@@ -17,15 +17,14 @@
 //! It decides nothing about time: when a destination is tried again is for the caller to say.
 
 mod copy;
+mod parts;
 
 use crate::backend::{Backend, Kind};
-use crate::capture::RawPart;
 use crate::clock;
 use crate::commit::{CommitNo, Time, Timeline};
 use crate::error::{Error, Result, Status};
 use crate::name::{Change, Name, Span};
 use crate::object::Compression;
-use crate::snapshot::encode_part;
 use crate::spool::Spool;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -57,6 +56,7 @@ struct Lane {
     mirror: bool,
     spool: Spool,
     debt: Mutex<Debt>,
+    known: parts::Known,
 }
 
 #[derive(Debug, Default)]
@@ -129,7 +129,11 @@ impl Lane {
 
     /// Stores an object, and looks whether what it makes durable still counts.
     fn put(&self, name: &Name, body: &[u8]) -> Result<()> {
+        if self.known.has(name) {
+            return Ok(());
+        }
         self.store(name, body)?;
+        self.known.add(name);
         if let Some(span) = acknowledges(name) {
             self.still_ours(span.timeline)?;
             self.debt().floor = Some((span.last, span.time));
@@ -242,7 +246,8 @@ impl Fanout {
             let pending = spool.tidy().and_then(|()| spool.pending()).map_err(failed)?;
             let copy = spool.is_marked();
             let debt = Mutex::new(Debt { pending, copy, ..Debt::default() });
-            Ok(Arc::new(Lane { destination, mirror, spool, debt }))
+            let known = parts::Known::default();
+            Ok(Arc::new(Lane { destination, mirror, spool, debt, known }))
         };
         let lanes = destinations.into_iter().map(lane).collect::<Result<_>>()?;
         Ok(Self { lanes, compression, spool_max })
@@ -337,13 +342,6 @@ impl Fanout {
             }
         }
         all
-    }
-
-    /// Stores a part of a snapshot. It is named by its content: one that is there is the same.
-    pub fn put_part(&self, raw: &RawPart) -> Result<()> {
-        let RawPart { part, page_size, bytes } = raw;
-        let body = encode_part(*part, *page_size, bytes, self.compression);
-        self.put(&Name::Part(*part), &body)
     }
 
     /// Puts what an earlier life has left in a destination's spool. Whether it counts, the start

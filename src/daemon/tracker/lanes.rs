@@ -1,6 +1,7 @@
-//! Destinations that are behind: when each one is tried again, and what that came to.
+//! What waits for destinations: the listing that a snapshot begins with, and those that are behind,
+//! when each one is tried again, and what that came to.
 
-use super::{Done, Job, RETRY_FIRST, RETRY_LAST, Tracker};
+use super::{Done, Job, RETRY_FIRST, RETRY_LAST, Survey, Tracker};
 use crate::error::{Error, Result, Status};
 use crate::fanout::Fanout;
 use std::sync::Arc;
@@ -24,7 +25,8 @@ impl Tracker {
         self.lanes = vec![Lane { busy: false, tries: 0, retry_at: now }; count];
     }
 
-    /// Jobs for the destinations that are behind, and due.
+    /// Jobs for what a destination may be slow to answer: the listing before a snapshot, and those
+    /// that are behind, and due.
     pub fn payments(&mut self, now: Instant) -> Vec<Job> {
         let Some(stores) = self.stores.as_ref().filter(|_| !self.leaving) else {
             return Vec::new();
@@ -38,8 +40,20 @@ impl Tracker {
             let stores = Arc::clone(stores);
             jobs.push(Box::new(move || Done::Paid(at, stores.pay(at))));
         }
+        if self.survey == Survey::Wanted && now >= self.retry_at {
+            self.survey = Survey::Away;
+            let stores = Arc::clone(stores);
+            jobs.push(Box::new(move || Done::Surveyed(stores.survey())));
+        }
         self.jobs += jobs.len();
         jobs
+    }
+
+    pub(super) fn surveyed(&mut self, result: Result<()>, now: Instant) {
+        self.survey = if result.is_ok() { Survey::Done } else { Survey::Wanted };
+        if let Err(error) = result {
+            self.put_failed(error, now);
+        }
     }
 
     pub(super) fn paid(&mut self, at: usize, result: Result<()>, now: Instant) {
