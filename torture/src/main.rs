@@ -18,6 +18,7 @@ mod rig;
 mod rng;
 mod run;
 mod scenarios;
+mod store;
 mod tally;
 mod workload;
 

@@ -9,6 +9,7 @@ mod kills;
 mod lies;
 mod power;
 mod replaced;
+mod stores;
 mod time;
 
 use crate::rig::{Result, Rig};
@@ -272,6 +273,50 @@ pub const INVENTORY: &[Scenario] = &[
         seeds: 4,
         faults: &["target"],
         run: time::targets,
+    },
+    Scenario {
+        name: "lying-s3",
+        adversity: "an S3 store that fails, resets, cuts and delays by seed, beside a directory",
+        how: "6 lives of the daemon a seed, killed under load: what `status` and `sync` claim of each \
+              of the two is there; then the last commit exactly on both",
+        seeds: 4,
+        faults: &[
+            "daemon killed",
+            "synced",
+            "claim held",
+            "lie 500",
+            "lie 503",
+            "lie 429",
+            "lie reset before the body",
+            "lie reset after the body",
+            "lie reply lost",
+            "lie 200 with an error",
+            "lie short body",
+            "lie trickle",
+            "lie stale listing",
+            "lie tiny page",
+            "lie clock skew",
+            "lie expired credentials",
+        ],
+        run: stores::lying,
+    },
+    Scenario {
+        name: "outage",
+        adversity: "an S3 store that is away for a while: refuses connections, or never answers",
+        how: "the directory beside it goes on meanwhile, also where the daemon starts in the outage; \
+              after its return the last commit exactly on both",
+        seeds: 2,
+        faults: &["refused", "hung", "started in an outage", "other went on"],
+        run: stores::outage,
+    },
+    Scenario {
+        name: "dropping-s3",
+        adversity: "an S3 store that acknowledges puts and drops them (the red path of the floors)",
+        how: "one change-set of those acknowledged is not there: the restore that a floor asks for is \
+              never found right",
+        seeds: 2,
+        faults: &["put dropped"],
+        run: stores::dropping,
     },
     Scenario {
         name: "damaged-replica",
