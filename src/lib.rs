@@ -35,6 +35,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod durable;
+pub mod memory;
 pub mod place;
 pub mod progress;
 pub mod report;

@@ -10,6 +10,7 @@ use crate::config::{Database, Destination};
 use crate::daemon::{self, Stop};
 use crate::error::{self, Error, Result, Status};
 use crate::list;
+use crate::memory;
 use crate::object;
 use crate::place::{self, Warning};
 use crate::progress::Bar;
@@ -31,6 +32,7 @@ pub enum Outcome {
 }
 
 pub fn daemon(arguments: &Arguments, of: &DaemonOf) -> Result<Outcome> {
+    memory::give_back();
     let databases = arguments.databases(&of.given)?;
     databases.iter().for_each(warn);
     let stop = Stop::default();
