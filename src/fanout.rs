@@ -257,10 +257,13 @@ impl Fanout {
         lane.spool.unmark().map_err(|error| Error::io("write", "the spool", &error))
     }
 
-    /// Notes that a destination lacks more than its spool has, or cannot be asked.
+    /// Notes, as a life begins, that a destination lacks more than its spool has, or cannot be asked.
+    /// What an earlier life has left in there goes: it is of a timeline that is over.
     pub fn lacks(&self, at: usize, why: Option<&Error>) -> Result<()> {
         let lane = &self.lanes[at];
-        lane.debt().error = why.map(ToString::to_string);
+        let mut debt = lane.debt();
+        (debt.error, debt.copy) = (why.map(ToString::to_string), false);
+        drop(debt);
         lane.owe_all().map_err(|error| Error::io("write", "the spool", &error))
     }
 

@@ -12,9 +12,18 @@ use crate::snapshot::Fork;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+/// What came of a claim.
+#[derive(Debug)]
+pub enum Claimed {
+    Ours(Timeline),
+    /// It is not known: then it counts for nothing, and the next one is to be claimed.
+    Unknown,
+    /// A destination does not take it.
+    Refused(usize, Error),
+}
+
 /// Claims the next timeline on every destination. Two that claim the same one at a time cannot both
-/// succeed: a name is taken once. `None` if it is not known whether it did: then it counts for
-/// nothing, and the next one is to be claimed.
+/// succeed: a name is taken once.
 ///
 /// Where another destination is further, the numbers between are claimed too, as timelines that
 /// nothing was ever stored on: whoever writes there looks for the number after its own. It is later
@@ -26,10 +35,12 @@ pub fn claim(
     page_size: PageSize,
     least: Timeline,
     claimed: &AtomicU32,
-) -> Result<Option<Timeline>> {
+) -> Result<Claimed> {
     let newest = |each: &Listed| each.replica.newest_timeline();
     let newest_of_all = listed.iter().map(newest).max().unwrap_or_default();
-    let timeline = Timeline(newest_of_all.max(tip.timeline).max(least).0 + 1);
+    // A claim whose reply was lost may not be listed yet.
+    let own = Timeline(claimed.load(Ordering::Relaxed));
+    let timeline = Timeline(newest_of_all.max(tip.timeline).max(least).max(own).0 + 1);
     // Before it is known to be ours: a reply may be lost.
     claimed.store(timeline.0, Ordering::Relaxed);
     let parent = if tip.commit.number == CommitNo(0) { Timeline(0) } else { tip.timeline };
@@ -50,14 +61,15 @@ pub fn claim(
                     let error = Error::new(Status::Locked, "claim", destination, cause);
                     return Err(error.hint("let only one daemon write a replica"));
                 }
-                Err(error) if error.kind == Kind::Transient => return Ok(None),
+                Err(error) if error.kind == Kind::Transient => return Ok(Claimed::Unknown),
                 Err(error) => {
-                    return Err(Error { status: Status::Unreachable, ..Error::from(error) });
+                    let error = Error { status: Status::Unreachable, ..Error::from(error) };
+                    return Ok(Claimed::Refused(each.at, error));
                 }
             }
         }
     }
-    Ok(Some(timeline))
+    Ok(Claimed::Ours(timeline))
 }
 
 /// Whether anything was stored since the destinations were listed: by a daemon that had not seen the

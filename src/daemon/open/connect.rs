@@ -3,6 +3,7 @@
 use crate::backend::retry::{Patience, Retry};
 use crate::backend::s3::S3;
 use crate::backend::{self, Backend, fs::Fs, later::Later};
+use crate::clock;
 use crate::config::{self, Database, Destination};
 use crate::durable;
 use crate::error::{Error, Result, Status};
@@ -10,9 +11,16 @@ use crate::fanout::Fanout;
 use crate::object::Compression;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::Duration;
+
+/// How long a destination may take to open while others are waiting.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Opens the destinations, and puts there what an earlier life has left in their spools. Those that
-/// cannot be reached are behind; one has to be there.
+/// cannot be reached are behind, and so is one that does not answer while another does; one has to be
+/// there.
 pub fn connect(database: &Database, shipped: bool) -> Result<(Fanout, Vec<usize>)> {
     let later = |destination: &Destination| {
         let to = destination.clone();
@@ -28,9 +36,9 @@ pub fn connect(database: &Database, shipped: bool) -> Result<(Fanout, Vec<usize>
     let stores = Fanout::new(backends, compression, &database.state_dir, settings.spool_max)?;
     let mut reachable = Vec::new();
     let mut errors = Vec::new();
-    for (at, destination) in all.iter().enumerate() {
+    for (at, reached) in reach(&all).into_iter().enumerate() {
         let to = &database.destinations[at];
-        let reached = destination.get().map(drop).map_err(|error| unreachable(error, to, shipped));
+        let reached = reached.map_err(|error| unreachable(error, to, shipped));
         match reached.and_then(|()| stores.flush(at)) {
             Ok(()) => reachable.push(at),
             Err(error) => errors.push((at, error)),
@@ -41,6 +49,29 @@ pub fn connect(database: &Database, shipped: bool) -> Result<(Fanout, Vec<usize>
     }
     errors.iter().try_for_each(|(at, error)| stores.lacks(*at, Some(error)))?;
     Ok((stores, reachable))
+}
+
+/// Opens all at the same time. Who is late goes on opening, and nobody waits for that.
+fn reach(all: &[Arc<Later>]) -> Vec<std::result::Result<(), backend::Error>> {
+    let (send, results) = channel();
+    for (at, destination) in all.iter().enumerate() {
+        let (send, destination) = (send.clone(), Arc::clone(destination));
+        // Nobody listens any more to one that is late.
+        thread::spawn(move || send.send((at, destination.get().map(drop))).ok());
+    }
+    let late = |destination: &Arc<Later>| Err(destination.late());
+    let mut reached: Vec<_> = all.iter().map(late).collect();
+    let start = clock::instant();
+    for _ in all {
+        // Without any that is there, there is nothing to go on with.
+        let patience = match reached.iter().any(|it| it.is_ok()) {
+            true => PATIENCE.saturating_sub(start.elapsed()),
+            false => Duration::MAX,
+        };
+        let Ok((at, result)) = results.recv_timeout(patience) else { break };
+        reached[at] = result;
+    }
+    reached
 }
 
 fn open_destination(

@@ -14,7 +14,7 @@ pub use lies::Lie;
 use crate::rng::Rng;
 use bakelite::config::Destination;
 use lies::Liar;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -64,7 +64,7 @@ struct State {
     hanging: Vec<TcpStream>,
     /// How many puts are still to be answered with success and not kept.
     drops: u64,
-    dropped: u64,
+    dropped: BTreeSet<String>,
     /// Requests that came through the daemon's door.
     asked: u64,
 }
@@ -98,7 +98,7 @@ impl Store {
             liar: Liar::new(Rng::of(seed, "store")),
             hanging: Vec::new(),
             drops: 0,
-            dropped: 0,
+            dropped: BTreeSet::new(),
             asked: 0,
         };
         let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
@@ -154,7 +154,7 @@ impl Store {
     }
 
     pub fn dropped(&self) -> u64 {
-        self.shared.state().dropped
+        self.shared.state().dropped.len() as u64
     }
 
     pub fn asked(&self) -> u64 {
@@ -290,7 +290,11 @@ impl State {
             return Reply::error((412, "PreconditionFailed"));
         }
         if self.drops > 0 && request.key.contains("/change/") {
-            (self.drops, self.dropped) = (self.drops - 1, self.dropped + 1);
+            self.drops -= 1;
+            self.dropped.insert(request.key.clone());
+        }
+        // Whoever finds it missing and puts it again is told the same.
+        if self.dropped.contains(&request.key) {
             return Reply::ok(Vec::new());
         }
         self.changes += 1;
