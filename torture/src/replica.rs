@@ -53,15 +53,16 @@ pub fn directory(root: &Path) -> Destination {
 pub fn open(source: &Destination) -> Result<Arc<dyn Backend>, backend::Error> {
     Ok(match source {
         Destination::File { root } => Arc::new(Fs::open(root)?),
-        Destination::S3(place) => Arc::new(Retry::new(Arc::new(bucket(place)?), Patience::default())),
+        Destination::S3(place) => {
+            Arc::new(Retry::new(Arc::new(bucket(place)?), Patience::default()))
+        }
     })
 }
 
 /// With the keys that the program finds in its environment.
 pub fn bucket(place: &config::S3) -> Result<S3, backend::Error> {
     let [id, secret] = KEYS.map(str::to_owned);
-    let credentials =
-        Credentials::Keys { access_key_id: id, secret_access_key: Secret(secret) };
+    let credentials = Credentials::Keys { access_key_id: id, secret_access_key: Secret(secret) };
     S3::open(&config::S3 { credentials, ..place.clone() })
 }
 
@@ -200,7 +201,8 @@ pub struct Claim {
 /// What `status` says of each destination, given the words that name database and destinations.
 pub fn status(program: &Path, of: &[String], log: &Path) -> Result<Vec<Claim>, String> {
     let mut command = command(program, "status");
-    let done = process::run(command.args(of).arg("--json"), log).map_err(|error| error.to_string())?;
+    let done =
+        process::run(command.args(of).arg("--json"), log).map_err(|error| error.to_string())?;
     let done = done.ok_or("status hung and was killed")?;
     if !done.status.success() {
         return Err(format!("status: {}: {}", done.status, done.complaint));

@@ -41,12 +41,7 @@ pub fn list(stores: &Fanout, reachable: &mut Vec<usize>) -> Result<Vec<Listed>> 
 }
 
 /// Goes on without a destination that fails while the database is taken up, unless it is the last.
-pub fn give_up(
-    stores: &Fanout,
-    reachable: &mut Vec<usize>,
-    at: usize,
-    error: Error,
-) -> Result<()> {
+pub fn give_up(stores: &Fanout, reachable: &mut Vec<usize>, at: usize, error: Error) -> Result<()> {
     reachable.retain(|other| *other != at);
     if reachable.is_empty() {
         return Err(error);

@@ -75,6 +75,11 @@ impl Rig {
         (self.destinations, self.meant) = (destinations, 0);
     }
 
+    /// One more destination: a directory.
+    pub fn add_directory(&mut self, root: &Path) {
+        self.destinations.push(Destination::directory(root));
+    }
+
     /// One more destination: a bucket of a store of this process.
     pub fn add_store(&mut self) -> Result<()> {
         let store = Store::start(self.seed)?;
@@ -100,6 +105,10 @@ impl Rig {
     pub fn mean(&mut self, destination: usize) {
         assert!(destination < self.destinations.len(), "no such destination");
         self.meant = destination;
+    }
+
+    pub fn meant(&self) -> usize {
+        self.meant
     }
 
     pub fn count(&self) -> usize {
@@ -196,6 +205,20 @@ impl Rig {
             }
             thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// Waits until the daemon has seen that something is wrong with the one that is meant.
+    pub fn until_behind(&mut self) -> Result<()> {
+        self.until("behind", |claim| claim.standing != "current").map(drop)
+    }
+
+    /// A destination gets what is committed, whatever the others do; and holds what is claimed of it.
+    pub fn goes_on(&mut self, at: usize) -> Result<()> {
+        self.mean(at);
+        let before = self.claims()?[at].floor;
+        self.until("further", |claim| claim.floor > before)?;
+        self.tally.fault("other went on");
+        self.grade_claim()
     }
 
     /// Every destination holds `seq`, and nothing newer.

@@ -177,7 +177,11 @@ impl Rig {
     }
 
     /// Restores `target` and demands that it be right.
-    pub(super) fn grade(&mut self, target: Target, expect: &Expect) -> Result<Option<(Place, Landed)>> {
+    pub(super) fn grade(
+        &mut self,
+        target: Target,
+        expect: &Expect,
+    ) -> Result<Option<(Place, Landed)>> {
         let source = self.source();
         let verdict = self.verdict(&source, target, expect)?;
         self.settle_verdict(target, verdict, expect)

@@ -4,7 +4,8 @@
 //! DIR/app/app.db     the database, and the daemon's state beside it
 //! DIR/app-N/app.db   the same on further hosts
 //! DIR/disk/          a file system of its own, where power is lost
-//! DIR/replica        the destination
+//! DIR/replica        the destination; DIR/replica-N further ones
+//! DIR/ram/           a small disk for one of them, to be full or read-only
 //! DIR/ledger/        one file for each writer's process, away from the database
 //! DIR/out/N/         what the Nth restore gave; removed once judged right
 //! DIR/log/           what each process has said on stderr
@@ -18,6 +19,7 @@ mod disk;
 mod files;
 mod grading;
 mod hosts;
+mod ram;
 mod writers;
 
 pub use destinations::Destination;
@@ -25,6 +27,7 @@ pub use disk::Disk;
 pub use files::Wal;
 pub use grading::Verdict;
 pub use hosts::Host;
+pub use ram::Ram;
 pub use writers::Writer;
 
 use crate::course::Place;
@@ -109,6 +112,7 @@ pub struct Rig {
     pub store: Option<Store>,
     /// Goes last, once nothing runs on it any more.
     pub disk: Option<Disk>,
+    pub ram: Option<Ram>,
 }
 
 impl Rig {
@@ -134,6 +138,7 @@ impl Rig {
             serial: 0,
             store: None,
             disk: None,
+            ram: None,
         })
     }
 
@@ -272,7 +277,7 @@ impl Rig {
     /// Ends what still runs; what the ledgers noted becomes part of the figures.
     pub fn finish(&mut self) -> Result<()> {
         self.hosts.iter_mut().for_each(Host::end);
-        self.disk = None;
+        (self.disk, self.ram) = (None, None);
         self.note_lies();
         self.refresh()?;
         self.tally.commits = self.truth.commits();

@@ -4,6 +4,7 @@ mod basic;
 mod checkpoints;
 mod damage;
 mod down;
+mod fanout;
 mod hosts;
 mod kills;
 mod lies;
@@ -275,9 +276,27 @@ pub const INVENTORY: &[Scenario] = &[
         run: time::targets,
     },
     Scenario {
+        name: "fan-out",
+        adversity: "each of three destinations away, full, read-only, wiped or rolled back in turn",
+        how: "two directories and a bucket; the daemon killed between; the others go on and hold what \
+              `status` claims of them; after each return and a `sync` the last commit exactly on all",
+        seeds: 4,
+        faults: &[
+            "moved away",
+            "wiped",
+            "rolled back",
+            "full",
+            "read-only",
+            "daemon killed",
+            "claim held",
+            "other went on",
+        ],
+        run: fanout::fan_out,
+    },
+    Scenario {
         name: "lying-s3",
         adversity: "an S3 store that fails, resets, cuts and delays by seed, beside a directory",
-        how: "6 lives of the daemon a seed, killed under load: what `status` and `sync` claim of each \
+        how: "4 lives of the daemon a seed, killed under load: what `status` and `sync` claim of each \
               of the two is there; then the last commit exactly on both",
         seeds: 4,
         faults: &[
@@ -305,7 +324,7 @@ pub const INVENTORY: &[Scenario] = &[
         adversity: "an S3 store that is away for a while: refuses connections, or never answers",
         how: "the directory beside it goes on meanwhile, also where the daemon starts in the outage; \
               after its return the last commit exactly on both",
-        seeds: 2,
+        seeds: 4,
         faults: &["refused", "hung", "started in an outage", "other went on"],
         run: stores::outage,
     },

@@ -71,8 +71,8 @@ impl Lie {
     /// How many requests after it are lied to in the same way, at most.
     fn lasts(self) -> u64 {
         match self {
-            Skewed | Expired => 12,
-            SlowDown => 4,
+            Skewed | Expired => 6,
+            SlowDown => 3,
             _ => 0,
         }
     }
@@ -118,7 +118,11 @@ impl Liar {
         }
         let can_be: Vec<Lie> =
             LIES.iter().filter(|(.., told_to)| told_to.contains(&kind)).map(|it| it.0).collect();
-        let lie = *self.rng.pick(&can_be);
+        // Those told least come first, so that a short run tells all of them.
+        let told = |lie: &Lie| self.told.get(lie).copied().unwrap_or(0);
+        let least = can_be.iter().map(told).min()?;
+        let rare: Vec<Lie> = can_be.into_iter().filter(|lie| told(lie) == least).collect();
+        let lie = *self.rng.pick(&rare);
         let lasts = self.rng.below(lie.lasts() + 1);
         self.lasting = (lasts > 0).then_some((lie, lasts));
         Some(lie)

@@ -65,8 +65,6 @@ struct State {
     /// How many puts are still to be answered with success and not kept.
     drops: u64,
     dropped: BTreeSet<String>,
-    /// Requests that came through the daemon's door.
-    asked: u64,
 }
 
 #[derive(Debug)]
@@ -99,7 +97,6 @@ impl Store {
             hanging: Vec::new(),
             drops: 0,
             dropped: BTreeSet::new(),
-            asked: 0,
         };
         let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
         let [honest, daemons] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0"));
@@ -155,10 +152,6 @@ impl Store {
 
     pub fn dropped(&self) -> u64 {
         self.shared.state().dropped.len() as u64
-    }
-
-    pub fn asked(&self) -> u64 {
-        self.shared.state().asked
     }
 
     /// All that it holds, for `put_back`.
@@ -233,7 +226,7 @@ fn keep_daemons_door(listener: TcpListener, shared: &Arc<Shared>) {
 
 fn serve(mut connection: TcpStream, shared: &Shared, may_lie: bool) -> io::Result<()> {
     let mut request = Request::head(&mut connection)?;
-    let lie = if may_lie { shared.state().asked(&request) } else { None };
+    let lie = if may_lie { shared.state().liar.choose(&request) } else { None };
     if lie == Some(Lie::ResetBefore) {
         // What was sent and is not read makes the system reset the connection.
         return Ok(());
@@ -253,12 +246,6 @@ fn serve(mut connection: TcpStream, shared: &Shared, may_lie: bool) -> io::Resul
 }
 
 impl State {
-    /// Counts a request of the daemon; how it is lied to.
-    fn asked(&mut self, request: &Request) -> Option<Lie> {
-        self.asked += 1;
-        self.liar.choose(request)
-    }
-
     fn answer(&mut self, request: &Request, lie: Option<Lie>, for_daemon: bool) -> Reply {
         match (request.method.as_str(), request.key.as_str()) {
             ("GET", "") => self.list(request, lie),

@@ -33,8 +33,7 @@ fn a_store_that_tells_the_truth_conforms() {
 #[test]
 fn every_lie_is_told_and_only_through_the_daemons_door() {
     let store = store();
-    let [lied, honest] =
-        [store.destination("app"), store.honest("app")].map(|place| at(&place));
+    let [lied, honest] = [store.destination("app"), store.honest("app")].map(|place| at(&place));
     honest.put(&A, b"body").unwrap();
     store.lie(Some(2));
     for _ in 0..100_000 {
@@ -42,7 +41,8 @@ fn every_lie_is_told_and_only_through_the_daemons_door() {
             break;
         }
         // Whatever it says.
-        let _ = (lied.get(&A), lied.list(Name::TIMELINES, None), lied.delete(&B), lied.put(&B, b"b"));
+        let _ =
+            (lied.get(&A), lied.list(Name::TIMELINES, None), lied.delete(&B), lied.put(&B, b"b"));
         assert_eq!(honest.get(&A).unwrap(), b"body");
     }
     assert_eq!(store.told().len(), lies::LIES.len(), "{:?}", store.told());

@@ -141,7 +141,10 @@ impl Reply {
 
     fn head(&self) -> String {
         let Self { status, body } = self;
-        format!("HTTP/1.1 {status} x\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len())
+        format!(
+            "HTTP/1.1 {status} x\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+            body.len()
+        )
     }
 
     pub fn send(&self, to: &mut TcpStream) -> io::Result<()> {
