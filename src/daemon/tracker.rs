@@ -54,6 +54,8 @@ pub enum Done {
     Stored(RawPart, Result<()>),
     /// Tried to bring one destination up to date.
     Paid(usize, Result<()>),
+    /// Looked whether one destination still holds what it did.
+    Looked(usize),
     Checkpointed(Result<()>),
 }
 
@@ -422,6 +424,7 @@ impl Tracker {
                 }
             }
             Done::Paid(at, result) => self.paid(at, result, now),
+            Done::Looked(at) => self.looked(at),
             Done::Checkpointed(result) => {
                 self.checkpointing = false;
                 self.unchecked_since = None;

@@ -32,7 +32,8 @@ impl Tracker {
             | Done::Shipped(..)
             | Done::LargeShipped(..)
             | Done::Compared(..)
-            | Done::Paid(..) => {}
+            | Done::Paid(..)
+            | Done::Looked(..) => {}
         }
         self.unlock();
     }
