@@ -56,6 +56,8 @@ pub fn claim(
             let body = fork.encode(number, page_size, now);
             match destination.put(&Name::Timeline(number), &body) {
                 Ok(()) => {}
+                // Claimed before, in vain, and not listed yet.
+                Err(error) if error.kind == Kind::Exists && number <= own => {}
                 Err(error) if error.kind == Kind::Exists => {
                     let cause = "another daemon has just taken it up";
                     let error = Error::new(Status::Locked, "claim", destination, cause);
@@ -88,4 +90,40 @@ pub fn has_news(listed: &[Listed]) -> Result<bool> {
 fn stored(replica: &Replica) -> impl Iterator<Item = &Name> {
     let names = replica.objects.iter().map(|entry| &entry.name);
     names.filter(|name| matches!(name, Name::Change(_) | Name::Snapshot(_)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::faulty::{Fault, Faulty, Operation};
+    use crate::backend::mem::Mem;
+    use crate::daemon::open::ground;
+    use crate::testkit::rig::fanout;
+    use std::sync::Arc;
+
+    /// A full or read-only destination ended the daemon, which had another one to go to.
+    #[test]
+    fn trap_84_a_destination_that_takes_no_claim_is_told_from_one_whose_reply_is_lost() {
+        let dir = tempfile::tempdir().unwrap();
+        let faulty = Arc::new(Faulty::new(Arc::new(Mem::new())));
+        let stores = fanout(vec![Arc::new(Mem::new()), faulty.clone()], dir.path(), 0);
+        let claimed = AtomicU32::new(0);
+        let mut reachable = vec![0, 1];
+        let claim_once = |reachable: &mut Vec<usize>| {
+            let listed = ground::list(&stores, reachable).unwrap();
+            let tip = ground::tip(&listed).unwrap();
+            let size = PageSize::new(512).unwrap();
+            claim(&listed, &tip, true, size, Timeline(0), &claimed).unwrap()
+        };
+        faulty.fail(Operation::Put, 1, Fault::ReplyLost);
+        assert!(matches!(claim_once(&mut reachable), Claimed::Unknown));
+        // What was claimed is not claimed again, even where a listing does not show it yet.
+        (1..=4).for_each(|nth| faulty.fail(Operation::List, nth, Fault::Stale));
+        assert!(matches!(claim_once(&mut reachable), Claimed::Ours(Timeline(2))));
+        faulty.fail(Operation::Put, 1, Fault::Full);
+        let Claimed::Refused(at, error) = claim_once(&mut reachable) else { panic!() };
+        ground::give_up(&stores, &mut reachable, at, error).unwrap();
+        assert_eq!((at, &reachable[..]), (1, &[0][..]));
+        assert!(matches!(claim_once(&mut reachable), Claimed::Ours(Timeline(4))));
+    }
 }

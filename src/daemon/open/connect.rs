@@ -36,7 +36,7 @@ pub fn connect(database: &Database, shipped: bool) -> Result<(Fanout, Vec<usize>
     let stores = Fanout::new(backends, compression, &database.state_dir, settings.spool_max)?;
     let mut reachable = Vec::new();
     let mut errors = Vec::new();
-    for (at, reached) in reach(&all).into_iter().enumerate() {
+    for (at, reached) in reach(&all, PATIENCE).into_iter().enumerate() {
         let to = &database.destinations[at];
         let reached = reached.map_err(|error| unreachable(error, to, shipped));
         match reached.and_then(|()| stores.flush(at)) {
@@ -52,7 +52,7 @@ pub fn connect(database: &Database, shipped: bool) -> Result<(Fanout, Vec<usize>
 }
 
 /// Opens all at the same time. Who is late goes on opening, and nobody waits for that.
-fn reach(all: &[Arc<Later>]) -> Vec<std::result::Result<(), backend::Error>> {
+fn reach(all: &[Arc<Later>], patience: Duration) -> Vec<std::result::Result<(), backend::Error>> {
     let (send, results) = channel();
     for (at, destination) in all.iter().enumerate() {
         let (send, destination) = (send.clone(), Arc::clone(destination));
@@ -64,11 +64,11 @@ fn reach(all: &[Arc<Later>]) -> Vec<std::result::Result<(), backend::Error>> {
     let start = clock::instant();
     for _ in all {
         // Without any that is there, there is nothing to go on with.
-        let patience = match reached.iter().any(|it| it.is_ok()) {
-            true => PATIENCE.saturating_sub(start.elapsed()),
+        let left = match reached.iter().any(|it| it.is_ok()) {
+            true => patience.saturating_sub(start.elapsed()),
             false => Duration::MAX,
         };
-        let Ok((at, result)) = results.recv_timeout(patience) else { break };
+        let Ok((at, result)) = results.recv_timeout(left) else { break };
         reached[at] = result;
     }
     reached
@@ -115,4 +115,32 @@ fn open_root(root: &Path, shipped: bool) -> std::result::Result<Fs, backend::Err
         Fs::create(above)?;
     }
     Fs::create(root)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::mem::Mem;
+
+    /// A server that took connections and never answered kept a directory waiting for half a minute.
+    #[test]
+    fn trap_84_nobody_waits_for_a_destination_that_never_answers() {
+        let (answer, question) = channel::<()>();
+        let question = std::sync::Mutex::new(question);
+        let mem = || Ok(Arc::new(Mem::new()) as Arc<dyn Backend>);
+        let silent = move || {
+            question.lock().unwrap().recv().ok();
+            mem()
+        };
+        let all = [
+            Arc::new(Later::new("silent".into(), silent)),
+            Arc::new(Later::new("there".into(), mem)),
+        ];
+        let reached = reach(&all, Duration::ZERO);
+        assert!(reached[1].is_ok());
+        assert_eq!(reached[0].as_ref().unwrap_err().cause, "no answer in time");
+        // Late is not never.
+        drop(answer);
+        assert!(reach(&all[..1], Duration::ZERO)[0].is_ok());
+    }
 }
