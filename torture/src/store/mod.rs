@@ -7,9 +7,11 @@
 //! as a lie. Only `drop_puts` breaks a promise, for the harness's own red path.
 
 mod lies;
+mod real;
 mod wire;
 
 pub use lies::Lie;
+pub use real::Server;
 
 use crate::rng::Rng;
 use bakelite::config::Destination;
