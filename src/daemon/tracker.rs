@@ -56,6 +56,8 @@ pub enum Done {
     Surveyed(Result<()>),
     /// Tried to bring one destination up to date.
     Paid(usize, Result<()>),
+    /// Looked whether one destination still holds what it did.
+    Looked(usize),
     Checkpointed(Result<()>),
 }
 
@@ -442,6 +444,7 @@ impl Tracker {
             }
             Done::Surveyed(result) => self.surveyed(result, now),
             Done::Paid(at, result) => self.paid(at, result, now),
+            Done::Looked(at) => self.looked(at),
             Done::Checkpointed(result) => {
                 self.checkpointing = false;
                 self.unchecked_since = None;
