@@ -68,6 +68,7 @@ pub enum Verb {
     List(ListOf),
     Status(StatusOf),
     Verify(VerifyOf),
+    Repair(RepairOf),
     Keygen(KeygenOf),
     Reencrypt(ReencryptOf),
     Version(VersionOf),
@@ -167,6 +168,23 @@ pub struct VerifyOf {
     #[argh(switch)]
     /// restore it all into a scratch file and check that as well
     pub deep: bool,
+}
+
+/// heal what is missing or damaged from another destination
+#[derive(Debug, FromArgs, ArgsInfo)]
+#[argh(
+    subcommand,
+    name = "repair",
+    note = "Adds what is missing and replaces what is damaged; works beside a running daemon.",
+    example = "bakelite repair --db app --dry-run"
+)]
+pub struct RepairOf {
+    #[argh(positional, arg_name = "DB DEST")]
+    /// a database and the roots of its replicas: paths or s3://BUCKET/PREFIX
+    pub given: Vec<String>,
+    #[argh(switch)]
+    /// say what would be done, write nothing
+    pub dry_run: bool,
 }
 
 /// make a key to seal replicas with
@@ -303,12 +321,17 @@ impl Arguments {
 
     /// The replicas that a verb of the form `[SOURCE]` is about; at least one.
     pub fn sources(&self, given: Option<&str>) -> Result<Vec<Origin>> {
+        Ok(self.replicas(given)?.concat())
+    }
+
+    /// The same, those of each database together.
+    pub fn replicas(&self, given: Option<&str>) -> Result<Vec<Vec<Origin>>> {
         if let Some(url) = given {
             self.alone("SOURCE")?;
             let sealing = self.sealing(sealing_of_environment())?;
-            return Ok(vec![Origin { destination: Destination::parse(url)?, sealing }]);
+            return Ok(vec![vec![Origin { destination: Destination::parse(url)?, sealing }]]);
         }
-        Ok(self.databases(&[])?.into_iter().flat_map(Database::origins).collect())
+        Ok(self.databases(&[])?.into_iter().map(Database::origins).collect())
     }
 
     /// The replicas of one database, in the order of the configuration.

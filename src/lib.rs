@@ -27,8 +27,12 @@ pub mod fanout;
 pub mod ship;
 pub mod spool;
 
+pub mod ahead;
+pub mod copies;
 pub mod list;
+pub mod mend;
 pub mod reencrypt;
+pub mod repair;
 pub mod replica;
 pub mod restore;
 pub mod verify;

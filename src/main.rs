@@ -31,6 +31,7 @@ fn run(arguments: &Arguments) -> Result<Outcome> {
         Verb::List(of) => verbs::list(arguments, of),
         Verb::Status(of) => verbs::status(arguments, of),
         Verb::Verify(of) => verbs::verify(arguments, of),
+        Verb::Repair(of) => verbs::repair(arguments, of),
         Verb::Keygen(of) => verbs::keygen(arguments, of),
         Verb::Reencrypt(of) => verbs::reencrypt(arguments, of),
         Verb::Version(_) => verbs::version(arguments),

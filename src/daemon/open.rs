@@ -33,6 +33,7 @@ use crate::ship::{Shipper, cursor_path};
 use crate::source::{Mark, Source};
 use crate::sqlite::{HEAD_BYTES, Handles, Opened};
 use adopt::adopt;
+use claim::Claimed;
 use connect::connect;
 use files::{open_identified, refuse_half_replaced};
 use ground::{Listed, Tip, ground};
@@ -110,7 +111,7 @@ pub fn open(database: &Database, order: Order) -> Result<Live> {
     let least = before.max(cursor.map_or(Timeline(0), |state| state.timeline));
     let shipped = cursor.is_some_and(|state| state.snapshot > Time(0));
     let keys = key::load(&database.settings.sealing)?;
-    let (stores, reachable) = connect(database, &keys, shipped)?;
+    let (stores, mut reachable) = connect(database, &keys, shipped)?;
     let stores = Arc::new(stores);
     let source = Source::new(handles, page_size, cursor.map(|state| state.mark));
     let source = source.map_err(|trouble| failed("read", &database.path, trouble))?;
@@ -126,19 +127,21 @@ pub fn open(database: &Database, order: Order) -> Result<Live> {
     };
     let (mut state, mut source) = (cursor, source);
     for _ in 0..CLAIMS {
-        let listed = ground::list(&opening.stores, &reachable)?;
-        let own = claimed.load(Ordering::Relaxed);
-        if listed.iter().any(|each| own > 0 && each.replica.newest_timeline().0 > own) {
-            let cause = "another daemon has taken its replica up";
-            let error = Error::new(Status::Locked, "watch", database.path.display(), cause);
-            return Err(error.hint("let only one daemon write a replica"));
-        }
+        let listed = ground::list(&opening.stores, &mut reachable)?;
+        refuse_taken_over(&listed, claimed.load(Ordering::Relaxed), &database.path)?;
         let Beginning { at, tip, begin, holders, source: back } =
             opening.begin(state, source, listed)?;
         (state, source) = (at, back);
         let anew = matches!(begin, Begin::Snapshot(_));
         let claimed = claim::claim(&holders, &tip, anew, page_size, least, &claimed)?;
-        let Some(timeline) = claimed else { continue };
+        let timeline = match claimed {
+            Claimed::Ours(timeline) => timeline,
+            Claimed::Unknown => continue,
+            Claimed::Refused(at, error) => {
+                ground::give_up(&opening.stores, &mut reachable, at, error)?;
+                continue;
+            }
+        };
         if claim::has_news(&holders)? {
             continue;
         }
@@ -158,6 +161,16 @@ pub fn open(database: &Database, order: Order) -> Result<Live> {
     }
     let cause = "its destinations do not come to rest";
     let error = Error::new(Status::Unreachable, "claim", database.path.display(), cause);
+    Err(error.hint("let only one daemon write a replica"))
+}
+
+/// Refuses to go on once somebody has claimed a timeline after this daemon's `own`.
+fn refuse_taken_over(listed: &[Listed], own: u32, path: &Path) -> Result<()> {
+    if own == 0 || listed.iter().all(|each| each.replica.newest_timeline().0 <= own) {
+        return Ok(());
+    }
+    let cause = "another daemon has taken its replica up";
+    let error = Error::new(Status::Locked, "watch", path.display(), cause);
     Err(error.hint("let only one daemon write a replica"))
 }
 

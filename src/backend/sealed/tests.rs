@@ -257,17 +257,48 @@ fn trap_98_a_put_again_after_a_crash_finds_its_own_object() {
 #[test]
 fn damage_is_found_with_the_key_and_without() {
     let mem = replica(1, 1);
-    let with = sealed(Arc::clone(&mem) as Arc<dyn Backend>, &keys(&[1], Rule::Auto));
+    let bare = Arc::clone(&mem) as Arc<dyn Backend>;
+    let with = sealed(Arc::clone(&bare), &keys(&[1], Rule::Auto));
+    let verify = |source| crate::verify::verify(source, false, &Quiet).unwrap();
+    assert_eq!(verify(&with).findings, []);
+    let without = verify(&bare);
+    assert_eq!(without.closed, Some(keys(&[1], Rule::Auto).all[0].id));
+    assert_eq!(without.findings.len(), 1, "{:?}", without.findings);
     for entry in list_all(&*with, Name::CHANGES).unwrap().entries {
         let key = entry.name.to_string();
         let sound = mem.objects()[&key].clone();
         let at = sound.len() / 2;
         mem.objects().get_mut(&key).unwrap()[at] ^= 1;
         assert_eq!(with.get(&entry.name).unwrap_err().kind, Kind::Corrupt);
-        let bytes = mem.get(&entry.name).unwrap();
-        let Err(damage) = crate::object::Object::open(&entry.name, bytes) else { panic!() };
-        assert_eq!(damage, crate::object::Damage::BadHash);
+        for source in [&with, &bare] {
+            let found = verify(source).findings;
+            assert!(found.iter().any(|it| it.where_.ends_with(&key)), "{found:?}");
+        }
         mem.objects().insert(key, sound);
     }
     assert!(restored(&with, Target::Commit(CommitNo(2))).is_ok());
+}
+
+/// Destinations heal each other in their sealed form: what was damaged, or slipped in plain, is sealed
+/// again. Without the key nothing is touched.
+#[test]
+fn what_is_healed_is_sealed() {
+    let (one, two) = (replica(1, 1), replica(1, 1));
+    let keys = keys(&[1], Rule::Auto);
+    let open = |mem: &Arc<Mem>| Ok(sealed(Arc::clone(mem) as Arc<dyn Backend>, &keys));
+    let names: Vec<String> = one.objects().keys().cloned().collect();
+    let name: Name = names[0].parse().unwrap();
+    let plain = keys.all[0].open(&name, one.objects()[&names[0]].clone()).unwrap();
+    one.objects().insert(names[0].clone(), plain);
+    one.objects().remove(&names[1]);
+    *one.objects().get_mut(&names[2]).unwrap().last_mut().unwrap() ^= 1;
+    let order = crate::repair::Order { dry_run: false, settled: None };
+    let bare = [&one, &two].map(|mem| Ok(Arc::clone(mem) as Arc<dyn Backend>));
+    let before = one.objects().clone();
+    let error = crate::repair::repair(bare.into(), order, &Quiet).unwrap_err();
+    assert_eq!(error.status, Status::Key, "{error}");
+    assert!(*one.objects() == before);
+    let report = crate::repair::repair(vec![open(&one), open(&two)], order, &Quiet).unwrap();
+    assert!(report.ok() && report.findings.len() == 3, "{:?}", report.findings);
+    assert!(*one.objects() == *two.objects(), "sealed again they are the same");
 }
