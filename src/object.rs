@@ -160,6 +160,18 @@ impl Encoder {
         self.directory.extend_from_slice(&(plain.len() as u32).to_le_bytes());
     }
 
+    /// Adds a block, sealed in its place by `seal`, which gives the tag that comes after it.
+    pub fn sealed_block(&mut self, plain: &[u8], seal: impl FnOnce(&mut [u8]) -> [u8; 16]) {
+        let start = self.body.len();
+        self.body.extend_from_slice(plain);
+        let tag = seal(&mut self.body[start..]);
+        self.body.extend_from_slice(&tag);
+        let stored = self.body.len() - start;
+        self.plain += stored;
+        self.directory.extend_from_slice(&(stored as u32).to_le_bytes());
+        self.directory.extend_from_slice(&(stored as u32).to_le_bytes());
+    }
+
     pub fn finish(self) -> Vec<u8> {
         let Self { mut body, directory, plain, .. } = self;
         body.extend_from_slice(&directory);

@@ -41,19 +41,31 @@ impl SealedObject {
         if container.head != Head::around(envelope) {
             return Err(Damage::BadHeader);
         }
-        if container.blocks.iter().any(|(range, plain)| range.len() != *plain) {
+        // Without a block there is none that is the last.
+        let blocks = &container.blocks;
+        if blocks.is_empty() || blocks.iter().any(|(range, plain)| range.len() != *plain) {
             return Err(Damage::BadDirectory);
         }
         Ok(Self { envelope, container })
     }
 
-    /// The header as stored, with the name.
-    pub fn header(&self) -> &[u8] {
-        &self.container.bytes[..self.container.start]
-    }
-
-    pub fn blocks(&self) -> impl ExactSizeIterator<Item = &[u8]> {
-        self.container.blocks.iter().map(|(range, _)| &self.container.bytes[range.clone()])
+    /// What the blocks hold, one after the other. `open` gets the header, a block's number, whether
+    /// it is the last, and the block; it leaves so many bytes at the block's beginning.
+    pub fn opened(
+        self,
+        mut open: impl FnMut(&[u8], usize, bool, &mut [u8]) -> Option<usize>,
+    ) -> Option<Vec<u8>> {
+        let Container { mut bytes, start, blocks, .. } = self.container;
+        let header = bytes[..start].to_vec();
+        let (count, mut end) = (blocks.len(), 0);
+        for (number, (range, _)) in blocks.into_iter().enumerate() {
+            let block = &mut bytes[range.clone()];
+            let opened = open(&header, number, number + 1 == count, block)?;
+            bytes.copy_within(range.start..range.start + opened, end);
+            end += opened;
+        }
+        bytes.truncate(end);
+        Some(bytes)
     }
 }
 
