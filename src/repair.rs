@@ -175,7 +175,7 @@ impl Place {
                         sound.insert(name, hash);
                     }
                     Read::Damaged(damage) => match damaged(&**source, &name, damage) {
-                        error if error.status == Status::Newer => return Err(error),
+                        error if error.status != Status::Integrity => return Err(error),
                         _ => drop(bad.insert(name, damage.to_string())),
                     },
                     // Upkeep has removed it since.
