@@ -10,6 +10,7 @@ use crate::cursor;
 use crate::error::{Error, Result, Status as Exit};
 use crate::fanout::Standing;
 use crate::ship::cursor_path;
+use crate::spool::Spool;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -150,11 +151,13 @@ fn one(database: &Database) -> Result<Status> {
     let destinations = database.destinations.iter().enumerate().map(|(at, destination)| {
         let url = destination.to_string();
         let lane = record.lanes.get(at);
+        let spool = Spool::new(&database.state_dir, &url);
         // Restorable is what the cursor knows a digest of.
         let lane_floor = lane.filter(|_| floor.is_some()).and_then(|lane| lane.floor);
         let floor = match lane {
             Some(_) => lane_floor.map(|(commit, time)| (CommitNo(commit), Time(time))),
-            None => floor,
+            // A daemon that has not begun does not say what is where; the spools do.
+            None => floor.filter(|(last, _)| matches!(spool.owes(*last), Ok(false))),
         };
         let behind = lane.filter(|lane| lane.standing != "current");
         DestinationStatus {
