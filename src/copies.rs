@@ -189,21 +189,25 @@ impl Copies {
     }
 
     /// An object as one destination has it, if that opens; else what is wrong.
-    fn sound(&self, at: usize, name: &Name) -> std::result::Result<Vec<u8>, Refused> {
+    fn sound(&self, at: usize, name: &Name) -> std::result::Result<Vec<u8>, Box<Refused>> {
         if self.found().distrusted.contains(&(at, name.clone())) {
-            return Err(Refused { why: "it does not fit the others".into(), outcome: None });
+            let why = "it does not fit the others".into();
+            return Err(Box::new(Refused { why, outcome: None }));
         }
         let copy = &self.all[at];
         match copy.source.get(name) {
             Ok(bytes) => match damage(&*copy.source, name, &bytes) {
-                Some(damage) => Err(Refused { why: damage.to_string(), outcome: Some(Ok(bytes)) }),
+                Some(damage) => {
+                    let why = damage.to_string();
+                    Err(Box::new(Refused { why, outcome: Some(Ok(bytes)) }))
+                }
                 None => Ok(bytes),
             },
             Err(error) => {
                 if !matches!(error.kind, Kind::NotFound | Kind::Corrupt) {
                     copy.last.get_or_init(|| error.cause.clone());
                 }
-                Err(Refused { why: error.cause.clone(), outcome: Some(Err(error)) })
+                Err(Box::new(Refused { why: error.cause.clone(), outcome: Some(Err(error)) }))
             }
         }
     }
