@@ -246,11 +246,7 @@ impl Place {
             return false;
         }
         if Some(timeline) > self.newest() {
-            let newest = other.newest().unwrap_or_default();
-            let differs =
-                self.record(newest).is_some_and(|ours| other.record(newest) != Some(ours));
-            let records = |name: &Name| matches!(name, Name::Timeline(_));
-            return !differs && !(self.newest().is_some() && self.conflicts(other, records));
+            return !self.conflicts(other, |name| matches!(name, Name::Timeline(_)));
         }
         !self.stands_for(name)
     }

@@ -147,3 +147,36 @@ fn what_is_damaged_on_both_is_status_4() {
     let remedy = document["findings"][0]["remedy"].as_str().unwrap();
     assert!(remedy.contains("lost here: commit 3"), "{remedy}");
 }
+
+/// What the finding says is done, and the newest commit comes back again.
+#[test]
+fn the_way_out_of_damage_that_nobody_can_heal_is_one() {
+    for kind in ["change", "part", "snapshot"] {
+        let setup = Setup::new();
+        for mount in ["one", "two"] {
+            flip(&setup.objects(mount, kind).pop().unwrap());
+        }
+        let (status, document) = setup.ask(&["repair"]);
+        assert_eq!(status, Some(4), "{kind}");
+        let findings = document["findings"].as_array().unwrap();
+        assert_eq!(findings.len(), 2, "{findings:?}");
+        for finding in findings {
+            let remedy = finding["remedy"].as_str().unwrap();
+            let (_, rest) = remedy.split_once(": move ").unwrap();
+            let (all, _) = rest.split_once(" away and start the daemon").unwrap();
+            all.split(" and ").for_each(|path| fs::remove_file(path).unwrap());
+        }
+        assert_eq!(setup.run(&["sync"]).status.code(), Some(0));
+        let output = setup.path("restored.db");
+        for mount in ["one", "two"] {
+            let words = ["restore", "--force", "--check", "full", "--output"];
+            let source = setup.path(mount).join("app");
+            let mut command = Command::new(env!("CARGO_BIN_EXE_bakelite"));
+            let told = command.args(words).args([&output, &source]).output().unwrap();
+            assert_eq!(told.status.code(), Some(0), "{kind}: {told:?}");
+            let rows = Connection::open(&output).unwrap();
+            let rows: i64 = rows.query_row("SELECT count(*) FROM t", [], |row| row.get(0)).unwrap();
+            assert_eq!(rows, 2, "{kind}");
+        }
+    }
+}
