@@ -6,6 +6,7 @@
 
 use crate::backend::{Backend, Kind};
 use crate::commit::Timeline;
+use crate::copies::damage;
 use crate::error::{Error, Result, Status};
 use crate::name::Name;
 use crate::replica::{Replica, fetch};
@@ -28,7 +29,11 @@ pub fn copy_missing(from: &dyn Backend, to: &dyn Backend) -> Result<()> {
     let mut missing: Vec<_> = missing.filter(|name| !differing.contains(&order(name).0)).collect();
     missing.sort_by_key(|name| order(name));
     for name in missing {
-        store(to, name, &fetch(from, name)?)?;
+        let body = fetch(from, name)?;
+        // It would take the place of a whole one, which a repair may bring.
+        if damage(from, name, &body).is_none() {
+            store(to, name, &body)?;
+        }
     }
     Ok(())
 }
@@ -73,8 +78,9 @@ pub fn order(name: &Name) -> (Timeline, u8, &Name) {
 mod tests {
     use super::*;
     use crate::backend::mem::Mem;
-    use crate::commit::{CommitNo, PageSize, Time};
+    use crate::commit::{Chain, CommitNo, PageSize, Time};
     use crate::name::{Change, Span};
+    use crate::object::{Compression, Encoder, Header};
     use crate::snapshot::Fork;
 
     fn claim(mem: &Mem, number: u32, time: u64) {
@@ -89,6 +95,27 @@ mod tests {
         Name::Change(Change { level: 0, span, part: 0, end: true })
     }
 
+    fn store_change(mem: &Mem, commit: u64, timeline: u32) -> Name {
+        let name = change(commit, timeline);
+        let (page_size, none) = (PageSize::new(512).unwrap(), Chain::default());
+        let header = Header { page_size, parent: none, chain: none };
+        let mut object = Encoder::new(&name, &header, Compression::None);
+        object.block(b"a table");
+        mem.put(&name, &object.finish()).unwrap();
+        name
+    }
+
+    #[test]
+    fn what_is_damaged_is_not_copied() {
+        let (one, two) = (Mem::new(), Mem::new());
+        claim(&one, 1, 1);
+        let (damaged, sound) = (store_change(&one, 1, 1), store_change(&one, 2, 1));
+        one.objects().get_mut(&damaged.to_string()).unwrap()[140] ^= 1;
+        copy_missing(&one, &two).unwrap();
+        assert!(two.objects().contains_key(&sound.to_string()));
+        assert!(!two.objects().contains_key(&damaged.to_string()));
+    }
+
     /// Each destination has a timeline 2 of its own: commits of the one are not taken for the other's.
     #[test]
     fn what_only_the_numbers_have_in_common_is_not_mixed() {
@@ -98,11 +125,11 @@ mod tests {
         }
         claim(&one, 2, 2);
         claim(&two, 2, 3);
-        one.put(&change(5, 2), b"of one").unwrap();
+        store_change(&one, 5, 2);
         assert_eq!(copy_missing(&one, &two).unwrap_err().status, Status::Locked);
         claim(&one, 3, 4);
-        one.put(&change(6, 3), b"of both").unwrap();
-        one.put(&change(4, 1), b"older").unwrap();
+        store_change(&one, 6, 3);
+        store_change(&one, 4, 1);
         copy_missing(&one, &two).unwrap();
         let there: Vec<_> =
             two.objects().keys().filter(|key| key.contains("change")).cloned().collect();
