@@ -29,6 +29,8 @@ pub mod spool;
 pub mod ahead;
 pub mod copies;
 pub mod list;
+pub mod mend;
+pub mod repair;
 pub mod replica;
 pub mod restore;
 pub mod verify;

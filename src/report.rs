@@ -4,10 +4,12 @@
 //! The JSON documents only ever grow. Their keys are the fields' names here.
 
 mod listing;
+mod repaired;
 mod standings;
 mod verified;
 
 pub use listing::{Objects, Points};
+pub use repaired::Repaired;
 pub use standings::Standings;
 pub use verified::{Checked, Verified};
 

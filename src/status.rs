@@ -4,7 +4,7 @@
 //! a second; the cursor beside it says what is durable. `status` reads both and asks the daemon
 //! nothing.
 
-use crate::commit::{CommitNo, Time};
+use crate::commit::{CommitNo, Time, Timeline};
 use crate::config::Database;
 use crate::cursor;
 use crate::error::{Error, Result, Status as Exit};
@@ -113,6 +113,18 @@ fn path(database: &Database) -> PathBuf {
 
 pub fn status(databases: &[Database]) -> Result<Vec<Status>> {
     databases.iter().map(one).collect()
+}
+
+/// What a daemon that runs has noted as stored everywhere or in a spool; `None`: none runs.
+pub fn settled(database: &Database) -> Result<Option<(Timeline, CommitNo)>> {
+    let dir = &database.state_dir;
+    if !dir.is_dir() || crate::daemon::try_lock(dir)?.is_some() {
+        return Ok(None);
+    }
+    let cursor = cursor_path(dir);
+    let state = cursor::load(&cursor, |_| Ok(()));
+    let state = state.map_err(|error| Error::io("read", cursor.display(), &error))?;
+    Ok(Some(state.map_or_else(Default::default, |state| (state.timeline, state.commit.number))))
 }
 
 fn one(database: &Database) -> Result<Status> {
