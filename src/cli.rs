@@ -60,6 +60,7 @@ pub enum Verb {
     List(ListOf),
     Status(StatusOf),
     Verify(VerifyOf),
+    Repair(RepairOf),
     Version(VersionOf),
 }
 
@@ -159,6 +160,23 @@ pub struct VerifyOf {
     pub deep: bool,
 }
 
+/// heal what is missing or damaged from another destination
+#[derive(Debug, FromArgs, ArgsInfo)]
+#[argh(
+    subcommand,
+    name = "repair",
+    note = "Adds what is missing and replaces what is damaged; works beside a running daemon.",
+    example = "bakelite repair --db app --dry-run"
+)]
+pub struct RepairOf {
+    #[argh(positional, arg_name = "DB DEST")]
+    /// a database and the roots of its replicas: paths or s3://BUCKET/PREFIX
+    pub given: Vec<String>,
+    #[argh(switch)]
+    /// say what would be done, write nothing
+    pub dry_run: bool,
+}
+
 /// show the versions of bakelite, its format and SQLite
 #[derive(Debug, FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "version", example = "bakelite version --json")]
@@ -247,12 +265,17 @@ impl Arguments {
 
     /// The replicas that a verb of the form `[SOURCE]` is about; at least one.
     pub fn sources(&self, given: Option<&str>) -> Result<Vec<Destination>> {
+        Ok(self.replicas(given)?.concat())
+    }
+
+    /// The same, those of each database together.
+    pub fn replicas(&self, given: Option<&str>) -> Result<Vec<Vec<Destination>>> {
         if let Some(url) = given {
             self.alone("SOURCE")?;
-            return Ok(vec![Destination::parse(url)?]);
+            return Ok(vec![vec![Destination::parse(url)?]]);
         }
         let databases = Config::load(self.config.as_deref())?.choose(self.db.as_deref())?;
-        Ok(databases.into_iter().flat_map(|database| database.destinations).collect())
+        Ok(databases.into_iter().map(|database| database.destinations).collect())
     }
 
     /// The replicas of one database, in the order of the configuration.

@@ -37,6 +37,8 @@ pub struct Database {
     pub path: PathBuf,
     pub state_dir: PathBuf,
     pub destinations: Vec<Destination>,
+    /// Those of them that nothing waits for: they may trail.
+    pub mirrors: Vec<Destination>,
     pub settings: Settings,
 }
 
@@ -157,7 +159,8 @@ impl Database {
         }
         let path = real(&path);
         let state_dir = state_dir_beside(&path);
-        Ok(Self { name, path, state_dir, destinations, settings: Settings::default() })
+        let (mirrors, settings) = (Vec::new(), Settings::default());
+        Ok(Self { name, path, state_dir, destinations, mirrors, settings })
     }
 }
 

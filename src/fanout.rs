@@ -3,7 +3,8 @@
 //! Those that are *current* get each object at the same time, and whoever puts one waits for them,
 //! for a while. One that fails or is late is *behind*: change-sets go to its spool
 //! instead, and it is brought up to date from there, in order; past what the spool has or may hold,
-//! from a sibling. So a slow or dead destination is waited for by nobody.
+//! from a sibling. So a slow or dead destination is waited for by nobody. A *mirror* is behind by
+//! intent: it gets everything that way.
 //!
 //! ```text
 //!              a put fails or is late                     a try fails
@@ -52,6 +53,7 @@ impl fmt::Debug for Fanout {
 /// One destination, and what it lacks.
 struct Lane {
     destination: Arc<dyn Backend>,
+    mirror: bool,
     spool: Spool,
     debt: Mutex<Debt>,
     known: parts::Known,
@@ -65,6 +67,8 @@ struct Debt {
     copy: bool,
     copying: bool,
     floor: Option<(CommitNo, Time)>,
+    /// What was acknowledged there last, in this life.
+    last: Option<Name>,
     error: Option<String>,
 }
 
@@ -111,6 +115,11 @@ impl Lane {
         self.debt().is_none()
     }
 
+    /// Whether it is waited for.
+    fn is_in_step(&self) -> bool {
+        !self.mirror && self.is_current()
+    }
+
     /// Stores an object; one that is there already with the same bytes was stored by us, its reply
     /// lost. Other bytes mean that somebody else writes this replica.
     fn store(&self, name: &Name, body: &[u8]) -> Result<()> {
@@ -132,7 +141,8 @@ impl Lane {
         self.known.add(name);
         if let Some(span) = acknowledges(name) {
             self.still_ours(span.timeline)?;
-            self.debt().floor = Some((span.last, span.time));
+            let mut debt = self.debt();
+            (debt.floor, debt.last) = (Some((span.last, span.time)), Some(name.clone()));
         }
         Ok(())
     }
@@ -164,6 +174,19 @@ impl Lane {
         }
     }
 
+    /// Whether what was acknowledged there is gone: the destination was wiped, or is an older copy of
+    /// itself. Where nothing was yet, the timeline of what is pending tells, which was claimed there.
+    fn is_robbed(&self) -> Result<bool> {
+        let debt = self.debt();
+        let pending = debt.pending.keys().find_map(acknowledges);
+        let timeline = pending.map(|span| Name::Timeline(span.timeline));
+        let Some(name) = debt.last.clone().or(timeline).filter(|_| !debt.copy) else {
+            return Ok(false);
+        };
+        drop(debt);
+        Ok(self.destination.list(&name.to_string(), None)?.entries.is_empty())
+    }
+
     /// From now on it is behind, and a sibling has what it lacks.
     fn owe_all(&self) -> std::io::Result<()> {
         let mut debt = self.debt();
@@ -171,7 +194,7 @@ impl Lane {
             return Ok(());
         }
         self.spool.mark()?;
-        debt.copy = true;
+        (debt.copy, debt.last) = (true, None);
         for name in std::mem::take(&mut debt.pending).into_keys() {
             self.spool.remove(&name)?;
         }
@@ -229,20 +252,21 @@ fn acknowledges(name: &Name) -> Option<&Span> {
 }
 
 impl Fanout {
+    /// Each destination, and whether it is a mirror.
     pub fn new(
-        destinations: Vec<Arc<dyn Backend>>,
+        destinations: Vec<(Arc<dyn Backend>, bool)>,
         compression: Compression,
         state_dir: &Path,
         spool_max: u64,
     ) -> Result<Self> {
-        let lane = |destination: Arc<dyn Backend>| {
+        let lane = |(destination, mirror): (Arc<dyn Backend>, bool)| {
             let spool = Spool::new(state_dir, &destination.to_string());
             let failed = |error| Error::io("read", state_dir.join("spool").display(), &error);
             let pending = spool.tidy().and_then(|()| spool.pending()).map_err(failed)?;
             let copy = spool.is_marked();
             let debt = Mutex::new(Debt { pending, copy, ..Debt::default() });
             let known = parts::Known::default();
-            Ok(Arc::new(Lane { destination, spool, debt, known }))
+            Ok(Arc::new(Lane { destination, mirror, spool, debt, known }))
         };
         let lanes = destinations.into_iter().map(lane).collect::<Result<_>>()?;
         Ok(Self { lanes, compression, spool_max })
@@ -265,10 +289,13 @@ impl Fanout {
         lane.spool.unmark().map_err(|error| Error::io("write", "the spool", &error))
     }
 
-    /// Notes that a destination lacks more than its spool has, or cannot be asked.
+    /// Notes, as a life begins, that a destination lacks more than its spool has, or cannot be asked.
+    /// What an earlier life has left in there goes: it is of a timeline that is over.
     pub fn lacks(&self, at: usize, why: Option<&Error>) -> Result<()> {
         let lane = &self.lanes[at];
-        lane.debt().error = why.map(ToString::to_string);
+        let mut debt = lane.debt();
+        (debt.error, debt.copy) = (why.map(ToString::to_string), false);
+        drop(debt);
         lane.owe_all().map_err(|error| Error::io("write", "the spool", &error))
     }
 
@@ -312,15 +339,15 @@ impl Fanout {
         }))
     }
 
-    /// `None`: it is behind, or too late.
+    /// `None`: it is behind, too late, or a mirror.
     fn put_to_current(&self, name: &Name, body: &[u8]) -> Vec<(&Arc<Lane>, Option<Result<()>>)> {
         if let [lane] = &self.lanes[..] {
-            return vec![(lane, lane.is_current().then(|| lane.put(name, body)))];
+            return vec![(lane, lane.is_in_step().then(|| lane.put(name, body)))];
         }
         let (send, results) = channel();
         let shared: Arc<(Name, Vec<u8>)> = Arc::new((name.clone(), body.to_owned()));
         let mut waiting = 0;
-        for (at, lane) in self.lanes.iter().enumerate().filter(|(_, lane)| lane.is_current()) {
+        for (at, lane) in self.lanes.iter().enumerate().filter(|(_, lane)| lane.is_in_step()) {
             let (lane, send, shared) = (Arc::clone(lane), send.clone(), Arc::clone(&shared));
             waiting += 1;
             thread::spawn(move || {
@@ -361,23 +388,34 @@ impl Fanout {
         self.lanes.iter().map(|lane| lane.debt().pending.values().sum::<u64>()).sum()
     }
 
-    /// Whether any destination lacks anything.
-    pub fn any_behind(&self) -> bool {
-        self.lanes.iter().any(|lane| !lane.is_current())
-    }
-
     /// Whether a destination lacks anything.
     pub fn is_behind(&self, at: usize) -> bool {
         !self.lanes[at].is_current()
     }
 
+    pub fn is_mirror(&self, at: usize) -> bool {
+        self.lanes[at].mirror
+    }
+
     /// Whether a destination takes objects at once.
     pub fn any_current(&self) -> bool {
-        self.lanes.iter().any(|lane| lane.is_current())
+        self.lanes.iter().any(|lane| lane.is_in_step())
     }
 
     pub fn standings(&self) -> Vec<Standing> {
         self.lanes.iter().map(|lane| lane.standing()).collect()
+    }
+
+    /// Looks whether a destination still holds what was acknowledged there. One that does not is behind.
+    pub fn look_at(&self, at: usize) -> Result<()> {
+        self.look(&self.lanes[at])
+    }
+
+    fn look(&self, lane: &Lane) -> Result<()> {
+        if !lane.is_robbed()? {
+            return Ok(());
+        }
+        lane.owe_all().map_err(|error| Error::io("write", "the spool", &error))
     }
 
     /// Brings one destination up to date: from a sibling where its spool has not all, then from that.
@@ -389,18 +427,17 @@ impl Fanout {
     }
 
     fn try_pay(&self, lane: &Arc<Lane>) -> Result<()> {
+        self.look(lane)?;
         loop {
             if lane.debt().copy {
                 let mut others = self.lanes.iter().filter(|other| !Arc::ptr_eq(other, lane));
                 let sibling = others.find(|other| other.debt().is_none());
                 let Some(sibling) = sibling else {
+                    // One that is away is that, whatever else it is.
+                    lane.destination.list(Name::TIMELINES, None)?;
                     let cause = "it lacks objects, and no other destination has all of them";
-                    return Err(Error::new(
-                        Status::Unreachable,
-                        "copy to",
-                        &lane.destination,
-                        cause,
-                    ));
+                    let thing = &lane.destination;
+                    return Err(Error::new(Status::Integrity, "copy to", thing, cause));
                 };
                 lane.copy_from(&*sibling.destination)?;
             }

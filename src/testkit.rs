@@ -105,6 +105,7 @@ fn config(path: &Path) -> Database {
         path: path.to_owned(),
         state_dir: path.with_file_name("state"),
         destinations: vec![Destination::File { root: path.with_file_name("replica") }],
+        mirrors: vec![],
         settings: Settings::default(),
     }
 }

@@ -76,7 +76,7 @@ pub const KEYS: &[Key] = &[
     key(Place::Destination, "credentials_file"),
     key(Place::Destination, "lock"),
     key(Place::Destination, "lock_mode"),
-    later(Place::Destination, "in_step"),
+    key(Place::Destination, "in_step"),
 ];
 
 pub(super) fn config(source: &Source) -> Result<Config> {
@@ -120,7 +120,7 @@ fn database(section: &Section, defaults: &Settings, secret: &mut bool) -> Result
         Some(field) if !field.is_off() => field.path()?,
         _ => state_dir_beside(&path),
     };
-    let mut destinations = Vec::new();
+    let (mut destinations, mut mirrors) = (Vec::new(), Vec::new());
     for table in section.tables("destination", "[[database.destination]]")? {
         let fields = section.source.fields(table.fields, &[Place::Destination])?;
         let section = Section { source: section.source, at: table.at, fields };
@@ -132,9 +132,18 @@ fn database(section: &Section, defaults: &Settings, secret: &mut bool) -> Result
                 .refuse(key_of(&destination), format!("{destination} stands twice"))
                 .hint("give each destination of a database once"));
         }
+        if let Some(field) = section.find("in_step").filter(|field| !field.is_off())
+            && !field.boolean()?
+        {
+            mirrors.push(destination.clone());
+        }
         destinations.push(destination);
     }
-    Ok(Database { name, path, state_dir, destinations, settings })
+    if !mirrors.is_empty() && mirrors.len() == destinations.len() {
+        let error = section.refuse("destination", "all of them may trail");
+        return Err(error.hint("leave in_step = false out of the one that is to be waited for"));
+    }
+    Ok(Database { name, path, state_dir, destinations, mirrors, settings })
 }
 
 /// The key to blame for a place.

@@ -26,6 +26,7 @@ fn the_least_configuration_has_every_default() {
         path: "/a/app.db".into(),
         state_dir: "/a/.app.db.bakelite".into(),
         destinations: vec![Destination::File { root: "/m/app".into() }],
+        mirrors: vec![],
         settings: Settings::default(),
     };
     assert_eq!(only(&with("", "", "")), expected);
@@ -161,7 +162,8 @@ const BAD: &[(&str, &str, &str, &str)] = &[
     ),
     ("database", "state_dir = \"/${X\"", "6: state_dir: a ${ without its }", "close it"),
     ("database", "state_dir = \"/${1}\"", "6: state_dir: ${1} does not name", "${NAME}"),
-    ("destination", "in_step = false", "10: in_step: not supported yet", "leave it out"),
+    ("destination", "in_step = false", "7: destination: all of them may trail", "leave in_step"),
+    ("destination", "in_step = 0", "10: in_step: an integer where a", "in_step = false"),
     ("destination", "bucket = \"b\"", "10: bucket: belongs to a destination of", "leave it out"),
     ("destination", "lock = \"30d\"", "10: lock: belongs to a destination of", "leave it out"),
     ("destination", "wal_max = 1", "10: wal_max: unknown key", "known here: type, path"),
@@ -197,7 +199,7 @@ const BAD: &[(&str, &str, &str, &str)] = &[
     ("s3", "bucket = \"bbb\"\nregion = \"e u\"", "13: region: \"e u\" is not a region", "eu-west"),
     ("s3", "bucket = \"bbb\"\nurl_style = \"host\"", "13: url_style: \"host\" is no style", "path"),
     ("s3", "bucket = \"bbb\"\ncreate_only = 1", "13: create_only: an integer where a", "= false"),
-    ("s3", "bucket = \"bbb\"\nin_step = false", "13: in_step: not supported yet", "leave it out"),
+    ("s3", "bucket = \"bbb\"\nin_step = \"no\"", "13: in_step: a string where a", "in_step"),
     ("s3", "bucket = \"bbb\"\nlock = \"30\"", "13: lock: \"30\" is not a duration", "30d"),
     ("s3", "bucket = \"bbb\"\nlock = \"1d\"", "13: lock: shorter than two", "until the next"),
     ("s3", "bucket = \"bbb\"\nlock_mode = \"compliance\"", "10: lock: missing", "30d"),
@@ -390,6 +392,16 @@ fn the_style_of_urls_follows_the_endpoint() {
 }
 
 /// Spelled out, a secret makes the whole file one; taken from a variable, it does not.
+#[test]
+fn a_mirror_is_a_destination_that_is_not_in_step() {
+    let two = "in_step = false\n[[database.destination]]\ntype = \"file\"\npath = \"/n\"";
+    let database = only(&with("", "", two));
+    assert_eq!(database.destinations.len(), 2);
+    assert_eq!(database.mirrors, database.destinations[..1]);
+    let in_step = two.replace("false", "true");
+    assert!(only(&with("", "", &in_step)).mirrors.is_empty());
+}
+
 #[test]
 fn a_file_with_a_secret_that_others_can_read_is_refused() {
     let dir = tempfile::tempdir().unwrap();

@@ -58,6 +58,8 @@ pub enum Done {
     Renewed(Vec<Part>, Result<()>),
     /// Tried to bring one destination up to date.
     Paid(usize, Result<()>),
+    /// Looked whether one destination still holds what it did.
+    Looked(usize),
     Checkpointed(Result<()>),
 }
 
@@ -450,6 +452,7 @@ impl Tracker {
             Done::Surveyed(result) => self.surveyed(result, now),
             Done::Renewed(parts, result) => self.renewed(parts, result, now),
             Done::Paid(at, result) => self.paid(at, result, now),
+            Done::Looked(at) => self.looked(at),
             Done::Checkpointed(result) => {
                 self.checkpointing = false;
                 self.unchecked_since = None;

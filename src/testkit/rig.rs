@@ -157,6 +157,7 @@ impl Rig {
 
 /// Destinations that are all put to at once.
 pub fn fanout(destinations: Vec<Arc<dyn Backend>>, state_dir: &Path, spool_max: u64) -> Fanout {
+    let destinations = destinations.into_iter().map(|each| (each, false)).collect();
     Fanout::new(destinations, Compression::Zstd, state_dir, spool_max).unwrap()
 }
 
