@@ -70,8 +70,8 @@ fn parts_that_are_not_put_again_are_kept_first() {
     config.settings.snapshot_interval = Duration::from_millis(1);
     sim.tracker = Tracker::new(&config, false, sim.now);
     // The first one is the timeline's, with the listing.
-    faulty.fail(Operation::Renew, 3, Fault::Refused);
-    sim.until(|_| faulty.fired(Fault::Refused) == 1);
+    (3..9).for_each(|nth| faulty.fail(Operation::Renew, nth, Fault::Refused));
+    sim.until(|_| faulty.fired(Fault::Refused) == 6);
     assert_eq!(snapshots(&db), 1);
     sim.until(|sim| sim.is_current() && snapshots(&db) == 2);
     assert!(faulty.calls(Operation::Renew) >= 2 + parts(&db).len() as u64 - 3);
