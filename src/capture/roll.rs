@@ -34,8 +34,8 @@ use std::ops::Range;
 /// Parts passed over in one turn: a few milliseconds, in which nothing is captured.
 const TURN: u32 = 64;
 
-/// One in so many parts is read though it need not be: less than 1 % of a database.
-pub(super) const READ_ALL_THE_SAME: u64 = 128;
+/// One in so many parts is read though it need not be: 0.4 % of a database, and all of it in the end.
+pub(super) const READ_ALL_THE_SAME: u64 = 256;
 
 /// A snapshot under way.
 #[derive(Debug)]
