@@ -10,7 +10,7 @@ mod read;
 mod s3;
 
 pub use read::{KEYS, Key, Place};
-pub use s3::{Credentials, S3, Secret, UrlStyle};
+pub use s3::{Credentials, Lock, LockMode, S3, Secret, UrlStyle};
 
 use crate::error::{Error, Result, Status};
 use crate::units;

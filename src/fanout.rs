@@ -124,7 +124,10 @@ impl Lane {
     /// lost. Other bytes mean that somebody else writes this replica.
     fn store(&self, name: &Name, body: &[u8]) -> Result<()> {
         match self.destination.put(name, body) {
-            Err(error) if error.kind == Kind::Exists => self.compare(name, body),
+            Err(error) if error.kind == Kind::Exists => {
+                self.compare(name, body)?;
+                Ok(self.destination.renew(name)?)
+            }
             result => result.map_err(Error::from),
         }
     }
@@ -132,7 +135,7 @@ impl Lane {
     /// Stores an object, and looks whether what it makes durable still counts.
     fn put(&self, name: &Name, body: &[u8]) -> Result<()> {
         if self.known.has(name) {
-            return Ok(());
+            return Ok(self.destination.renew(name)?);
         }
         self.store(name, body)?;
         self.known.add(name);

@@ -8,8 +8,9 @@ use crate::backend::{Backend, Kind};
 use crate::commit::Timeline;
 use crate::copies::damage;
 use crate::error::{Error, Result, Status};
-use crate::name::Name;
-use crate::replica::{Replica, fetch};
+use crate::name::{Name, Span};
+use crate::replica::{Replica, damaged, fetch};
+use crate::snapshot::{Manifest, PartRef};
 use std::collections::BTreeSet;
 
 /// Copies every object that is missing. Timelines that the two know differently, because each was
@@ -31,9 +32,25 @@ pub fn copy_missing(from: &dyn Backend, to: &dyn Backend) -> Result<()> {
     for name in missing {
         let body = fetch(from, name)?;
         // It would take the place of a whole one, which a repair may bring.
-        if damage(from, name, &body).is_none() {
-            store(to, name, &body)?;
+        if damage(from, name, &body).is_some() {
+            continue;
         }
+        if let Name::Snapshot(span) = name {
+            renew_needed(to, &there, *span, &body)?;
+        }
+        store(to, name, &body)?;
+    }
+    Ok(())
+}
+
+/// What a snapshot needs and `there` had already is to stay as long as what is stored now.
+fn renew_needed(to: &dyn Backend, there: &Replica, span: Span, manifest: &[u8]) -> Result<()> {
+    let manifest = Manifest::decode(span, manifest.to_vec())
+        .map_err(|damage| damaged(to, &Name::Snapshot(span), damage))?;
+    let parts = manifest.parts.iter().filter(|part| there.parts.contains_key(&part.part));
+    let timelines = there.timelines.iter().map(|timeline| Name::Timeline(*timeline));
+    for name in timelines.chain(parts.map(PartRef::name)) {
+        to.renew(&name)?;
     }
     Ok(())
 }
@@ -78,10 +95,15 @@ pub fn order(name: &Name) -> (Timeline, u8, &Name) {
 mod tests {
     use super::*;
     use crate::backend::mem::Mem;
+    use crate::backend::worm::Worm;
     use crate::commit::{Chain, CommitNo, PageSize, Time};
+    use crate::model::{Step, Writer};
     use crate::name::{Change, Span};
     use crate::object::{Compression, Encoder, Header};
+    use crate::restore::Target;
     use crate::snapshot::Fork;
+    use crate::testkit::rig::restored;
+    use std::sync::Arc;
 
     fn claim(mem: &Mem, number: u32, time: u64) {
         let number = Timeline(number);
@@ -137,5 +159,23 @@ mod tests {
         // Somebody has gone on there.
         claim(&two, 4, 5);
         assert_eq!(copy_missing(&one, &two).unwrap_err().status, Status::Locked);
+    }
+
+    /// A destination that was away while a snapshot was made gets it from a sibling: the parts that it
+    /// had before are locked no shorter for that.
+    #[test]
+    fn trap_79_what_a_copied_snapshot_needs_has_its_locks_renewed() {
+        let mut writer = Writer::new(512);
+        writer.alone(&Step::fill(9, 1..=9, 7)).snapshot();
+        let worm = Worm::new(1000);
+        copy_missing(&*writer.store, &worm).unwrap();
+        worm.pass(900);
+        writer.alone(&Step::fill(9, [9], 8)).snapshot();
+        copy_missing(&*writer.store, &worm).unwrap();
+        worm.pass(900);
+        worm.ravage();
+        let target = Target::Commit(writer.last().number);
+        let source = Arc::new(worm) as Arc<dyn Backend>;
+        assert!(restored(&source, target).unwrap() == writer.image(writer.last().number.0));
     }
 }

@@ -207,7 +207,7 @@ fn open(destination: &Destination) -> Result<Arc<dyn Backend>> {
     match destination {
         Destination::File { root } => Ok(Arc::new(Fs::open(root)?)),
         Destination::S3(place) => {
-            Ok(Arc::new(Retry::new(Arc::new(S3::open(place)?), Patience::default())))
+            Ok(Arc::new(Retry::new(Arc::new(S3::read(place)?), Patience::default())))
         }
     }
 }

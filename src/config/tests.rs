@@ -200,7 +200,15 @@ const BAD: &[(&str, &str, &str, &str)] = &[
     ("s3", "bucket = \"bbb\"\nurl_style = \"host\"", "13: url_style: \"host\" is no style", "path"),
     ("s3", "bucket = \"bbb\"\ncreate_only = 1", "13: create_only: an integer where a", "= false"),
     ("s3", "bucket = \"bbb\"\nin_step = \"no\"", "13: in_step: a string where a", "in_step"),
-    ("s3", "bucket = \"bbb\"\nlock = \"30d\"", "13: lock: not supported yet", "leave it out"),
+    ("s3", "bucket = \"bbb\"\nlock = \"30\"", "13: lock: \"30\" is not a duration", "30d"),
+    ("s3", "bucket = \"bbb\"\nlock = \"1d\"", "13: lock: shorter than two", "until the next"),
+    ("s3", "bucket = \"bbb\"\nlock_mode = \"compliance\"", "10: lock: missing", "30d"),
+    (
+        "s3",
+        "bucket = \"bbb\"\nlock = \"30d\"\nlock_mode = \"x\"",
+        "14: lock_mode: \"x\" is no",
+        "compli",
+    ),
     ("s3", "bucket = \"bbb\"\naccess_key_id = \"a\"", "10: secret_access_key: missing", "neither"),
     ("s3", "bucket = \"bbb\"\nsecret_access_key = \"a\"", "10: access_key_id: missing", "neither"),
     (
@@ -343,6 +351,7 @@ fn a_bucket_says_little_and_may_say_all() {
         region: "us-east-1".into(),
         url_style: UrlStyle::VirtualHost,
         create_only: true,
+        lock: None,
         credentials: Credentials::Environment,
     };
     assert_eq!(bucket(""), least);
@@ -351,7 +360,8 @@ fn a_bucket_says_little_and_may_say_all() {
     assert_eq!(bucket(off), least);
     let all = "prefix = \"shop/17\"\nendpoint = \"http://localhost:8333/s3/\"\nregion = \"x\"\n\
                url_style = \"virtual-host\"\ncreate_only = false\nin_step = true\n\
-               access_key_id = \"${ROOT}\"\nsecret_access_key = \"${ROOT}\"";
+               access_key_id = \"${ROOT}\"\nsecret_access_key = \"${ROOT}\"\n\
+               lock = \"30d\"\nlock_mode = \"compliance\"";
     let expected = S3 {
         bucket: "backups".into(),
         prefix: "shop/17/app".into(),
@@ -359,6 +369,7 @@ fn a_bucket_says_little_and_may_say_all() {
         region: "x".into(),
         url_style: UrlStyle::VirtualHost,
         create_only: false,
+        lock: Some(Lock { period: Duration::from_secs(30 * 86_400), mode: LockMode::Compliance }),
         credentials: Credentials::Keys {
             access_key_id: "/srv".into(),
             secret_access_key: Secret("/srv".into()),

@@ -16,6 +16,7 @@ use crate::config::Database;
 use crate::cursor::State;
 use crate::error::{Error, Result, Status};
 use crate::fanout::Fanout;
+use crate::name::Part;
 use crate::ship::{Healed, Parcel, Resync, Shipper};
 use crate::source::{Look, Seen};
 use crate::status;
@@ -54,6 +55,7 @@ pub enum Done {
     Stored(RawPart, Result<()>),
     /// Listed the parts of snapshots that there are.
     Surveyed(Result<()>),
+    Renewed(Vec<Part>, Result<()>),
     /// Tried to bring one destination up to date.
     Paid(usize, Result<()>),
     /// Looked whether one destination still holds what it did.
@@ -111,6 +113,9 @@ pub struct Tracker {
     parts: usize,
     again: Vec<RawPart>,
     survey: Survey,
+    /// Parts that are stored and to be kept from being removed, and whether a job does so.
+    renew: Vec<Part>,
+    renewing: bool,
     /// When the next part may be read: a snapshot may be told to take its time.
     part_at: Instant,
     /// Every part was read before the last complete pass of capture.
@@ -181,6 +186,8 @@ impl Tracker {
             parts: 0,
             again: Vec::new(),
             survey: Survey::None,
+            renew: Vec::new(),
+            renewing: false,
             part_at: now,
             snapshot_ready: false,
             shipped_meanwhile: false,
@@ -443,6 +450,7 @@ impl Tracker {
                 }
             }
             Done::Surveyed(result) => self.surveyed(result, now),
+            Done::Renewed(parts, result) => self.renewed(parts, result, now),
             Done::Paid(at, result) => self.paid(at, result, now),
             Done::Looked(at) => self.looked(at),
             Done::Checkpointed(result) => {

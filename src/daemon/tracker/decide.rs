@@ -138,7 +138,9 @@ impl Tracker {
             && due
             && self.snapshot_ready
             && self.parts == 0
-            && self.again.is_empty();
+            && self.again.is_empty()
+            && self.renew.is_empty()
+            && !self.renewing;
         let long = look.is_some_and(|look| self.wal_bytes(capture, look) > self.wal_max());
         // While a first snapshot is under way, a loss would begin it again from its first page.
         let first = rolling && capture.last().digest.is_none();

@@ -27,6 +27,7 @@ impl Tracker {
         match done {
             Done::Stored(..) => self.parts -= 1,
             Done::Checkpointed(_) => self.checkpointing = false,
+            Done::Renewed(..) => self.renewing = false,
             Done::Opened(_)
             | Done::Captured(..)
             | Done::Shipped(..)
@@ -127,12 +128,14 @@ impl Tracker {
         self.parcel = None;
         self.again.clear();
         self.survey = Survey::None;
+        self.renew.clear();
         self.snapshot_ready = false;
         self.shipped_meanwhile = false;
     }
 
     pub(super) fn captured(&mut self, capture: Box<Capture>, captured: Captured, now: Instant) {
-        let Captured { batch, part, began, complete, part_is_due, drain, result } = captured;
+        let Captured { batch, part, passed, began, complete, part_is_due, drain, result } =
+            captured;
         let mut capture = capture;
         if batch.is_none() && part.is_none() && (part_is_due || !complete) {
             // Whatever is in the way, asking at once would not find it gone.
@@ -153,6 +156,7 @@ impl Tracker {
         self.drained |= complete && drain;
         part.iter().for_each(|part| self.pace_parts(part.bytes.len(), now));
         self.again.extend(part);
+        self.renew.extend(passed);
         self.begin_snapshot &= !began;
         self.phase = Phase::Here(capture);
         if let Err(trouble) = result {
