@@ -7,6 +7,7 @@
 //! nothing is written.
 
 mod branch;
+mod path;
 
 pub use branch::Branch;
 
@@ -150,11 +151,7 @@ impl Replica {
         let mut snapshots: Vec<Span> =
             self.snapshots.iter().filter(|span| is_on(ancestry, span)).copied().collect();
         snapshots.sort_unstable_by_key(|span| (span.last, span.timeline));
-        let whole = self.changes.iter().filter(|(_, parts)| is_whole(parts));
-        let mut changes: Vec<Span> =
-            whole.map(|((span, _), _)| *span).filter(|span| is_on(ancestry, span)).collect();
-        changes.sort_unstable_by_key(|span| (span.first, std::cmp::Reverse(span.last)));
-        changes.dedup_by_key(|span| span.first);
+        let changes = self.whole(ancestry);
         let mut runs: Vec<Run> = Vec::new();
         for snapshot in snapshots {
             match runs.last_mut() {
@@ -218,14 +215,22 @@ impl Replica {
         levels.map(|(_, parts)| parts).find(|parts| is_whole(parts))
     }
 
+    /// The change-sets along the ancestry that are whole, by their first commit, with their levels.
+    fn whole(&self, ancestry: &[Stretch]) -> Vec<(Span, u8)> {
+        let whole = self.changes.iter().filter(|(_, parts)| is_whole(parts));
+        let whole = whole.map(|(key, _)| *key).filter(|(span, _)| is_on(ancestry, span));
+        let mut whole: Vec<_> = whole.collect();
+        whole.sort_unstable_by_key(|(span, level)| (span.first, span.last, *level));
+        whole
+    }
+
     /// What restores `commit`, which `run` holds: its newest snapshot up to there, and the rest.
-    pub fn plan(&self, run: &Run, commit: CommitNo) -> Plan {
+    pub fn plan(&self, ancestry: &[Stretch], run: &Run, commit: CommitNo) -> Plan {
         assert!(run.holds(commit), "a run restores the commits that it holds");
         let before = run.snapshots.iter().filter(|snapshot| snapshot.last <= commit);
         let snapshot = *before.max_by_key(|snapshot| snapshot.last).unwrap_or(&run.snapshot);
-        let needed =
-            run.changes.iter().filter(|span| span.last > snapshot.first && span.first <= commit);
-        let parts = needed.filter_map(|span| self.parts_of(*span).cloned());
+        let path = path::to_commit(&self.whole(ancestry), snapshot.first, commit);
+        let parts = path.iter().filter_map(|key| self.changes.get(key).cloned());
         Plan { commit, forks: Vec::new(), snapshot, changes: parts.collect() }
     }
 }
@@ -304,24 +309,9 @@ pub fn is_whole(parts: &[Change]) -> bool {
 
 /// The run that begins with `snapshot`; none if the change-sets do not lead from its first part to
 /// its last.
-fn run_from(snapshot: Span, changes: &[Span]) -> Option<Run> {
-    let mut run = Run { snapshot, snapshots: vec![snapshot], changes: Vec::new() };
-    let mut reached = snapshot.first;
-    let start = changes.partition_point(|span| span.first <= snapshot.first);
-    let straddling = changes[..start].iter().filter(|span| span.last > reached);
-    if let Some(span) = straddling.max_by_key(|span| span.last) {
-        run.changes.push(*span);
-        reached = span.last;
-    }
-    for span in &changes[start..] {
-        if span.last <= reached {
-            continue;
-        }
-        if span.first > reached.next() {
-            break;
-        }
-        run.changes.push(*span);
-        reached = span.last;
-    }
+fn run_from(snapshot: Span, changes: &[(Span, u8)]) -> Option<Run> {
+    let changes = path::farthest(changes, snapshot.first);
+    let reached = changes.last().map_or(snapshot.first, |span| span.last);
+    let run = Run { snapshot, snapshots: vec![snapshot], changes };
     (reached >= snapshot.last).then_some(run)
 }

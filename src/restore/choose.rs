@@ -51,7 +51,7 @@ pub fn choose(
     }
     let leaving = ancestry.iter().filter(|at| at.after == commit);
     let forks = leaving.map(|at| (at.timeline, at.chain)).collect();
-    Ok(Plan { forks, ..replica.plan(run, commit) })
+    Ok(Plan { forks, ..replica.plan(&ancestry, run, commit) })
 }
 
 /// A timeline goes on from a commit that was durable. Where there is none such, objects are missing,

@@ -61,12 +61,12 @@ impl Listed {
         let chain = match (change, snapshots.rev().find(|span| span.last == commit && on_it(span)))
         {
             (Some(end), _) => read_change(source, end).map(|set| set.chain_before(commit.next())),
-            (None, Some(span)) => read_manifest(source, span).map(|manifest| manifest.chain),
+            (None, Some(span)) => read_manifest(source, span).map(|manifest| Some(manifest.chain)),
             (None, None) => return Ok(None),
         };
         match chain {
             Err(error) if error.status == Status::Integrity => Ok(None),
-            chain => chain.map(Some),
+            chain => chain,
         }
     }
 
