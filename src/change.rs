@@ -107,15 +107,14 @@ impl Builder {
 
     /// Adds a commit, and with it those before it that are left out. `pages` are all that they wrote,
     /// as they are after the last one.
-    pub fn point<'a>(
-        &mut self,
-        point: Point,
-        pages: impl IntoIterator<Item = (PageNo, &'a [u8])>,
-    ) {
+    pub fn point<'a>(&mut self, point: Point, pages: impl IntoIterator<Item = (PageNo, &'a [u8])>) {
         let Point { first, commit, chain, least } = point;
         let expected = self.points.last().map_or(first, |last| last.commit.number.next());
         assert_eq!(first, expected, "commits come in order");
-        assert!(first <= commit.number && least <= commit.pages, "a point is the end of its commits");
+        assert!(
+            first <= commit.number && least <= commit.pages,
+            "a point is the end of its commits"
+        );
         for (page, bytes) in pages {
             assert!(page.0 >= 1 && page.0 <= commit.pages, "no page past the end");
             assert_eq!(bytes.len(), self.page_size.bytes(), "whole pages");

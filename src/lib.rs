@@ -26,9 +26,12 @@ pub mod fanout;
 pub mod ship;
 pub mod spool;
 
+pub mod compact;
+pub mod keep;
 pub mod list;
 pub mod replica;
 pub mod restore;
+pub mod upkeep;
 pub mod verify;
 
 pub mod cli;

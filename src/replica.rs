@@ -141,8 +141,18 @@ impl Replica {
         lineage(source, newest, forks)
     }
 
+    /// Reads the records of all timelines that are not known yet.
+    pub fn read_forks(&self, source: &dyn Backend, forks: &mut Forks) -> Result<()> {
+        for timeline in &self.timelines {
+            if !forks.contains_key(timeline) {
+                forks.insert(*timeline, read_fork(source, *timeline)?);
+            }
+        }
+        Ok(())
+    }
+
     /// What every change-set and snapshot says it is, whole or not.
-    fn spans(&self) -> impl Iterator<Item = &Span> {
+    pub fn spans(&self) -> impl Iterator<Item = &Span> {
         self.changes.keys().map(|(span, _)| span).chain(&self.snapshots)
     }
 
@@ -241,7 +251,7 @@ pub fn is_on(ancestry: &[Stretch], span: &Span) -> bool {
 }
 
 /// Records of timelines, each read once.
-type Forks = BTreeMap<Timeline, Fork>;
+pub type Forks = BTreeMap<Timeline, Fork>;
 
 /// How `timeline` came to be, newest first. What others did that left it later is no part of that.
 fn lineage(source: &dyn Backend, timeline: Timeline, forks: &mut Forks) -> Result<Vec<Stretch>> {

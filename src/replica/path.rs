@@ -102,10 +102,11 @@ mod tests {
         check(&[(3, 6, 1), (1, 9, 2)], 0, 4, &[(1, 9)]);
         check(&[(3, 6, 1), (1, 9, 2)], 2, 4, &[(3, 6)]);
         check(&[(1, 4, 0), (3, 6, 1), (5, 9, 0)], 0, 9, &[(1, 4), (5, 9)]);
-        let far: Vec<_> = farthest(&changes(&[(1, 4, 0), (3, 6, 1), (5, 7, 0), (9, 9, 0)]), CommitNo(1))
-            .iter()
-            .map(|span| span.last.0)
-            .collect();
+        let far: Vec<_> =
+            farthest(&changes(&[(1, 4, 0), (3, 6, 1), (5, 7, 0), (9, 9, 0)]), CommitNo(1))
+                .iter()
+                .map(|span| span.last.0)
+                .collect();
         assert_eq!(far, [4, 7]);
     }
 }

@@ -2,8 +2,8 @@
 
 use super::writer::Sizes;
 use super::*;
-use crate::change::Point;
 use crate::backend::mem::Mem;
+use crate::change::Point;
 use crate::commit::{Chain, PageHash, PageNo, PageSize};
 use crate::model::{self, SIZES, Step, Write};
 use crate::name::Name;

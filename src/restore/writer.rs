@@ -79,7 +79,8 @@ impl Sizes {
     /// Takes in the commits before those known, oldest first. Where the one before a point was left
     /// out, it counts as having had the smallest size of all that were.
     pub(super) fn prepend(&mut self, points: &[Point]) {
-        for Point { first, commit: Commit { number, pages, .. }, least, .. } in points.iter().rev() {
+        for Point { first, commit: Commit { number, pages, .. }, least, .. } in points.iter().rev()
+        {
             let before = (first < number).then(|| (CommitNo(number.0 - 1), *least));
             for (number, pages) in std::iter::once((*number, *pages)).chain(before) {
                 if self.steps.last().is_none_or(|&(_, least)| pages < least) {
