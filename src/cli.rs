@@ -60,6 +60,7 @@ pub enum Verb {
     List(ListOf),
     Status(StatusOf),
     Verify(VerifyOf),
+    Compact(CompactOf),
     Version(VersionOf),
 }
 
@@ -157,6 +158,20 @@ pub struct VerifyOf {
     #[argh(switch)]
     /// restore it all into a scratch file and check that as well
     pub deep: bool,
+}
+
+/// merge change-sets and thin restore points out, now
+#[derive(Debug, FromArgs, ArgsInfo)]
+#[argh(
+    subcommand,
+    name = "compact",
+    note = "The daemon does it by itself; works beside it.",
+    example = "bakelite compact --db app"
+)]
+pub struct CompactOf {
+    #[argh(positional, arg_name = "DB DEST")]
+    /// a database and the roots of its replicas: paths or s3://BUCKET/PREFIX
+    pub given: Vec<String>,
 }
 
 /// show the versions of bakelite, its format and SQLite

@@ -24,6 +24,7 @@ use crate::commit::{CommitNo, Time, Timeline};
 use crate::error::{Error, Result, Status};
 use crate::name::{Change, Name, Span};
 use crate::object::Compression;
+use crate::recent::Recent;
 use crate::snapshot::encode_part;
 use crate::spool::Spool;
 use std::collections::BTreeMap;
@@ -41,6 +42,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub struct Fanout {
     lanes: Vec<Arc<Lane>>,
     pub compression: Compression,
+    pub recent: Recent,
     spool_max: u64,
 }
 
@@ -237,7 +239,8 @@ impl Fanout {
             Ok(Arc::new(Lane { destination, spool, debt }))
         };
         let lanes = destinations.into_iter().map(lane).collect::<Result<_>>()?;
-        Ok(Self { lanes, compression, spool_max })
+        let recent = Recent::new(state_dir);
+        Ok(Self { lanes, compression, recent, spool_max })
     }
 
     /// How many destinations there are.
@@ -296,6 +299,7 @@ impl Fanout {
             }
         }
         if held + kept > 0 {
+            self.recent.add(name, body);
             return Ok(());
         }
         Err(first_error.unwrap_or_else(|| {
@@ -368,6 +372,12 @@ impl Fanout {
     /// Whether a destination lacks anything.
     pub fn is_behind(&self, at: usize) -> bool {
         !self.lanes[at].is_current()
+    }
+
+    /// The destinations that lack nothing.
+    pub fn current(&self) -> Vec<Arc<dyn Backend>> {
+        let current = self.lanes.iter().filter(|lane| lane.is_current());
+        current.map(|lane| Arc::clone(&lane.destination)).collect()
     }
 
     /// Whether a destination takes objects at once.

@@ -23,6 +23,7 @@ pub mod backend;
 pub mod cursor;
 pub mod daemon;
 pub mod fanout;
+pub mod recent;
 pub mod ship;
 pub mod spool;
 

@@ -30,6 +30,7 @@ fn run(arguments: &Arguments) -> Result<Outcome> {
         Verb::List(of) => verbs::list(arguments, of),
         Verb::Status(of) => verbs::status(arguments, of),
         Verb::Verify(of) => verbs::verify(arguments, of),
+        Verb::Compact(of) => verbs::compact(arguments, of),
         Verb::Version(_) => verbs::version(arguments),
     }
 }

@@ -3,10 +3,12 @@
 //!
 //! The JSON documents only ever grow. Their keys are the fields' names here.
 
+mod kept;
 mod listing;
 mod standings;
 mod verified;
 
+pub use kept::{Compacted, Kept};
 pub use listing::{Objects, Points};
 pub use standings::Standings;
 pub use verified::{Checked, Verified};

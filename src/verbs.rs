@@ -4,16 +4,16 @@ use crate::backend::Backend;
 use crate::backend::fs::Fs;
 use crate::backend::retry::{Patience, Retry};
 use crate::backend::s3::S3;
-use crate::cli::{Arguments, DaemonOf, ListOf, RestoreOf, StatusOf, SyncOf, VerifyOf};
+use crate::cli::{Arguments, CompactOf, DaemonOf, ListOf, RestoreOf, StatusOf, SyncOf, VerifyOf};
 use crate::clock;
 use crate::config::{Database, Destination};
-use crate::daemon::{self, Stop};
+use crate::daemon::{self, Stop, Task};
 use crate::error::{self, Error, Result, Status};
 use crate::list;
 use crate::object;
 use crate::place::{self, Warning};
 use crate::progress::Bar;
-use crate::report::{self, Checked};
+use crate::report::{self, Checked, Kept};
 use crate::restore::{self, Options};
 use crate::sqlite;
 use crate::status;
@@ -114,6 +114,27 @@ pub fn verify(arguments: &Arguments, of: &VerifyOf) -> Result<Outcome> {
         report::show(&verified, arguments.json)?;
     }
     Ok(if verified.ok() { Outcome::Well } else { Outcome::Findings })
+}
+
+pub fn compact(arguments: &Arguments, of: &CompactOf) -> Result<Outcome> {
+    let mut kept = Vec::new();
+    for database in arguments.databases(&of.given)? {
+        let done = daemon::upkeep(&database, Task::Compact, &open)?;
+        kept.push(Kept { database: database.name, done });
+    }
+    let compacted = report::Compacted::new(&kept);
+    if !(arguments.quiet && compacted.ok()) || arguments.json {
+        report::show(&compacted, arguments.json)?;
+    }
+    fail_with_first(kept)
+}
+
+/// What did not work was said; the first of it says how the command ends.
+fn fail_with_first(kept: Vec<Kept>) -> Result<Outcome> {
+    match kept.into_iter().flat_map(|each| each.done.errors).next() {
+        Some(error) => Err(error),
+        None => Ok(Outcome::Well),
+    }
 }
 
 pub fn version(arguments: &Arguments) -> Result<Outcome> {

@@ -8,6 +8,7 @@ mod heal;
 mod lanes;
 mod life;
 mod pass;
+mod upkeep;
 
 use super::open::{self, Files, Live, Order, Purpose};
 use crate::capture::{Capture, RawPart};
@@ -19,7 +20,9 @@ use crate::fanout::Fanout;
 use crate::ship::{Healed, Parcel, Resync, Shipper};
 use crate::source::{Look, Seen};
 use crate::status;
+use crate::upkeep as round;
 use pass::{Captured, pass};
+use upkeep::Upkeep;
 
 pub use decide::SHIP_FILE;
 use std::fs::File;
@@ -55,6 +58,7 @@ pub enum Done {
     /// Tried to bring one destination up to date.
     Paid(usize, Result<()>),
     Checkpointed(Result<()>),
+    Kept(Result<round::Done>),
 }
 
 /// How far a resync came.
@@ -111,6 +115,7 @@ pub struct Tracker {
     /// A complete pass of capture began after the order to drain.
     drained: bool,
     checkpointing: bool,
+    upkeep: Upkeep,
     /// Handed out, and not back yet.
     jobs: usize,
     opened_once: bool,
@@ -172,6 +177,7 @@ impl Tracker {
             draining: false,
             drained: false,
             checkpointing: false,
+            upkeep: Upkeep::new(now),
             jobs: 0,
             opened_once: false,
             alone,
@@ -205,6 +211,7 @@ impl Tracker {
     /// Asks for one more complete pass, and the end.
     pub fn drain(&mut self) {
         self.draining = true;
+        self.upkeep.stop();
         self.resting = None;
         self.next_look = clock::instant();
         self.identified_at = self.next_look;
@@ -422,6 +429,7 @@ impl Tracker {
                 }
             }
             Done::Paid(at, result) => self.paid(at, result, now),
+            Done::Kept(result) => self.kept(result, now),
             Done::Checkpointed(result) => {
                 self.checkpointing = false;
                 self.unchecked_since = None;

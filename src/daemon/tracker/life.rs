@@ -24,6 +24,7 @@ impl Tracker {
         match done {
             Done::Stored(..) => self.parts -= 1,
             Done::Checkpointed(_) => self.checkpointing = false,
+            Done::Kept(_) => self.upkeep.end(),
             Done::Opened(_)
             | Done::Captured(..)
             | Done::Shipped(..)
@@ -184,6 +185,9 @@ impl Tracker {
 
     /// Lets go of a database that is to be taken up again, once every job is back.
     pub(super) fn leave(&mut self) {
+        if self.leaving {
+            self.upkeep.stop();
+        }
         if self.leaving && self.jobs == 0 && matches!(self.phase, Phase::Here(_)) {
             self.close();
             self.phase = Phase::Closed;
@@ -196,6 +200,7 @@ impl Tracker {
             _ => self.shipped_meanwhile = true,
         }
         self.retries = 0;
+        self.upkeep.note_news();
         self.status.recover();
         self.status_due = true;
     }
