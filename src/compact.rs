@@ -288,4 +288,4 @@ pub fn unreadable(place: &dyn std::fmt::Display, input: &Change, damage: Damage)
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -32,7 +32,9 @@ pub mod keep;
 pub mod list;
 pub mod replica;
 pub mod restore;
+pub mod retain;
 pub mod upkeep;
+pub mod usage;
 pub mod verify;
 
 pub mod cli;

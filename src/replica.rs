@@ -17,7 +17,7 @@ use crate::commit::{Chain, CommitNo, Time, Timeline};
 use crate::error::{Error, Result, Status};
 use crate::name::{Change, Name, Part, Span};
 use crate::object::Damage;
-use crate::snapshot::Fork;
+use crate::snapshot::{Fork, Manifest};
 use std::collections::HashMap;
 use std::collections::btree_map::{BTreeMap, Entry};
 
@@ -285,6 +285,13 @@ pub fn read_change(source: &dyn Backend, change: &Change) -> Result<ChangeSet> {
     let name = Name::Change(*change);
     let bytes = fetch(source, &name)?;
     ChangeSet::open(change, bytes).map_err(|damage| damaged(source, &name, damage))
+}
+
+/// Opens a snapshot's manifest.
+pub fn read_manifest(source: &dyn Backend, span: &Span) -> Result<Manifest> {
+    let name = Name::Snapshot(*span);
+    let manifest = Manifest::decode(*span, fetch(source, &name)?);
+    manifest.map_err(|damage| damaged(source, &name, damage))
 }
 
 /// Gets an object that others need: if it is not there, something is wrong with the replica.

@@ -6,11 +6,13 @@
 mod kept;
 mod listing;
 mod standings;
+mod used;
 mod verified;
 
-pub use kept::{Compacted, Kept};
+pub use kept::{Compacted, Kept, PrunedObjects};
 pub use listing::{Objects, Points};
 pub use standings::Standings;
+pub use used::Used;
 pub use verified::{Checked, Verified};
 
 use crate::error::{Error, Result};

@@ -13,8 +13,9 @@ use crate::compact::{self, Merge, Merged, Merger, Now, Policy, unreadable};
 use crate::error::{Error, Result, Status};
 use crate::name::{Change, Name};
 use crate::object::Compression;
-use crate::replica::{Forks, Replica, damaged, fetch, read_change};
-use std::collections::BTreeMap;
+use crate::replica::{Branch, Forks, Replica, damaged, fetch, read_change, read_manifest};
+use crate::retain::{Judge, Why};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// What a round was told.
@@ -51,8 +52,50 @@ pub struct Done {
     pub deleted_bytes: u64,
     /// Bytes that had to be read from a destination for it, but for those read back.
     pub read_bytes: u64,
+    /// What `prune` deleted, or would, in order.
+    pub pruned: Vec<Pruned>,
     /// What did not work; it is tried again in the next round.
     pub errors: Vec<Error>,
+}
+
+impl Done {
+    /// Both of two.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.merged += other.merged;
+        self.made += other.made;
+        self.deleted += other.deleted;
+        self.put_bytes += other.put_bytes;
+        self.deleted_bytes += other.deleted_bytes;
+        self.read_bytes += other.read_bytes;
+        self.pruned.extend(other.pruned);
+        self.errors.extend(other.errors);
+        self
+    }
+}
+
+/// An object that is not needed any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pruned {
+    pub place: String,
+    pub name: Name,
+    pub bytes: u64,
+    pub why: Why,
+}
+
+/// What a round may delete besides change-sets and snapshots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parts {
+    /// A snapshot may be under way that names them later.
+    Leave,
+    Collect,
+}
+
+/// Whether to do it, or only to say what would be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    Real,
+    DryRun,
 }
 
 /// A destination with what it holds.
@@ -102,23 +145,41 @@ impl Place {
         Err(error.hint("run: bakelite verify"))
     }
 
+    fn bytes(&self, name: &Name) -> u64 {
+        self.bytes.get(name).copied().unwrap_or(0)
+    }
+
     /// Deletes the oldest first, up to the first one that cannot be.
-    fn delete(&mut self, inputs: &[Change], done: &mut Done) {
-        for name in inputs.iter().map(|input| Name::Change(*input)) {
-            if self.denied {
-                return;
-            }
-            match self.destination.delete(&name) {
-                Ok(()) => {
-                    done.deleted += 1;
-                    done.deleted_bytes += self.bytes.get(&name).copied().unwrap_or(0);
-                }
+    fn delete_all(&mut self, inputs: &[Change], done: &mut Done) {
+        let _all = inputs.iter().all(|input| self.delete(&Name::Change(*input), done));
+    }
+
+    /// Whether it did; nothing any more, once something could not be.
+    fn delete(&mut self, name: &Name, done: &mut Done) -> bool {
+        match self.denied {
+            true => return false,
+            false => match self.destination.delete(name) {
+                Ok(()) => {}
                 Err(error) => {
                     self.denied = true;
                     done.errors.push(error.into());
+                    return false;
                 }
-            }
+            },
         }
+        done.deleted += 1;
+        done.deleted_bytes += self.bytes(name);
+        true
+    }
+
+    /// Deletes what `why` speaks of, and notes it.
+    fn prune(&mut self, name: &Name, why: Why, mode: Mode, done: &mut Done) -> bool {
+        if mode == Mode::Real && !self.delete(name, done) {
+            return false;
+        }
+        let (place, bytes) = (self.destination.to_string(), self.bytes(name));
+        done.pruned.push(Pruned { place, name: name.clone(), bytes, why });
+        true
     }
 }
 
@@ -130,20 +191,17 @@ impl Round<'_> {
         let mut merges: BTreeMap<Merge, Vec<usize>> = BTreeMap::new();
         let mut forks = Forks::new();
         for destination in destinations {
-            let listed = Place::list(destination).and_then(|place| {
+            let listed = self.list(destination).and_then(|place| {
                 place.replica.read_forks(&**destination, &mut forks).map(|()| place)
             });
             let mut place = match listed {
                 Ok(place) => place,
+                Err(error) if error.status == Status::Locked => return Err(error),
                 Err(error) => {
                     done.errors.push(error);
                     continue;
                 }
             };
-            if self.timeline.is_some_and(|own| own != place.replica.newest_timeline()) {
-                let cause = "another daemon has taken this replica up";
-                return Err(Error::new(Status::Locked, "compact", destination, cause));
-            }
             let now = Now::new(self.clock, &place.replica);
             let plan = compact::plan(&place.replica, &forks, self.policy, now, self.upto);
             for (by, inputs) in &plan.merged {
@@ -155,7 +213,7 @@ impl Round<'_> {
                 }
                 // What an earlier round has merged is deleted now, if what it made is whole.
                 match read_change(&*place.destination, by) {
-                    Ok(_) => place.delete(inputs, &mut done),
+                    Ok(_) => place.delete_all(inputs, &mut done),
                     Err(error) => done.errors.push(error),
                 }
             }
@@ -170,6 +228,80 @@ impl Round<'_> {
             done.errors.extend(merged.err());
         }
         Ok(done)
+    }
+
+    fn list(&self, destination: &Arc<dyn Backend>) -> Result<Place> {
+        let place = Place::list(destination)?;
+        if self.timeline.is_some_and(|own| own != place.replica.newest_timeline()) {
+            let cause = "another daemon has taken this replica up";
+            return Err(Error::new(Status::Locked, "compact", destination, cause));
+        }
+        Ok(place)
+    }
+
+    /// Deletes what is not to be kept any more on each of `destinations`.
+    pub fn prune(
+        &self,
+        destinations: &[Arc<dyn Backend>],
+        parts: Parts,
+        mode: Mode,
+    ) -> Result<Done> {
+        let mut done = Done::default();
+        for destination in destinations {
+            match self.prune_one(destination, parts, mode, &mut done) {
+                Err(error) if error.status == Status::Locked => return Err(error),
+                result => done.errors.extend(result.err()),
+            }
+        }
+        Ok(done)
+    }
+
+    fn prune_one(
+        &self,
+        destination: &Arc<dyn Backend>,
+        parts: Parts,
+        mode: Mode,
+        done: &mut Done,
+    ) -> Result<()> {
+        let mut place = self.list(destination)?;
+        if place.replica.is_empty() {
+            return Ok(());
+        }
+        let replica = std::mem::take(&mut place.replica);
+        let ancestry = replica.ancestry(&**destination)?;
+        let branches: Vec<Branch> =
+            replica.branches(&**destination)?.into_iter().collect::<Result<_>>()?;
+        let now = Now::new(self.clock, &replica).reference;
+        let judge = Judge::new(&replica, &ancestry, &branches, &self.policy.keep, now);
+        let mut gone = BTreeSet::new();
+        for (name, why) in judge.deletions() {
+            if (self.stop)() {
+                return Ok(());
+            }
+            if place.prune(&name, why, mode, done) {
+                gone.insert(name);
+            }
+        }
+        if parts == Parts::Leave || place.denied {
+            return Ok(());
+        }
+        let mut named = BTreeSet::new();
+        let snapshots = replica.snapshots.iter();
+        for span in snapshots.filter(|span| !gone.contains(&Name::Snapshot(**span))) {
+            let manifest = read_manifest(&**destination, span)?;
+            named.extend(manifest.parts.iter().map(|part| part.part));
+        }
+        for part in replica.parts.keys().collect::<BTreeSet<_>>() {
+            let name = Name::Part(*part);
+            let why = judge.judge(&name, Some(&named));
+            if (self.stop)() {
+                return Ok(());
+            }
+            if why.deletes() {
+                place.prune(&name, why, mode, done);
+            }
+        }
+        Ok(())
     }
 
     fn merge(
@@ -224,7 +356,7 @@ impl Round<'_> {
             }
             done.put_bytes += merged.body.len() as u64;
             match place.put_and_check(merged) {
-                Ok(()) => place.delete(&merged.inputs, done),
+                Ok(()) => place.delete_all(&merged.inputs, done),
                 Err(error) => {
                     place.failed = true;
                     done.errors.push(error);
@@ -233,3 +365,6 @@ impl Round<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

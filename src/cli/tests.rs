@@ -123,7 +123,7 @@ fn every_verbs_help_fits_a_screen_and_ends_in_an_example() {
     }
     for (name, text) in &screens {
         // The program's own has a line for each command.
-        let most = if name == "bakelite" { 16 + verbs().count() } else { 23 };
+        let most = if name == "bakelite" { 16 + verbs().len() } else { 23 };
         assert!(text.lines().count() <= most, "{name} has {} lines", text.lines().count());
         text.lines().for_each(|line| assert!(line.len() <= 79, "{name}: {line}"));
         let last = text.lines().last().unwrap();
@@ -324,6 +324,8 @@ fn prepare(words: &[&str]) -> Result<()> {
             all.copies(of.source.as_deref()).map(drop)
         }
         Verb::List(of) => all.copies(of.source.as_deref()).map(drop),
+        Verb::Prune(of) => all.databases(&of.given).map(drop),
+        Verb::Usage(of) => all.sources(of.source.as_deref()).map(drop),
         Verb::Verify(of) => all.sources(of.source.as_deref()).map(drop),
         Verb::Version(_) => Ok(()),
     }

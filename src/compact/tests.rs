@@ -16,8 +16,8 @@ pub fn policy(keep: &[&str], compaction: &[u64]) -> Policy {
     Policy::new(&keep, &windows)
 }
 
-pub fn round(source: &[Arc<dyn Backend>], policy: &Policy, clock: Time) -> Done {
-    let round = Round {
+pub fn at(policy: &Policy, clock: Time) -> Round<'_> {
+    Round {
         policy,
         compression: Compression::Zstd,
         clock,
@@ -26,11 +26,14 @@ pub fn round(source: &[Arc<dyn Backend>], policy: &Policy, clock: Time) -> Done 
         recent: &|_| None,
         keep_recent: &|_, _| (),
         stop: &|| false,
-    };
-    round.compact(source).unwrap()
+    }
 }
 
-fn compact(writer: &Writer, policy: &Policy, clock: Time) -> Done {
+fn round(source: &[Arc<dyn Backend>], policy: &Policy, clock: Time) -> Done {
+    at(policy, clock).compact(source).unwrap()
+}
+
+pub fn compact(writer: &Writer, policy: &Policy, clock: Time) -> Done {
     let done = round(&[writer.source()], policy, clock);
     assert!(done.errors.is_empty(), "{:?}", done.errors);
     done
@@ -62,7 +65,7 @@ fn levels(writer: &Writer) -> Vec<(u8, u64, u64)> {
 }
 
 /// One commit a second from 10,000,000 s on, each in a change-set of its own; a snapshot of the first.
-fn seconds(count: u32) -> Writer {
+pub fn seconds(count: u32) -> Writer {
     let mut writer = Writer::new(512);
     writer.alone(&Step::fill(3, 1..=3, 0)).snapshot();
     for n in 2..=count {

@@ -3,7 +3,7 @@
 //! Two rounds at a time would do the same work twice: whoever makes one holds the file `upkeep` in the
 //! state directory. The daemon passes over one that it finds held; a command waits for it.
 
-use super::open::try_lock_file;
+use super::open::{try_lock, try_lock_file};
 use crate::backend::Backend;
 use crate::clock;
 use crate::commit::{CommitNo, Timeline};
@@ -15,7 +15,7 @@ use crate::fanout::Fanout;
 use crate::object::Compression;
 use crate::ship::cursor_path;
 use crate::spool::Spool;
-use crate::upkeep::{Done, Round};
+use crate::upkeep::{Done, Mode, Parts, Round};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -28,8 +28,9 @@ const POLL: Duration = Duration::from_millis(50);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Task {
     Compact,
-    Prune,
-    All,
+    Prune(Mode),
+    /// Both, and whether parts may go.
+    Both(Parts),
 }
 
 /// How a command opens a destination.
@@ -57,15 +58,15 @@ pub fn beside(
         keep_recent: &|name, body| stores.recent.add(name, body),
         stop,
     };
-    run(&round, task, &stores.current())
-}
-
-fn run(round: &Round, task: Task, destinations: &[Arc<dyn Backend>]) -> Result<Done> {
-    let mut done = Done::default();
-    if task != Task::Prune {
-        done = round.compact(destinations)?;
+    let current = stores.current();
+    match task {
+        Task::Compact => round.compact(&current),
+        Task::Prune(mode) => round.prune(&current, Parts::Leave, mode),
+        Task::Both(parts) => {
+            let done = round.compact(&current)?;
+            Ok(done.and(round.prune(&current, parts, Mode::Real)?))
+        }
     }
-    Ok(done)
 }
 
 /// A round for a command, whether a daemon runs or not.
@@ -95,7 +96,17 @@ pub fn upkeep(database: &Database, task: Task, open: &Open) -> Result<Done> {
         keep_recent: &|_, _| (),
         stop: &|| false,
     };
-    let mut done = run(&round, task, &destinations)?;
+    // Only the one that holds the lock knows that no snapshot is under way.
+    let known = database.state_dir.is_dir();
+    let alone = if known { try_lock(&database.state_dir)? } else { None };
+    let parts = if alone.is_some() { Parts::Collect } else { Parts::Leave };
+    let mut done = match task {
+        Task::Compact => round.compact(&destinations)?,
+        Task::Prune(mode) => round.prune(&destinations, parts, mode)?,
+        Task::Both(_) => {
+            round.compact(&destinations)?.and(round.prune(&destinations, parts, Mode::Real)?)
+        }
+    };
     done.errors.extend(errors);
     Ok(done)
 }

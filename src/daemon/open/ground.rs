@@ -9,9 +9,8 @@ use crate::cursor::State;
 use crate::error::{Error, Status};
 use crate::fanout::Fanout;
 use crate::index::Index;
-use crate::name::{Name, Span};
-use crate::replica::{Replica, Run, Stretch, damaged, fetch, is_on, is_whole, read_change};
-use crate::snapshot::Manifest;
+use crate::name::Span;
+use crate::replica::{Replica, Run, Stretch, is_on, is_whole, read_change, read_manifest};
 use crate::source::Mark;
 use std::sync::Arc;
 
@@ -178,10 +177,4 @@ fn read_tip(each: &Listed, span: &Span) -> Result<(Commit, Chain, PageSize)> {
     }
     let manifest = read_manifest(source, span)?;
     Ok((manifest.commit, manifest.chain, manifest.page_size))
-}
-
-fn read_manifest(source: &dyn Backend, span: &Span) -> Result<Manifest> {
-    let name = Name::Snapshot(*span);
-    let manifest = Manifest::decode(*span, fetch(source, &name)?);
-    manifest.map_err(|damage| damaged(source, &name, damage))
 }

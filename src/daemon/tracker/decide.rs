@@ -127,7 +127,9 @@ impl Tracker {
         let idle = last || self.lost;
         let news = !idle && !matches!(seen, Seen::Nothing | Seen::Torn);
         let begin_snapshot = self.begin_snapshot && due && capture.is_drained();
+        let begin_snapshot = begin_snapshot && self.upkeep.makes_way();
         let begin_roll = !rolling && !idle && !self.draining && self.snapshot_is_due(capture);
+        let begin_roll = begin_roll && self.upkeep.makes_way();
         let finish = rolling
             && !self.lost
             && due

@@ -5,7 +5,7 @@ use super::{Done, Job, Phase, Tracker};
 use crate::commit::Timeline;
 use crate::daemon::upkeep::{self as rounds, Task};
 use crate::error::{Result, Status};
-use crate::upkeep as round;
+use crate::upkeep::{self as round, Parts};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -23,11 +23,23 @@ pub(super) struct Upkeep {
     /// Something was shipped since the last one.
     news: bool,
     failing: bool,
+    /// When objects that are not needed any more were last deleted, and whether that goes on: no
+    /// snapshot begins meanwhile, since it may name a part that is about to go.
+    pruned: Option<Instant>,
+    pruning: bool,
 }
 
 impl Upkeep {
     pub(super) fn new(now: Instant) -> Self {
-        Self { busy: false, stop: Arc::default(), last: now, news: true, failing: false }
+        Self {
+            busy: false,
+            stop: Arc::default(),
+            last: now,
+            news: true,
+            failing: false,
+            pruned: None,
+            pruning: false,
+        }
     }
 
     pub(super) fn stop(&self) {
@@ -39,7 +51,15 @@ impl Upkeep {
     }
 
     pub(super) fn end(&mut self) {
-        self.busy = false;
+        (self.busy, self.pruning) = (false, false);
+    }
+
+    /// Whether a snapshot may begin. If not yet, what keeps it from that leaves off.
+    pub(super) fn makes_way(&self) -> bool {
+        if self.pruning {
+            self.stop();
+        }
+        !self.pruning
     }
 }
 
@@ -58,12 +78,20 @@ impl Tracker {
         let (database, stores) = (Arc::clone(&self.database), Arc::clone(stores));
         let timeline = Timeline(self.claimed.load(Ordering::Relaxed));
         let flag = Arc::clone(&stop);
-        let last = self.upkeep.failing;
-        self.upkeep = Upkeep { busy: true, stop, last: now, news: false, failing: last };
+        let pruning = self.upkeep.pruned.is_none_or(|last| now.duration_since(last) >= MOST);
+        let snapshot = self.rolling.is_some() || self.begin_snapshot || self.parts > 0;
+        let task = match (pruning, snapshot) {
+            (false, _) => Task::Compact,
+            (true, true) => Task::Both(Parts::Leave),
+            (true, false) => Task::Both(Parts::Collect),
+        };
+        let pruned = if pruning { Some(now) } else { self.upkeep.pruned };
+        let failing = self.upkeep.failing;
+        self.upkeep = Upkeep { busy: true, stop, last: now, news: false, failing, pruned, pruning };
         self.jobs += 1;
         Some(Box::new(move || {
             let stop = || flag.load(Ordering::Relaxed);
-            Done::Kept(rounds::beside(&database, &stores, timeline, Task::All, &stop))
+            Done::Kept(rounds::beside(&database, &stores, timeline, task, &stop))
         }))
     }
 

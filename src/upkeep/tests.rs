@@ -1,0 +1,4 @@
+//! Rounds of upkeep that are stopped anywhere, and a year of them.
+
+mod crash;
+mod year;
