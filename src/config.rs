@@ -38,6 +38,8 @@ pub struct Database {
     pub path: PathBuf,
     pub state_dir: PathBuf,
     pub destinations: Vec<Destination>,
+    /// Those of them that nothing waits for: they may trail.
+    pub mirrors: Vec<Destination>,
     pub settings: Settings,
 }
 
@@ -47,6 +49,8 @@ pub struct Settings {
     /// `None` leaves it to the kind of destination.
     pub ship_interval: Option<Duration>,
     pub snapshot_interval: Duration,
+    /// Bytes of the database read a second; `None`: as fast as it goes.
+    pub snapshot_rate: Option<u64>,
     pub checkpoint_pages: u32,
     pub wal_max: u64,
     pub spool_max: u64,
@@ -75,6 +79,7 @@ impl Default for Settings {
             poll_interval: Duration::from_millis(10),
             ship_interval: None,
             snapshot_interval: Duration::from_secs(86_400),
+            snapshot_rate: None,
             checkpoint_pages: 4000,
             wal_max: 256 << 20,
             spool_max: 1 << 30,
@@ -160,7 +165,8 @@ impl Database {
         }
         let path = real(&path);
         let state_dir = state_dir_beside(&path);
-        Ok(Self { name, path, state_dir, destinations, settings: Settings::default() })
+        let (mirrors, settings) = (Vec::new(), Settings::default());
+        Ok(Self { name, path, state_dir, destinations, mirrors, settings })
     }
 }
 

@@ -3,7 +3,8 @@
 //! Those that are *current* get each object at the same time, and whoever puts one waits for them,
 //! for a while. One that fails or is late is *behind*: change-sets go to its spool
 //! instead, and it is brought up to date from there, in order; past what the spool has or may hold,
-//! from a sibling. So a slow or dead destination is waited for by nobody.
+//! from a sibling. So a slow or dead destination is waited for by nobody. A *mirror* is behind by
+//! intent: it gets everything that way.
 //!
 //! ```text
 //!              a put fails or is late                     a try fails
@@ -16,16 +17,15 @@
 //! It decides nothing about time: when a destination is tried again is for the caller to say.
 
 mod copy;
+mod parts;
 
 use crate::backend::{Backend, Kind};
-use crate::capture::RawPart;
 use crate::clock;
 use crate::commit::{CommitNo, Time, Timeline};
 use crate::error::{Error, Result, Status};
 use crate::name::{Change, Name, Span};
 use crate::object::Compression;
 use crate::recent::Recent;
-use crate::snapshot::encode_part;
 use crate::spool::Spool;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -55,8 +55,10 @@ impl fmt::Debug for Fanout {
 /// One destination, and what it lacks.
 struct Lane {
     destination: Arc<dyn Backend>,
+    mirror: bool,
     spool: Spool,
     debt: Mutex<Debt>,
+    known: parts::Known,
 }
 
 #[derive(Debug, Default)]
@@ -113,6 +115,11 @@ impl Lane {
         self.debt().is_none()
     }
 
+    /// Whether it is waited for.
+    fn is_in_step(&self) -> bool {
+        !self.mirror && self.is_current()
+    }
+
     /// Stores an object; one that is there already with the same bytes was stored by us, its reply
     /// lost. Other bytes mean that somebody else writes this replica.
     fn store(&self, name: &Name, body: &[u8]) -> Result<()> {
@@ -124,7 +131,11 @@ impl Lane {
 
     /// Stores an object, and looks whether what it makes durable still counts.
     fn put(&self, name: &Name, body: &[u8]) -> Result<()> {
+        if self.known.has(name) {
+            return Ok(());
+        }
         self.store(name, body)?;
+        self.known.add(name);
         if let Some(span) = acknowledges(name) {
             self.still_ours(span.timeline)?;
             self.debt().floor = Some((span.last, span.time));
@@ -224,19 +235,21 @@ fn acknowledges(name: &Name) -> Option<&Span> {
 }
 
 impl Fanout {
+    /// Each destination, and whether it is a mirror.
     pub fn new(
-        destinations: Vec<Arc<dyn Backend>>,
+        destinations: Vec<(Arc<dyn Backend>, bool)>,
         compression: Compression,
         state_dir: &Path,
         spool_max: u64,
     ) -> Result<Self> {
-        let lane = |destination: Arc<dyn Backend>| {
+        let lane = |(destination, mirror): (Arc<dyn Backend>, bool)| {
             let spool = Spool::new(state_dir, &destination.to_string());
             let failed = |error| Error::io("read", state_dir.join("spool").display(), &error);
             let pending = spool.tidy().and_then(|()| spool.pending()).map_err(failed)?;
             let copy = spool.is_marked();
             let debt = Mutex::new(Debt { pending, copy, ..Debt::default() });
-            Ok(Arc::new(Lane { destination, spool, debt }))
+            let known = parts::Known::default();
+            Ok(Arc::new(Lane { destination, mirror, spool, debt, known }))
         };
         let lanes = destinations.into_iter().map(lane).collect::<Result<_>>()?;
         let recent = Recent::new(state_dir);
@@ -308,15 +321,15 @@ impl Fanout {
         }))
     }
 
-    /// `None`: it is behind, or too late.
+    /// `None`: it is behind, too late, or a mirror.
     fn put_to_current(&self, name: &Name, body: &[u8]) -> Vec<(&Arc<Lane>, Option<Result<()>>)> {
         if let [lane] = &self.lanes[..] {
-            return vec![(lane, lane.is_current().then(|| lane.put(name, body)))];
+            return vec![(lane, lane.is_in_step().then(|| lane.put(name, body)))];
         }
         let (send, results) = channel();
         let shared: Arc<(Name, Vec<u8>)> = Arc::new((name.clone(), body.to_owned()));
         let mut waiting = 0;
-        for (at, lane) in self.lanes.iter().enumerate().filter(|(_, lane)| lane.is_current()) {
+        for (at, lane) in self.lanes.iter().enumerate().filter(|(_, lane)| lane.is_in_step()) {
             let (lane, send, shared) = (Arc::clone(lane), send.clone(), Arc::clone(&shared));
             waiting += 1;
             thread::spawn(move || {
@@ -333,13 +346,6 @@ impl Fanout {
             }
         }
         all
-    }
-
-    /// Stores a part of a snapshot. It is named by its content: one that is there is the same.
-    pub fn put_part(&self, raw: &RawPart) -> Result<()> {
-        let RawPart { part, page_size, bytes } = raw;
-        let body = encode_part(*part, *page_size, bytes, self.compression);
-        self.put(&Name::Part(*part), &body)
     }
 
     /// Puts what an earlier life has left in a destination's spool. Whether it counts, the start
@@ -364,11 +370,6 @@ impl Fanout {
         self.lanes.iter().map(|lane| lane.debt().pending.values().sum::<u64>()).sum()
     }
 
-    /// Whether any destination lacks anything.
-    pub fn any_behind(&self) -> bool {
-        self.lanes.iter().any(|lane| !lane.is_current())
-    }
-
     /// Whether a destination lacks anything.
     pub fn is_behind(&self, at: usize) -> bool {
         !self.lanes[at].is_current()
@@ -380,9 +381,13 @@ impl Fanout {
         current.map(|lane| Arc::clone(&lane.destination)).collect()
     }
 
+    pub fn is_mirror(&self, at: usize) -> bool {
+        self.lanes[at].mirror
+    }
+
     /// Whether a destination takes objects at once.
     pub fn any_current(&self) -> bool {
-        self.lanes.iter().any(|lane| lane.is_current())
+        self.lanes.iter().any(|lane| lane.is_in_step())
     }
 
     pub fn standings(&self) -> Vec<Standing> {

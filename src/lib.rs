@@ -27,7 +27,9 @@ pub mod recent;
 pub mod ship;
 pub mod spool;
 
+pub mod ahead;
 pub mod compact;
+pub mod copies;
 pub mod keep;
 pub mod list;
 pub mod replica;
@@ -41,6 +43,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod durable;
+pub mod memory;
 pub mod place;
 pub mod progress;
 pub mod report;

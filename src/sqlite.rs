@@ -1,4 +1,4 @@
-//! The seam to SQLite, and the only `unsafe` of the program: a connection's own file handles, used
+//! The seam to SQLite, and nearly all `unsafe` of the program: a connection's own file handles, used
 //! through SQLite's VFS methods.
 //!
 //! A descriptor of our own on the database or its `-shm` is never opened here: closing it would drop

@@ -129,12 +129,12 @@ fn pure_modules_do_no_io_and_read_no_clock() {
     }
 }
 
-/// What only one file may do, each with the words that give it away.
+/// What only these files may do, each with the words that give it away.
 #[test]
 fn one_module_owns_each_danger() {
-    let owners: [(&str, &[&str]); 3] = [
+    let owners: [(&[&str], &[&str]); 3] = [
         (
-            "src/durable.rs",
+            &["src/durable.rs"],
             &[
                 ".sync_all(",
                 ".sync_data(",
@@ -144,14 +144,15 @@ fn one_module_owns_each_danger() {
                 "persist_noclobber(",
             ],
         ),
-        ("src/clock.rs", &["SystemTime::now", "Instant::now"]),
-        ("src/sqlite.rs", &["unsafe ", "allow(unsafe_code)"]),
+        (&["src/clock.rs"], &["SystemTime::now", "Instant::now"]),
+        (&["src/sqlite.rs", "src/memory.rs"], &["unsafe ", "allow(unsafe_code)"]),
     ];
     for source in sources().iter().filter(|source| source.path.starts_with("src/")) {
-        for (owner, words) in owners.iter().filter(|(owner, _)| *owner != source.path) {
+        let others = owners.iter().filter(|(owners, _)| !owners.contains(&&*source.path));
+        for (owners, words) in others {
             for (line, code) in source.code() {
                 let bad = words.iter().find(|word| code.contains(**word));
-                assert_eq!(bad, None, "{}:{line}: only {owner} does that", source.path);
+                assert_eq!(bad, None, "{}:{line}: only {owners:?} does that", source.path);
             }
         }
     }

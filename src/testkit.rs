@@ -105,6 +105,7 @@ fn config(path: &Path) -> Database {
         path: path.to_owned(),
         state_dir: path.with_file_name("state"),
         destinations: vec![Destination::File { root: path.with_file_name("replica") }],
+        mirrors: vec![],
         settings: Settings::default(),
     }
 }
@@ -121,6 +122,17 @@ pub fn commits(connection: &Connection, n: u32) {
     for _ in 0..n {
         connection.execute_batch("INSERT INTO t(x) VALUES (hex(randomblob(20)))").unwrap();
     }
+}
+
+/// Overwrites bytes of one of the database's files, from another process: one that closes the file
+/// itself would drop this one's locks.
+pub fn damage(file: &Path, at: u64, bytes: &[u8]) {
+    let script = "dd of=\"$0\" bs=1 seek=$1 conv=notrunc status=none";
+    let mut dd = Command::new("sh");
+    let dd = dd.args(["-c", script]).arg(file).arg(at.to_string());
+    let mut child = dd.stdin(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(bytes).unwrap();
+    assert!(child.wait().unwrap().success());
 }
 
 /// The pages on the freelist of a database file.

@@ -9,9 +9,11 @@ use crate::cli::{
 };
 use crate::clock;
 use crate::config::{Database, Destination};
+use crate::copies::{Copies, Fallback};
 use crate::daemon::{self, Stop, Task};
 use crate::error::{self, Error, Result, Status};
 use crate::list;
+use crate::memory;
 use crate::object;
 use crate::place::{self, Warning};
 use crate::progress::Bar;
@@ -35,6 +37,7 @@ pub enum Outcome {
 }
 
 pub fn daemon(arguments: &Arguments, of: &DaemonOf) -> Result<Outcome> {
+    memory::give_back();
     let databases = arguments.databases(&of.given)?;
     databases.iter().for_each(warn);
     let stop = Stop::default();
@@ -66,8 +69,12 @@ pub fn sync(arguments: &Arguments, of: &SyncOf) -> Result<Outcome> {
 /// Says what may go wrong where a database lies. Nobody to tell is no reason not to begin.
 fn warn(database: &Database) {
     for Warning { message, hint } in place::warnings(&database.path) {
-        let _ = write!(std::io::stderr(), "{}", error::lines(&message, Some(hint)));
+        say(&message, Some(hint));
     }
+}
+
+fn say(message: &str, hint: Option<&str>) {
+    let _ = write!(std::io::stderr(), "{}", error::lines(message, hint));
 }
 
 pub fn restore(arguments: &Arguments, of: &RestoreOf) -> Result<Outcome> {
@@ -80,13 +87,48 @@ pub fn restore(arguments: &Arguments, of: &RestoreOf) -> Result<Outcome> {
         force: of.force,
         dry_run: of.dry_run,
     };
-    let copies = arguments.copies(of.source.as_deref())?;
-    let report = from_first(&copies, |source| restore::restore(source, &options, &bar(arguments)))?;
+    let destinations = arguments.copies(of.source.as_deref())?;
+    let work = |source: &_| restore::restore(source, &options, &bar(arguments));
+    let (report, fallbacks) = match &destinations[..] {
+        [one] => (work(&open(one)?)?, Vec::new()),
+        all => from_all(all, work)?,
+    };
     if !arguments.quiet || arguments.json {
-        report::show(&report::Restored::new(&report, &options), arguments.json)?;
+        let restored = report::Restored::new(&report, &options, &fallbacks);
+        report::show(&restored, arguments.json)?;
     }
     Ok(Outcome::Well)
 }
+
+/// Works on all copies as one, and tells what was not as it should be. An object that does not fit
+/// what it is put to is tried again as another copy has it.
+fn from_all<T>(
+    destinations: &[Destination],
+    work: impl Fn(&Arc<dyn Backend>) -> Result<T>,
+) -> Result<(T, Vec<Fallback>)> {
+    let copies = Arc::new(Copies::open(destinations.iter().map(open).collect())?);
+    copies.notes.iter().for_each(|note| say(note, None));
+    let source = Arc::clone(&copies) as Arc<dyn Backend>;
+    let done = loop {
+        match work(&source) {
+            Err(error) if copies.distrust(&error) => {}
+            done => break done?,
+        }
+    };
+    let fallbacks = copies.fallbacks();
+    for Fallback { object, from, why } in fallbacks.iter().take(TOLD) {
+        let message = format!("restore: {copies}/{object}: {why}; taken from {from}");
+        say(&message, None);
+    }
+    if fallbacks.len() > TOLD {
+        let more = fallbacks.len() - TOLD;
+        say(&format!("restore: {copies}: and {more} more objects"), Some("run: bakelite repair"));
+    }
+    Ok((done, fallbacks))
+}
+
+/// How many objects a person is told of one by one.
+const TOLD: usize = 8;
 
 pub fn list(arguments: &Arguments, of: &ListOf) -> Result<Outcome> {
     let copies = arguments.copies(of.source.as_deref())?;

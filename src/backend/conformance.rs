@@ -14,6 +14,7 @@ pub const PAGE: usize = 3;
 pub fn suite(make: impl Fn() -> Arc<dyn Backend>) {
     bodies_come_back(&*make());
     a_name_is_taken_once(&*make());
+    a_replaced_object_is_the_new_one(&*make());
     one_racer_wins(&*make());
     the_absent_is_not_found(&*make());
     deleting_twice_is_fine(&*make());
@@ -88,6 +89,40 @@ fn a_name_is_taken_once(backend: &dyn Backend) {
     backend.delete(&name).unwrap();
     backend.put(&name, b"second").unwrap();
     assert_eq!(backend.get(&name).unwrap(), b"second");
+}
+
+fn a_replaced_object_is_the_new_one(backend: &dyn Backend) {
+    let (name, other) = (change(0, 1), change(0, 2));
+    backend.put(&name, b"first").unwrap();
+    for body in [&b"a longer second"[..], b"", b"third"] {
+        backend.replace(&name, body).unwrap();
+        assert_eq!(backend.get(&name).unwrap(), body);
+        let listed = list_all(backend, Name::CHANGES).unwrap().entries;
+        assert_eq!((listed.len(), listed[0].bytes), (1, body.len() as u64));
+    }
+    assert_eq!(backend.put(&name, b"fourth").unwrap_err().kind, Kind::Exists);
+    backend.replace(&other, b"where none was").unwrap();
+    assert_eq!(backend.get(&other).unwrap(), b"where none was");
+    replaced_at_once(backend, &name);
+}
+
+/// A reader polls while the object is replaced: it is always there, and always of one writing.
+fn replaced_at_once(backend: &dyn Backend, name: &Name) {
+    const BODY: usize = 300_000;
+    let done = AtomicBool::new(false);
+    backend.replace(name, &vec![0; BODY]).unwrap();
+    thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            while !done.load(Ordering::Acquire) {
+                let body = backend.get(name).unwrap();
+                assert!(body == vec![body[0]; BODY], "torn");
+            }
+        });
+        (1..=50u8).for_each(|round| backend.replace(name, &vec![round; BODY]).unwrap());
+        done.store(true, Ordering::Release);
+        reader.join().unwrap();
+    });
+    assert_eq!(backend.get(name).unwrap()[0], 50);
 }
 
 fn one_racer_wins(backend: &dyn Backend) {

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Operation {
     Put,
+    Replace,
     Get,
     List,
     Delete,
@@ -23,7 +24,7 @@ pub enum Fault {
     Refused,
     Full,
     Denied,
-    /// A put or delete takes effect, but the caller is told that it failed.
+    /// A put, replace or delete takes effect, but the caller is told that it failed.
     ReplyLost,
     /// A get succeeds with half of the body.
     Short,
@@ -41,7 +42,7 @@ impl Operation {
     /// The faults that a call of this kind can have.
     pub fn faults(self) -> &'static [Fault] {
         match self {
-            Self::Put => &[Refused, ReplyLost, Full, Denied],
+            Self::Put | Self::Replace => &[Refused, ReplyLost, Full, Denied],
             Self::Get => &[Refused, Denied, Short, Flipped],
             Self::List => &[Refused, Denied, Stale, Ghosts],
             Self::Delete => &[Refused, ReplyLost, Denied],
@@ -239,6 +240,14 @@ impl Backend for Faulty {
             self.inner.put(name, body)?;
         }
         fault.map_or(Ok(()), |fault| Err(self.error("put", name.to_string(), fault)))
+    }
+
+    fn replace(&self, name: &Name, body: &[u8]) -> Result<(), Error> {
+        let fault = self.state().call(Operation::Replace);
+        if matches!(fault, None | Some(ReplyLost)) {
+            self.inner.replace(name, body)?;
+        }
+        fault.map_or(Ok(()), |fault| Err(self.error("replace", name.to_string(), fault)))
     }
 
     fn get(&self, name: &Name) -> Result<Vec<u8>, Error> {

@@ -111,9 +111,15 @@ impl Fs {
         Ok(())
     }
 
-    fn create_object(&self, path: &Path, body: &[u8]) -> io::Result<()> {
-        self.make_dirs(durable::parent(path))
-            .and_then(|()| durable::create(path, body))
+    fn write(
+        &self,
+        name: &Name,
+        body: &[u8],
+        write: fn(&Path, &[u8]) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let path = self.path(name);
+        self.make_dirs(durable::parent(&path))
+            .and_then(|()| write(&path, body))
             .map_err(|error| self.explain_missing(error))
     }
 
@@ -164,8 +170,13 @@ impl fmt::Display for Fs {
 
 impl Backend for Fs {
     fn put(&self, name: &Name, body: &[u8]) -> Result<(), Error> {
-        self.create_object(&self.path(name), body)
+        self.write(name, body, durable::create)
             .map_err(|cause| self.error("put", &name.to_string(), &cause))
+    }
+
+    fn replace(&self, name: &Name, body: &[u8]) -> Result<(), Error> {
+        self.write(name, body, durable::replace)
+            .map_err(|cause| self.error("replace", &name.to_string(), &cause))
     }
 
     fn get(&self, name: &Name) -> Result<Vec<u8>, Error> {

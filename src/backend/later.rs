@@ -48,6 +48,10 @@ impl Backend for Later {
         Later::get(self)?.put(name, body)
     }
 
+    fn replace(&self, name: &Name, body: &[u8]) -> Result<(), Error> {
+        Later::get(self)?.replace(name, body)
+    }
+
     fn get(&self, name: &Name) -> Result<Vec<u8>, Error> {
         Later::get(self)?.get(name)
     }

@@ -61,6 +61,11 @@ impl Backend for Mem {
         Ok(())
     }
 
+    fn replace(&self, name: &Name, body: &[u8]) -> Result<(), Error> {
+        self.objects().insert(name.to_string(), body.to_vec());
+        Ok(())
+    }
+
     fn get(&self, name: &Name) -> Result<Vec<u8>, Error> {
         let body = self.objects().get(&name.to_string()).cloned();
         body.ok_or_else(|| self.error("get", name, Kind::NotFound))

@@ -1,4 +1,4 @@
-//! Destinations: places that hold a replica's objects, behind four methods.
+//! Destinations: places that hold a replica's objects, behind five methods.
 //!
 //! A backend makes one request a call; `retry` wraps one that is to be tried again. It never retries, never logs and never looks inside a body;
 //! it sees neither pages nor SQLite. Every backend passes the one suite in `conformance`.
@@ -19,6 +19,11 @@ pub trait Backend: fmt::Display + Send + Sync {
     /// Stores a new object. `Ok` means durable: a power cut after it loses nothing. A name that is
     /// taken is `Kind::Exists`, whatever its bytes, and the object there stays as it was.
     fn put(&self, name: &Name, body: &[u8]) -> Result<(), Error>;
+
+    /// Stores an object in place of the one that has its name, if there is one. At every moment a
+    /// reader finds the old one or the new one, whole. For what heals or seals a replica anew, and
+    /// only with a body that says the same: what a writer ships is put, and never written over.
+    fn replace(&self, name: &Name, body: &[u8]) -> Result<(), Error>;
 
     /// The whole object. A body shorter than the store says it is, is an error, never a success.
     fn get(&self, name: &Name) -> Result<Vec<u8>, Error>;

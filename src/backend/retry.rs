@@ -106,6 +106,10 @@ impl Backend for Retry {
         }
     }
 
+    fn replace(&self, name: &Name, body: &[u8]) -> Result<(), Error> {
+        self.try_again(|| self.inner.replace(name, body))
+    }
+
     fn get(&self, name: &Name) -> Result<Vec<u8>, Error> {
         self.try_again(|| self.inner.get(name))
     }
@@ -156,13 +160,14 @@ mod tests {
         }
         let (faulty, retry) = retry();
         retry.put(&change(0, 1), b"x").unwrap();
-        for operation in [Operation::Get, Operation::List, Operation::Delete] {
+        for operation in [Operation::Replace, Operation::Get, Operation::List, Operation::Delete] {
             outages(&faulty, operation, 2);
         }
-        assert_eq!(retry.get(&change(0, 1)).unwrap(), b"x");
+        retry.replace(&change(0, 1), b"y").unwrap();
+        assert_eq!(retry.get(&change(0, 1)).unwrap(), b"y");
         assert_eq!(retry.list(Name::CHANGES, None).unwrap().entries.len(), 1);
         retry.delete(&change(0, 1)).unwrap();
-        assert_eq!(faulty.fired(Fault::Refused), 6);
+        assert_eq!(faulty.fired(Fault::Refused), 8);
     }
 
     #[test]

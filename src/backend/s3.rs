@@ -123,20 +123,29 @@ impl S3 {
     }
 
     fn put_key(&self, name: &str, body: &[u8]) -> Result<(), Error> {
-        let key = self.key(name);
-        if !self.create_only && self.is_there(&key, name)? {
+        if !self.create_only && self.is_there(&self.key(name), name)? {
             return Err(self.error("put", name, Refusal::taken()));
         }
+        let only_new = self.create_only.then(|| ("if-none-match", "*".to_owned()));
+        self.store("put", name, body, only_new)
+    }
+
+    fn store(
+        &self,
+        operation: &'static str,
+        name: &str,
+        body: &[u8],
+        condition: Option<(&'static str, String)>,
+    ) -> Result<(), Error> {
         let mut headers = vec![("x-amz-checksum-sha256", base64(&Sha256::digest(body)))];
-        if self.create_only {
-            headers.push(("if-none-match", "*".to_owned()));
-        }
-        let reply = self.send("put", name, &Ask::Put { key: &key, body, headers: &headers })?;
+        headers.extend(condition);
+        let ask = Ask::Put { key: &self.key(name), body, headers: &headers };
+        let reply = self.send(operation, name, &ask)?;
         // A store may begin to answer before it is done, and tell of a failure in the body.
         if matches!(reply.status, 200 | 201) && !refusal::is_error(&reply.body) {
             return Ok(());
         }
-        Err(self.error("put", name, Refusal::of(&reply)))
+        Err(self.error(operation, name, Refusal::of(&reply)))
     }
 
     /// For a store that cannot be told to keep what is there.
@@ -266,6 +275,10 @@ impl fmt::Display for S3 {
 impl Backend for S3 {
     fn put(&self, name: &Name, body: &[u8]) -> Result<(), Error> {
         self.put_key(&name.to_string(), body)
+    }
+
+    fn replace(&self, name: &Name, body: &[u8]) -> Result<(), Error> {
+        self.store("replace", &name.to_string(), body, None)
     }
 
     fn get(&self, name: &Name) -> Result<Vec<u8>, Error> {

@@ -238,6 +238,11 @@ impl<'a> Field<'a> {
         empty(self.value)
     }
 
+    /// Bytes a second; empty: no limit.
+    pub(super) fn rate(&self) -> Result<Option<u64>> {
+        if self.is_off() { Ok(None) } else { self.size().map(Some) }
+    }
+
     pub(super) fn must_be_off(&self) -> Result<()> {
         if self.is_off() {
             return Ok(());
@@ -253,8 +258,7 @@ impl<'a> Field<'a> {
     /// Refuses what a destination of type file cannot be told.
     pub(super) fn of_file(&self) -> Result<()> {
         match self.key {
-            "type" | "path" => Ok(()),
-            "in_step" => self.in_step(),
+            "type" | "path" | "in_step" => Ok(()),
             _ if self.is_off() => Ok(()),
             _ => Err(self.refuse("belongs to a destination of type \"s3\"").hint("leave it out")),
         }
@@ -263,20 +267,11 @@ impl<'a> Field<'a> {
     /// Refuses what a destination of type s3 cannot be told.
     pub(super) fn of_s3(&self) -> Result<()> {
         match self.key {
-            "in_step" => self.in_step(),
             "path" if self.is_off() => Ok(()),
             "path" => {
                 Err(self.refuse("belongs to a destination of type \"file\"").hint("write prefix"))
             }
             _ if self.supported => Ok(()),
-            _ => self.must_be_off(),
-        }
-    }
-
-    /// Every destination is in step.
-    fn in_step(&self) -> Result<()> {
-        match self.value.as_bool() {
-            Some(true) => Ok(()),
             _ => self.must_be_off(),
         }
     }

@@ -47,6 +47,7 @@ pub const KEYS: &[Key] = &[
     key(Place::Setting, "poll_interval"),
     key(Place::Setting, "ship_interval"),
     key(Place::Setting, "snapshot_interval"),
+    key(Place::Setting, "snapshot_rate"),
     key(Place::Setting, "checkpoint_pages"),
     key(Place::Setting, "wal_max"),
     key(Place::Setting, "spool_max"),
@@ -72,7 +73,7 @@ pub const KEYS: &[Key] = &[
     key(Place::Destination, "access_key_id"),
     key(Place::Destination, "secret_access_key"),
     key(Place::Destination, "credentials_file"),
-    later(Place::Destination, "in_step"),
+    key(Place::Destination, "in_step"),
     later(Place::Destination, "lock"),
     later(Place::Destination, "lock_mode"),
 ];
@@ -122,7 +123,7 @@ fn database(section: &Section, defaults: &Settings, secret: &mut bool) -> Result
         Some(field) if !field.is_off() => field.path()?,
         _ => state_dir_beside(&path),
     };
-    let mut destinations = Vec::new();
+    let (mut destinations, mut mirrors) = (Vec::new(), Vec::new());
     for table in section.tables("destination", "[[database.destination]]")? {
         let fields = section.source.fields(table.fields, &[Place::Destination])?;
         let section = Section { source: section.source, at: table.at, fields };
@@ -134,9 +135,18 @@ fn database(section: &Section, defaults: &Settings, secret: &mut bool) -> Result
                 .refuse(key_of(&destination), format!("{destination} stands twice"))
                 .hint("give each destination of a database once"));
         }
+        if let Some(field) = section.find("in_step").filter(|field| !field.is_off())
+            && !field.boolean()?
+        {
+            mirrors.push(destination.clone());
+        }
         destinations.push(destination);
     }
-    Ok(Database { name, path, state_dir, destinations, settings })
+    if !mirrors.is_empty() && mirrors.len() == destinations.len() {
+        let error = section.refuse("destination", "all of them may trail");
+        return Err(error.hint("leave in_step = false out of the one that is to be waited for"));
+    }
+    Ok(Database { name, path, state_dir, destinations, mirrors, settings })
 }
 
 /// The key to blame for a place.
@@ -263,6 +273,7 @@ fn set(settings: &mut Settings, field: &Field) -> Result<()> {
             settings.ship_interval = chosen.transpose()?;
         }
         "snapshot_interval" => settings.snapshot_interval = field.duration("1s", "100y")?,
+        "snapshot_rate" => settings.snapshot_rate = field.rate()?,
         "checkpoint_pages" => settings.checkpoint_pages = field.count()?,
         "wal_max" => settings.wal_max = field.size()?,
         "spool_max" => settings.spool_max = field.size()?,

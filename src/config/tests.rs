@@ -26,6 +26,7 @@ fn the_least_configuration_has_every_default() {
         path: "/a/app.db".into(),
         state_dir: "/a/.app.db.bakelite".into(),
         destinations: vec![Destination::File { root: "/m/app".into() }],
+        mirrors: vec![],
         settings: Settings::default(),
     };
     assert_eq!(only(&with("", "", "")), expected);
@@ -37,12 +38,14 @@ fn the_least_configuration_has_every_default() {
 #[test]
 fn every_setting_can_stand_in_both_places() {
     let lines = "poll_interval = \"20ms\"\nship_interval = \"0s\"\nsnapshot_interval = \"7d\"\n\
+                 snapshot_rate = \"10MiB\"\n\
                  checkpoint_pages = 0x10\nwal_max = \"1GiB\"\nspool_max = 4096\n\
                  compression = \"none\"\ncompaction = [\"1m\"]\nkeep = [\"1h:2d\"]\n";
     let expected = Settings {
         poll_interval: Duration::from_millis(20),
         ship_interval: Some(Duration::ZERO),
         snapshot_interval: Duration::from_secs(7 * 86_400),
+        snapshot_rate: Some(10 << 20),
         checkpoint_pages: 16,
         wal_max: 1 << 30,
         spool_max: 4096,
@@ -139,6 +142,8 @@ const BAD: &[(&str, &str, &str, &str)] = &[
     ("defaults", "wal_max = -1", "2: wal_max: \"-1\" is not a size", "256MiB"),
     ("defaults", "wal_max = 0", "2: wal_max: must be more than 0", "256MiB"),
     ("defaults", "spool_max = \"99999999TiB\"", "2: spool_max: \"99999999TiB\" is not", "MiB"),
+    ("defaults", "snapshot_rate = 0", "2: snapshot_rate: must be more", "MiB"),
+    ("defaults", "snapshot_rate = \"fast\"", "2: snapshot_rate: \"fast\" is not", "MiB"),
     ("defaults", "spool_max = false", "2: spool_max: a boolean where a string", "write"),
     ("defaults", "compression = \"gzip\"", "2: compression: \"gzip\" is no kind", "\"zstd\""),
     ("defaults", "compression = 3", "2: compression: an integer where a string", "write"),
@@ -168,7 +173,8 @@ const BAD: &[(&str, &str, &str, &str)] = &[
     ),
     ("database", "state_dir = \"/${X\"", "6: state_dir: a ${ without its }", "close it"),
     ("database", "state_dir = \"/${1}\"", "6: state_dir: ${1} does not name", "${NAME}"),
-    ("destination", "in_step = false", "10: in_step: not supported yet", "leave it out"),
+    ("destination", "in_step = false", "7: destination: all of them may trail", "leave in_step"),
+    ("destination", "in_step = 0", "10: in_step: an integer where a", "in_step = false"),
     ("destination", "bucket = \"b\"", "10: bucket: belongs to a destination of", "leave it out"),
     ("destination", "lock = \"30d\"", "10: lock: belongs to a destination of", "leave it out"),
     ("destination", "wal_max = 1", "10: wal_max: unknown key", "known here: type, path"),
@@ -204,7 +210,7 @@ const BAD: &[(&str, &str, &str, &str)] = &[
     ("s3", "bucket = \"bbb\"\nregion = \"e u\"", "13: region: \"e u\" is not a region", "eu-west"),
     ("s3", "bucket = \"bbb\"\nurl_style = \"host\"", "13: url_style: \"host\" is no style", "path"),
     ("s3", "bucket = \"bbb\"\ncreate_only = 1", "13: create_only: an integer where a", "= false"),
-    ("s3", "bucket = \"bbb\"\nin_step = false", "13: in_step: not supported yet", "leave it out"),
+    ("s3", "bucket = \"bbb\"\nin_step = \"no\"", "13: in_step: a string where a", "in_step"),
     ("s3", "bucket = \"bbb\"\nlock = \"30d\"", "13: lock: not supported yet", "leave it out"),
     ("s3", "bucket = \"bbb\"\naccess_key_id = \"a\"", "10: secret_access_key: missing", "neither"),
     ("s3", "bucket = \"bbb\"\nsecret_access_key = \"a\"", "10: access_key_id: missing", "neither"),
@@ -386,6 +392,16 @@ fn the_style_of_urls_follows_the_endpoint() {
 }
 
 /// Spelled out, a secret makes the whole file one; taken from a variable, it does not.
+#[test]
+fn a_mirror_is_a_destination_that_is_not_in_step() {
+    let two = "in_step = false\n[[database.destination]]\ntype = \"file\"\npath = \"/n\"";
+    let database = only(&with("", "", two));
+    assert_eq!(database.destinations.len(), 2);
+    assert_eq!(database.mirrors, database.destinations[..1]);
+    let in_step = two.replace("false", "true");
+    assert!(only(&with("", "", &in_step)).mirrors.is_empty());
+}
+
 #[test]
 fn a_file_with_a_secret_that_others_can_read_is_refused() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! `sync`: everything committed by now is durable on every destination, then it returns.
+//! `sync`: everything committed by now is durable on every destination but mirrors, then it returns.
 //!
 //! Beside a running daemon it waits until the daemon's cursor has reached what is published now; the
 //! cursor is all that passes between the two. Without one it runs a daemon that drains at once.
@@ -71,7 +71,8 @@ pub(super) fn is_durable(database: &Database, wanted: &Look, later: &[Salts]) ->
     let state = cursor::load(&cursor, |_| Ok(()));
     let state = state.map_err(|error| Error::io("read", cursor.display(), &error))?;
     let identity = open::identity(&database.path).ok();
-    let mut spools = database.destinations.iter().map(|destination| {
+    let waited_for = database.destinations.iter().filter(|each| !database.mirrors.contains(each));
+    let mut spools = waited_for.map(|destination| {
         let spool = Spool::new(&database.state_dir, &destination.to_string());
         let owed = |state: &State| spool.owes(state.commit.number);
         state.as_ref().map_or(Ok(false), owed)

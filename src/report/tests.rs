@@ -46,17 +46,27 @@ fn restore_says_where_it_landed() {
         force: false,
         dry_run: false,
     };
-    let document = Restored::new(&restored(), &options);
+    let document = Restored::new(&restored(), &options, &[]);
     let mut expected = facts();
     for (key, value) in [
         ("schema", json!(1)),
         ("checked", json!("quick")),
         ("output", json!("/tmp/app.db")),
         ("dry_run", json!(false)),
+        ("fallbacks", json!([])),
     ] {
         expected[key] = value;
     }
     same(&document, &expected);
+    let fallback = crate::copies::Fallback {
+        object: Name::Timeline(Timeline(3)),
+        from: "file:///two".into(),
+        why: "its hash is wrong".into(),
+    };
+    expected["fallbacks"] = json!([
+        {"object": "timeline/00000003", "from": "file:///two", "why": "its hash is wrong"},
+    ]);
+    same(&Restored::new(&restored(), &options, &[fallback]), &expected);
     assert_eq!(
         document.text(),
         format!(
@@ -68,7 +78,7 @@ fn restore_says_where_it_landed() {
         )
     );
     options.dry_run = true;
-    let text = Restored::new(&restored(), &options).text();
+    let text = Restored::new(&restored(), &options, &[]).text();
     assert!(text.starts_with("would restore /tmp/app.db\n"), "{text}");
     assert!(!text.contains("passed"), "nothing was checked: {text}");
     assert!(!text.contains("objects"), "nothing was read: {text}");

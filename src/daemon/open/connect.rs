@@ -12,7 +12,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// Opens the destinations, and puts there what an earlier life has left in their spools. Those that
-/// cannot be reached are behind; one has to be there.
+/// cannot be reached are behind; one has to be there. Mirrors are not waited for: what they lack is
+/// copied to them later.
 pub fn connect(database: &Database, shipped: bool) -> Result<(Fanout, Vec<usize>)> {
     let later = |destination: &Destination| {
         let to = destination.clone();
@@ -23,12 +24,19 @@ pub fn connect(database: &Database, shipped: bool) -> Result<(Fanout, Vec<usize>
         config::Compression::Zstd => Compression::Zstd,
         config::Compression::None => Compression::None,
     };
-    let backends = all.iter().map(|each| Arc::clone(each) as Arc<dyn Backend>).collect();
+    let is_mirror = |at: usize| database.mirrors.contains(&database.destinations[at]);
+    let backends = all.iter().enumerate();
+    let backends =
+        backends.map(|(at, each)| (Arc::clone(each) as Arc<dyn Backend>, is_mirror(at))).collect();
     let settings = &database.settings;
     let stores = Fanout::new(backends, compression, &database.state_dir, settings.spool_max)?;
     let mut reachable = Vec::new();
     let mut errors = Vec::new();
     for (at, destination) in all.iter().enumerate() {
+        if is_mirror(at) {
+            stores.lacks(at, None)?;
+            continue;
+        }
         let to = &database.destinations[at];
         let reached = destination.get().map(drop).map_err(|error| unreachable(error, to, shipped));
         match reached.and_then(|()| stores.flush(at)) {

@@ -1,9 +1,15 @@
-//! Destinations that are behind: when each one is tried again, and what that came to.
+//! What waits for destinations: the listing that a snapshot begins with, and those that are behind,
+//! when each one is tried again, and what that came to.
 
-use super::{Done, Job, RETRY_FIRST, RETRY_LAST, Tracker};
+use super::{Done, Job, RETRY_FIRST, RETRY_LAST, Survey, Tracker};
 use crate::error::{Error, Result, Status};
+use crate::fanout::Fanout;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// How long a mirror that was brought up to date is left alone. What it lacks then goes there at once;
+/// and while a snapshot is stored, what it lacks is found out by listings.
+const MIRRORED: Duration = Duration::from_secs(5);
 
 /// Where one destination is with what it lacks.
 #[derive(Clone, Copy, Debug)]
@@ -19,7 +25,8 @@ impl Tracker {
         self.lanes = vec![Lane { busy: false, tries: 0, retry_at: now }; count];
     }
 
-    /// Jobs for the destinations that are behind, and due.
+    /// Jobs for what a destination may be slow to answer: the listing before a snapshot, and those
+    /// that are behind, and due.
     pub fn payments(&mut self, now: Instant) -> Vec<Job> {
         let Some(stores) = self.stores.as_ref().filter(|_| !self.leaving) else {
             return Vec::new();
@@ -33,8 +40,20 @@ impl Tracker {
             let stores = Arc::clone(stores);
             jobs.push(Box::new(move || Done::Paid(at, stores.pay(at))));
         }
+        if self.survey == Survey::Wanted && now >= self.retry_at {
+            self.survey = Survey::Away;
+            let stores = Arc::clone(stores);
+            jobs.push(Box::new(move || Done::Surveyed(stores.survey())));
+        }
         self.jobs += jobs.len();
         jobs
+    }
+
+    pub(super) fn surveyed(&mut self, result: Result<()>, now: Instant) {
+        self.survey = if result.is_ok() { Survey::Done } else { Survey::Wanted };
+        if let Err(error) = result {
+            self.put_failed(error, now);
+        }
     }
 
     pub(super) fn paid(&mut self, at: usize, result: Result<()>, now: Instant) {
@@ -43,8 +62,13 @@ impl Tracker {
         lane.busy = false;
         match result {
             Ok(()) => {
-                lane.tries = 0;
-                if let Some(stores) = &self.stores {
+                let was_away = std::mem::take(&mut lane.tries) > 0;
+                let Some(stores) = &self.stores else { return };
+                let is_mirror = stores.is_mirror(at);
+                if is_mirror {
+                    lane.retry_at = now + MIRRORED;
+                }
+                if was_away || !is_mirror {
                     self.log(&format!("{}: up to date", stores.destination(at)));
                 }
             }
@@ -52,28 +76,37 @@ impl Tracker {
                 let first = lane.tries == 0;
                 lane.retry_at = now + (RETRY_FIRST * 2u32.pow(lane.tries.min(10))).min(RETRY_LAST);
                 lane.tries += 1;
-                self.behind(error, first);
+                self.behind(at, error, first);
             }
         }
     }
 
-    fn behind(&mut self, error: Error, first: bool) {
+    fn behind(&mut self, at: usize, error: Error, first: bool) {
         if first {
             self.log(&error.to_string());
         }
-        if error.status == Status::Locked || self.draining {
+        let is_mirror = self.stores.as_ref().is_some_and(|stores| stores.is_mirror(at));
+        if error.status == Status::Locked || self.draining && !is_mirror {
             self.status.counts.fences += u64::from(error.status == Status::Locked);
             self.fail(error);
         }
     }
 
-    /// Whether a destination lacks anything.
+    /// Whether a destination lacks anything. Of a mirror that cannot have it nothing is asked.
     pub(super) fn owes(&self) -> bool {
-        self.stores.as_ref().is_some_and(|stores| stores.any_behind())
+        let owes = |stores: &Arc<Fanout>| {
+            let mut lanes = self.lanes.iter().enumerate();
+            lanes.any(|(at, lane)| {
+                stores.is_behind(at) && !(stores.is_mirror(at) && lane.tries > 0 && !lane.busy)
+            })
+        };
+        self.stores.as_ref().is_some_and(owes)
     }
 
     /// All are tried at once: what waits for another try has it now.
     pub(super) fn hurry_lanes(&mut self, now: Instant) {
-        self.lanes.iter_mut().for_each(|lane| lane.retry_at = now);
+        for lane in &mut self.lanes {
+            (lane.retry_at, lane.tries) = (now, 0);
+        }
     }
 }

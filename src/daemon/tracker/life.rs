@@ -5,7 +5,7 @@ use super::FAST_POLL;
 use super::pass::Captured;
 use super::{
     CAREFUL_FIRST, CAREFUL_LAST, Done, Healing, Phase, RETRY_FIRST, RETRY_LAST, STATUS_EVERY,
-    Tracker,
+    Survey, Tracker,
 };
 use crate::capture::Capture;
 use crate::commit::CommitNo;
@@ -30,6 +30,7 @@ impl Tracker {
             | Done::Shipped(..)
             | Done::LargeShipped(..)
             | Done::Compared(..)
+            | Done::Surveyed(_)
             | Done::Paid(..) => {}
         }
         self.unlock();
@@ -113,6 +114,7 @@ impl Tracker {
         self.stores = None;
         self.parcel = None;
         self.again.clear();
+        self.survey = Survey::None;
         self.snapshot_ready = false;
         self.shipped_meanwhile = false;
     }
@@ -137,6 +139,7 @@ impl Tracker {
         // Only a pass that began after the last part was read has captured all that it may hold.
         self.snapshot_ready = complete && part.is_none() && capture.parts_are_read();
         self.drained |= complete && drain;
+        part.iter().for_each(|part| self.pace_parts(part.bytes.len(), now));
         self.again.extend(part);
         self.begin_snapshot &= !began;
         self.phase = Phase::Here(capture);
@@ -194,7 +197,12 @@ impl Tracker {
         }
     }
 
-    pub(super) fn shipped(&mut self) {
+    /// A batch was shipped, and perhaps the manifest of a snapshot with it.
+    pub(super) fn shipped(&mut self, manifest: bool) {
+        if manifest {
+            self.survey = Survey::None;
+            self.stores.iter().for_each(|stores| stores.forget_parts());
+        }
         match &mut self.phase {
             Phase::Here(capture) => capture.shipped(),
             _ => self.shipped_meanwhile = true,

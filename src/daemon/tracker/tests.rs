@@ -17,6 +17,7 @@ mod application;
 mod branch;
 mod heal;
 mod lanes;
+mod snapshot;
 
 struct Sim {
     tracker: Tracker,

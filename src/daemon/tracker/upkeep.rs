@@ -1,7 +1,7 @@
 //! When a round of upkeep is due. It is a job like any other, on the threads that may be slow, and
 //! nothing waits for it: told to leave off, it does so after the object at hand.
 
-use super::{Done, Job, Phase, Tracker};
+use super::{Done, Job, Phase, Survey, Tracker};
 use crate::commit::Timeline;
 use crate::daemon::upkeep::{self as rounds, Task};
 use crate::error::{Result, Status};
@@ -79,7 +79,7 @@ impl Tracker {
         let timeline = Timeline(self.claimed.load(Ordering::Relaxed));
         let flag = Arc::clone(&stop);
         let pruning = self.upkeep.pruned.is_none_or(|last| now.duration_since(last) >= MOST);
-        let snapshot = self.rolling.is_some() || self.begin_snapshot || self.parts > 0;
+        let snapshot = self.rolling.is_some() || self.survey != Survey::None || self.parts > 0;
         let task = match (pruning, snapshot) {
             (false, _) => Task::Compact,
             (true, true) => Task::Both(Parts::Leave),

@@ -236,6 +236,52 @@ fn trap_84_what_is_spooled_is_not_acknowledged() {
     assert!(durable(&sim));
 }
 
+/// A mirror trails: what is durable without it is durable, and an end waits for no mirror that is away.
+#[test]
+fn a_mirror_trails_and_nothing_waits_for_it() {
+    let mut pair = Pair::new();
+    pair.config.mirrors = vec![pair.config.destinations[1].clone()];
+    let mut sim = pair.sim();
+    sim.until(|sim| sim.is_current());
+    pair.both_agree();
+    commits(&pair.writer, 2);
+    sim.until(|sim| !shipped(sim));
+    sim.until(|sim| shipped(sim));
+    pair.agrees(0);
+    assert!(pair.spooled() > 0, "the mirror has it later");
+    let Phase::Here(capture) = &sim.tracker.phase else { panic!("away") };
+    let wanted = capture.source.steady_look().unwrap();
+    assert!(crate::daemon::sync::is_durable(&pair.config, &wanted, &[]).unwrap());
+    sim.until(|sim| sim.is_current());
+    pair.both_agree();
+    pair.take(1);
+    commits(&pair.writer, 2);
+    assert!(sim.drain().is_none());
+    pair.agrees(0);
+    pair.give_back(1);
+    let mut sim = pair.sim();
+    commits(&pair.writer, 1);
+    assert!(sim.drain().is_none(), "one that is there has everything in the end");
+    pair.both_agree();
+}
+
+/// All but the mirror are away: it is not what makes a commit durable.
+#[test]
+fn a_mirror_alone_is_nowhere_to_go() {
+    let mut pair = Pair::new();
+    pair.config.mirrors = vec![pair.config.destinations[1].clone()];
+    assert!(pair.sim().drain().is_none());
+    pair.take(0);
+    let mut sim = pair.sim();
+    sim.for_ms(3000);
+    assert_eq!(sim.opened, 0);
+    assert!(sim.drain().is_some());
+    pair.give_back(0);
+    commits(&pair.writer, 1);
+    assert!(pair.sim().drain().is_none());
+    pair.both_agree();
+}
+
 /// Wiped, or new in the configuration: filled from the other one.
 #[test]
 fn trap_85_a_destination_that_is_wiped_or_new_is_filled() {
