@@ -13,9 +13,9 @@ use std::thread;
 /// Requests under way at a time. A store answers each one late, but many at once: sixteen hide all
 /// but a sixteenth of that, and are few for any store.
 pub const FETCHERS: usize = 16;
-/// Bytes of objects that are fetched and not yet taken: the largest object there may be, or eight
-/// parts of a snapshot that do not compress.
-const BYTES: u64 = 32 << 20;
+/// Bytes of objects that are fetched and not yet taken: four parts of a snapshot that do not compress,
+/// or one object that is larger.
+const BYTES: u64 = 16 << 20;
 /// What an object counts for at least: opened, it has tables that its stored bytes do not show.
 const LEAST: u64 = BYTES / 64;
 

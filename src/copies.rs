@@ -60,16 +60,6 @@ impl fmt::Debug for Copies {
     }
 }
 
-/// The timeline that an object belongs to; a part of a snapshot is its content and belongs to none.
-pub fn timeline_of(name: &Name) -> Option<Timeline> {
-    match name {
-        Name::Timeline(timeline) => Some(*timeline),
-        Name::Snapshot(span) => Some(span.timeline),
-        Name::Change(change) => Some(change.span.timeline),
-        Name::Part(_) => None,
-    }
-}
-
 /// Whether it is damage that another copy may not have; a newer format is none.
 pub fn is_damage(damage: Damage) -> bool {
     use Damage::{NewerVersion, UnknownCompression, UnknownSeal};
@@ -151,7 +141,7 @@ impl Copies {
     /// that it must have had, and the rest if `all` is asked for.
     fn entries_of(&self, at: usize, all: bool) -> BTreeMap<String, Entry> {
         let own = &self.all[at].replica;
-        let used = own.objects.iter().filter_map(|entry| timeline_of(&entry.name)).max();
+        let used = own.objects.iter().filter_map(|entry| entry.name.timeline()).max();
         let mut entries: BTreeMap<String, Entry> = BTreeMap::new();
         let mut add = |entry: &Entry| {
             entries.entry(entry.name.to_string()).or_insert_with(|| entry.clone());
@@ -161,7 +151,7 @@ impl Copies {
         for other in (0..self.all.len()).filter(|other| *other != at) {
             let theirs = &self.all[other].replica.objects;
             for entry in theirs.iter().filter(|entry| !known.contains(&entry.name)) {
-                let counts = match timeline_of(&entry.name) {
+                let counts = match entry.name.timeline() {
                     timeline if timeline > used => false,
                     _ if matches!(entry.name, Name::Timeline(_)) => true,
                     _ if !all => false,
@@ -204,7 +194,7 @@ impl Copies {
         }
         let copy = &self.all[at];
         match copy.source.get(name) {
-            Ok(bytes) => match Object::check(name, &bytes) {
+            Ok(bytes) => match Object::open(name, bytes.clone()).map(drop) {
                 Err(damage) if is_damage(damage) => {
                     Err(Refused { why: damage.to_string(), outcome: Some(Ok(bytes)) })
                 }
@@ -327,7 +317,7 @@ impl Backend for Copies {
         for at in self.order().into_iter().filter(held) {
             let own = at == self.lead;
             let is_record = matches!(name, Name::Timeline(_));
-            let timeline = timeline_of(name).filter(|_| !own && !is_record);
+            let timeline = name.timeline().filter(|_| !own && !is_record);
             if timeline.is_some_and(|timeline| !self.agrees(at, timeline)) {
                 continue;
             }

@@ -32,6 +32,8 @@ pub mod compact;
 pub mod copies;
 pub mod keep;
 pub mod list;
+pub mod mend;
+pub mod repair;
 pub mod replica;
 pub mod restore;
 pub mod retain;

@@ -30,6 +30,7 @@ fn run(arguments: &Arguments) -> Result<Outcome> {
         Verb::List(of) => verbs::list(arguments, of),
         Verb::Status(of) => verbs::status(arguments, of),
         Verb::Verify(of) => verbs::verify(arguments, of),
+        Verb::Repair(of) => verbs::repair(arguments, of),
         Verb::Compact(of) => verbs::compact(arguments, of),
         Verb::Prune(of) => verbs::prune(arguments, of),
         Verb::Usage(of) => verbs::usage(arguments, of),

@@ -185,16 +185,6 @@ impl fmt::Debug for Object {
 
 impl Object {
     pub fn open(name: &Name, bytes: Vec<u8>) -> Result<Self, Damage> {
-        let (header, compression, blocks) = Self::read(name, &bytes)?;
-        Ok(Self { header, bytes, compression, blocks })
-    }
-
-    /// Whether it would open.
-    pub fn check(name: &Name, bytes: &[u8]) -> Result<(), Damage> {
-        Self::read(name, bytes).map(drop)
-    }
-
-    fn read(name: &Name, bytes: &[u8]) -> Result<(Header, Compression, Blocks), Damage> {
         let end = bytes.len().checked_sub(TRAILER).ok_or(Damage::Short)?;
         if !bytes.starts_with(&MAGIC) {
             return Err(Damage::BadMagic);
@@ -204,9 +194,10 @@ impl Object {
         if blake3::hash(summed).as_bytes() != hash {
             return Err(Damage::BadHash);
         }
-        let (header, compression, start) = read_header(name, bytes)?;
+        let (header, compression, start) = read_header(name, &bytes)?;
         check_crc(summed)?;
-        Ok((header, compression, read_directory(bytes, start, end)?))
+        let blocks = read_directory(&bytes, start, end)?;
+        Ok(Self { header, bytes, compression, blocks })
     }
 
     pub fn len(&self) -> usize {

@@ -5,12 +5,14 @@
 
 mod kept;
 mod listing;
+mod repaired;
 mod standings;
 mod used;
 mod verified;
 
 pub use kept::{Compacted, Kept, PrunedObjects};
 pub use listing::{Objects, Points};
+pub use repaired::Repaired;
 pub use standings::Standings;
 pub use used::Used;
 pub use verified::{Checked, Verified};

@@ -5,7 +5,8 @@ use crate::backend::fs::Fs;
 use crate::backend::retry::{Patience, Retry};
 use crate::backend::s3::S3;
 use crate::cli::{
-    Arguments, CompactOf, DaemonOf, ListOf, PruneOf, RestoreOf, StatusOf, SyncOf, UsageOf, VerifyOf,
+    Arguments, CompactOf, DaemonOf, ListOf, PruneOf, RepairOf, RestoreOf, StatusOf, SyncOf,
+    UsageOf, VerifyOf,
 };
 use crate::clock;
 use crate::config::{Database, Destination};
@@ -17,6 +18,7 @@ use crate::memory;
 use crate::object;
 use crate::place::{self, Warning};
 use crate::progress::Bar;
+use crate::repair;
 use crate::report::{self, Checked, Kept};
 use crate::restore::{self, Options};
 use crate::sqlite;
@@ -149,13 +151,27 @@ pub fn status(arguments: &Arguments, of: &StatusOf) -> Result<Outcome> {
 }
 
 pub fn verify(arguments: &Arguments, of: &VerifyOf) -> Result<Outcome> {
-    let mut checked = Vec::new();
-    for destination in arguments.sources(of.source.as_deref())? {
-        let source = open(&destination)?;
-        let report = verify::verify(&source, of.deep, &bar(arguments))?;
-        checked.push(Checked { source: destination.to_string(), report });
+    let (mut checked, mut differing) = (Vec::new(), Vec::new());
+    for database in arguments.replicas(of.source.as_deref())? {
+        let mut copies = Vec::new();
+        for destination in &database {
+            let source = destination.to_string();
+            let report = open(destination)
+                .and_then(|source| verify::verify(&source, of.deep, &bar(arguments)));
+            let report = match report {
+                // One that cannot be looked at keeps nobody from looking at the others.
+                Err(error) if database.len() > 1 && of_the_copy(error.status) => {
+                    verify::Report::failed(source.clone(), &error)
+                }
+                report => report?,
+            };
+            copies.push(Checked { source, report });
+        }
+        let reports: Vec<_> = copies.iter().map(|it| (it.source.clone(), &it.report)).collect();
+        differing.extend(verify::compare(&reports));
+        checked.extend(copies);
     }
-    let verified = report::Verified::new(&checked);
+    let verified = report::Verified::new(&checked, &differing);
     if !(arguments.quiet && verified.ok()) || arguments.json {
         report::show(&verified, arguments.json)?;
     }
@@ -206,6 +222,21 @@ fn fail_with_first(kept: Vec<Kept>) -> Result<Outcome> {
         Some(error) => Err(error),
         None => Ok(Outcome::Well),
     }
+}
+
+pub fn repair(arguments: &Arguments, of: &RepairOf) -> Result<Outcome> {
+    let mut reports = Vec::new();
+    for database in arguments.databases(&of.given)? {
+        let settled = status::settled(&database)?;
+        let order = repair::Order { dry_run: of.dry_run, settled };
+        let places = database.destinations.iter().map(open).collect();
+        reports.push(repair::repair(places, order, &bar(arguments))?);
+    }
+    let repaired = report::Repaired::new(&reports, of.dry_run);
+    if !(arguments.quiet && repaired.is_silent()) || arguments.json {
+        report::show(&repaired, arguments.json)?;
+    }
+    Ok(if repaired.ok() { Outcome::Well } else { Outcome::Findings })
 }
 
 pub fn version(arguments: &Arguments) -> Result<Outcome> {

@@ -177,10 +177,8 @@ const BAD: &[(&[&str], &str, &str)] = &[
     (&["Restore"], "arguments: Restore: no such command", "did you mean restore?"),
     (&["frobnicate"], "arguments: frobnicate: no such command", "there are daemon"),
     (&["check"], "arguments: check: no such command", "there are daemon"),
-    (&["usage"], "arguments: usage: no such command", "there are daemon"),
     (&["defragment"], "arguments: defragment: no such command", "there are daemon"),
-    (&["prune"], "arguments: prune: no such command", "there are daemon"),
-    (&["repair"], "arguments: repair: no such command", "there are daemon"),
+    (&["repair", "/a/app.db"], "arguments: /a/app.db: a DB without a DEST", "name where"),
     (&["reencrypt"], "arguments: reencrypt: no such command", "there are daemon"),
     (&["keygen", "k"], "arguments: keygen: no such command", "there are daemon"),
     (&["doctor"], "arguments: doctor: no such command", "there are daemon"),
@@ -317,6 +315,7 @@ fn prepare(words: &[&str]) -> Result<()> {
         Verb::Daemon(DaemonOf { given })
         | Verb::Sync(SyncOf { given })
         | Verb::Compact(CompactOf { given })
+        | Verb::Repair(RepairOf { given, .. })
         | Verb::Status(StatusOf { given }) => all.databases(given).map(drop),
         Verb::Restore(of) => {
             of.output()?;

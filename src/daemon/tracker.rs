@@ -59,6 +59,8 @@ pub enum Done {
     Surveyed(Result<()>),
     /// Tried to bring one destination up to date.
     Paid(usize, Result<()>),
+    /// Looked whether one destination still holds what it did.
+    Looked(usize),
     Checkpointed(Result<()>),
     Kept(Result<round::Done>),
 }
@@ -449,6 +451,7 @@ impl Tracker {
             }
             Done::Surveyed(result) => self.surveyed(result, now),
             Done::Paid(at, result) => self.paid(at, result, now),
+            Done::Looked(at) => self.looked(at),
             Done::Kept(result) => self.kept(result, now),
             Done::Checkpointed(result) => {
                 self.checkpointing = false;

@@ -17,6 +17,9 @@ use crate::status::{LaneRecord, Record};
 use std::sync::Arc;
 use std::time::Instant;
 
+/// How often the only database is taken up in vain before the daemon ends.
+const OPENINGS: u32 = 5;
+
 impl Tracker {
     /// A job of a life that has ended: nothing of it counts. The next life begins, and the lock is
     /// given back, when the last one is in.
@@ -31,7 +34,8 @@ impl Tracker {
             | Done::LargeShipped(..)
             | Done::Compared(..)
             | Done::Surveyed(_)
-            | Done::Paid(..) => {}
+            | Done::Paid(..)
+            | Done::Looked(..) => {}
         }
         self.unlock();
     }
@@ -62,7 +66,10 @@ impl Tracker {
                 self.retries = retries;
                 self.phase = Phase::Here(Box::new(capture));
             }
-            Err(error) if (self.alone && !self.opened_once) || self.draining => self.fail(error),
+            Err(error) if self.draining => self.fail(error),
+            Err(error) if self.alone && !self.opened_once && !self.may_pass(&error) => {
+                self.fail(error);
+            }
             Err(error) if self.opened_once && error.status == Status::Locked => {
                 self.status.counts.fences += 1;
                 self.fail(error);
@@ -72,6 +79,12 @@ impl Tracker {
                 self.put_failed(Error { status: Status::Failed, ..error }, now);
             }
         }
+    }
+
+    /// A destination that failed just then need not fail the next time, or is done without.
+    fn may_pass(&self, error: &Error) -> bool {
+        let others = self.database.destinations.len() > 1;
+        others && error.status == Status::Unreachable && self.retries < OPENINGS
     }
 
     fn begin(&mut self, begin: Begin, capture: &Capture) {

@@ -72,6 +72,10 @@ impl Backend for Mortal {
         self.call(|| self.inner.put(name, body))
     }
 
+    fn replace(&self, name: &Name, body: &[u8]) -> Result<(), Error> {
+        self.call(|| self.inner.replace(name, body))
+    }
+
     fn get(&self, name: &Name) -> Result<Vec<u8>, Error> {
         self.call(|| self.inner.get(name))
     }
