@@ -86,6 +86,10 @@ pub fn plan(replica: &Replica, forks: &Forks, policy: &Policy, now: Now, upto: C
         let pins: BTreeSet<_> =
             snapshots.map(|span| span.last).chain(branches.iter().copied()).collect();
         let mut left: Vec<_> = left.into_iter().filter(|set| set.span.last <= upto).collect();
+        if timeline == replica.newest_timeline() {
+            // A writer looks for what it stored last, to see whether the destination still is what it was.
+            left.pop();
+        }
         for level in policy.levels.iter().rev() {
             let large = |set: &Change| bytes.get(&Name::Change(*set)) >= Some(&LARGE_BYTES);
             let fits = |set: &Change| {

@@ -183,7 +183,9 @@ impl Lane {
             return Ok(false);
         };
         drop(debt);
-        Ok(self.destination.list(&name.to_string(), None)?.entries.is_empty())
+        let gone = self.destination.list(&name.to_string(), None)?.entries.is_empty();
+        // Once something newer is there, it may have been merged.
+        Ok(gone && self.debt().last.as_ref().is_none_or(|last| *last == name))
     }
 
     /// From now on it is behind, and a sibling has what it lacks.

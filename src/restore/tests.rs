@@ -25,7 +25,7 @@ impl Progress for Quiet {
 }
 
 /// What a restore writes, without the name, the syncs and the checks that a file gets.
-fn get(source: &Arc<dyn Backend>, target: Target) -> Result<(Vec<u8>, Commit)> {
+pub(crate) fn get(source: &Arc<dyn Backend>, target: Target) -> Result<(Vec<u8>, Commit)> {
     get_on(source, target, None)
 }
 

@@ -12,7 +12,8 @@ use crate::durable::{Step as DiskStep, fault};
 use crate::model::{Step, Writer};
 use crate::name::Name;
 use crate::restore::Target;
-use crate::testkit::rig::{Quiet, restored};
+use crate::restore::tests::get;
+use crate::testkit::rig::Quiet;
 use crate::upkeep::{Mode, Parts};
 use crate::verify::verify;
 use std::collections::BTreeMap;
@@ -153,8 +154,8 @@ impl Workload {
     }
 
     fn comes_back(&self, commit: u64) -> bool {
-        let back = restored(&self.writer.source(), Target::Commit(CommitNo(commit)));
-        let same = back.as_ref().is_ok_and(|bytes| *bytes == self.writer.image(commit));
+        let back = get(&self.writer.source(), Target::Commit(CommitNo(commit)));
+        let same = back.as_ref().is_ok_and(|(bytes, _)| *bytes == self.writer.image(commit));
         assert!(same || back.is_err(), "commit {commit} is another one");
         same
     }
@@ -163,7 +164,7 @@ impl Workload {
         for &commit in &self.wanted {
             assert!(self.comes_back(commit), "{moment}: commit {commit} is lost");
         }
-        let latest = restored(&self.writer.source(), Target::Latest).unwrap();
+        let (latest, _) = get(&self.writer.source(), Target::Latest).unwrap();
         assert!(latest == self.writer.image(self.writer.last().number.0), "{moment}: the last");
         let report = verify(&self.writer.source(), false, &Quiet).unwrap();
         let ours = report.findings.iter().filter(|it| it.what != "not an object of ours");
