@@ -41,6 +41,9 @@ impl Policy {
 pub struct Merge {
     pub inputs: Vec<Change>,
     pub level: u8,
+    /// What ages count to. It follows from the window, so the same comes of it on every destination,
+    /// whenever that is kept up.
+    pub now: Time,
     /// Points that are kept whatever their age: snapshots and other timelines begin there.
     pub pins: BTreeSet<CommitNo>,
 }
@@ -112,7 +115,8 @@ pub fn plan(replica: &Replica, forks: &Forks, policy: &Policy, now: Now, upto: C
                 .map(|group| {
                     let (first, last) = (group[0].span.first, group[group.len() - 1].span.last);
                     let pins = pins.range(first..=last).copied().collect();
-                    Merge { inputs: group.to_vec(), level: level.number, pins }
+                    let now = ages_to(level, &group[0]);
+                    Merge { inputs: group.to_vec(), level: level.number, now, pins }
                 })
                 .collect();
             let taken: BTreeSet<_> = merges.iter().flat_map(|merge| &merge.inputs).collect();
@@ -147,12 +151,24 @@ fn window(level: &Level, change: &Change) -> u64 {
     bucket(change.span.time, level.window)
 }
 
-/// Whether nothing can be added any more to the window that it lies in, and that is old enough.
-fn is_due(level: &Level, change: &Change, now: Now) -> bool {
+/// When nothing is added any more to the window that it lies in, and that is old enough.
+fn due(level: &Level, change: &Change) -> Time {
     let length = u64::try_from(level.window.as_millis()).unwrap_or(u64::MAX);
     let age = u64::try_from(level.age.as_millis()).unwrap_or(u64::MAX);
-    let end = (window(level, change) + 1).saturating_mul(length).saturating_add(age);
-    end <= if level.age.is_zero() { now.clock.0 } else { now.reference.0 }
+    Time((window(level, change) + 1).saturating_mul(length).saturating_add(age))
+}
+
+/// Points become fewer when all of a window is old enough. Until then all of it is new, since ages
+/// count from the newest commit, which may be in there.
+fn ages_to(level: &Level, change: &Change) -> Time {
+    match level.age.is_zero() {
+        true => Time::default(),
+        false => due(level, change),
+    }
+}
+
+fn is_due(level: &Level, change: &Change, now: Now) -> bool {
+    due(level, change) <= if level.age.is_zero() { now.clock } else { now.reference }
 }
 
 /// A merged change-set, and what it stands for.
@@ -170,7 +186,6 @@ pub struct Merged {
 pub struct Merger<'a> {
     merge: &'a Merge,
     keep: Option<&'a Keep>,
-    now: Time,
     compression: Compression,
     started: Option<Started>,
 }
@@ -196,9 +211,9 @@ struct Group {
 
 impl<'a> Merger<'a> {
     /// The first level keeps every commit, whatever is to be kept.
-    pub fn new(merge: &'a Merge, keep: &'a Keep, now: Time, compression: Compression) -> Self {
+    pub fn new(merge: &'a Merge, keep: &'a Keep, compression: Compression) -> Self {
         let keep = (merge.level > 1).then_some(keep);
-        Self { merge, keep, now, compression, started: None }
+        Self { merge, keep, compression, started: None }
     }
 
     /// Adds the next one; what was complete before it.
@@ -220,9 +235,9 @@ impl<'a> Merger<'a> {
         });
         set.replay(|point, pages| {
             let place = match point.commit.digest {
-                Some(_) => {
-                    self.keep.map_or(Place::Apart, |keep| keep.place(point.commit.time, self.now))
-                }
+                Some(_) => self
+                    .keep
+                    .map_or(Place::Apart, |keep| keep.place(point.commit.time, self.merge.now)),
                 // No restore point.
                 None => Place::Past,
             };

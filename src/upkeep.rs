@@ -311,8 +311,7 @@ impl Round<'_> {
         places: &mut [Place],
         done: &mut Done,
     ) -> Result<()> {
-        let reference = Now::new(self.clock, &places[at[0]].replica).reference;
-        let mut merger = Merger::new(merge, &self.policy.keep, reference, self.compression);
+        let mut merger = Merger::new(merge, &self.policy.keep, self.compression);
         for input in &merge.inputs {
             let from = &places[at[0]].destination;
             let set = self.read(&**from, input, done)?;
