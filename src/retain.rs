@@ -28,12 +28,13 @@ pub enum Why {
     Branch,
     /// Nothing can be said of it: no timeline leads to it, or a snapshot under way may name it.
     Unsure,
-    /// Not kept: older than `keep` asks for.
+    /// Not kept: on a branch whose last commit is older than `keep` asks for. It goes before what it
+    /// shares with others.
+    OldBranch,
+    /// Older than `keep` asks for.
     Old,
     /// An older snapshot and the change-sets after it lead to the same points.
     Dense,
-    /// On a branch whose last commit is older than `keep` asks for.
-    OldBranch,
     /// No manifest names it.
     Unnamed,
 }
@@ -164,7 +165,8 @@ impl<'a> Judge<'a> {
     }
 
     /// What is to be deleted, in the order in which that leaves a replica without a flaw at every
-    /// moment: eras from the oldest on, in each the newest change-set first and the snapshot last.
+    /// moment: branches, then eras from the oldest on, in each the newest change-set first and the
+    /// snapshot last.
     pub fn deletions(&self) -> Vec<(Name, Why)> {
         let names = self.replica.objects.iter().map(|entry| &entry.name);
         let judged = names.map(|name| (name.clone(), self.judge(name, None)));

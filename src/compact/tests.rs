@@ -114,6 +114,38 @@ fn trap_91_a_point_in_time_is_served_at_its_density() {
     assert_eq!(error.hint.unwrap(), "the nearest restore point is --commit 19 or --commit 29");
 }
 
+/// A snapshot that was read while commits came is only whole at its own commit, which therefore stays.
+#[test]
+fn a_snapshot_that_rolled_keeps_its_commit() {
+    let mut writer = seconds(20);
+    for n in 21..=25 {
+        writer.part(1, |_, _| ());
+        writer.alone(&Step::fill(5, [n % 5 + 1], n));
+    }
+    writer.manifest();
+    for n in 26..=60 {
+        writer.alone(&Step::fill(5, [n % 5 + 1], n));
+    }
+    let policy = policy(&["1h:1d"], &[1, 5]);
+    compact(&writer, &policy, Time(10_100_000_000));
+    let first = Name::Snapshot(Replica::list(&*writer.source()).unwrap().snapshots[0]);
+    assert!(points(&writer, 1..=60).contains(&25));
+    writer.store.objects().remove(&first.to_string());
+    assert_eq!(points(&writer, 25..=60)[0], 25);
+}
+
+#[test]
+fn the_first_level_keeps_every_commit_and_the_next_one_what_is_asked_for() {
+    let writer = seconds(20);
+    let clock = Time(10_000_021_000);
+    compact(&writer, &policy(&["5s:1d"], &[60]), clock);
+    assert_eq!(levels(&writer), [(1, 1, 19), (0, 20, 20)]);
+    assert_eq!(points(&writer, 1..=20), Vec::from_iter(1..=20));
+    let writer = seconds(20);
+    compact(&writer, &policy(&["5s:1d"], &[1, 60]), clock);
+    assert_eq!(points(&writer, 1..=20), [1, 4, 9, 14, 19, 20]);
+}
+
 /// A branch ends, and a timeline goes on, between two change-sets: so it stays.
 #[test]
 fn trap_93_nothing_is_merged_across_a_timeline_a_branch_or_a_gap() {

@@ -107,6 +107,7 @@ fn old_snapshots_become_fewer_and_no_point_is_lost() {
 fn a_branch_is_kept_as_long_as_it_is_young_and_then_goes_as_a_whole() {
     let mut writer = history(25);
     writer.fork(15);
+    writer.now = writer.commits[15].time;
     for n in 16..=60 {
         writer.alone(&Step::fill(4, [n % 4 + 1], 100 + n));
         if n % 10 == 1 {
@@ -117,9 +118,10 @@ fn a_branch_is_kept_as_long_as_it_is_young_and_then_goes_as_a_whole() {
         let replica = Replica::list(&*writer.source()).unwrap();
         replica.branches(&*writer.source()).unwrap().len()
     };
-    // Times go on: the branch ends at 10,000,025 s, the main line at 10,000,070 s.
-    let young = policy(&["all:46s"], &[]);
-    prune(&writer.source(), &young, Time(10_000_070_000));
+    // Two hosts at a time: the branch ends at 10,000,025 s, and the main line, at 10,000,060 s, could
+    // do with the snapshot of the 21st.
+    let young = policy(&["all:36s"], &[]);
+    prune(&writer.source(), &young, Time(10_000_060_000));
     assert_eq!((branch(&writer), snapshots(&writer)[0]), (1, 11), "the branch needs it");
     let back = crate::restore::Options {
         output: &tempfile::tempdir().unwrap().path().join("r.db"),
@@ -131,14 +133,15 @@ fn a_branch_is_kept_as_long_as_it_is_young_and_then_goes_as_a_whole() {
     };
     let report = crate::restore::restore(&writer.source(), &back, &crate::testkit::rig::Quiet);
     assert_eq!(report.unwrap().commit, CommitNo(25));
-    let old = policy(&["all:44s"], &[]);
-    let done = prune(&writer.source(), &old, Time(10_000_070_000));
+    let old = policy(&["all:34s"], &[]);
+    let done = prune(&writer.source(), &old, Time(10_000_060_000));
     assert_eq!(branch(&writer), 0);
     assert!(done.pruned.iter().any(|it| it.why == Why::OldBranch));
     is_whole(&writer);
-    assert_eq!(points(&writer, 20..=60), Vec::from_iter(20..=60));
-    prune(&writer.source(), &old, Time(10_000_070_000));
+    assert_eq!(points(&writer, 26..=60), Vec::from_iter(26..=60));
+    prune(&writer.source(), &old, Time(10_000_060_000));
     is_whole(&writer);
+    assert_eq!(snapshots(&writer)[0], 21);
 }
 
 /// What the store does not let go is tried again, and breaks nothing meanwhile.

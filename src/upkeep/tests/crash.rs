@@ -239,7 +239,7 @@ impl Workload {
 fn trap_87_a_round_stopped_anywhere_loses_nothing_and_the_next_one_ends_it() {
     let merges = Workload::new(14, 50, None, &["all:1h"], &[5]);
     let thins = Workload::new(25, 8, None, &["all:4s", "2s:12s"], &[3]);
-    let branch = Workload::new(18, 6, Some(10), &["3s:8s"], &[2, 6]);
+    let branch = Workload::new(30, 6, Some(10), &["3s:9s"], &[2, 6]);
     let moments = [merges, thins, branch].map(|workload| workload.once());
     println!("{moments:?} moments");
     assert!(moments.iter().all(|moments| *moments > 50), "{moments:?}");
