@@ -118,10 +118,8 @@ impl ReplicaOf {
         out += &format!("{} change-sets could become fewer\n", self.to_merge);
         for (which, reads) in [("oldest", &self.oldest), ("newest", &self.newest)] {
             if let Some(ReadsOf { commit, change_sets, parts }) = reads {
-                out += &format!(
-                    "the {which} point, commit {commit}, is {parts} parts and {change_sets} \
-                     change-sets\n"
-                );
+                out += &format!("{which} point: commit {commit}, ");
+                out += &format!("parts {parts}, change-sets {change_sets}\n");
             }
         }
         out
