@@ -9,7 +9,7 @@ mod normal;
 
 use crate::clock;
 use crate::commit::{CommitNo, Time, Timeline};
-use crate::config::{self, Config, Database, Destination};
+use crate::config::{self, Config, Database, Destination, Settings};
 use crate::error::{Error, Result, Status};
 use crate::progress::Mode;
 use crate::restore::{Check, Target};
@@ -61,6 +61,9 @@ pub enum Verb {
     Status(StatusOf),
     Verify(VerifyOf),
     Repair(RepairOf),
+    Compact(CompactOf),
+    Prune(PruneOf),
+    Usage(UsageOf),
     Version(VersionOf),
 }
 
@@ -177,6 +180,46 @@ pub struct RepairOf {
     pub dry_run: bool,
 }
 
+/// merge change-sets and thin restore points out, now
+#[derive(Debug, FromArgs, ArgsInfo)]
+#[argh(
+    subcommand,
+    name = "compact",
+    note = "The daemon does it by itself; works beside it.",
+    example = "bakelite compact --db app"
+)]
+pub struct CompactOf {
+    #[argh(positional, arg_name = "DB DEST")]
+    /// a database and the roots of its replicas: paths or s3://BUCKET/PREFIX
+    pub given: Vec<String>,
+}
+
+/// delete what is older than what is to be kept, now
+#[derive(Debug, FromArgs, ArgsInfo)]
+#[argh(
+    subcommand,
+    name = "prune",
+    note = "The daemon does it by itself; works beside it.",
+    example = "bakelite prune --db app --dry-run"
+)]
+pub struct PruneOf {
+    #[argh(positional, arg_name = "DB DEST")]
+    /// a database and the roots of its replicas: paths or s3://BUCKET/PREFIX
+    pub given: Vec<String>,
+    #[argh(switch)]
+    /// say what would go and why, delete nothing
+    pub dry_run: bool,
+}
+
+/// show objects and bytes by kind, and what upkeep would free
+#[derive(Debug, FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "usage", example = "bakelite usage /mnt/backup/app")]
+pub struct UsageOf {
+    #[argh(positional, arg_name = "SOURCE")]
+    /// the root of a replica, else every one configured
+    pub source: Option<String>,
+}
+
 /// show the versions of bakelite, its format and SQLite
 #[derive(Debug, FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "version", example = "bakelite version --json")]
@@ -276,6 +319,19 @@ impl Arguments {
         }
         let databases = Config::load(self.config.as_deref())?.choose(self.db.as_deref())?;
         Ok(databases.into_iter().map(|database| database.destinations).collect())
+    }
+
+    /// The same, each with the settings of its database.
+    pub fn settings(&self, given: Option<&str>) -> Result<Vec<(Destination, Settings)>> {
+        if given.is_some() {
+            let sources = self.sources(given)?.into_iter();
+            return Ok(sources.map(|source| (source, Settings::default())).collect());
+        }
+        let with_settings = |it: Database| {
+            let settings = it.settings;
+            it.destinations.into_iter().map(move |each| (each, settings.clone()))
+        };
+        Ok(self.databases(&[])?.into_iter().flat_map(with_settings).collect())
     }
 
     /// The replicas of one database, in the order of the configuration.

@@ -13,6 +13,7 @@ pub use read::{KEYS, Key, Place};
 pub use s3::{Credentials, Lock, LockMode, S3, Secret, UrlStyle};
 
 use crate::error::{Error, Result, Status};
+use crate::keep::Keep;
 use crate::units;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -54,6 +55,9 @@ pub struct Settings {
     pub wal_max: u64,
     pub spool_max: u64,
     pub compression: Compression,
+    /// The windows in which change-sets are merged.
+    pub compaction: Vec<Duration>,
+    pub keep: Keep,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +84,8 @@ impl Default for Settings {
             wal_max: 256 << 20,
             spool_max: 1 << 30,
             compression: Compression::Zstd,
+            compaction: [30, 300, 3600].map(Duration::from_secs).into(),
+            keep: Keep::default(),
         }
     }
 }

@@ -23,16 +23,22 @@ pub mod backend;
 pub mod cursor;
 pub mod daemon;
 pub mod fanout;
+pub mod recent;
 pub mod ship;
 pub mod spool;
 
 pub mod ahead;
+pub mod compact;
 pub mod copies;
+pub mod keep;
 pub mod list;
 pub mod mend;
 pub mod repair;
 pub mod replica;
 pub mod restore;
+pub mod retain;
+pub mod upkeep;
+pub mod usage;
 pub mod verify;
 
 pub mod cli;

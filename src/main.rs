@@ -31,6 +31,9 @@ fn run(arguments: &Arguments) -> Result<Outcome> {
         Verb::Status(of) => verbs::status(arguments, of),
         Verb::Verify(of) => verbs::verify(arguments, of),
         Verb::Repair(of) => verbs::repair(arguments, of),
+        Verb::Compact(of) => verbs::compact(arguments, of),
+        Verb::Prune(of) => verbs::prune(arguments, of),
+        Verb::Usage(of) => verbs::usage(arguments, of),
         Verb::Version(_) => verbs::version(arguments),
     }
 }

@@ -3,14 +3,18 @@
 //!
 //! The JSON documents only ever grow. Their keys are the fields' names here.
 
+mod kept;
 mod listing;
 mod repaired;
 mod standings;
+mod used;
 mod verified;
 
+pub use kept::{Compacted, Kept, PrunedObjects};
 pub use listing::{Objects, Points};
 pub use repaired::Repaired;
 pub use standings::Standings;
+pub use used::Used;
 pub use verified::{Checked, Verified};
 
 use crate::copies::Fallback;

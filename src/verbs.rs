@@ -4,11 +4,14 @@ use crate::backend::Backend;
 use crate::backend::fs::Fs;
 use crate::backend::retry::{Patience, Retry};
 use crate::backend::s3::S3;
-use crate::cli::{Arguments, DaemonOf, ListOf, RepairOf, RestoreOf, StatusOf, SyncOf, VerifyOf};
+use crate::cli::{
+    Arguments, CompactOf, DaemonOf, ListOf, PruneOf, RepairOf, RestoreOf, StatusOf, SyncOf,
+    UsageOf, VerifyOf,
+};
 use crate::clock;
 use crate::config::{Database, Destination};
 use crate::copies::{Copies, Fallback};
-use crate::daemon::{self, Stop};
+use crate::daemon::{self, Stop, Task};
 use crate::error::{self, Error, Result, Status};
 use crate::list;
 use crate::memory;
@@ -16,10 +19,12 @@ use crate::object;
 use crate::place::{self, Warning};
 use crate::progress::Bar;
 use crate::repair;
-use crate::report::{self, Checked};
+use crate::report::{self, Checked, Kept};
 use crate::restore::{self, Options};
 use crate::sqlite;
 use crate::status;
+use crate::upkeep::Mode;
+use crate::usage;
 use crate::verify;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::io::Write;
@@ -171,6 +176,52 @@ pub fn verify(arguments: &Arguments, of: &VerifyOf) -> Result<Outcome> {
         report::show(&verified, arguments.json)?;
     }
     Ok(if verified.ok() { Outcome::Well } else { Outcome::Findings })
+}
+
+pub fn compact(arguments: &Arguments, of: &CompactOf) -> Result<Outcome> {
+    let mut kept = Vec::new();
+    for database in arguments.databases(&of.given)? {
+        let done = daemon::upkeep(&database, Task::Compact, &open)?;
+        kept.push(Kept { database: database.name, done });
+    }
+    let compacted = report::Compacted::new(&kept);
+    if !(arguments.quiet && compacted.ok()) || arguments.json {
+        report::show(&compacted, arguments.json)?;
+    }
+    fail_with_first(kept)
+}
+
+pub fn prune(arguments: &Arguments, of: &PruneOf) -> Result<Outcome> {
+    let mode = if of.dry_run { Mode::DryRun } else { Mode::Real };
+    let mut kept = Vec::new();
+    for database in arguments.databases(&of.given)? {
+        let done = daemon::upkeep(&database, Task::Prune(mode), &open)?;
+        kept.push(Kept { database: database.name, done });
+    }
+    let pruned = report::PrunedObjects::new(&kept, mode);
+    if !(arguments.quiet && pruned.ok()) || arguments.json {
+        report::show(&pruned, arguments.json)?;
+    }
+    fail_with_first(kept)
+}
+
+pub fn usage(arguments: &Arguments, of: &UsageOf) -> Result<Outcome> {
+    let settings = arguments.settings(of.source.as_deref())?;
+    let mut found = Vec::new();
+    for (destination, settings) in settings {
+        let usage = usage::usage(&*open(&destination)?, &settings, clock::now())?;
+        found.push((destination.to_string(), usage));
+    }
+    report::show(&report::Used::new(&found), arguments.json)?;
+    Ok(Outcome::Well)
+}
+
+/// What did not work was said; the first of it says how the command ends.
+fn fail_with_first(kept: Vec<Kept>) -> Result<Outcome> {
+    match kept.into_iter().flat_map(|each| each.done.errors).next() {
+        Some(error) => Err(error),
+        None => Ok(Outcome::Well),
+    }
 }
 
 pub fn repair(arguments: &Arguments, of: &RepairOf) -> Result<Outcome> {

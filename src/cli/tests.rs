@@ -177,9 +177,7 @@ const BAD: &[(&[&str], &str, &str)] = &[
     (&["Restore"], "arguments: Restore: no such command", "did you mean restore?"),
     (&["frobnicate"], "arguments: frobnicate: no such command", "there are daemon"),
     (&["check"], "arguments: check: no such command", "there are daemon"),
-    (&["usage"], "arguments: usage: no such command", "there are daemon"),
-    (&["compact"], "arguments: compact: no such command", "there are daemon"),
-    (&["prune"], "arguments: prune: no such command", "there are daemon"),
+    (&["defragment"], "arguments: defragment: no such command", "there are daemon"),
     (&["repair", "/a/app.db"], "arguments: /a/app.db: a DB without a DEST", "name where"),
     (&["reencrypt"], "arguments: reencrypt: no such command", "there are daemon"),
     (&["keygen", "k"], "arguments: keygen: no such command", "there are daemon"),
@@ -316,6 +314,7 @@ fn prepare(words: &[&str]) -> Result<()> {
     match &all.verb {
         Verb::Daemon(DaemonOf { given })
         | Verb::Sync(SyncOf { given })
+        | Verb::Compact(CompactOf { given })
         | Verb::Repair(RepairOf { given, .. })
         | Verb::Status(StatusOf { given }) => all.databases(given).map(drop),
         Verb::Restore(of) => {
@@ -324,6 +323,8 @@ fn prepare(words: &[&str]) -> Result<()> {
             all.copies(of.source.as_deref()).map(drop)
         }
         Verb::List(of) => all.copies(of.source.as_deref()).map(drop),
+        Verb::Prune(of) => all.databases(&of.given).map(drop),
+        Verb::Usage(of) => all.sources(of.source.as_deref()).map(drop),
         Verb::Verify(of) => all.sources(of.source.as_deref()).map(drop),
         Verb::Version(_) => Ok(()),
     }

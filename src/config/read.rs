@@ -11,6 +11,7 @@ use super::{
     state_dir_beside,
 };
 use crate::error::Result;
+use crate::keep::Keep;
 use std::time::Duration;
 use toml::de::DeTable;
 
@@ -53,8 +54,8 @@ pub const KEYS: &[Key] = &[
     key(Place::Setting, "wal_max"),
     key(Place::Setting, "spool_max"),
     key(Place::Setting, "compression"),
-    later(Place::Setting, "compaction"),
-    later(Place::Setting, "keep"),
+    key(Place::Setting, "compaction"),
+    key(Place::Setting, "keep"),
     later(Place::Setting, "key_files"),
     later(Place::Setting, "metrics_file"),
     later(Place::Setting, "metrics_listen"),
@@ -115,6 +116,10 @@ fn database(section: &Section, defaults: &Settings, secret: &mut bool) -> Result
     let mut settings = defaults.clone();
     for field in section.fields.iter().filter(|field| field.place == Place::Setting) {
         set(&mut settings, field)?;
+    }
+    if !settings.keep.fits(&settings.compaction) {
+        let refused = section.refuse("keep", "more levels than there can be");
+        return Err(refused.hint("compaction and keep have 15 entries at most, together"));
     }
     let state_dir = match section.find("state_dir") {
         Some(field) if !field.is_off() => field.path()?,
@@ -297,6 +302,11 @@ fn set(settings: &mut Settings, field: &Field) -> Result<()> {
         "wal_max" => settings.wal_max = field.size()?,
         "spool_max" => settings.spool_max = field.size()?,
         "compression" => settings.compression = field.compression()?,
+        "compaction" => settings.compaction = field.windows()?,
+        "keep" => {
+            let keep = Keep::parse(&field.strings()?);
+            settings.keep = keep.map_err(|(cause, hint)| field.refuse(cause).hint(hint))?;
+        }
         _ => field.must_be_off()?,
     }
     Ok(())

@@ -42,7 +42,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 pub use files::{Files, Identity, identity};
-pub use lock::{signed, try_lock};
+pub use lock::{signed, try_lock, try_lock_file};
 
 /// A database taken up.
 #[derive(Debug)]

@@ -8,6 +8,7 @@ mod heal;
 mod lanes;
 mod life;
 mod pass;
+mod upkeep;
 
 use super::open::{self, Files, Live, Order, Purpose};
 use crate::capture::{Capture, RawPart};
@@ -20,7 +21,9 @@ use crate::name::Part;
 use crate::ship::{Healed, Parcel, Resync, Shipper};
 use crate::source::{Look, Seen};
 use crate::status;
+use crate::upkeep as round;
 use pass::{Captured, pass};
+use upkeep::Upkeep;
 
 pub use decide::SHIP_FILE;
 use std::fs::File;
@@ -61,6 +64,7 @@ pub enum Done {
     /// Looked whether one destination still holds what it did.
     Looked(usize),
     Checkpointed(Result<()>),
+    Kept(Result<round::Done>),
 }
 
 /// How far a resync came.
@@ -133,6 +137,7 @@ pub struct Tracker {
     /// A complete pass of capture began after the order to drain.
     drained: bool,
     checkpointing: bool,
+    upkeep: Upkeep,
     /// Handed out, and not back yet.
     jobs: usize,
     opened_once: bool,
@@ -198,6 +203,7 @@ impl Tracker {
             draining: false,
             drained: false,
             checkpointing: false,
+            upkeep: Upkeep::new(now),
             jobs: 0,
             opened_once: false,
             alone,
@@ -231,6 +237,7 @@ impl Tracker {
     /// Asks for one more complete pass, and the end.
     pub fn drain(&mut self) {
         self.draining = true;
+        self.upkeep.stop();
         self.resting = None;
         self.next_look = clock::instant();
         self.identified_at = self.next_look;
@@ -453,6 +460,7 @@ impl Tracker {
             Done::Renewed(parts, result) => self.renewed(parts, result, now),
             Done::Paid(at, result) => self.paid(at, result, now),
             Done::Looked(at) => self.looked(at),
+            Done::Kept(result) => self.kept(result, now),
             Done::Checkpointed(result) => {
                 self.checkpointing = false;
                 self.unchecked_since = None;

@@ -85,9 +85,12 @@ fn line(state_dir: &Path, at: usize) -> Option<Timeline> {
 
 /// The lock of a state directory, unless somebody holds it.
 pub fn try_lock(state_dir: &Path) -> Result<Option<File>> {
-    let path = state_dir.join("lock");
+    try_lock_file(&state_dir.join("lock"))
+}
+
+pub fn try_lock_file(path: &Path) -> Result<Option<File>> {
     let mut options = File::options();
-    let file = options.read(true).write(true).create(true).truncate(false).open(&path);
+    let file = options.read(true).write(true).create(true).truncate(false).open(path);
     let file = file.map_err(|error| Error::io("open", path.display(), &error))?;
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),

@@ -128,7 +128,8 @@ impl Tracker {
         let news = !idle && !matches!(seen, Seen::Nothing | Seen::Torn);
         let begin_snapshot = self.begin_snapshot && due && capture.is_drained();
         let begin_roll = !rolling && !idle && !self.draining && self.snapshot_is_due(capture);
-        if (begin_snapshot || begin_roll) && self.survey == Survey::None {
+        let begins = (begin_snapshot || begin_roll) && self.survey == Survey::None;
+        if begins && self.upkeep.makes_way() {
             self.survey = Survey::Wanted;
         }
         let surveyed = self.survey == Survey::Done;

@@ -28,6 +28,7 @@ impl Tracker {
             Done::Stored(..) => self.parts -= 1,
             Done::Checkpointed(_) => self.checkpointing = false,
             Done::Renewed(..) => self.renewing = false,
+            Done::Kept(_) => self.upkeep.end(),
             Done::Opened(_)
             | Done::Captured(..)
             | Done::Shipped(..)
@@ -204,6 +205,9 @@ impl Tracker {
 
     /// Lets go of a database that is to be taken up again, once every job is back.
     pub(super) fn leave(&mut self) {
+        if self.leaving {
+            self.upkeep.stop();
+        }
         if self.leaving && self.jobs == 0 && matches!(self.phase, Phase::Here(_)) {
             self.close();
             self.phase = Phase::Closed;
@@ -221,6 +225,7 @@ impl Tracker {
             _ => self.shipped_meanwhile = true,
         }
         self.retries = 0;
+        self.upkeep.note_news();
         self.status.recover();
         self.status_due = true;
     }

@@ -19,6 +19,7 @@ mod heal;
 mod lanes;
 mod robbed;
 mod snapshot;
+mod upkeep;
 
 struct Sim {
     tracker: Tracker,
