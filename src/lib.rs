@@ -31,10 +31,13 @@ pub mod replica;
 pub mod restore;
 pub mod verify;
 
+pub mod check;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod doctor;
 pub mod durable;
+pub mod init;
 pub mod memory;
 pub mod place;
 pub mod progress;

@@ -17,6 +17,7 @@ fn main() -> ExitCode {
     });
     match done {
         Ok(Outcome::Well) => ExitCode::SUCCESS,
+        Ok(Outcome::Found(status)) => ExitCode::from(status as u8),
         Ok(Outcome::Findings) => ExitCode::from(Status::Integrity as u8),
         Err(error) => fail(&error, json),
     }
@@ -29,7 +30,10 @@ fn run(arguments: &Arguments) -> Result<Outcome> {
         Verb::Restore(of) => verbs::restore(arguments, of),
         Verb::List(of) => verbs::list(arguments, of),
         Verb::Status(of) => verbs::status(arguments, of),
+        Verb::Check(of) => verbs::check(arguments, of),
         Verb::Verify(of) => verbs::verify(arguments, of),
+        Verb::Doctor(of) => verbs::doctor(arguments, of),
+        Verb::Init(of) => verbs::init(arguments, of),
         Verb::Version(_) => verbs::version(arguments),
     }
 }

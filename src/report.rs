@@ -3,10 +3,12 @@
 //!
 //! The JSON documents only ever grow. Their keys are the fields' names here.
 
+mod findings;
 mod listing;
 mod standings;
 mod verified;
 
+pub use findings::Findings;
 pub use listing::{Objects, Points};
 pub use standings::Standings;
 pub use verified::{Checked, Verified};

@@ -4,11 +4,16 @@ use crate::backend::Backend;
 use crate::backend::fs::Fs;
 use crate::backend::retry::{Patience, Retry};
 use crate::backend::s3::S3;
-use crate::cli::{Arguments, DaemonOf, ListOf, RestoreOf, StatusOf, SyncOf, VerifyOf};
+use crate::check::{self, Finding};
+use crate::cli::{
+    Arguments, CheckOf, DaemonOf, DoctorOf, InitOf, ListOf, RestoreOf, StatusOf, SyncOf, VerifyOf,
+};
 use crate::clock;
-use crate::config::{Database, Destination};
+use crate::config::{self, Config, Database, Destination};
 use crate::daemon::{self, Stop};
+use crate::doctor;
 use crate::error::{self, Error, Result, Status};
+use crate::init;
 use crate::list;
 use crate::memory;
 use crate::object;
@@ -21,6 +26,7 @@ use crate::status;
 use crate::verify;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::io::Write;
+use std::path::Path;
 use std::sync::Arc;
 
 /// How a command ended that did not fail.
@@ -29,6 +35,8 @@ pub enum Outcome {
     Well,
     /// It found damage and has said so.
     Findings,
+    /// It found what this status stands for, and has said so.
+    Found(Status),
 }
 
 pub fn daemon(arguments: &Arguments, of: &DaemonOf) -> Result<Outcome> {
@@ -102,6 +110,42 @@ pub fn status(arguments: &Arguments, of: &StatusOf) -> Result<Outcome> {
     let standings = status::status(&arguments.databases(&of.given)?)?;
     report::show(&report::Standings::new(&standings), arguments.json)?;
     Ok(Outcome::Well)
+}
+
+pub fn check(arguments: &Arguments, of: &CheckOf) -> Result<Outcome> {
+    let databases = arguments.databases(&of.given)?;
+    let findings = check::check(&databases, of.max_age.unwrap_or(check::MAX_AGE));
+    if !findings.is_empty() || arguments.json {
+        report::show(&report::Findings::new(&findings, &[]), arguments.json)?;
+    }
+    Ok(found(&findings))
+}
+
+/// The status is that of the first finding that has one.
+fn found(findings: &[Finding]) -> Outcome {
+    let status = findings.iter().find_map(|finding| finding.status);
+    status.map_or(Outcome::Well, Outcome::Found)
+}
+
+pub fn doctor(arguments: &Arguments, of: &DoctorOf) -> Result<Outcome> {
+    let databases = arguments.databases(&of.given)?;
+    let file = of.given.is_empty().then(|| config::file(arguments.config.as_deref()));
+    examine(arguments, &databases, file.as_deref())
+}
+
+fn examine(arguments: &Arguments, databases: &[Database], file: Option<&Path>) -> Result<Outcome> {
+    let doctor::Report { facts, findings } = doctor::doctor(databases, file);
+    if !(arguments.quiet && findings.is_empty()) || arguments.json {
+        report::show(&report::Findings::new(&findings, &facts), arguments.json)?;
+    }
+    Ok(found(&findings))
+}
+
+pub fn init(arguments: &Arguments, of: &InitOf) -> Result<Outcome> {
+    let (file, database) = arguments.begun(&of.given)?;
+    init::init(&file, &database)?;
+    let databases = Config::load(Some(&file))?.databases;
+    examine(arguments, &databases, Some(&file))
 }
 
 pub fn verify(arguments: &Arguments, of: &VerifyOf) -> Result<Outcome> {

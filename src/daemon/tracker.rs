@@ -10,6 +10,7 @@ mod life;
 mod pass;
 
 use super::open::{self, Files, Live, Order, Purpose};
+use super::owed::Owed;
 use crate::capture::{Capture, RawPart};
 use crate::clock;
 use crate::config::Database;
@@ -141,6 +142,10 @@ pub struct Tracker {
     status: status::Record,
     status_due: bool,
     status_at: Instant,
+    /// What each destination lacks, and since when.
+    owed: Vec<Owed>,
+    /// Something can be restored.
+    restorable: bool,
     /// When the file is next asked whether it is still the one taken up.
     identified_at: Instant,
     gone_since: Option<Instant>,
@@ -193,8 +198,10 @@ impl Tracker {
             error: None,
             rolling: None,
             status: status::Record::default(),
-            status_due: false,
+            status_due: true,
             status_at: now,
+            owed: vec![Owed::default(); database.destinations.len()],
+            restorable: false,
             identified_at: now,
             gone_since: None,
             claimed: Arc::default(),
