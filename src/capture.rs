@@ -2,31 +2,31 @@
 //! index and the state digest, and hands out what is to be shipped, in order.
 //!
 //! While the first snapshot is rolled, not every page's hash is known yet, so commits have no digest
-//! and are no restore points; they are when the snapshot's manifest stands. A part is read without
-//! any lock but the pin. A page of it that a commit not yet captured has changed may be too new, or
-//! torn: that commit's change-set comes later and replaces it, and the manifest counts only from the
-//! last such commit on (PostgreSQL's base backups rest on the same argument).
+//! and are no restore points; they are when the snapshot's manifest stands.
 //!
 //! This module sees no backend and no clock.
 
 mod ledger;
+mod roll;
 mod stage;
 
 use crate::change::Builder;
 use crate::commit::{Chain, Commit, CommitNo, Digest, PageHash, PageNo, PageSize, Time, Timeline};
 use crate::cursor::State;
 use crate::index::Index;
-use crate::name;
-use crate::snapshot::{Manifest, PartRef, part_name, part_pages};
-use crate::source::{Caught, Look, Mark, Pin, Sink, Source, Still, Trouble};
+use crate::snapshot::Manifest;
+use crate::source::{Caught, Look, Mark, Sink, Source, Still, Trouble};
 use crate::wal::{Position, Salts};
 use ledger::Ledger;
+use roll::Roll;
 use stage::Stage;
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
+
+pub use roll::RawPart;
 
 /// Looks at a WAL that nobody may capture are remembered up to this number; then every other one is.
 const TIMES: usize = 4096;
@@ -47,24 +47,6 @@ pub struct Capture {
     roll: Option<Roll>,
     /// The time of the last resync that was tried: each try names its objects anew.
     tried: Time,
-}
-
-/// A snapshot under way.
-#[derive(Debug)]
-struct Roll {
-    parts: Vec<PartRef>,
-    next: PageNo,
-    /// The size of the database when the first part was read. Commits that come after it write
-    /// whatever lies further on, so a database may grow while it is copied.
-    end: u32,
-}
-
-/// Pages of a snapshot, read and not yet stored.
-#[derive(Debug)]
-pub struct RawPart {
-    pub part: name::Part,
-    pub page_size: PageSize,
-    pub bytes: Vec<u8>,
 }
 
 /// A change-set to be shipped, and what is true once it is.
@@ -312,98 +294,14 @@ impl Capture {
         self.mark = *self.source.mark();
         self.handed = self.mark;
         self.ledger.begin_anew(pages)?;
-        self.roll = Some(Roll { parts: Vec::new(), next: PageNo(1), end: u32::MAX });
+        self.roll = Some(Roll::new());
         self.ledger.least = pages;
-        Ok(())
-    }
-
-    /// Begins a snapshot beside what is being shipped: every page is known, and commits go on being
-    /// restore points. Nothing, if one is under way.
-    pub fn begin_roll(&mut self) -> Result<(), Trouble> {
-        if self.roll.is_none() && self.source.hold()? {
-            self.ledger.least = self.ledger.last.pages;
-            self.roll = Some(Roll { parts: Vec::new(), next: PageNo(1), end: u32::MAX });
-        }
         Ok(())
     }
 
     /// When the last snapshot was finished; 0: there is none.
     pub fn snapshot(&self) -> Time {
         self.snapshot
-    }
-
-    /// Whether a snapshot is under way; its parts done and in all.
-    pub fn rolling(&self) -> Option<(u32, u32)> {
-        let total = |roll: &Roll| roll.end.min(self.ledger.last.pages);
-        self.roll.as_ref().map(|roll| (roll.next.0 - 1, total(roll)))
-    }
-
-    /// Reads the next part of the snapshot under way, if one is left. Everything published must have
-    /// been captured just now, and the WAL be pinned.
-    pub fn next_part(&mut self) -> Result<Option<RawPart>, Trouble> {
-        let Some(roll) = &mut self.roll else { return Ok(None) };
-        let Ledger { page_size, last, index, .. } = &self.ledger;
-        if roll.parts.is_empty() {
-            roll.end = last.pages;
-        }
-        let left = (roll.end.min(last.pages) + 1).saturating_sub(roll.next.0);
-        let pages = part_pages(*page_size).min(left);
-        if pages == 0 || !matches!(self.source.pin(), Pin::Hold(_)) {
-            return Ok(None);
-        }
-        let mut bytes = vec![0; pages as usize * page_size.bytes()];
-        self.source.read_pages(roll.next.0..roll.next.0 + pages, &mut bytes)?;
-        let mut hashes = Vec::with_capacity(pages as usize);
-        let mut differing = Vec::new();
-        for (page, bytes) in (roll.next.0..).map(PageNo).zip(bytes.chunks_mut(page_size.bytes())) {
-            // Once every page is known, one that counts as zeros is told by the index alone.
-            let known = last.digest.is_some();
-            let unwritten = known || page.0 > self.ledger.least;
-            let before = if unwritten { Some(self.ledger.lookup(page)?) } else { None };
-            if before == Some(PageHash::default()) {
-                bytes.fill(0);
-            }
-            let hash = PageHash::of(page, bytes);
-            if known && before != Some(hash) {
-                differing.push(page);
-            }
-            hashes.push(hash);
-        }
-        if let Some(page) = self.source.unchanged(&differing) {
-            self.roll = None;
-            return Err(Trouble::Diverged(page));
-        }
-        if last.digest.is_none() {
-            index.set_range(roll.next, &hashes)?;
-        }
-        let part = part_name(*page_size, roll.next, &hashes);
-        roll.parts.push(PartRef { part, pages, commit: last.number });
-        roll.next.0 += pages;
-        Ok(Some(RawPart { part, page_size: *page_size, bytes }))
-    }
-
-    /// Whether every part of the snapshot under way was read.
-    pub fn parts_are_read(&self) -> bool {
-        self.rolling().is_some_and(|(done, total)| done >= total)
-    }
-
-    /// The manifest, once every part is read: from now on the digest is known.
-    fn finish_roll(&mut self) -> io::Result<Option<Manifest>> {
-        if !self.parts_are_read() {
-            return Ok(None);
-        }
-        let known = self.ledger.last.digest;
-        let digest = known.map_or_else(|| self.ledger.sum(), Ok)?;
-        let Some(roll) = self.roll.take() else { return Ok(None) };
-        self.ledger.last.digest = Some(digest);
-        self.snapshot = self.ledger.last.time;
-        Ok(Some(Manifest {
-            commit: self.ledger.last,
-            timeline: self.ledger.timeline,
-            page_size: self.ledger.page_size,
-            chain: self.ledger.chain,
-            parts: roll.parts,
-        }))
     }
 }
 

@@ -63,6 +63,7 @@ pub enum Verb {
     Status(StatusOf),
     Check(CheckOf),
     Verify(VerifyOf),
+    Repair(RepairOf),
     Doctor(DoctorOf),
     Init(InitOf),
     Version(VersionOf),
@@ -179,6 +180,23 @@ pub struct VerifyOf {
     #[argh(switch)]
     /// restore it all into a scratch file and check that as well
     pub deep: bool,
+}
+
+/// heal what is missing or damaged from another destination
+#[derive(Debug, FromArgs, ArgsInfo)]
+#[argh(
+    subcommand,
+    name = "repair",
+    note = "Adds what is missing and replaces what is damaged; works beside a running daemon.",
+    example = "bakelite repair --db app --dry-run"
+)]
+pub struct RepairOf {
+    #[argh(positional, arg_name = "DB DEST")]
+    /// a database and the roots of its replicas: paths or s3://BUCKET/PREFIX
+    pub given: Vec<String>,
+    #[argh(switch)]
+    /// say what would be done, write nothing
+    pub dry_run: bool,
 }
 
 /// try what a backup stands on: databases, disks, destinations
@@ -309,12 +327,17 @@ impl Arguments {
 
     /// The replicas that a verb of the form `[SOURCE]` is about; at least one.
     pub fn sources(&self, given: Option<&str>) -> Result<Vec<Destination>> {
+        Ok(self.replicas(given)?.concat())
+    }
+
+    /// The same, those of each database together.
+    pub fn replicas(&self, given: Option<&str>) -> Result<Vec<Vec<Destination>>> {
         if let Some(url) = given {
             self.alone("SOURCE")?;
-            return Ok(vec![Destination::parse(url)?]);
+            return Ok(vec![vec![Destination::parse(url)?]]);
         }
         let databases = Config::load(self.config.as_deref())?.choose(self.db.as_deref())?;
-        Ok(databases.into_iter().flat_map(|database| database.destinations).collect())
+        Ok(databases.into_iter().map(|database| database.destinations).collect())
     }
 
     /// The replicas of one database, in the order of the configuration.

@@ -48,6 +48,8 @@ pub struct Settings {
     /// `None` leaves it to the kind of destination.
     pub ship_interval: Option<Duration>,
     pub snapshot_interval: Duration,
+    /// Bytes of the database read a second; `None`: as fast as it goes.
+    pub snapshot_rate: Option<u64>,
     pub checkpoint_pages: u32,
     pub wal_max: u64,
     pub spool_max: u64,
@@ -73,6 +75,7 @@ impl Default for Settings {
             poll_interval: Duration::from_millis(10),
             ship_interval: None,
             snapshot_interval: Duration::from_secs(86_400),
+            snapshot_rate: None,
             checkpoint_pages: 4000,
             wal_max: 256 << 20,
             spool_max: 1 << 30,

@@ -68,7 +68,7 @@ pub fn doctor(databases: &[Database], file: Option<&Path>) -> Report {
 
 /// A configuration that has a secret and can be read by others was refused when it was read.
 fn configuration(report: &mut Report, file: &Path, databases: usize) {
-    report.fact(file.display(), format!("{databases} of its databases"));
+    report.fact(file.display(), format!("a configuration, {databases} of its databases tried"));
     let mode = fs::metadata(file).map_or(0, |metadata| metadata.permissions().mode());
     if mode & 0o002 != 0 {
         let hint = format!("run: chmod o-w {}", file.display());

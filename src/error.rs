@@ -4,6 +4,7 @@
 //! printed where it arises. `main` alone turns it into words and a status.
 
 use crate::backend;
+use crate::name::Name;
 use std::{fmt, io};
 
 /// Why a command failed, as scripts tell reasons apart. The discriminant is the exit status.
@@ -46,6 +47,8 @@ pub struct Error {
     pub message: String,
     /// What a person can do about it, a sentence of its own.
     pub hint: Option<String>,
+    /// The object that is to blame, where another copy of it would do.
+    pub object: Option<Box<Name>>,
 }
 
 pub type Result<T> = std::result::Result<T, Error>;
@@ -57,12 +60,18 @@ impl Error {
         thing: impl fmt::Display,
         cause: impl fmt::Display,
     ) -> Self {
-        Self { status, message: format!("{operation}: {thing}: {cause}"), hint: None }
+        Self { status, message: format!("{operation}: {thing}: {cause}"), hint: None, object: None }
     }
 
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
+        self
+    }
+
+    #[must_use]
+    pub fn about(mut self, object: &Name) -> Self {
+        self.object = Some(Box::new(object.clone()));
         self
     }
 
@@ -103,6 +112,6 @@ impl From<backend::Error> for Error {
             Corrupt => Status::Integrity,
             Exists | Denied | Locked | Full | Transient | Other => Status::Unreachable,
         };
-        Self { status, message: error.to_string(), hint: error.hint }
+        Self { status, message: error.to_string(), hint: error.hint, object: None }
     }
 }

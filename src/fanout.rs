@@ -17,15 +17,14 @@
 //! It decides nothing about time: when a destination is tried again is for the caller to say.
 
 mod copy;
+mod parts;
 
 use crate::backend::{Backend, Kind};
-use crate::capture::RawPart;
 use crate::clock;
 use crate::commit::{CommitNo, Time, Timeline};
 use crate::error::{Error, Result, Status};
 use crate::name::{Change, Name, Span};
 use crate::object::Compression;
-use crate::snapshot::encode_part;
 use crate::spool::Spool;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -57,6 +56,7 @@ struct Lane {
     mirror: bool,
     spool: Spool,
     debt: Mutex<Debt>,
+    known: parts::Known,
 }
 
 #[derive(Debug, Default)]
@@ -67,6 +67,8 @@ struct Debt {
     copy: bool,
     copying: bool,
     floor: Option<(CommitNo, Time)>,
+    /// What was acknowledged there last, in this life.
+    last: Option<Name>,
     error: Option<String>,
 }
 
@@ -129,10 +131,15 @@ impl Lane {
 
     /// Stores an object, and looks whether what it makes durable still counts.
     fn put(&self, name: &Name, body: &[u8]) -> Result<()> {
+        if self.known.has(name) {
+            return Ok(());
+        }
         self.store(name, body)?;
+        self.known.add(name);
         if let Some(span) = acknowledges(name) {
             self.still_ours(span.timeline)?;
-            self.debt().floor = Some((span.last, span.time));
+            let mut debt = self.debt();
+            (debt.floor, debt.last) = (Some((span.last, span.time)), Some(name.clone()));
         }
         Ok(())
     }
@@ -164,6 +171,19 @@ impl Lane {
         }
     }
 
+    /// Whether what was acknowledged there is gone: the destination was wiped, or is an older copy of
+    /// itself. Where nothing was yet, the timeline of what is pending tells, which was claimed there.
+    fn is_robbed(&self) -> Result<bool> {
+        let debt = self.debt();
+        let pending = debt.pending.keys().find_map(acknowledges);
+        let timeline = pending.map(|span| Name::Timeline(span.timeline));
+        let Some(name) = debt.last.clone().or(timeline).filter(|_| !debt.copy) else {
+            return Ok(false);
+        };
+        drop(debt);
+        Ok(self.destination.list(&name.to_string(), None)?.entries.is_empty())
+    }
+
     /// From now on it is behind, and a sibling has what it lacks.
     fn owe_all(&self) -> std::io::Result<()> {
         let mut debt = self.debt();
@@ -171,7 +191,7 @@ impl Lane {
             return Ok(());
         }
         self.spool.mark()?;
-        debt.copy = true;
+        (debt.copy, debt.last) = (true, None);
         for name in std::mem::take(&mut debt.pending).into_keys() {
             self.spool.remove(&name)?;
         }
@@ -242,7 +262,8 @@ impl Fanout {
             let pending = spool.tidy().and_then(|()| spool.pending()).map_err(failed)?;
             let copy = spool.is_marked();
             let debt = Mutex::new(Debt { pending, copy, ..Debt::default() });
-            Ok(Arc::new(Lane { destination, mirror, spool, debt }))
+            let known = parts::Known::default();
+            Ok(Arc::new(Lane { destination, mirror, spool, debt, known }))
         };
         let lanes = destinations.into_iter().map(lane).collect::<Result<_>>()?;
         Ok(Self { lanes, compression, spool_max })
@@ -265,10 +286,13 @@ impl Fanout {
         lane.spool.unmark().map_err(|error| Error::io("write", "the spool", &error))
     }
 
-    /// Notes that a destination lacks more than its spool has, or cannot be asked.
+    /// Notes, as a life begins, that a destination lacks more than its spool has, or cannot be asked.
+    /// What an earlier life has left in there goes: it is of a timeline that is over.
     pub fn lacks(&self, at: usize, why: Option<&Error>) -> Result<()> {
         let lane = &self.lanes[at];
-        lane.debt().error = why.map(ToString::to_string);
+        let mut debt = lane.debt();
+        (debt.error, debt.copy) = (why.map(ToString::to_string), false);
+        drop(debt);
         lane.owe_all().map_err(|error| Error::io("write", "the spool", &error))
     }
 
@@ -339,13 +363,6 @@ impl Fanout {
         all
     }
 
-    /// Stores a part of a snapshot. It is named by its content: one that is there is the same.
-    pub fn put_part(&self, raw: &RawPart) -> Result<()> {
-        let RawPart { part, page_size, bytes } = raw;
-        let body = encode_part(*part, *page_size, bytes, self.compression);
-        self.put(&Name::Part(*part), &body)
-    }
-
     /// Puts what an earlier life has left in a destination's spool. Whether it counts, the start
     /// finds out.
     pub fn flush(&self, at: usize) -> Result<()> {
@@ -386,6 +403,18 @@ impl Fanout {
         self.lanes.iter().map(|lane| lane.standing()).collect()
     }
 
+    /// Looks whether a destination still holds what was acknowledged there. One that does not is behind.
+    pub fn look_at(&self, at: usize) -> Result<()> {
+        self.look(&self.lanes[at])
+    }
+
+    fn look(&self, lane: &Lane) -> Result<()> {
+        if !lane.is_robbed()? {
+            return Ok(());
+        }
+        lane.owe_all().map_err(|error| Error::io("write", "the spool", &error))
+    }
+
     /// Brings one destination up to date: from a sibling where its spool has not all, then from that.
     pub fn pay(&self, at: usize) -> Result<()> {
         let lane = &self.lanes[at];
@@ -395,18 +424,17 @@ impl Fanout {
     }
 
     fn try_pay(&self, lane: &Arc<Lane>) -> Result<()> {
+        self.look(lane)?;
         loop {
             if lane.debt().copy {
                 let mut others = self.lanes.iter().filter(|other| !Arc::ptr_eq(other, lane));
                 let sibling = others.find(|other| other.debt().is_none());
                 let Some(sibling) = sibling else {
+                    // One that is away is that, whatever else it is.
+                    lane.destination.list(Name::TIMELINES, None)?;
                     let cause = "it lacks objects, and no other destination has all of them";
-                    return Err(Error::new(
-                        Status::Unreachable,
-                        "copy to",
-                        &lane.destination,
-                        cause,
-                    ));
+                    let thing = &lane.destination;
+                    return Err(Error::new(Status::Integrity, "copy to", thing, cause));
                 };
                 lane.copy_from(&*sibling.destination)?;
             }

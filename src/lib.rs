@@ -26,7 +26,11 @@ pub mod fanout;
 pub mod ship;
 pub mod spool;
 
+pub mod ahead;
+pub mod copies;
 pub mod list;
+pub mod mend;
+pub mod repair;
 pub mod replica;
 pub mod restore;
 pub mod verify;

@@ -32,6 +32,7 @@ fn run(arguments: &Arguments) -> Result<Outcome> {
         Verb::Status(of) => verbs::status(arguments, of),
         Verb::Check(of) => verbs::check(arguments, of),
         Verb::Verify(of) => verbs::verify(arguments, of),
+        Verb::Repair(of) => verbs::repair(arguments, of),
         Verb::Doctor(of) => verbs::doctor(arguments, of),
         Verb::Init(of) => verbs::init(arguments, of),
         Verb::Version(_) => verbs::version(arguments),

@@ -147,11 +147,14 @@ fn the_configuration_keys_documented_are_those_there_are() {
     assert_eq!(plain, named(&|key| key.place == Place::Top));
 }
 
+/// How mdoc spells an argument without text.
+const EMPTY: &[char] = &['\\', '&'];
+
 /// `poll_interval No = Qq 10ms` as TOML, `checkpoint_pages No = 4000` likewise.
 fn toml(item: &str) -> String {
     let (key, value) = item.split_once(" No = ").unwrap_or_else(|| panic!("{item} has a default"));
     match value.strip_prefix("Qq ") {
-        Some(text) => format!("{key} = \"{text}\"\n"),
+        Some(text) => format!("{key} = \"{}\"\n", text.trim_matches(EMPTY)),
         None => format!("{key} = {value}\n"),
     }
 }

@@ -69,6 +69,16 @@ impl Name {
             Self::Change(_) => "change",
         }
     }
+
+    /// The timeline that it belongs to; a part is its content, and belongs to none.
+    pub fn timeline(&self) -> Option<Timeline> {
+        match self {
+            Self::Timeline(timeline) => Some(*timeline),
+            Self::Snapshot(span) => Some(span.timeline),
+            Self::Change(change) => Some(change.span.timeline),
+            Self::Part(_) => None,
+        }
+    }
 }
 
 impl fmt::Display for Span {

@@ -10,6 +10,7 @@ mod branch;
 
 pub use branch::Branch;
 
+use crate::ahead::{FETCHERS, ahead};
 use crate::backend::{self, Backend, Kind, list_all};
 use crate::change::ChangeSet;
 use crate::commit::{Chain, CommitNo, Time, Timeline};
@@ -17,8 +18,8 @@ use crate::error::{Error, Result, Status};
 use crate::name::{Change, Name, Part, Span};
 use crate::object::Damage;
 use crate::snapshot::Fork;
-use std::collections::HashMap;
-use std::collections::btree_map::{BTreeMap, Entry};
+use std::collections::{BTreeMap, HashMap};
+use std::iter;
 
 /// A replica as listed.
 #[derive(Debug, Default)]
@@ -92,15 +93,21 @@ pub struct Plan {
 
 impl Replica {
     pub fn list(source: &dyn Backend) -> Result<Self> {
-        let mut replica = Self::default();
+        let (mut objects, mut foreign) = (Vec::new(), Vec::new());
         // A writer puts what others build on first: a timeline before its objects, parts before the
         // manifest that names them. Listed the other way round, nothing seems to lack its base.
         for prefix in [Name::SNAPSHOTS, Name::PARTS, Name::CHANGES, Name::TIMELINES] {
             let listing = list_all(source, prefix)?;
-            replica.foreign.extend(listing.foreign);
-            replica.objects.extend(listing.entries);
+            foreign.extend(listing.foreign);
+            objects.extend(listing.entries);
         }
-        replica.objects.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        Ok(Self { foreign, ..Self::of(objects) })
+    }
+
+    /// The replica that these objects are.
+    pub fn of(mut objects: Vec<backend::Entry>) -> Self {
+        objects.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        let mut replica = Self { objects, ..Self::default() };
         for entry in &replica.objects {
             match entry.name {
                 Name::Timeline(timeline) => replica.timelines.push(timeline),
@@ -113,7 +120,7 @@ impl Replica {
         }
         replica.timelines.sort_unstable();
         replica.changes.values_mut().for_each(|parts| parts.sort_unstable_by_key(|c| c.part));
-        Ok(replica)
+        replica
     }
 
     pub fn is_empty(&self) -> bool {
@@ -137,7 +144,7 @@ impl Replica {
             // Without it, its objects would be passed over, and an older state be taken for the last.
             return Err(lost(source, &Name::Timeline(used)));
         }
-        lineage(source, newest, forks)
+        lineage(source, &self.timelines, newest, forks)
     }
 
     /// What every change-set and snapshot says it is, whole or not.
@@ -239,15 +246,19 @@ pub fn is_on(ancestry: &[Stretch], span: &Span) -> bool {
 type Forks = BTreeMap<Timeline, Fork>;
 
 /// How `timeline` came to be, newest first. What others did that left it later is no part of that.
-fn lineage(source: &dyn Backend, timeline: Timeline, forks: &mut Forks) -> Result<Vec<Stretch>> {
+fn lineage(
+    source: &dyn Backend,
+    known: &[Timeline],
+    timeline: Timeline,
+    forks: &mut Forks,
+) -> Result<Vec<Stretch>> {
     let mut stretches = Vec::new();
     let (mut timeline, mut until) = (timeline, CommitNo(u64::MAX));
     while timeline != Timeline::default() {
-        let fork = match forks.entry(timeline) {
-            Entry::Occupied(known) => *known.get(),
-            Entry::Vacant(unknown) => *unknown.insert(read_fork(source, timeline)?),
-        };
-        let Fork { commit: after, chain, anew, parent } = fork;
+        if !forks.contains_key(&timeline) {
+            read_forks(source, known, timeline, forks)?;
+        }
+        let Fork { commit: after, chain, anew, parent } = forks[&timeline];
         // One that was left before it began adds nothing, and where it began is no matter any more.
         if after <= until {
             stretches.push(Stretch { timeline, after, until, chain, anew });
@@ -256,6 +267,32 @@ fn lineage(source: &dyn Backend, timeline: Timeline, forks: &mut Forks) -> Resul
         timeline = parent;
     }
     Ok(stretches)
+}
+
+/// Reads the record of `timeline`, and of the known ones just before it, which mostly are what it
+/// goes on from: one after the other, those of many starts would take their time.
+fn read_forks(
+    source: &dyn Backend,
+    known: &[Timeline],
+    timeline: Timeline,
+    forks: &mut Forks,
+) -> Result<()> {
+    let before = known.iter().rev().filter(|it| **it < timeline && !forks.contains_key(it));
+    let batch: Vec<_> = iter::once(&timeline).chain(before).take(FETCHERS).copied().collect();
+    ahead(
+        &batch,
+        |_| 0,
+        |it| Ok(read_fork(source, *it)),
+        |it, fork| {
+            match fork {
+                Ok(fork) => drop(forks.insert(*it, fork)),
+                // Nobody may ever need it.
+                Err(_) if *it != timeline => {}
+                Err(error) => return Err(error),
+            }
+            Ok(())
+        },
+    )
 }
 
 /// Where `timeline` left its parent.
@@ -281,7 +318,9 @@ pub fn fetch(source: &dyn Backend, name: &Name) -> Result<Vec<u8>> {
 }
 
 fn lost(source: &dyn Backend, name: &Name) -> Error {
-    Error::new(Status::Integrity, "read", format!("{source}/{name}"), "this object is missing")
+    let error =
+        Error::new(Status::Integrity, "read", format!("{source}/{name}"), "this object is missing");
+    error.about(name)
 }
 
 /// The error for an object that is not what it should be.
@@ -292,7 +331,7 @@ pub fn damaged(source: &dyn Backend, name: &Name, damage: Damage) -> Error {
         }
         _ => Status::Integrity,
     };
-    Error::new(status, "read", format!("{source}/{name}"), damage)
+    Error::new(status, "read", format!("{source}/{name}"), damage).about(name)
 }
 
 /// Parts 0, 1, 2 and so on to the one marked as the last.

@@ -5,14 +5,17 @@
 
 mod findings;
 mod listing;
+mod repaired;
 mod standings;
 mod verified;
 
 pub use findings::Findings;
 pub use listing::{Objects, Points};
+pub use repaired::Repaired;
 pub use standings::Standings;
 pub use verified::{Checked, Verified};
 
+use crate::copies::Fallback;
 use crate::error::{Error, Result};
 use crate::{clock, restore, units};
 use serde::Serialize;
@@ -62,7 +65,7 @@ struct FailureOf<'a> {
 
 /// The document of an error, as one line.
 pub fn failure(error: &Error) -> String {
-    let Error { status, message, hint } = error;
+    let Error { status, message, hint, .. } = error;
     let error =
         FailureOf { status: *status as u8, kind: status.kind(), message, hint: hint.as_deref() };
     let failure = Failure { schema: SCHEMA, error };
@@ -77,6 +80,21 @@ pub struct Restored {
     checked: &'static str,
     output: String,
     dry_run: bool,
+    fallbacks: Vec<FallbackOf>,
+}
+
+/// An object that came from another destination than the others.
+#[derive(Debug, Serialize)]
+struct FallbackOf {
+    object: String,
+    from: String,
+    why: String,
+}
+
+impl From<&Fallback> for FallbackOf {
+    fn from(Fallback { object, from, why }: &Fallback) -> Self {
+        Self { object: object.to_string(), from: from.clone(), why: why.clone() }
+    }
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -127,7 +145,11 @@ impl RestoredFacts {
 }
 
 impl Restored {
-    pub fn new(report: &restore::Report, options: &restore::Options) -> Self {
+    pub fn new(
+        report: &restore::Report,
+        options: &restore::Options,
+        fallbacks: &[Fallback],
+    ) -> Self {
         let checked = match options.check {
             restore::Check::None => "none",
             restore::Check::Quick => "quick",
@@ -135,7 +157,9 @@ impl Restored {
         };
         let output = options.output.display().to_string();
         let what = RestoredFacts::from(report);
-        Self { schema: SCHEMA, what, checked, output, dry_run: options.dry_run }
+        let (dry_run, fallbacks) =
+            (options.dry_run, fallbacks.iter().map(FallbackOf::from).collect());
+        Self { schema: SCHEMA, what, checked, output, dry_run, fallbacks }
     }
 }
 

@@ -83,13 +83,14 @@ pub fn restore(
     let options = &Options { output: &output, ..*options };
     let replica = Replica::list(&**source)?;
     let plan = choose(&**source, &replica, options.target, options.timeline)?;
-    let wanted = Wanted::read(&**source, &plan)?;
+    let nearest = |error| with_nearest(error, &**source, &replica, options, plan.commit);
+    let wanted = Wanted::read(&**source, &plan).map_err(nearest)?;
     let (mut bytes, mut objects) = (0, 0);
     if !options.dry_run {
         let temp = durable::temp_beside(options.output)
             .map_err(|error| Error::io("create a file beside", options.output.display(), &error))?;
         let writer = Writer::new(&**source, &wanted, temp.as_file(), progress, &replica);
-        (bytes, objects) = writer.run(&plan)?;
+        (bytes, objects) = writer.run(&plan).map_err(nearest)?;
         check(temp.path(), options.check)?;
         publish(temp, options)?;
     }
@@ -105,6 +106,31 @@ pub fn restore(
         objects,
         seconds: start.elapsed().as_secs_f64(),
     })
+}
+
+/// Where an object is to blame: what can be restored without it.
+fn with_nearest(
+    error: Error,
+    source: &dyn Backend,
+    replica: &Replica,
+    options: &Options,
+    commit: CommitNo,
+) -> Error {
+    let (Some(bad), Status::Integrity, None) = (&error.object, error.status, &error.hint) else {
+        return error;
+    };
+    let ancestry = match options.timeline {
+        None => replica.ancestry(source),
+        Some(timeline) => replica.ancestry_of(source, timeline),
+    };
+    let Ok(ancestry) = ancestry else { return error };
+    let left = replica.objects.iter().filter(|entry| entry.name != **bad).cloned().collect();
+    let runs = Replica::of(left).runs(&ancestry);
+    let below = runs.iter().rev().find(|run| run.first() < commit);
+    let Some(nearest) = below.map(|run| run.end().last.min(commit)) else { return error };
+    let on = options.timeline.map(|timeline| format!(" --timeline {timeline}"));
+    let on = on.unwrap_or_default();
+    error.hint(format!("the nearest restore point without it is --commit {nearest}{on}"))
 }
 
 /// The files that SQLite would take for a part of the restored database.

@@ -4,12 +4,13 @@
 //! a second; the cursor beside it says what is durable. `status` reads both and asks the daemon
 //! nothing.
 
-use crate::commit::{CommitNo, Time};
+use crate::commit::{CommitNo, Time, Timeline};
 use crate::config::Database;
 use crate::cursor;
 use crate::error::{Error, Result, Status as Exit};
 use crate::fanout::Standing;
 use crate::ship::cursor_path;
+use crate::spool::Spool;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -127,6 +128,18 @@ pub fn status(databases: &[Database]) -> Result<Vec<Status>> {
     databases.iter().map(one).collect()
 }
 
+/// What a daemon that runs has noted as stored everywhere or in a spool; `None`: none runs.
+pub fn settled(database: &Database) -> Result<Option<(Timeline, CommitNo)>> {
+    let dir = &database.state_dir;
+    if !dir.is_dir() || crate::daemon::try_lock(dir)?.is_some() {
+        return Ok(None);
+    }
+    let cursor = cursor_path(dir);
+    let state = cursor::load(&cursor, |_| Ok(()));
+    let state = state.map_err(|error| Error::io("read", cursor.display(), &error))?;
+    Ok(Some(state.map_or_else(Default::default, |state| (state.timeline, state.commit.number))))
+}
+
 fn one(database: &Database) -> Result<Status> {
     let record = Record::load(database);
     let cursor = cursor_path(&database.state_dir);
@@ -148,11 +161,13 @@ fn one(database: &Database) -> Result<Status> {
     let destinations = database.destinations.iter().enumerate().map(|(at, destination)| {
         let url = destination.to_string();
         let lane = record.lanes.get(at);
+        let spool = Spool::new(&database.state_dir, &url);
         // Restorable is what the cursor knows a digest of.
         let lane_floor = lane.filter(|_| floor.is_some()).and_then(|lane| lane.floor);
         let floor = match lane {
             Some(_) => lane_floor.map(|(commit, time)| (CommitNo(commit), Time(time))),
-            None => floor,
+            // A daemon that has not begun does not say what is where; the spools do.
+            None => floor.filter(|(last, _)| matches!(spool.owes(*last), Ok(false))),
         };
         let behind = lane.filter(|lane| lane.standing != "current");
         DestinationStatus {

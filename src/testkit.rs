@@ -124,6 +124,17 @@ pub fn commits(connection: &Connection, n: u32) {
     }
 }
 
+/// Overwrites bytes of one of the database's files, from another process: one that closes the file
+/// itself would drop this one's locks.
+pub fn damage(file: &Path, at: u64, bytes: &[u8]) {
+    let script = "dd of=\"$0\" bs=1 seek=$1 conv=notrunc status=none";
+    let mut dd = Command::new("sh");
+    let dd = dd.args(["-c", script]).arg(file).arg(at.to_string());
+    let mut child = dd.stdin(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(bytes).unwrap();
+    assert!(child.wait().unwrap().success());
+}
+
 /// The pages on the freelist of a database file.
 pub fn free_pages(image: &[u8], page_size: usize) -> Vec<u32> {
     let word = |at: usize| u32::from_be_bytes(image[at..at + 4].try_into().unwrap());

@@ -6,10 +6,12 @@ use crate::backend::retry::{Patience, Retry};
 use crate::backend::s3::S3;
 use crate::check::{self, Finding};
 use crate::cli::{
-    Arguments, CheckOf, DaemonOf, DoctorOf, InitOf, ListOf, RestoreOf, StatusOf, SyncOf, VerifyOf,
+    Arguments, CheckOf, DaemonOf, DoctorOf, InitOf, ListOf, RepairOf, RestoreOf, StatusOf, SyncOf,
+    VerifyOf,
 };
 use crate::clock;
 use crate::config::{self, Config, Database, Destination};
+use crate::copies::{Copies, Fallback};
 use crate::daemon::{self, Stop};
 use crate::doctor;
 use crate::error::{self, Error, Result, Status};
@@ -19,6 +21,7 @@ use crate::memory;
 use crate::object;
 use crate::place::{self, Warning};
 use crate::progress::Bar;
+use crate::repair;
 use crate::report::{self, Checked};
 use crate::restore::{self, Options};
 use crate::sqlite;
@@ -72,8 +75,12 @@ pub fn sync(arguments: &Arguments, of: &SyncOf) -> Result<Outcome> {
 /// Says what may go wrong where a database lies. Nobody to tell is no reason not to begin.
 fn warn(database: &Database) {
     for Warning { message, hint } in place::warnings(&database.path) {
-        let _ = write!(std::io::stderr(), "{}", error::lines(&message, Some(hint)));
+        say(&message, Some(hint));
     }
+}
+
+fn say(message: &str, hint: Option<&str>) {
+    let _ = write!(std::io::stderr(), "{}", error::lines(message, hint));
 }
 
 pub fn restore(arguments: &Arguments, of: &RestoreOf) -> Result<Outcome> {
@@ -86,13 +93,48 @@ pub fn restore(arguments: &Arguments, of: &RestoreOf) -> Result<Outcome> {
         force: of.force,
         dry_run: of.dry_run,
     };
-    let copies = arguments.copies(of.source.as_deref())?;
-    let report = from_first(&copies, |source| restore::restore(source, &options, &bar(arguments)))?;
+    let destinations = arguments.copies(of.source.as_deref())?;
+    let work = |source: &_| restore::restore(source, &options, &bar(arguments));
+    let (report, fallbacks) = match &destinations[..] {
+        [one] => (work(&open(one)?)?, Vec::new()),
+        all => from_all(all, work)?,
+    };
     if !arguments.quiet || arguments.json {
-        report::show(&report::Restored::new(&report, &options), arguments.json)?;
+        let restored = report::Restored::new(&report, &options, &fallbacks);
+        report::show(&restored, arguments.json)?;
     }
     Ok(Outcome::Well)
 }
+
+/// Works on all copies as one, and tells what was not as it should be. An object that does not fit
+/// what it is put to is tried again as another copy has it.
+fn from_all<T>(
+    destinations: &[Destination],
+    work: impl Fn(&Arc<dyn Backend>) -> Result<T>,
+) -> Result<(T, Vec<Fallback>)> {
+    let copies = Arc::new(Copies::open(destinations.iter().map(open).collect())?);
+    copies.notes.iter().for_each(|note| say(note, None));
+    let source = Arc::clone(&copies) as Arc<dyn Backend>;
+    let done = loop {
+        match work(&source) {
+            Err(error) if copies.distrust(&error) => {}
+            done => break done?,
+        }
+    };
+    let fallbacks = copies.fallbacks();
+    for Fallback { object, from, why } in fallbacks.iter().take(TOLD) {
+        let message = format!("restore: {copies}/{object}: {why}; taken from {from}");
+        say(&message, None);
+    }
+    if fallbacks.len() > TOLD {
+        let more = fallbacks.len() - TOLD;
+        say(&format!("restore: {copies}: and {more} more objects"), Some("run: bakelite repair"));
+    }
+    Ok((done, fallbacks))
+}
+
+/// How many objects a person is told of one by one.
+const TOLD: usize = 8;
 
 pub fn list(arguments: &Arguments, of: &ListOf) -> Result<Outcome> {
     let copies = arguments.copies(of.source.as_deref())?;
@@ -135,8 +177,9 @@ pub fn doctor(arguments: &Arguments, of: &DoctorOf) -> Result<Outcome> {
 
 fn examine(arguments: &Arguments, databases: &[Database], file: Option<&Path>) -> Result<Outcome> {
     let doctor::Report { facts, findings } = doctor::doctor(databases, file);
-    if !(arguments.quiet && findings.is_empty()) || arguments.json {
-        report::show(&report::Findings::new(&findings, &facts), arguments.json)?;
+    let facts = if arguments.quiet { &[][..] } else { &facts };
+    if !facts.is_empty() || !findings.is_empty() || arguments.json {
+        report::show(&report::Findings::new(&findings, facts), arguments.json)?;
     }
     Ok(found(&findings))
 }
@@ -149,17 +192,46 @@ pub fn init(arguments: &Arguments, of: &InitOf) -> Result<Outcome> {
 }
 
 pub fn verify(arguments: &Arguments, of: &VerifyOf) -> Result<Outcome> {
-    let mut checked = Vec::new();
-    for destination in arguments.sources(of.source.as_deref())? {
-        let source = open(&destination)?;
-        let report = verify::verify(&source, of.deep, &bar(arguments))?;
-        checked.push(Checked { source: destination.to_string(), report });
+    let (mut checked, mut differing) = (Vec::new(), Vec::new());
+    for database in arguments.replicas(of.source.as_deref())? {
+        let mut copies = Vec::new();
+        for destination in &database {
+            let source = destination.to_string();
+            let report = open(destination)
+                .and_then(|source| verify::verify(&source, of.deep, &bar(arguments)));
+            let report = match report {
+                // One that cannot be looked at keeps nobody from looking at the others.
+                Err(error) if database.len() > 1 && of_the_copy(error.status) => {
+                    verify::Report::failed(source.clone(), &error)
+                }
+                report => report?,
+            };
+            copies.push(Checked { source, report });
+        }
+        let reports: Vec<_> = copies.iter().map(|it| (it.source.clone(), &it.report)).collect();
+        differing.extend(verify::compare(&reports));
+        checked.extend(copies);
     }
-    let verified = report::Verified::new(&checked);
+    let verified = report::Verified::new(&checked, &differing);
     if !(arguments.quiet && verified.ok()) || arguments.json {
         report::show(&verified, arguments.json)?;
     }
     Ok(if verified.ok() { Outcome::Well } else { Outcome::Findings })
+}
+
+pub fn repair(arguments: &Arguments, of: &RepairOf) -> Result<Outcome> {
+    let mut reports = Vec::new();
+    for database in arguments.databases(&of.given)? {
+        let settled = status::settled(&database)?;
+        let order = repair::Order { dry_run: of.dry_run, settled };
+        let places = database.destinations.iter().map(open).collect();
+        reports.push(repair::repair(places, order, &bar(arguments))?);
+    }
+    let repaired = report::Repaired::new(&reports, of.dry_run);
+    if !(arguments.quiet && repaired.is_silent()) || arguments.json {
+        report::show(&repaired, arguments.json)?;
+    }
+    Ok(if repaired.ok() { Outcome::Well } else { Outcome::Findings })
 }
 
 pub fn version(arguments: &Arguments) -> Result<Outcome> {

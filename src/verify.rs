@@ -3,19 +3,22 @@
 //! as well, its digest proved, and SQLite's own integrity check run over it; then the last commit of
 //! each abandoned branch. What lies on a branch counts as much as anything else.
 
-use crate::backend::Backend;
+use crate::ahead::ahead;
+use crate::backend::{self, Backend, Entry};
 use crate::change::ChangeSet;
-use crate::commit::Timeline;
-use crate::error::{Result, Status};
+use crate::commit::{CommitNo, Timeline};
+use crate::error::{Error, Result, Status};
 use crate::name::Name;
 use crate::object::Damage;
 use crate::replica::{Replica, damaged};
 use crate::restore::{self, Check, Options, Progress, Target};
 use crate::snapshot::{Fork, Manifest, PartPages};
-use chain::Links;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 mod chain;
+
+pub use chain::Links;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
@@ -31,23 +34,47 @@ pub struct Report {
     pub findings: Vec<Finding>,
     /// What a deep check restored.
     pub restored: Option<restore::Report>,
+    /// The hashes of the objects that are sound.
+    pub sound: BTreeMap<Name, [u8; 32]>,
+}
+
+impl Report {
+    /// Of a replica that cannot be looked at.
+    pub fn failed(place: String, error: &Error) -> Self {
+        let finding = finding(place, error);
+        let remedy = error.hint.clone().unwrap_or(finding.remedy);
+        let findings = vec![Finding { remedy, ..finding }];
+        Self { objects: 0, bytes: 0, findings, restored: None, sound: BTreeMap::new() }
+    }
 }
 
 pub fn verify(source: &Arc<dyn Backend>, deep: bool, progress: &dyn Progress) -> Result<Report> {
     let replica = Replica::list(&**source)?;
     if replica.is_empty() {
-        let error = crate::error::Error::new(Status::Missing, "verify", source, "no replica here");
+        let error = Error::new(Status::Missing, "verify", source, "no replica here");
         return Err(error.hint("check the path: it is the replica's root, DEST of the daemon"));
     }
     let bytes = replica.objects.iter().map(|entry| entry.bytes).sum();
     let objects = replica.objects.len() as u64;
-    let mut report = Report { objects, bytes, findings: Vec::new(), restored: None };
+    let (findings, sound) = (Vec::new(), BTreeMap::new());
+    let mut report = Report { objects, bytes, findings, restored: None, sound };
     let (mut done, mut links) = (0, Links::default());
-    for entry in &replica.objects {
-        report.findings.extend(object(&**source, &replica, &entry.name, &mut links)?);
-        done += entry.bytes;
-        progress.at(done, bytes);
-    }
+    ahead(
+        &replica.objects,
+        |entry| entry.bytes,
+        |entry| Ok(read(&**source, &entry.name)),
+        |entry, read| {
+            report.findings.extend(object(&**source, &replica, entry, &read, &mut links)?);
+            if let Read::Sound(hash, content) = read
+                && !content.is_placeholder()
+            {
+                report.sound.insert(entry.name.clone(), hash);
+            }
+            done += entry.bytes;
+            progress.at(done, bytes);
+            Ok(())
+        },
+    )?;
     report.findings.extend(replica.foreign.iter().map(|key| Finding {
         what: "not an object of ours".into(),
         where_: format!("{source}/{key}"),
@@ -75,59 +102,122 @@ fn finding(place: String, error: &dyn std::fmt::Display) -> Finding {
     Finding {
         what: error.to_string(),
         where_: place,
-        remedy: "restore points that need it are lost here: copy it from another destination, or \
-                 start the daemon on an empty destination"
+        remedy: "run: bakelite repair; it takes what is whole from another destination, and says \
+                 what is lost"
             .into(),
     }
 }
 
-/// Reads one object whole, and notes its place in the chain. Nothing can be said of a replica that
-/// a newer version wrote.
-fn object(
-    source: &dyn Backend,
-    replica: &Replica,
-    name: &Name,
-    links: &mut Links,
-) -> Result<Option<Finding>> {
-    let place = format!("{source}/{name}");
-    let bytes = match source.get(name) {
-        Ok(bytes) => bytes,
-        Err(error) => return Ok(Some(finding(place, &error))),
-    };
-    match contents(replica, name, bytes, links) {
-        Ok(missing) => Ok(missing.map(|missing| finding(place, &missing))),
-        Err(damage) => match damaged(source, name, damage) {
-            error if error.status == Status::Newer => Err(error),
-            _ => Ok(Some(finding(place, &damage))),
-        },
+/// What reading one object whole gave.
+#[derive(Debug)]
+pub enum Read {
+    /// The hash of its bytes, and what is in it.
+    Sound([u8; 32], Content),
+    Damaged(Damage),
+    Unreadable(backend::Error),
+}
+
+/// What is in an object, all of which was decoded.
+#[derive(Debug)]
+pub enum Content {
+    Timeline(Fork),
+    Part,
+    Change(ChangeSet),
+    Snapshot(Manifest),
+}
+
+/// Reads one object and decodes all of it.
+pub fn read(source: &dyn Backend, name: &Name) -> Read {
+    match source.get(name) {
+        Ok(bytes) => {
+            let hash = *blake3::hash(&bytes).as_bytes();
+            Content::decode(name, bytes).map_or_else(Read::Damaged, |it| Read::Sound(hash, it))
+        }
+        Err(error) => Read::Unreadable(error),
     }
 }
 
-/// Decodes all of an object; what it needs and is not there.
-fn contents(
+impl Content {
+    /// The record of a timeline that nothing was ever stored on: claimed because another destination
+    /// was further, where it says something else.
+    fn is_placeholder(&self) -> bool {
+        let Self::Timeline(fork) = self else { return false };
+        fork.anew && fork.parent == Timeline(0) && fork.commit == CommitNo(0)
+    }
+
+    pub fn decode(name: &Name, bytes: Vec<u8>) -> std::result::Result<Self, Damage> {
+        Ok(match name {
+            Name::Timeline(timeline) => Self::Timeline(Fork::decode(*timeline, bytes)?),
+            Name::Part(part) => {
+                PartPages::open(*part, bytes)?.check()?;
+                Self::Part
+            }
+            Name::Change(change) => {
+                let set = ChangeSet::open(change, bytes)?;
+                set.pages_at(change.span.first, |_, _, _| Ok::<(), Damage>(()))?;
+                Self::Change(set)
+            }
+            Name::Snapshot(span) => Self::Snapshot(Manifest::decode(*span, bytes)?),
+        })
+    }
+}
+
+/// What is wrong with one object, and its place in the chain. Nothing can be said of a replica that a
+/// newer version wrote.
+fn object(
+    source: &dyn Backend,
     replica: &Replica,
-    name: &Name,
-    bytes: Vec<u8>,
+    entry: &Entry,
+    read: &Read,
     links: &mut Links,
-) -> std::result::Result<Option<String>, Damage> {
-    match name {
-        Name::Timeline(timeline) => {
-            links.forks.insert(*timeline, Fork::decode(*timeline, bytes)?);
+) -> Result<Option<Finding>> {
+    let name = &entry.name;
+    let place = format!("{source}/{name}");
+    let content = match read {
+        Read::Sound(_, content) => content,
+        Read::Unreadable(error) => return Ok(Some(finding(place, error))),
+        Read::Damaged(damage) => {
+            return match damaged(source, name, *damage) {
+                error if error.status == Status::Newer => Err(error),
+                _ => Ok(Some(finding(place, damage))),
+            };
         }
-        Name::Part(part) => PartPages::open(*part, bytes)?.check()?,
-        Name::Change(change) => {
-            let set = ChangeSet::open(change, bytes)?;
-            set.pages_at(change.span.first, |_, _, _| Ok::<(), Damage>(()))?;
-            links.note(change, &set);
-        }
-        Name::Snapshot(span) => {
-            let manifest = Manifest::decode(*span, bytes)?;
-            links.snapshots.insert(*span, manifest.chain);
-            let lost = manifest.parts.iter().find(|part| !replica.parts.contains_key(&part.part));
-            return Ok(lost.map(|part| format!("it needs {}, which is missing", part.name())));
+    };
+    links.note(name, content);
+    let Content::Snapshot(manifest) = content else { return Ok(None) };
+    let lost = manifest.parts.iter().find(|part| !replica.parts.contains_key(&part.part));
+    Ok(lost.map(|part| finding(place, &format!("it needs {}, which is missing", part.name()))))
+}
+
+/// Where copies of one database say different things under one name. Each is sound by itself.
+pub fn compare(copies: &[(String, &Report)]) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (at, (there, newer)) in copies.iter().enumerate() {
+        for (here, older) in &copies[..at] {
+            let differs = |name: &&Name| {
+                let both = older.sound.get(name).zip(newer.sound.get(name));
+                both.is_some_and(|(one, other)| one != other)
+            };
+            let differing: Vec<&Name> = newer.sound.keys().filter(differs).collect();
+            let record = |name: &Name| name.timeline().map(Name::Timeline);
+            // Where the record differs, it alone is told of: the rest follows from it.
+            let told = differing.iter().filter(|name| {
+                let record = record(name).filter(|record| record != **name);
+                record.is_none_or(|record| !differing.contains(&&record))
+            });
+            findings.extend(told.map(|name| {
+                Finding {
+                    what: format!("it is another object than {here}/{name}"),
+                    where_: format!("{there}/{name}"),
+                    remedy:
+                        "see with `bakelite list` which of the two has the history that is wanted, \
+                         and keep the other one apart"
+                            .into(),
+                }
+            }));
         }
     }
-    Ok(None)
+    findings
 }
 
 /// Restores the newest commit, or a branch's, beside the system's temporary files, and throws it away.
@@ -136,8 +226,7 @@ fn drill(
     timeline: Option<Timeline>,
     progress: &dyn Progress,
 ) -> Result<restore::Report> {
-    let failed =
-        |error: std::io::Error| crate::error::Error::io("create", "a scratch directory", &error);
+    let failed = |error: std::io::Error| Error::io("create", "a scratch directory", &error);
     let scratch = tempfile::tempdir().map_err(failed)?;
     let options = Options {
         output: &scratch.path().join("restored.db"),

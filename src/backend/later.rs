@@ -1,6 +1,6 @@
 //! A destination that may not be there yet: opened by the first call that succeeds in it.
 
-use super::{Backend, Error, Listing};
+use super::{Backend, Error, Kind, Listing};
 use crate::name::Name;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -19,6 +19,18 @@ impl Later {
         open: impl Fn() -> Result<Arc<dyn Backend>, Error> + Send + Sync + 'static,
     ) -> Self {
         Self { place, open: Box::new(open), opened: OnceLock::new() }
+    }
+
+    /// The error of one that has not opened in time.
+    pub fn late(&self) -> Error {
+        Error {
+            operation: "open",
+            place: self.place.clone(),
+            name: String::new(),
+            kind: Kind::Transient,
+            cause: "no answer in time".to_owned(),
+            hint: None,
+        }
     }
 
     /// Opens it, if it is not open.

@@ -9,6 +9,7 @@ use crate::source::{Read, Sink};
 use crate::wal::{Frame, Position, Salts};
 use std::collections::VecDeque;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Everything but the source: what frames turn into.
@@ -50,6 +51,17 @@ impl Ledger {
     pub(super) fn lookup(&self, page: PageNo) -> io::Result<PageHash> {
         let known = self.changes.get(&page).or_else(|| self.shipping.get(&page));
         known.map_or_else(|| self.index.get(page), |hash| Ok(*hash))
+    }
+
+    /// The hashes of `pages` as of the last commit.
+    pub(super) fn hashes(&self, pages: Range<u32>) -> io::Result<Vec<PageHash>> {
+        let mut hashes = self.index.range(PageNo(pages.start), pages.len())?;
+        for (page, hash) in pages.map(PageNo).zip(&mut hashes) {
+            if let Some(newer) = self.changes.get(&page).or_else(|| self.shipping.get(&page)) {
+                *hash = *newer;
+            }
+        }
+        Ok(hashes)
     }
 
     /// The state digest from the page index itself and the changes that it does not hold yet.

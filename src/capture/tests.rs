@@ -1,14 +1,18 @@
 //! What is captured and shipped, against the database as SQLite sees it at each commit.
 
+use super::roll::READ_ALL_THE_SAME;
 use super::*;
 use crate::change::ChangeSet;
 use crate::name::Name;
+use crate::snapshot::part_pages;
 use crate::source::Caught;
 use crate::source::Read;
 use crate::testkit::rig::Rig;
 use crate::testkit::{Db, Random, checkpoint, digest, free_pages};
 use crate::wal::Frame;
 use rusqlite::Connection;
+
+mod roll;
 
 /// One random transaction, or a checkpoint.
 fn act(random: &mut Random, writer: &Connection) {
@@ -261,7 +265,7 @@ fn trap_108_a_free_page_below_a_grown_end() {
         rig.capture.ledger.frame(&frame, Read::OldTail);
         assert_eq!(rig.capture.last().pages, size);
     }
-    let part = rig.capture.next_part().unwrap().unwrap();
+    let part = rig.next_part().unwrap();
     let first = part.part.page.0;
     assert!(first < 1100 && first + 200 < pages);
     for (page, bytes) in (first..).zip(part.bytes.chunks(4096)) {

@@ -122,7 +122,8 @@ fn every_verbs_help_fits_a_screen_and_ends_in_an_example() {
         screens.push((verb.name.to_owned(), text));
     }
     for (name, text) in &screens {
-        let most = if name == "bakelite" { 36 } else { 23 };
+        // The program's own has a line for each command.
+        let most = if name == "bakelite" { 16 + verbs().len() } else { 23 };
         assert!(text.lines().count() <= most, "{name} has {} lines", text.lines().count());
         text.lines().for_each(|line| assert!(line.len() <= 79, "{name}: {line}"));
         let last = text.lines().last().unwrap();
@@ -183,7 +184,7 @@ const BAD: &[(&[&str], &str, &str)] = &[
     (&["usage"], "arguments: usage: no such command", "there are daemon"),
     (&["compact"], "arguments: compact: no such command", "there are daemon"),
     (&["prune"], "arguments: prune: no such command", "there are daemon"),
-    (&["repair"], "arguments: repair: no such command", "there are daemon"),
+    (&["repair", "/a/app.db"], "arguments: /a/app.db: a DB without a DEST", "name where"),
     (&["reencrypt"], "arguments: reencrypt: no such command", "there are daemon"),
     (&["keygen", "k"], "arguments: keygen: no such command", "there are daemon"),
     (&["doctor", "--fix"], "doctor: --fix: no such option", "see: bakelite doctor --help"),
@@ -323,6 +324,7 @@ fn prepare(words: &[&str]) -> Result<()> {
     match &all.verb {
         Verb::Daemon(DaemonOf { given })
         | Verb::Sync(SyncOf { given })
+        | Verb::Repair(RepairOf { given, .. })
         | Verb::Status(StatusOf { given })
         | Verb::Check(CheckOf { given, .. }) => all.databases(given).map(drop),
         Verb::Restore(of) => {

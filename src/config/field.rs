@@ -208,6 +208,11 @@ impl<'a> Field<'a> {
         empty(self.value)
     }
 
+    /// Bytes a second; empty: no limit.
+    pub(super) fn rate(&self) -> Result<Option<u64>> {
+        if self.is_off() { Ok(None) } else { self.size().map(Some) }
+    }
+
     pub(super) fn must_be_off(&self) -> Result<()> {
         if self.is_off() {
             return Ok(());

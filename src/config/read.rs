@@ -46,6 +46,7 @@ pub const KEYS: &[Key] = &[
     key(Place::Setting, "poll_interval"),
     key(Place::Setting, "ship_interval"),
     key(Place::Setting, "snapshot_interval"),
+    key(Place::Setting, "snapshot_rate"),
     key(Place::Setting, "checkpoint_pages"),
     key(Place::Setting, "wal_max"),
     key(Place::Setting, "spool_max"),
@@ -267,6 +268,7 @@ fn set(settings: &mut Settings, field: &Field) -> Result<()> {
             settings.ship_interval = chosen.transpose()?;
         }
         "snapshot_interval" => settings.snapshot_interval = field.duration("1s", "100y")?,
+        "snapshot_rate" => settings.snapshot_rate = field.rate()?,
         "checkpoint_pages" => settings.checkpoint_pages = field.count()?,
         "wal_max" => settings.wal_max = field.size()?,
         "spool_max" => settings.spool_max = field.size()?,

@@ -38,12 +38,14 @@ fn the_least_configuration_has_every_default() {
 #[test]
 fn every_setting_can_stand_in_both_places() {
     let lines = "poll_interval = \"20ms\"\nship_interval = \"0s\"\nsnapshot_interval = \"7d\"\n\
+                 snapshot_rate = \"10MiB\"\n\
                  checkpoint_pages = 0x10\nwal_max = \"1GiB\"\nspool_max = 4096\n\
                  compression = \"none\"\n";
     let expected = Settings {
         poll_interval: Duration::from_millis(20),
         ship_interval: Some(Duration::ZERO),
         snapshot_interval: Duration::from_secs(7 * 86_400),
+        snapshot_rate: Some(10 << 20),
         checkpoint_pages: 16,
         wal_max: 1 << 30,
         spool_max: 4096,
@@ -138,6 +140,8 @@ const BAD: &[(&str, &str, &str, &str)] = &[
     ("defaults", "wal_max = -1", "2: wal_max: \"-1\" is not a size", "256MiB"),
     ("defaults", "wal_max = 0", "2: wal_max: must be more than 0", "256MiB"),
     ("defaults", "spool_max = \"99999999TiB\"", "2: spool_max: \"99999999TiB\" is not", "MiB"),
+    ("defaults", "snapshot_rate = 0", "2: snapshot_rate: must be more", "MiB"),
+    ("defaults", "snapshot_rate = \"fast\"", "2: snapshot_rate: \"fast\" is not", "MiB"),
     ("defaults", "spool_max = false", "2: spool_max: a boolean where a string", "write"),
     ("defaults", "compression = \"gzip\"", "2: compression: \"gzip\" is no kind", "\"zstd\""),
     ("defaults", "compression = 3", "2: compression: an integer where a string", "write"),

@@ -31,6 +31,7 @@ use crate::ship::{Shipper, cursor_path};
 use crate::source::{Mark, Source};
 use crate::sqlite::{HEAD_BYTES, Handles, Opened};
 use adopt::adopt;
+use claim::Claimed;
 use connect::connect;
 use files::{open_identified, refuse_half_replaced};
 use ground::{Listed, Tip, ground};
@@ -105,7 +106,7 @@ pub fn open(database: &Database, order: Order) -> Result<Live> {
     let cursor = load_cursor(database, &index)?;
     let least = before.max(cursor.map_or(Timeline(0), |state| state.timeline));
     let shipped = cursor.is_some_and(|state| state.snapshot > Time(0));
-    let (stores, reachable) = connect(database, shipped)?;
+    let (stores, mut reachable) = connect(database, shipped)?;
     let stores = Arc::new(stores);
     let source = Source::new(handles, page_size, cursor.map(|state| state.mark));
     let source = source.map_err(|trouble| failed("read", &database.path, trouble))?;
@@ -121,7 +122,7 @@ pub fn open(database: &Database, order: Order) -> Result<Live> {
     };
     let (mut state, mut source) = (cursor, source);
     for _ in 0..CLAIMS {
-        let listed = ground::list(&opening.stores, &reachable)?;
+        let listed = ground::list(&opening.stores, &mut reachable)?;
         let own = claimed.load(Ordering::Relaxed);
         if listed.iter().any(|each| own > 0 && each.replica.newest_timeline().0 > own) {
             let cause = "another daemon has taken its replica up";
@@ -133,7 +134,14 @@ pub fn open(database: &Database, order: Order) -> Result<Live> {
         (state, source) = (at, back);
         let anew = matches!(begin, Begin::Snapshot(_));
         let claimed = claim::claim(&holders, &tip, anew, page_size, least, &claimed)?;
-        let Some(timeline) = claimed else { continue };
+        let timeline = match claimed {
+            Claimed::Ours(timeline) => timeline,
+            Claimed::Unknown => continue,
+            Claimed::Refused(at, error) => {
+                ground::give_up(&opening.stores, &mut reachable, at, error)?;
+                continue;
+            }
+        };
         if claim::has_news(&holders)? {
             continue;
         }

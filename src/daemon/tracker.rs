@@ -53,8 +53,12 @@ pub enum Done {
     LargeShipped(Box<Capture>, Box<Shipper>, Result<()>),
     Compared(Box<Capture>, Box<Shipper>, Result<Compared>),
     Stored(RawPart, Result<()>),
+    /// Listed the parts of snapshots that there are.
+    Surveyed(Result<()>),
     /// Tried to bring one destination up to date.
     Paid(usize, Result<()>),
+    /// Looked whether one destination still holds what it did.
+    Looked(usize),
     Checkpointed(Result<()>),
 }
 
@@ -71,6 +75,16 @@ struct Healing {
     base: State,
     /// `None`: not begun, or being worked on.
     resync: Option<Box<Resync>>,
+}
+
+/// Whether it is known which parts of snapshots are there, which a snapshot begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Survey {
+    None,
+    Wanted,
+    /// A job asks.
+    Away,
+    Done,
 }
 
 #[derive(Debug)]
@@ -97,6 +111,9 @@ pub struct Tracker {
     /// Parts of a snapshot being stored, and those to be stored again.
     parts: usize,
     again: Vec<RawPart>,
+    survey: Survey,
+    /// When the next part may be read: a snapshot may be told to take its time.
+    part_at: Instant,
     /// Every part was read before the last complete pass of capture.
     snapshot_ready: bool,
     /// A shipment ended while the capture was away.
@@ -168,6 +185,8 @@ impl Tracker {
             parcel: None,
             parts: 0,
             again: Vec::new(),
+            survey: Survey::None,
+            part_at: now,
             snapshot_ready: false,
             shipped_meanwhile: false,
             begin_snapshot: false,
@@ -321,8 +340,10 @@ impl Tracker {
             self.phase = Phase::Here(capture);
             return self.checkpoint(look.as_ref(), now);
         };
+        let stores = self.stores.clone();
         Some(Box::new(move || {
-            let captured = pass(&mut capture, orders);
+            let stored = |part: &_| stores.as_ref().is_some_and(|stores| stores.has_part(part));
+            let captured = pass(&mut capture, orders, &stored);
             Done::Captured(capture, captured)
         }))
     }
@@ -396,7 +417,7 @@ impl Tracker {
             Done::Shipped(shipper, parcel, result) => {
                 self.shipper = Some(shipper);
                 match result {
-                    Ok(()) => self.shipped(),
+                    Ok(()) => self.shipped(parcel.batch.manifest.is_some()),
                     Err(error) => {
                         self.parcel = Some(parcel);
                         self.put_failed(error, now);
@@ -428,7 +449,9 @@ impl Tracker {
                     self.put_failed(error, now);
                 }
             }
+            Done::Surveyed(result) => self.surveyed(result, now),
             Done::Paid(at, result) => self.paid(at, result, now),
+            Done::Looked(at) => self.looked(at),
             Done::Checkpointed(result) => {
                 self.checkpointing = false;
                 self.unchecked_since = None;

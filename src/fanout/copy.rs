@@ -1,15 +1,9 @@
-//! What one destination has and another lacks, copied.
-//!
-//! In an order that keeps the copy restorable as far as it goes: parts, then timeline by timeline its
-//! record, its change-sets and its snapshots.
+//! What a destination lacks, copied from a sibling.
 
 use super::Lane;
-use crate::backend::{Backend, Kind};
-use crate::commit::Timeline;
-use crate::error::{Error, Result, Status};
-use crate::name::Name;
-use crate::replica::{Replica, fetch};
-use std::collections::BTreeSet;
+use crate::backend::Backend;
+use crate::error::Result;
+use crate::mend::copy_missing;
 
 impl Lane {
     /// Copies all that `sibling` has. What is stored meanwhile goes to the spool.
@@ -23,103 +17,5 @@ impl Lane {
         debt.copying = false;
         debt.copy |= copied.is_err();
         copied
-    }
-}
-
-/// Copies every object that is missing. Timelines that the two know differently, because each was
-/// claimed while the other destination was away, are left as they are.
-fn copy_missing(from: &dyn Backend, to: &dyn Backend) -> Result<()> {
-    let there = Replica::list(to)?;
-    let here = Replica::list(from)?;
-    let differing = differing(from, &here, to, &there)?;
-    let newest = here.newest_timeline();
-    if there.newest_timeline() > newest || differing.contains(&newest) {
-        let cause = "it holds another replica, or another daemon has taken it up";
-        let error = Error::new(Status::Locked, "copy to", to, cause);
-        return Err(error.hint("let only one daemon write a replica; an empty one is filled"));
-    }
-    let known: BTreeSet<_> = there.objects.iter().map(|entry| &entry.name).collect();
-    let missing = here.objects.iter().map(|entry| &entry.name).filter(|it| !known.contains(it));
-    let mut missing: Vec<_> = missing.filter(|name| !differing.contains(&order(name).0)).collect();
-    missing.sort_by_key(|name| order(name));
-    for name in missing {
-        let body = fetch(from, name)?;
-        match to.put(name, &body) {
-            Err(error) if error.kind == Kind::Exists && to.get(name)? == body => {}
-            result => result?,
-        }
-    }
-    Ok(())
-}
-
-/// Timelines whose records are not the same.
-fn differing(
-    from: &dyn Backend,
-    here: &Replica,
-    to: &dyn Backend,
-    there: &Replica,
-) -> Result<BTreeSet<Timeline>> {
-    let both = here.timelines.iter().filter(|timeline| there.timelines.contains(timeline));
-    let mut differing = BTreeSet::new();
-    for timeline in both {
-        let name = Name::Timeline(*timeline);
-        if fetch(from, &name)? != fetch(to, &name)? {
-            differing.insert(*timeline);
-        }
-    }
-    Ok(differing)
-}
-
-/// Parts belong to no timeline, and come first.
-fn order(name: &Name) -> (Timeline, u8, &Name) {
-    match name {
-        Name::Part(_) => (Timeline(0), 0, name),
-        Name::Timeline(timeline) => (*timeline, 1, name),
-        Name::Change(change) => (change.span.timeline, 2, name),
-        Name::Snapshot(span) => (span.timeline, 3, name),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::backend::mem::Mem;
-    use crate::commit::{CommitNo, PageSize, Time};
-    use crate::name::{Change, Span};
-    use crate::snapshot::Fork;
-
-    fn claim(mem: &Mem, number: u32, time: u64) {
-        let number = Timeline(number);
-        let body = Fork::default().encode(number, PageSize::new(512).unwrap(), Time(time));
-        mem.put(&Name::Timeline(number), &body).unwrap();
-    }
-
-    fn change(commit: u64, timeline: u32) -> Name {
-        let (number, timeline) = (CommitNo(commit), Timeline(timeline));
-        let span = Span { first: number, last: number, time: Time(1), timeline };
-        Name::Change(Change { level: 0, span, part: 0, end: true })
-    }
-
-    /// Each destination has a timeline 2 of its own: commits of the one are not taken for the other's.
-    #[test]
-    fn what_only_the_numbers_have_in_common_is_not_mixed() {
-        let (one, two) = (Mem::new(), Mem::new());
-        for mem in [&one, &two] {
-            claim(mem, 1, 1);
-        }
-        claim(&one, 2, 2);
-        claim(&two, 2, 3);
-        one.put(&change(5, 2), b"of one").unwrap();
-        assert_eq!(copy_missing(&one, &two).unwrap_err().status, Status::Locked);
-        claim(&one, 3, 4);
-        one.put(&change(6, 3), b"of both").unwrap();
-        one.put(&change(4, 1), b"older").unwrap();
-        copy_missing(&one, &two).unwrap();
-        let there: Vec<_> =
-            two.objects().keys().filter(|key| key.contains("change")).cloned().collect();
-        assert_eq!(there, [change(4, 1), change(6, 3)].map(|name| name.to_string()));
-        // Somebody has gone on there.
-        claim(&two, 4, 5);
-        assert_eq!(copy_missing(&one, &two).unwrap_err().status, Status::Locked);
     }
 }

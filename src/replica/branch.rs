@@ -29,7 +29,7 @@ impl Replica {
     /// The ancestry of one timeline, abandoned or not.
     pub fn ancestry_of(&self, source: &dyn Backend, timeline: Timeline) -> Result<Vec<Stretch>> {
         if self.timelines.contains(&timeline) {
-            return lineage(source, timeline, &mut Forks::new());
+            return lineage(source, &self.timelines, timeline, &mut Forks::new());
         }
         if self.spans().any(|span| span.timeline == timeline) {
             return Err(lost(source, &Name::Timeline(timeline)));
@@ -54,7 +54,7 @@ impl Replica {
             if reached.get(&timeline).is_some_and(|until| last <= *until) {
                 continue;
             }
-            branches.push(lineage(source, timeline, &mut forks).map(|ancestry| {
+            branches.push(lineage(source, &self.timelines, timeline, &mut forks).map(|ancestry| {
                 let shared = ancestry
                     .iter()
                     .filter_map(|at| Some(at.until.min(*reached.get(&at.timeline)?)));

@@ -6,6 +6,7 @@ use crate::name::{Change, Name, Part, Span};
 use crate::status::{Counts, DestinationStatus, Status as Standing};
 use crate::verify::{self, Finding};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 const TIME: Time = Time(1_763_906_400_123);
@@ -46,17 +47,27 @@ fn restore_says_where_it_landed() {
         force: false,
         dry_run: false,
     };
-    let document = Restored::new(&restored(), &options);
+    let document = Restored::new(&restored(), &options, &[]);
     let mut expected = facts();
     for (key, value) in [
         ("schema", json!(1)),
         ("checked", json!("quick")),
         ("output", json!("/tmp/app.db")),
         ("dry_run", json!(false)),
+        ("fallbacks", json!([])),
     ] {
         expected[key] = value;
     }
     same(&document, &expected);
+    let fallback = crate::copies::Fallback {
+        object: Name::Timeline(Timeline(3)),
+        from: "file:///two".into(),
+        why: "its hash is wrong".into(),
+    };
+    expected["fallbacks"] = json!([
+        {"object": "timeline/00000003", "from": "file:///two", "why": "its hash is wrong"},
+    ]);
+    same(&Restored::new(&restored(), &options, &[fallback]), &expected);
     assert_eq!(
         document.text(),
         format!(
@@ -68,7 +79,7 @@ fn restore_says_where_it_landed() {
         )
     );
     options.dry_run = true;
-    let text = Restored::new(&restored(), &options).text();
+    let text = Restored::new(&restored(), &options, &[]).text();
     assert!(text.starts_with("would restore /tmp/app.db\n"), "{text}");
     assert!(!text.contains("passed"), "nothing was checked: {text}");
     assert!(!text.contains("objects"), "nothing was read: {text}");
@@ -220,9 +231,15 @@ fn verify_is_ok_only_without_findings() {
         Finding { what: "a gap".into(), where_: "commit 5".into(), remedy: "do so".into() };
     let checked = |findings, restored| Checked {
         source: "file:///m/app".into(),
-        report: verify::Report { objects: 2, bytes: 50, findings, restored },
+        report: verify::Report {
+            objects: 2,
+            bytes: 50,
+            findings,
+            restored,
+            sound: BTreeMap::new(),
+        },
     };
-    let whole = Verified::new(&[checked(vec![], Some(restored()))]);
+    let whole = Verified::new(&[checked(vec![], Some(restored()))], &[]);
     assert!(whole.ok());
     let replica = |ok: bool, restored: Value| {
         json!({ "source": "file:///m/app", "ok": ok, "objects": 2, "bytes": 50,
@@ -231,15 +248,46 @@ fn verify_is_ok_only_without_findings() {
     let expected = json!({ "schema": 1, "ok": true, "objects": 2, "bytes": 50, "findings": [],
                            "replicas": [replica(true, facts())] });
     same(&whole, &expected);
-    let damaged = Verified::new(&[checked(vec![], None), checked(vec![finding], None)]);
+    let damaged =
+        Verified::new(&[checked(vec![], None), checked(vec![finding.clone()], None)], &[]);
     assert!(!damaged.ok());
     let expected = json!({ "schema": 1, "ok": false, "objects": 4, "bytes": 100,
         "findings": [{ "what": "a gap", "where": "commit 5", "remedy": "do so" }],
         "replicas": [replica(true, Value::Null), replica(false, Value::Null)] });
     same(&damaged, &expected);
+    assert!(!Verified::new(&[checked(vec![], None)], &[finding]).ok(), "two of one name differ");
     let text = damaged.text();
     assert!(text.starts_with("commit 5: a gap\n  do so\n"), "{text}");
     assert!(text.ends_with("file:///m/app: damaged, 2 objects, 50 B\n"), "{text}");
+}
+
+#[test]
+fn repair_is_ok_once_nothing_is_left_that_does_harm() {
+    use crate::repair::Outcome::{Curable, Harmless, Healed, Hurt};
+    let said = |outcome| {
+        let (what, where_, remedy) = ("torn".into(), "file:///m/x".into(), "do so".into());
+        let finding = crate::repair::Finding { what, where_, remedy, outcome };
+        let report = crate::repair::Report { objects: 2, bytes: 50, findings: vec![finding] };
+        Repaired::new(&[report], outcome == Curable)
+    };
+    for (outcome, word, ok, silent, healed) in [
+        (Healed, "healed", true, false, 1),
+        (Curable, "curable", false, false, 0),
+        (Hurt, "hurt", false, false, 0),
+        (Harmless, "harmless", true, true, 0),
+    ] {
+        let document = said(outcome);
+        assert_eq!((document.ok(), document.is_silent()), (ok, silent), "{word}");
+        let expected = json!({
+            "schema": 1, "ok": ok, "dry_run": outcome == Curable, "objects": 2, "bytes": 50,
+            "healed": healed, "findings": [
+                {"what": "torn", "where": "file:///m/x", "remedy": "do so", "outcome": word},
+            ],
+        });
+        same(&document, &expected);
+    }
+    let text = said(Hurt).text();
+    assert_eq!(text, "file:///m/x: torn\n  do so\n2 objects, 50 B: 0 healed, 1 left\n");
 }
 
 #[test]

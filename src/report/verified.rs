@@ -59,8 +59,9 @@ impl From<&Checked> for ReplicaOf {
 }
 
 impl Verified {
-    pub fn new(checked: &[Checked]) -> Self {
-        let findings = checked.iter().flat_map(|each| &each.report.findings);
+    /// Also what the replicas of one database say differently.
+    pub fn new(checked: &[Checked], differing: &[Finding]) -> Self {
+        let findings = checked.iter().flat_map(|each| &each.report.findings).chain(differing);
         let findings: Vec<_> = findings.map(FindingOf::from).collect();
         Self {
             schema: SCHEMA,

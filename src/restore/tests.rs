@@ -15,6 +15,7 @@ mod branch;
 mod damage;
 mod files;
 mod golden;
+mod many;
 
 pub(super) struct Quiet;
 

@@ -1,6 +1,7 @@
 //! The pages of one restore on their way into its file.
 
 use super::Progress;
+use crate::ahead::ahead;
 use crate::backend::Backend;
 use crate::change::ChangeSet;
 use crate::commit::{Chain, Commit, CommitNo, Digest, PageHash, PageNo, PageSize, Timeline};
@@ -9,13 +10,11 @@ use crate::name::{Change, Name};
 use crate::object::{Damage, Header};
 use crate::replica::{Plan, Replica, damaged, fetch, read_change};
 use crate::snapshot::{Manifest, PartPages, PartRef};
+use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, mpsc};
-
-/// Objects fetched and opened at the same time, and so held in memory: a few megabytes each.
-const FETCHERS: usize = 4;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What the restored file has to be.
 pub(super) struct Wanted {
@@ -99,7 +98,7 @@ pub(super) struct Writer<'a> {
     objects: AtomicU64,
     done: AtomicU64,
     total: u64,
-    stored: std::collections::HashMap<Name, u64>,
+    stored: Arc<HashMap<Name, u64>>,
 }
 
 impl<'a> Writer<'a> {
@@ -124,7 +123,7 @@ impl<'a> Writer<'a> {
             objects: AtomicU64::new(0),
             done: AtomicU64::new(0),
             total: 0,
-            stored: stored.collect(),
+            stored: Arc::new(stored.collect()),
         }
     }
 
@@ -149,8 +148,13 @@ impl<'a> Writer<'a> {
         Error::io(operation, "the restored file", error)
     }
 
+    /// How large an object is, as listed.
+    fn bytes_of(&self, name: &Name) -> u64 {
+        self.stored.get(name).copied().unwrap_or(0)
+    }
+
     fn fetched(&self, name: &Name) {
-        let bytes = self.stored.get(name).copied().unwrap_or(0);
+        let bytes = self.bytes_of(name);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.objects.fetch_add(1, Ordering::Relaxed);
         let done = self.done.fetch_add(bytes, Ordering::Relaxed) + bytes;
@@ -160,11 +164,12 @@ impl<'a> Writer<'a> {
     /// Applies the change-sets, newest first, fetching ahead.
     fn changes(&mut self, plan: &Plan) -> Result<()> {
         let wanted: Vec<Change> = plan.changes.iter().flatten().rev().copied().collect();
-        let source = self.source;
+        let (source, stored) = (self.source, Arc::clone(&self.stored));
         let mut link = None;
         let mut writer = 0; // commits of a change-set whose parts follow
-        fetch_ahead(
+        ahead(
             &wanted,
+            |change| stored.get(&Name::Change(*change)).copied().unwrap_or(0),
             |change| read_change(source, change),
             |change, set: ChangeSet| {
                 self.fetched(&Name::Change(*change));
@@ -244,28 +249,18 @@ impl<'a> Writer<'a> {
 
     /// Writes what the snapshot alone gives. Parts do not overlap: they are written side by side.
     fn parts(&mut self) -> Result<()> {
-        let parts = &self.wanted.manifest.parts;
-        use Ordering::Relaxed;
-        let next = AtomicUsize::new(0);
-        let digest = Mutex::new(Digest::default());
         let this = &*self;
-        let work = || -> Result<()> {
-            while let Some(part) = parts.get(next.fetch_add(1, Relaxed)) {
-                // After an error nobody begins another one.
-                let sum = this.part(part).inspect_err(|_| next.store(parts.len(), Relaxed))?;
-                let mut digest = digest.lock().expect("no panic holds it");
+        let mut digest = this.digest;
+        ahead(
+            &this.wanted.manifest.parts,
+            |part| this.bytes_of(&part.name()),
+            |part| this.part(part),
+            |_, sum| {
                 digest.replace(PageHash::default(), PageHash(sum.0));
-            }
-            Ok(())
-        };
-        std::thread::scope(|scope| {
-            let threads: Vec<_> =
-                (0..FETCHERS.min(parts.len())).map(|_| scope.spawn(work)).collect();
-            let results = threads.into_iter().map(|thread| thread.join().expect("no panic"));
-            results.fold(Ok(()), Result::and)
-        })?;
-        let digest = digest.into_inner().expect("no panic holds it");
-        self.digest.replace(PageHash::default(), PageHash(digest.0));
+                Ok(())
+            },
+        )?;
+        self.digest = digest;
         Ok(())
     }
 
@@ -344,41 +339,4 @@ impl Stop {
             Self::Write(error) => Error::io("write", "the restored file", &error),
         }
     }
-}
-
-/// Gets each of `wanted` on a few threads and hands the results to `apply` in their order. At most
-/// `FETCHERS` are held ahead of the one being applied.
-fn fetch_ahead<W: Sync, T: Send>(
-    wanted: &[W],
-    fetch: impl Fn(&W) -> Result<T> + Sync,
-    mut apply: impl FnMut(&W, T) -> Result<()>,
-) -> Result<()> {
-    let lanes = FETCHERS.min(wanted.len());
-    let stop = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let receivers: Vec<_> = (0..lanes)
-            .map(|lane| {
-                let (sender, receiver) = mpsc::sync_channel(1);
-                let (fetch, stop) = (&fetch, &stop);
-                scope.spawn(move || {
-                    for item in wanted.iter().skip(lane).step_by(lanes) {
-                        let ended =
-                            stop.load(Ordering::Relaxed) || sender.send(fetch(item)).is_err();
-                        if ended {
-                            return;
-                        }
-                    }
-                });
-                receiver
-            })
-            .collect();
-        let mut lanes = receivers.iter().cycle();
-        let result = wanted.iter().try_for_each(|item| {
-            let lane = lanes.next().expect("a lane for each item");
-            apply(item, lane.recv().expect("a fetcher sends all of its items")?)
-        });
-        stop.store(true, Ordering::Relaxed);
-        drop(receivers);
-        result
-    })
 }

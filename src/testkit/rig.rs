@@ -3,7 +3,7 @@
 use super::Db;
 use crate::backend::Backend;
 use crate::backend::mem::Mem;
-use crate::capture::{Capture, Finish, Start, origin};
+use crate::capture::{Capture, Finish, RawPart, Start, origin};
 use crate::commit::{Chain, CommitNo, PageSize, Time, Timeline};
 use crate::cursor::State;
 use crate::daemon::open_database;
@@ -90,9 +90,15 @@ impl Rig {
     /// Reads and stores one part, if one is left.
     pub fn part(&mut self) -> bool {
         self.catch_up();
-        let part = self.capture.next_part().unwrap();
+        let part = self.next_part();
         part.iter().for_each(|part| self.shipper.stores.put_part(part).unwrap());
         part.is_some()
+    }
+
+    /// Reads the next part that is not stored.
+    pub fn next_part(&mut self) -> Option<RawPart> {
+        let Self { capture, shipper, .. } = self;
+        capture.next_part(&|part| shipper.stores.has_part(part)).unwrap()
     }
 
     /// Ships what was captured, but for a large transaction.

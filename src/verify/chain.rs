@@ -5,7 +5,7 @@
 //! given up. Nothing is said of these. Where commits were lost at the source, a snapshot begins anew,
 //! and nothing leads up to it; all other holes are damage.
 
-use super::{Finding, finding};
+use super::{Content, Finding, finding};
 use crate::backend::Backend;
 use crate::change::ChangeSet;
 use crate::commit::{Chain, CommitNo, Timeline};
@@ -18,8 +18,8 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The place of each object in the chain, as it says itself.
 #[derive(Debug, Default)]
 pub struct Links {
-    pub forks: BTreeMap<Timeline, Fork>,
-    pub snapshots: BTreeMap<Span, Chain>,
+    forks: BTreeMap<Timeline, Fork>,
+    snapshots: BTreeMap<Span, Chain>,
     changes: BTreeMap<Span, Link>,
 }
 
@@ -32,7 +32,20 @@ struct Link {
 }
 
 impl Links {
-    pub fn note(&mut self, change: &Change, set: &ChangeSet) {
+    pub fn note(&mut self, name: &Name, content: &Content) {
+        match (name, content) {
+            (Name::Timeline(timeline), Content::Timeline(fork)) => {
+                self.forks.insert(*timeline, *fork);
+            }
+            (Name::Snapshot(span), Content::Snapshot(manifest)) => {
+                self.snapshots.insert(*span, manifest.chain);
+            }
+            (Name::Change(change), Content::Change(set)) => self.note_change(change, set),
+            _ => {}
+        }
+    }
+
+    fn note_change(&mut self, change: &Change, set: &ChangeSet) {
         let Some(last) = set.commits.last() else { return };
         let (parent, chain) = (set.header().parent, set.header().chain);
         self.changes.insert(change.span, Link { parent, chain, dated: last.digest.is_some() });

@@ -18,6 +18,7 @@ mod rig;
 mod rng;
 mod run;
 mod scenarios;
+mod store;
 mod tally;
 mod workload;
 
@@ -76,8 +77,8 @@ struct Run {
     /// fail if fewer restores than this are graded
     #[argh(option, default = "0")]
     restores: u64,
-    /// how many at a time
-    #[argh(option, default = "2")]
+    /// how many at a time; many of them wait more than they work
+    #[argh(option, default = "3")]
     jobs: usize,
     /// where to make the runs' directories; else the system's temporary one
     #[argh(option)]

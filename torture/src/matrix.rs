@@ -37,6 +37,12 @@ on, and what each branch began with. A file is then right when it is a commit of
 that the replica was made from, by marker, log and digest of that one branch; a floor is held to
 until a later branch takes over, and no older one may come back after it.
 
+Each destination is held to a floor of its own: what `sync`, a drain and `status` have claimed of it.
+One that was wiped or set back behind the daemon's back has none until the next `sync`, which then has to
+be true of it. A store is read through a door of its own that does not lie, so that what is graded is what
+it holds. A listing behind the time is more than S3 ever does, and may cost a restart or a new snapshot;
+it may never cost a commit that was acknowledged.
+
 The file is opened read-only and immutable, so that grading cannot heal it. A restore that fails
 where one is possible, a daemon that ends by itself and an error that the application sees are
 violations like a wrong file. A scenario that graded nothing, or whose fault never happened, fails.
@@ -62,10 +68,12 @@ seed repeats the choices and not the interleaving; a failure that hides is found
 ## What is not covered
 
 - Power loss on other file systems than ext4, and disks that lie about what they have written.
-  Where the harness may not mount a file system it is not tried at all, and the matrix says so.
-- Full disks and failing devices under the daemon; clocks that step.
+  Where the harness may not mount a file system it is not tried at all, and the matrix says so; nor is
+  a real S3 server where none is installed.
+- Full disks and failing devices under the database and the daemon's own state; clocks that step.
 - Databases overwritten in place, or replaced while an application has them open.
-- Destinations other than a directory; encryption; compaction and retention.
+- A store that damages what it holds, or gives back other bytes than it took, beneath a running daemon.
+- Encryption; compaction and retention.
 - Applications with another SQLite than the one linked here; other operating systems than Linux.
 - Forgery: a replica altered by somebody who also mends its checksums.
 ";

@@ -1,15 +1,19 @@
 //! A replica as its reader sees it: restored through the library or the program, listed, looked at.
 
 use crate::process;
+use crate::store::KEYS;
 use bakelite::backend::fs::Fs;
-use bakelite::backend::{Backend, list_all};
+use bakelite::backend::retry::{Patience, Retry};
+use bakelite::backend::s3::S3;
+use bakelite::backend::{self, Backend, list_all};
 use bakelite::commit::{CommitNo, Time};
+use bakelite::config::{self, Credentials, Destination, Secret};
 use bakelite::error::Status;
 use bakelite::name::Name;
 use bakelite::restore::{Check, Options, Progress, Target, restore};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 /// Where a restore says that it has landed.
@@ -40,14 +44,51 @@ impl Progress for Silent {
     fn at(&self, _done: u64, _total: u64) {}
 }
 
+/// A replica in a directory.
+pub fn directory(root: &Path) -> Destination {
+    Destination::File { root: root.to_owned() }
+}
+
+/// A replica as the program opens it to read.
+pub fn open(source: &Destination) -> Result<Arc<dyn Backend>, backend::Error> {
+    Ok(match source {
+        Destination::File { root } => Arc::new(Fs::open(root)?),
+        Destination::S3(place) => {
+            Arc::new(Retry::new(Arc::new(bucket(place)?), Patience::default()))
+        }
+    })
+}
+
+pub fn bucket(place: &config::S3) -> Result<S3, backend::Error> {
+    S3::open(&with_keys(place))
+}
+
+/// With the keys that the program finds in its environment.
+pub fn with_keys(place: &config::S3) -> config::S3 {
+    let [id, secret] = KEYS.map(str::to_owned);
+    let credentials = Credentials::Keys { access_key_id: id, secret_access_key: Secret(secret) };
+    config::S3 { credentials, ..place.clone() }
+}
+
+/// The program, told a verb, with the keys of every bucket.
+pub fn command(program: &Path, verb: &str) -> Command {
+    let mut command = Command::new(program);
+    command.arg(verb).stdin(Stdio::null()).env_remove("AWS_SESSION_TOKEN");
+    command.env("AWS_ACCESS_KEY_ID", KEYS[0]).env("AWS_SECRET_ACCESS_KEY", KEYS[1]);
+    command
+}
+
 /// Restores within this process: the same code as the program's, without the start of a process.
-pub fn restore_here(source: &Path, output: &Path, target: Target) -> Result<Landed, Refused> {
+pub fn restore_here(
+    source: &Destination,
+    output: &Path,
+    target: Target,
+) -> Result<Landed, Refused> {
     let refused = |error: bakelite::error::Error| Refused {
         status: error.status as i32,
         message: error.to_string(),
     };
-    let fs = Fs::open(source).map_err(|error| refused(error.into()))?;
-    let fs: Arc<dyn Backend> = Arc::new(fs);
+    let source = open(source).map_err(|error| refused(error.into()))?;
     let options = Options {
         output,
         target,
@@ -56,7 +97,7 @@ pub fn restore_here(source: &Path, output: &Path, target: Target) -> Result<Land
         force: false,
         dry_run: false,
     };
-    let report = restore(&fs, &options, &Silent).map_err(refused)?;
+    let report = restore(&source, &options, &Silent).map_err(refused)?;
     let (commit, timeline) = (report.commit.0, report.timeline.0);
     Ok(Landed { commit, timeline, time: report.time })
 }
@@ -71,7 +112,7 @@ pub struct Branch {
 /// Restores with the program, as an operator would.
 pub fn restore_there(
     program: &Path,
-    source: &Path,
+    source: &Destination,
     output: &Path,
     target: Target,
     log: &Path,
@@ -81,20 +122,20 @@ pub fn restore_there(
         Target::At(Time(millis)) => vec!["--at".to_owned(), rfc3339(millis)],
         Target::Commit(CommitNo(number)) => vec!["--commit".to_owned(), number.to_string()],
     };
-    restored(Command::new(program).arg("restore").arg(source).args(words), output, log)
+    restored(command(program, "restore").arg(source.to_string()).args(words), output, log)
 }
 
 /// Restores a commit of a branch, with the program.
 pub fn restore_branch(
     program: &Path,
-    source: &Path,
+    source: &Destination,
     output: &Path,
     on: Branch,
     log: &Path,
 ) -> Result<Landed, Refused> {
     let Branch { commit, timeline } = on;
-    let mut command = Command::new(program);
-    command.arg("restore").arg(source).args(["--commit", &commit.to_string()]);
+    let mut command = command(program, "restore");
+    command.arg(source.to_string()).args(["--commit", &commit.to_string()]);
     restored(command.args(["--timeline", &timeline.to_string()]), output, log)
 }
 
@@ -129,9 +170,9 @@ pub struct Points {
     pub branch: bool,
 }
 
-pub fn list(program: &Path, source: &Path, log: &Path) -> Result<Vec<Points>, String> {
-    let mut command = Command::new(program);
-    command.arg("list").arg(source).arg("--json");
+pub fn list(program: &Path, source: &Destination, log: &Path) -> Result<Vec<Points>, String> {
+    let mut command = command(program, "list");
+    command.arg(source.to_string()).arg("--json");
     let done = process::run(&mut command, log).map_err(|error| error.to_string())?;
     let done = done.ok_or("list hung and was killed")?;
     if !done.status.success() {
@@ -150,6 +191,38 @@ fn points(json: &str) -> Option<Vec<Points>> {
         Some(Points { first, last, timeline, branch })
     };
     points.map(point).collect()
+}
+
+/// What the daemon says of one destination.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    pub standing: String,
+    /// The last commit that is durable there, with all below it.
+    pub floor: Option<u64>,
+    pub error: Option<String>,
+}
+
+/// What `status` says of each destination, given the words that name database and destinations.
+pub fn status(program: &Path, of: &[String], log: &Path) -> Result<Vec<Claim>, String> {
+    let mut command = command(program, "status");
+    let done =
+        process::run(command.args(of).arg("--json"), log).map_err(|error| error.to_string())?;
+    let done = done.ok_or("status hung and was killed")?;
+    if !done.status.success() {
+        return Err(format!("status: {}: {}", done.status, done.complaint));
+    }
+    claims(&done.stdout).ok_or_else(|| format!("status: not its JSON: {}", done.stdout))
+}
+
+fn claims(json: &str) -> Option<Vec<Claim>> {
+    let json: Value = serde_json::from_str(json).ok()?;
+    let [database] = &json["databases"].as_array()?[..] else { return None };
+    let claim = |value: &Value| {
+        let standing = value["standing"].as_str()?.to_owned();
+        let error = value["error"].as_str().map(str::to_owned);
+        Some(Claim { standing, floor: value["floor"].as_u64(), error })
+    };
+    database["destinations"].as_array()?.iter().map(claim).collect()
 }
 
 /// The names of all objects, and where each of them lies.

@@ -12,9 +12,18 @@ use crate::snapshot::Fork;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+/// What came of a claim.
+#[derive(Debug)]
+pub enum Claimed {
+    Ours(Timeline),
+    /// It is not known: then it counts for nothing, and the next one is to be claimed.
+    Unknown,
+    /// A destination does not take it.
+    Refused(usize, Error),
+}
+
 /// Claims the next timeline on every destination. Two that claim the same one at a time cannot both
-/// succeed: a name is taken once. `None` if it is not known whether it did: then it counts for
-/// nothing, and the next one is to be claimed.
+/// succeed: a name is taken once.
 ///
 /// Where another destination is further, the numbers between are claimed too, as timelines that
 /// nothing was ever stored on: whoever writes there looks for the number after its own. It is later
@@ -26,10 +35,12 @@ pub fn claim(
     page_size: PageSize,
     least: Timeline,
     claimed: &AtomicU32,
-) -> Result<Option<Timeline>> {
+) -> Result<Claimed> {
     let newest = |each: &Listed| each.replica.newest_timeline();
     let newest_of_all = listed.iter().map(newest).max().unwrap_or_default();
-    let timeline = Timeline(newest_of_all.max(tip.timeline).max(least).0 + 1);
+    // A claim whose reply was lost may not be listed yet.
+    let own = Timeline(claimed.load(Ordering::Relaxed));
+    let timeline = Timeline(newest_of_all.max(tip.timeline).max(least).max(own).0 + 1);
     // Before it is known to be ours: a reply may be lost.
     claimed.store(timeline.0, Ordering::Relaxed);
     let parent = if tip.commit.number == CommitNo(0) { Timeline(0) } else { tip.timeline };
@@ -45,19 +56,22 @@ pub fn claim(
             let body = fork.encode(number, page_size, now);
             match destination.put(&Name::Timeline(number), &body) {
                 Ok(()) => {}
+                // Claimed before, in vain, and not listed yet.
+                Err(error) if error.kind == Kind::Exists && number <= own => {}
                 Err(error) if error.kind == Kind::Exists => {
                     let cause = "another daemon has just taken it up";
                     let error = Error::new(Status::Locked, "claim", destination, cause);
                     return Err(error.hint("let only one daemon write a replica"));
                 }
-                Err(error) if error.kind == Kind::Transient => return Ok(None),
+                Err(error) if error.kind == Kind::Transient => return Ok(Claimed::Unknown),
                 Err(error) => {
-                    return Err(Error { status: Status::Unreachable, ..Error::from(error) });
+                    let error = Error { status: Status::Unreachable, ..Error::from(error) };
+                    return Ok(Claimed::Refused(each.at, error));
                 }
             }
         }
     }
-    Ok(Some(timeline))
+    Ok(Claimed::Ours(timeline))
 }
 
 /// Whether anything was stored since the destinations were listed: by a daemon that had not seen the
@@ -76,4 +90,40 @@ pub fn has_news(listed: &[Listed]) -> Result<bool> {
 fn stored(replica: &Replica) -> impl Iterator<Item = &Name> {
     let names = replica.objects.iter().map(|entry| &entry.name);
     names.filter(|name| matches!(name, Name::Change(_) | Name::Snapshot(_)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::faulty::{Fault, Faulty, Operation};
+    use crate::backend::mem::Mem;
+    use crate::daemon::open::ground;
+    use crate::testkit::rig::fanout;
+    use std::sync::Arc;
+
+    /// A full or read-only destination ended the daemon, which had another one to go to.
+    #[test]
+    fn trap_84_a_destination_that_takes_no_claim_is_told_from_one_whose_reply_is_lost() {
+        let dir = tempfile::tempdir().unwrap();
+        let faulty = Arc::new(Faulty::new(Arc::new(Mem::new())));
+        let stores = fanout(vec![Arc::new(Mem::new()), faulty.clone()], dir.path(), 0);
+        let claimed = AtomicU32::new(0);
+        let mut reachable = vec![0, 1];
+        let claim_once = |reachable: &mut Vec<usize>| {
+            let listed = ground::list(&stores, reachable).unwrap();
+            let tip = ground::tip(&listed).unwrap();
+            let size = PageSize::new(512).unwrap();
+            claim(&listed, &tip, true, size, Timeline(0), &claimed).unwrap()
+        };
+        faulty.fail(Operation::Put, 1, Fault::ReplyLost);
+        assert!(matches!(claim_once(&mut reachable), Claimed::Unknown));
+        // What was claimed is not claimed again, even where a listing does not show it yet.
+        (1..=4).for_each(|nth| faulty.fail(Operation::List, nth, Fault::Stale));
+        assert!(matches!(claim_once(&mut vec![1]), Claimed::Ours(Timeline(2))));
+        faulty.fail(Operation::Put, 1, Fault::Full);
+        let Claimed::Refused(at, error) = claim_once(&mut reachable) else { panic!() };
+        ground::give_up(&stores, &mut reachable, at, error).unwrap();
+        assert_eq!((at, &reachable[..]), (1, &[0][..]));
+        assert!(matches!(claim_once(&mut reachable), Claimed::Ours(Timeline(4))));
+    }
 }

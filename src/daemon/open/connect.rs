@@ -3,6 +3,7 @@
 use crate::backend::retry::{Patience, Retry};
 use crate::backend::s3::S3;
 use crate::backend::{self, Backend, fs::Fs, later::Later};
+use crate::clock;
 use crate::config::{self, Database, Destination};
 use crate::durable;
 use crate::error::{Error, Result, Status};
@@ -10,10 +11,16 @@ use crate::fanout::Fanout;
 use crate::object::Compression;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::Duration;
+
+/// How long a destination may take to open while others are waiting.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Opens the destinations, and puts there what an earlier life has left in their spools. Those that
-/// cannot be reached are behind; one has to be there. Mirrors are not waited for: what they lack is
-/// copied to them later.
+/// cannot be reached are behind, and so is one that does not answer while another does; one has to be
+/// there. Mirrors are not waited for: what they lack is copied to them later.
 pub fn connect(database: &Database, shipped: bool) -> Result<(Fanout, Vec<usize>)> {
     let later = |destination: &Destination| {
         let to = destination.clone();
@@ -32,13 +39,12 @@ pub fn connect(database: &Database, shipped: bool) -> Result<(Fanout, Vec<usize>
     let stores = Fanout::new(backends, compression, &database.state_dir, settings.spool_max)?;
     let mut reachable = Vec::new();
     let mut errors = Vec::new();
-    for (at, destination) in all.iter().enumerate() {
-        if is_mirror(at) {
-            stores.lacks(at, None)?;
-            continue;
-        }
+    let (mirrors, in_step): (Vec<_>, Vec<_>) = (0..all.len()).partition(|at| is_mirror(*at));
+    mirrors.into_iter().try_for_each(|at| stores.lacks(at, None))?;
+    let waited_for: Vec<_> = in_step.iter().map(|&at| Arc::clone(&all[at])).collect();
+    for (at, reached) in in_step.into_iter().zip(reach(&waited_for, PATIENCE)) {
         let to = &database.destinations[at];
-        let reached = destination.get().map(drop).map_err(|error| unreachable(error, to, shipped));
+        let reached = reached.map_err(|error| unreachable(error, to, shipped));
         match reached.and_then(|()| stores.flush(at)) {
             Ok(()) => reachable.push(at),
             Err(error) => errors.push((at, error)),
@@ -49,6 +55,29 @@ pub fn connect(database: &Database, shipped: bool) -> Result<(Fanout, Vec<usize>
     }
     errors.iter().try_for_each(|(at, error)| stores.lacks(*at, Some(error)))?;
     Ok((stores, reachable))
+}
+
+/// Opens all at the same time. Who is late goes on opening, and nobody waits for that.
+fn reach(all: &[Arc<Later>], patience: Duration) -> Vec<std::result::Result<(), backend::Error>> {
+    let (send, results) = channel();
+    for (at, destination) in all.iter().enumerate() {
+        let (send, destination) = (send.clone(), Arc::clone(destination));
+        // Nobody listens any more to one that is late.
+        thread::spawn(move || send.send((at, destination.get().map(drop))).ok());
+    }
+    let late = |destination: &Arc<Later>| Err(destination.late());
+    let mut reached: Vec<_> = all.iter().map(late).collect();
+    let start = clock::instant();
+    for _ in all {
+        // Without any that is there, there is nothing to go on with.
+        let left = match reached.iter().any(|it| it.is_ok()) {
+            true => patience.saturating_sub(start.elapsed()),
+            false => Duration::MAX,
+        };
+        let Ok((at, result)) = results.recv_timeout(left) else { break };
+        reached[at] = result;
+    }
+    reached
 }
 
 fn open_destination(
@@ -92,4 +121,32 @@ fn open_root(root: &Path, shipped: bool) -> std::result::Result<Fs, backend::Err
         Fs::create(above)?;
     }
     Fs::create(root)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::mem::Mem;
+
+    /// A server that took connections and never answered kept a directory waiting for half a minute.
+    #[test]
+    fn trap_84_nobody_waits_for_a_destination_that_never_answers() {
+        let (answer, question) = channel::<()>();
+        let question = std::sync::Mutex::new(question);
+        let mem = || Ok(Arc::new(Mem::new()) as Arc<dyn Backend>);
+        let silent = move || {
+            question.lock().unwrap().recv().ok();
+            mem()
+        };
+        let all = [
+            Arc::new(Later::new("silent".into(), silent)),
+            Arc::new(Later::new("there".into(), mem)),
+        ];
+        let reached = reach(&all, Duration::ZERO);
+        assert!(reached[1].is_ok());
+        assert_eq!(reached[0].as_ref().unwrap_err().cause, "no answer in time");
+        // Late is not never.
+        drop(answer);
+        assert!(reach(&all[..1], Duration::ZERO)[0].is_ok());
+    }
 }

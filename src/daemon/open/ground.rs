@@ -28,15 +28,32 @@ pub struct Listed {
     runs: Vec<Run>,
 }
 
-pub fn list(stores: &Fanout, reachable: &[usize]) -> Result<Vec<Listed>> {
-    let one = |at: &usize| {
-        let (at, destination) = (*at, stores.destination(*at));
-        let replica = Replica::list(&**destination)?;
-        let ancestry = replica.ancestry(&**destination)?;
-        let runs = replica.runs(&ancestry);
-        Ok(Listed { at, destination: Arc::clone(destination), replica, ancestry, runs })
-    };
-    reachable.iter().map(one).collect()
+/// What the destinations hold that can be reached. One that fails here cannot; one has to be left.
+pub fn list(stores: &Fanout, reachable: &mut Vec<usize>) -> Result<Vec<Listed>> {
+    let mut listed = Vec::new();
+    for at in reachable.clone() {
+        match list_one(at, stores.destination(at)) {
+            Ok(one) => listed.push(one),
+            Err(error) => give_up(stores, reachable, at, error)?,
+        }
+    }
+    Ok(listed)
+}
+
+/// Goes on without a destination that fails while the database is taken up, unless it is the last.
+pub fn give_up(stores: &Fanout, reachable: &mut Vec<usize>, at: usize, error: Error) -> Result<()> {
+    reachable.retain(|other| *other != at);
+    if reachable.is_empty() {
+        return Err(error);
+    }
+    stores.lacks(at, Some(&error))
+}
+
+fn list_one(at: usize, destination: &Arc<dyn Backend>) -> Result<Listed> {
+    let replica = Replica::list(&**destination)?;
+    let ancestry = replica.ancestry(&**destination)?;
+    let runs = replica.runs(&ancestry);
+    Ok(Listed { at, destination: Arc::clone(destination), replica, ancestry, runs })
 }
 
 impl Listed {

@@ -1,7 +1,7 @@
 //! What is due: when to look again, to capture, to ship, to let go of the WAL, to checkpoint.
 
 use super::pass::Orders;
-use super::{Done, FAST_POLL, IDLE_POLL, Job, Tracker};
+use super::{Done, FAST_POLL, IDLE_POLL, Job, Survey, Tracker};
 use crate::capture::Capture;
 use crate::clock;
 use crate::config::Destination;
@@ -128,6 +128,11 @@ impl Tracker {
         let news = !idle && !matches!(seen, Seen::Nothing | Seen::Torn);
         let begin_snapshot = self.begin_snapshot && due && capture.is_drained();
         let begin_roll = !rolling && !idle && !self.draining && self.snapshot_is_due(capture);
+        if (begin_snapshot || begin_roll) && self.survey == Survey::None {
+            self.survey = Survey::Wanted;
+        }
+        let surveyed = self.survey == Survey::Done;
+        let (begin_snapshot, begin_roll) = (begin_snapshot && surveyed, begin_roll && surveyed);
         let finish = rolling
             && !self.lost
             && due
@@ -135,7 +140,15 @@ impl Tracker {
             && self.parts == 0
             && self.again.is_empty();
         let long = look.is_some_and(|look| self.wal_bytes(capture, look) > self.wal_max());
-        let free = long || self.careful_until.is_none_or(|until| now >= until);
+        // While a first snapshot is under way, a loss would begin it again from its first page.
+        let first = rolling && capture.last().digest.is_none();
+        let free = !first && (long || self.careful_until.is_none_or(|until| now >= until));
+        let part = rolling
+            && !self.begin_snapshot
+            && !self.lost
+            && !capture.parts_are_read()
+            && self.parts + self.again.len() < PARTS
+            && !self.paces(now);
         let near = self.cycle.saturating_sub(self.cycle / 4);
         let soon = self.fast && look.is_some_and(|look| look.frames >= near);
         let orders = Orders {
@@ -144,11 +157,8 @@ impl Tracker {
             capture: !idle && (begin_snapshot || !self.begin_snapshot),
             drain: self.draining,
             cut: due && ((news && !self.begin_snapshot) || capture.has_batch() || finish),
-            part: rolling
-                && !self.begin_snapshot
-                && !self.lost
-                && !capture.parts_are_read()
-                && self.parts + self.again.len() < PARTS,
+            part,
+            rolls: rolling && !self.paces(now),
             finish,
             free,
             soon,
@@ -184,7 +194,8 @@ impl Tracker {
         let Some(look) = look else { return };
         let pin = capture.source.pin();
         let quiet = seen == Seen::Nothing && look.backfilled == look.frames;
-        let needed = capture.rolling().is_some() || capture.large().is_some();
+        let rolls = capture.rolling().is_some() && !self.paces(now);
+        let needed = rolls || capture.large().is_some();
         let long = capture.is_full() && self.wal_bytes(capture, look) > self.wal_max();
         let result = match pin {
             // What is in the WAL cannot be gone on from: a resync will read the database.
@@ -200,6 +211,18 @@ impl Tracker {
         };
         if let Err(error) = result {
             self.log(&format!("pin: {error}"));
+        }
+    }
+
+    /// Whether a snapshot under way rests now: it must not keep the WAL from being reset.
+    fn paces(&self, now: Instant) -> bool {
+        now < self.part_at && !self.draining
+    }
+
+    /// A part of so many bytes was read.
+    pub(super) fn pace_parts(&mut self, bytes: usize, now: Instant) {
+        if let Some(rate) = self.database.settings.snapshot_rate {
+            self.part_at = now + Duration::from_secs_f64(bytes as f64 / rate as f64);
         }
     }
 

@@ -1,6 +1,7 @@
-//! Destinations that are behind: when each one is tried again, and what that came to.
+//! What waits for destinations: the listing that a snapshot begins with, and those that are behind,
+//! when each one is tried again, and what that came to.
 
-use super::{Done, Job, RETRY_FIRST, RETRY_LAST, Tracker};
+use super::{Done, Job, RETRY_FIRST, RETRY_LAST, Survey, Tracker};
 use crate::error::{Error, Result, Status};
 use crate::fanout::Fanout;
 use std::sync::Arc;
@@ -9,6 +10,10 @@ use std::time::{Duration, Instant};
 /// How long a mirror that was brought up to date is left alone. What it lacks then goes there at once;
 /// and while a snapshot is stored, what it lacks is found out by listings.
 const MIRRORED: Duration = Duration::from_secs(5);
+/// How often a destination waits in vain for another one to have all that it lacks.
+const TRIES: u32 = 5;
+/// How often one that takes everything is asked whether it still holds what was acknowledged there.
+const LOOK: Duration = Duration::from_secs(60);
 
 /// Where one destination is with what it lacks.
 #[derive(Clone, Copy, Debug)]
@@ -17,29 +22,52 @@ pub struct Lane {
     busy: bool,
     tries: u32,
     retry_at: Instant,
+    look_at: Instant,
 }
 
 impl Tracker {
     pub(super) fn set_lanes(&mut self, count: usize, now: Instant) {
-        self.lanes = vec![Lane { busy: false, tries: 0, retry_at: now }; count];
+        let lane = Lane { busy: false, tries: 0, retry_at: now, look_at: now + LOOK };
+        self.lanes = vec![lane; count];
     }
 
-    /// Jobs for the destinations that are behind, and due.
+    /// Jobs for what a destination may be slow to answer: the listing before a snapshot, and those
+    /// that are behind, and due.
     pub fn payments(&mut self, now: Instant) -> Vec<Job> {
         let Some(stores) = self.stores.as_ref().filter(|_| !self.leaving) else {
             return Vec::new();
         };
         let mut jobs: Vec<Job> = Vec::new();
         for (at, lane) in self.lanes.iter_mut().enumerate() {
-            if lane.busy || now < lane.retry_at || !stores.is_behind(at) {
+            let behind = stores.is_behind(at);
+            if lane.busy || now < if behind { lane.retry_at } else { lane.look_at } {
                 continue;
             }
-            lane.busy = true;
+            (lane.busy, lane.look_at) = (true, now + LOOK);
             let stores = Arc::clone(stores);
-            jobs.push(Box::new(move || Done::Paid(at, stores.pay(at))));
+            jobs.push(match behind {
+                true => Box::new(move || Done::Paid(at, stores.pay(at))),
+                false => Box::new(move || {
+                    // One that could not be asked is no matter: the next put shows what is wrong.
+                    drop(stores.look_at(at));
+                    Done::Looked(at)
+                }),
+            });
+        }
+        if self.survey == Survey::Wanted && now >= self.retry_at {
+            self.survey = Survey::Away;
+            let stores = Arc::clone(stores);
+            jobs.push(Box::new(move || Done::Surveyed(stores.survey())));
         }
         self.jobs += jobs.len();
         jobs
+    }
+
+    pub(super) fn surveyed(&mut self, result: Result<()>, now: Instant) {
+        self.survey = if result.is_ok() { Survey::Done } else { Survey::Wanted };
+        if let Err(error) = result {
+            self.put_failed(error, now);
+        }
     }
 
     pub(super) fn paid(&mut self, at: usize, result: Result<()>, now: Instant) {
@@ -58,12 +86,22 @@ impl Tracker {
                     self.log(&format!("{}: up to date", stores.destination(at)));
                 }
             }
+            // It is there, and nobody can fill it: the database is taken up anew, from itself.
+            Err(error) if error.status == Status::Integrity && lane.tries >= TRIES => {
+                self.reopen(error, now);
+            }
             Err(error) => {
                 let first = lane.tries == 0;
                 lane.retry_at = now + (RETRY_FIRST * 2u32.pow(lane.tries.min(10))).min(RETRY_LAST);
                 lane.tries += 1;
                 self.behind(at, error, first);
             }
+        }
+    }
+
+    pub(super) fn looked(&mut self, at: usize) {
+        if let Some(lane) = self.lanes.get_mut(at) {
+            lane.busy = false;
         }
     }
 

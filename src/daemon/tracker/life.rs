@@ -5,7 +5,7 @@ use super::FAST_POLL;
 use super::pass::Captured;
 use super::{
     CAREFUL_FIRST, CAREFUL_LAST, Done, Healing, Phase, RETRY_FIRST, RETRY_LAST, STATUS_EVERY,
-    Tracker,
+    Survey, Tracker,
 };
 use crate::capture::Capture;
 use crate::clock;
@@ -20,6 +20,9 @@ use crate::status::{LaneRecord, Record};
 use std::sync::Arc;
 use std::time::Instant;
 
+/// How often the only database is taken up in vain before the daemon ends.
+const OPENINGS: u32 = 5;
+
 impl Tracker {
     /// A job of a life that has ended: nothing of it counts. The next life begins, and the lock is
     /// given back, when the last one is in.
@@ -32,7 +35,9 @@ impl Tracker {
             | Done::Shipped(..)
             | Done::LargeShipped(..)
             | Done::Compared(..)
-            | Done::Paid(..) => {}
+            | Done::Surveyed(_)
+            | Done::Paid(..)
+            | Done::Looked(..) => {}
         }
         self.unlock();
     }
@@ -63,7 +68,10 @@ impl Tracker {
                 self.retries = retries;
                 self.phase = Phase::Here(Box::new(capture));
             }
-            Err(error) if (self.alone && !self.opened_once) || self.draining => self.fail(error),
+            Err(error) if self.draining => self.fail(error),
+            Err(error) if self.alone && !self.opened_once && !self.may_pass(&error) => {
+                self.fail(error);
+            }
             Err(error) if self.opened_once && error.status == Status::Locked => {
                 self.status.counts.fences += 1;
                 self.fail(error);
@@ -73,6 +81,12 @@ impl Tracker {
                 self.put_failed(Error { status: Status::Failed, ..error }, now);
             }
         }
+    }
+
+    /// A destination that failed just then need not fail the next time, or is done without.
+    fn may_pass(&self, error: &Error) -> bool {
+        let others = self.database.destinations.len() > 1;
+        others && error.status == Status::Unreachable && self.retries < OPENINGS
     }
 
     fn begin(&mut self, begin: Begin, capture: &Capture) {
@@ -115,6 +129,7 @@ impl Tracker {
         self.stores = None;
         self.parcel = None;
         self.again.clear();
+        self.survey = Survey::None;
         self.snapshot_ready = false;
         self.shipped_meanwhile = false;
     }
@@ -139,6 +154,7 @@ impl Tracker {
         // Only a pass that began after the last part was read has captured all that it may hold.
         self.snapshot_ready = complete && part.is_none() && capture.parts_are_read();
         self.drained |= complete && drain;
+        part.iter().for_each(|part| self.pace_parts(part.bytes.len(), now));
         self.again.extend(part);
         self.begin_snapshot &= !began;
         self.phase = Phase::Here(capture);
@@ -193,7 +209,12 @@ impl Tracker {
         }
     }
 
-    pub(super) fn shipped(&mut self) {
+    /// A batch was shipped, and perhaps the manifest of a snapshot with it.
+    pub(super) fn shipped(&mut self, manifest: bool) {
+        if manifest {
+            self.survey = Survey::None;
+            self.stores.iter().for_each(|stores| stores.forget_parts());
+        }
         match &mut self.phase {
             Phase::Here(capture) => capture.shipped(),
             _ => self.shipped_meanwhile = true,

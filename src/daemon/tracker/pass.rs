@@ -2,6 +2,7 @@
 
 use crate::capture::{Batch, Capture, Finish, RawPart};
 use crate::clock;
+use crate::name::Part;
 use crate::source::{Caught, Trouble};
 
 /// What one pass of capture gave.
@@ -27,14 +28,20 @@ pub(super) struct Orders {
     pub(super) drain: bool,
     pub(super) cut: bool,
     pub(super) part: bool,
+    /// A snapshot is under way, and its next part is to be read soon.
+    pub(super) rolls: bool,
     pub(super) finish: bool,
     /// Whether the WAL may be left unpinned, and whether it should be even before a checkpoint.
     pub(super) free: bool,
     pub(super) soon: bool,
 }
 
-/// One pass of capture, on a worker.
-pub(super) fn pass(capture: &mut Capture, orders: Orders) -> Captured {
+/// One pass of capture, on a worker; `stored` tells which parts of a snapshot are there already.
+pub(super) fn pass(
+    capture: &mut Capture,
+    orders: Orders,
+    stored: &dyn Fn(&Part) -> bool,
+) -> Captured {
     let mut captured = Captured {
         batch: None,
         part: None,
@@ -44,13 +51,14 @@ pub(super) fn pass(capture: &mut Capture, orders: Orders) -> Captured {
         drain: orders.drain,
         result: Ok(()),
     };
-    captured.result = try_pass(capture, orders, &mut captured);
+    captured.result = try_pass(capture, orders, stored, &mut captured);
     captured
 }
 
 fn try_pass(
     capture: &mut Capture,
     orders: Orders,
+    stored: &dyn Fn(&Part) -> bool,
     captured: &mut Captured,
 ) -> std::result::Result<(), Trouble> {
     if orders.begin_snapshot {
@@ -60,6 +68,9 @@ fn try_pass(
     if orders.begin_roll {
         capture.begin_roll()?;
     }
+    if orders.part {
+        capture.source.hold()?;
+    }
     let look = capture.source.look().filter(|_| orders.capture);
     if let Some(look) = &look {
         capture.note(look, clock::now());
@@ -67,7 +78,7 @@ fn try_pass(
     let caught = look.as_ref().map_or(Ok(Caught::Behind), |look| capture.capture(look));
     captured.complete = matches!(caught, Ok(Caught::Up));
     if caught.is_ok() && orders.part {
-        captured.part = capture.next_part()?;
+        captured.part = capture.next_part(stored)?;
     }
     let finish = orders.finish && captured.complete;
     if orders.cut {
@@ -79,7 +90,8 @@ fn try_pass(
 
 /// Moves the pin to where it belongs after a pass.
 fn settle(capture: &mut Capture, orders: Orders) -> std::result::Result<(), Trouble> {
-    let needed = capture.is_full() || capture.large().is_some() || capture.rolling().is_some();
+    let needed =
+        capture.is_full() || capture.large().is_some() || orders.rolls || orders.begin_snapshot;
     if needed {
         capture.source.hold()?;
         return Ok(());

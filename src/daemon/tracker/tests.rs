@@ -17,6 +17,8 @@ mod application;
 mod branch;
 mod heal;
 mod lanes;
+mod robbed;
+mod snapshot;
 
 struct Sim {
     tracker: Tracker,

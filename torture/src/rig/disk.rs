@@ -88,7 +88,7 @@ impl Drop for Disk {
 }
 
 /// Unmounts once its stdin ends, however this process ends. What no longer is mounted is no matter.
-fn keeper(mount: &Path) -> Result<Child> {
+pub(super) fn keeper(mount: &Path) -> Result<Child> {
     let script = r#"trap "" INT TERM HUP; while read -r _; do :; done; umount -l "$1""#;
     let mut command = Command::new("sh");
     command.args(["-c", script, "keeper"]).arg(mount);
@@ -116,7 +116,7 @@ fn shutter() -> Option<Command> {
 }
 
 /// Runs a tool to its end; what it has said, if it failed.
-fn said(command: &mut Command) -> std::result::Result<(), String> {
+pub(super) fn said(command: &mut Command) -> std::result::Result<(), String> {
     let name = command.get_program().to_string_lossy().into_owned();
     let output =
         command.stdin(Stdio::null()).output().map_err(|error| format!("{name}: {error}"))?;

@@ -9,6 +9,7 @@ use crate::process::{self, Process};
 use crate::replica::{self, Branch, Landed, Points, Refused};
 use crate::rng::shuffle;
 use bakelite::commit::{CommitNo, Time};
+use bakelite::config::Destination as Source;
 use bakelite::error::Status;
 use bakelite::restore::Target;
 use std::path::{Path, PathBuf};
@@ -27,31 +28,31 @@ pub enum Verdict {
 impl Rig {
     /// Restores the newest commit; it must be right. `None`: nothing there yet, and rightly so.
     pub fn grade_latest(&mut self) -> Result<Option<u64>> {
-        let expect = Expect { floor: self.floor, ..Expect::default() };
+        let expect = Expect { floor: self.to().floor, ..Expect::default() };
         let landed = self.grade(Target::Latest, &expect)?;
         // What has been restored once can be restored for ever: objects are never taken back.
-        self.floor = landed.map(|(place, _)| place).or(self.floor);
+        self.restored(landed.map(|(place, _)| place));
         Ok(landed.map(|(place, _)| place.seq))
     }
 
     /// Restores the newest commit; it must be `seq` of this host.
     pub fn grade_exact(&mut self, seq: u64) -> Result<()> {
         let exactly = Some(Place { seq, turns: self.host().turn });
-        let expect = Expect { floor: self.floor, exactly, ..Expect::default() };
+        let expect = Expect { floor: self.to().floor, exactly, ..Expect::default() };
         self.grade(Target::Latest, &expect).map(drop)
     }
 
     /// What a disk that lost power held without having been told to keep it may be gone.
     pub fn floor_is_what_was_promised(&mut self) {
-        self.floor = self.promised;
+        self.to_mut().floor_is_what_was_promised();
         self.landed.retain(|at, _| self.kept.contains(at));
     }
 
     /// Restores the newest commit as `grade_latest` does, and keeps it in mind for `recheck`.
     pub fn keep_latest(&mut self) -> Result<()> {
-        let expect = Expect { floor: self.floor, ..Expect::default() };
+        let expect = Expect { floor: self.to().floor, ..Expect::default() };
         if let Some((place, landed)) = self.grade(Target::Latest, &expect)? {
-            self.floor = Some(place);
+            self.restored(Some(place));
             self.kept.push((landed.timeline, landed.commit));
         }
         Ok(())
@@ -66,7 +67,7 @@ impl Rig {
             let was = self.landed[&(timeline, commit)];
             let target = Target::Commit(CommitNo(commit));
             let expect = Expect { exactly: Some(was), ..Expect::default() };
-            let source = self.replica();
+            let source = self.source();
             let verdict = self.verdict(&source, target, &expect)?;
             let on_main = matches!(
                 &verdict, Verdict::Judged { landed, .. } if landed.timeline == timeline);
@@ -86,7 +87,7 @@ impl Rig {
     /// Restores a commit of a timeline that the newest one may have left behind.
     fn grade_on_branch(&mut self, on: Branch, expect: &Expect) -> Result<()> {
         let Branch { commit, timeline } = on;
-        let source = self.replica();
+        let source = self.source();
         let log = self.path("log", "restore");
         let output = self.new_output()?;
         let program = self.programs.bakelite.clone();
@@ -128,7 +129,7 @@ impl Rig {
     /// Restores the newest commit; it must be the live database byte for byte. Nobody may write.
     pub fn grade_bytes(&mut self) -> Result<()> {
         let output = self.new_output()?;
-        replica::restore_here(&self.replica(), &output, Target::Latest)
+        replica::restore_here(&self.source(), &output, Target::Latest)
             .map_err(|refused| Failure::Violation(refused.message))?;
         let scratch = self.new_output()?;
         let scratch = scratch.parent().expect("a directory of its own");
@@ -163,8 +164,7 @@ impl Rig {
     /// durable; above it what was begun only later.
     pub fn grade_at(&mut self, time: Time, after: Option<Place>) -> Result<Option<Place>> {
         let until = Micros(time.0 * 1000);
-        let mut synced = self.syncs.iter().rev().filter(|(at, _)| at.0 / 1000 < time.0);
-        let floor = synced.next().map(|&(_, place)| place);
+        let floor = self.to().synced_before(time);
         let expect = Expect { floor, after, until: Some(until), exactly: None };
         let Some((place, landed)) = self.grade(Target::At(time), &expect)? else {
             return Ok(None);
@@ -177,8 +177,12 @@ impl Rig {
     }
 
     /// Restores `target` and demands that it be right.
-    fn grade(&mut self, target: Target, expect: &Expect) -> Result<Option<(Place, Landed)>> {
-        let source = self.replica();
+    pub(super) fn grade(
+        &mut self,
+        target: Target,
+        expect: &Expect,
+    ) -> Result<Option<(Place, Landed)>> {
+        let source = self.source();
         let verdict = self.verdict(&source, target, expect)?;
         self.settle_verdict(target, verdict, expect)
     }
@@ -226,7 +230,7 @@ impl Rig {
     }
 
     /// Restores `target` from `source` and judges the file. One that is right is removed.
-    pub fn verdict(&mut self, source: &Path, target: Target, expect: &Expect) -> Result<Verdict> {
+    pub fn verdict(&mut self, source: &Source, target: Target, expect: &Expect) -> Result<Verdict> {
         let (output, restored) = self.restore(source, target)?;
         self.judged(&output, restored, expect)
     }
@@ -280,18 +284,18 @@ impl Rig {
     /// Starts the program to restore the newest commit, to be killed while it works.
     pub fn start_restore(&mut self, target: &Path) -> Result<Process> {
         let log = self.path("log", "restore");
-        let mut command = Command::new(&self.programs.bakelite);
-        command.arg("restore").arg(self.replica()).arg("--output").arg(target);
-        Ok(Process::spawn(command.stdin(Stdio::null()).stdout(Stdio::null()), &log)?)
+        let mut command = replica::command(&self.programs.bakelite, "restore");
+        command.arg(self.source().to_string()).arg("--output").arg(target);
+        Ok(Process::spawn(command.stdout(Stdio::null()), &log)?)
     }
 
     fn restore(
         &mut self,
-        source: &Path,
+        source: &Source,
         target: Target,
     ) -> Result<(PathBuf, std::result::Result<Landed, Refused>)> {
         let output = self.new_output()?;
-        if !source.exists() {
+        if matches!(source, Source::File { root } if !root.exists()) {
             let (status, message) = (Status::Missing as i32, "no destination yet".to_owned());
             return Ok((output, Err(Refused { status, message })));
         }
@@ -306,10 +310,10 @@ impl Rig {
     }
 
     /// Whether `bakelite verify` finds a replica sound.
-    pub fn verify(&mut self, source: &Path) -> Result<bool> {
+    pub fn verify(&mut self, source: &Source) -> Result<bool> {
         let log = self.path("log", "verify");
-        let mut command = Command::new(&self.programs.bakelite);
-        let done = process::run(command.arg("verify").arg(source), &log)?;
+        let mut command = replica::command(&self.programs.bakelite, "verify");
+        let done = process::run(command.arg(source.to_string()), &log)?;
         self.tally.fault("verified");
         match done.map(|done| done.status.code()) {
             Some(Some(code)) if code <= 10 => Ok(code == 0),
@@ -326,7 +330,7 @@ impl Rig {
 
     fn points(&mut self) -> Result<Vec<Points>> {
         let log = self.path("log", "list");
-        let points = replica::list(&self.programs.bakelite, &self.replica(), &log);
+        let points = replica::list(&self.programs.bakelite, &self.source(), &log);
         points.map_err(Failure::Violation)
     }
 
@@ -350,7 +354,7 @@ impl Rig {
     /// Restores up to `number` commits that the replica offers, in rising order, and keeps them in
     /// mind for `recheck`. Where nothing has come back yet, nothing has to be offered.
     pub fn keep_some(&mut self, number: usize) -> Result<()> {
-        if self.floor.is_none() {
+        if self.to().floor.is_none() {
             return Ok(());
         }
         let graded = self.grade_some(number)?;

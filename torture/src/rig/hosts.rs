@@ -107,11 +107,6 @@ impl Rig {
         Ok(())
     }
 
-    /// Another place for the replica of a rig that has not begun.
-    pub fn move_replica(&mut self, replica: PathBuf) {
-        self.replica = replica;
-    }
-
     fn next_branch(&mut self) -> u32 {
         self.branches += 1;
         self.branches

@@ -4,7 +4,8 @@
 //! DIR/app/app.db     the database, and the daemon's state beside it
 //! DIR/app-N/app.db   the same on further hosts
 //! DIR/disk/          a file system of its own, where power is lost
-//! DIR/replica        the destination
+//! DIR/replica        the destination; DIR/replica-N further ones
+//! DIR/ram/           a small disk for one of them, to be full or read-only
 //! DIR/ledger/        one file for each writer's process, away from the database
 //! DIR/out/N/         what the Nth restore gave; removed once judged right
 //! DIR/log/           what each process has said on stderr
@@ -13,22 +14,28 @@
 //! The harness never opens the database: a file of it closed in this process could drop nobody's
 //! locks but would still be a look that the workload does not need (trap 105).
 
+mod destinations;
 mod disk;
 mod files;
 mod grading;
 mod hosts;
+mod ram;
 mod writers;
 
+pub use destinations::Destination;
 pub use disk::Disk;
 pub use files::Wal;
 pub use grading::Verdict;
 pub use hosts::Host;
+pub use ram::Ram;
 pub use writers::Writer;
 
 use crate::course::Place;
-use crate::ledger::{Micros, Truth};
+use crate::ledger::Truth;
 use crate::process::{self, Process, Signal};
+use crate::replica;
 use crate::rng::Rng;
+use crate::store::{Server, Store};
 use crate::tally::Tally;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -85,12 +92,6 @@ pub struct Rig {
     pub dir: PathBuf,
     pub truth: Truth,
     pub tally: Tally,
-    /// The last commit known to be durable on the destination.
-    pub floor: Option<Place>,
-    /// The last one that was said to be: by a `sync` that returned, or by a drain.
-    promised: Option<Place>,
-    /// When each `sync` had come back, and the floor it had set.
-    syncs: Vec<(Micros, Place)>,
     /// What each commit of each timeline was when it was last restored.
     landed: BTreeMap<(u32, u64), Place>,
     /// Commits that have to stay what they are, by timeline and number.
@@ -102,11 +103,18 @@ pub struct Rig {
     at: usize,
     /// How many there are besides the first one.
     branches: u32,
-    replica: PathBuf,
+    destinations: Vec<Destination>,
+    /// The one that is meant.
+    meant: usize,
     /// Numbers logs, ledgers and outputs.
     serial: u64,
+    /// A bucket's, if one of the destinations is in it.
+    pub store: Option<Store>,
+    /// A real one.
+    pub server: Option<Server>,
     /// Goes last, once nothing runs on it any more.
     pub disk: Option<Disk>,
+    pub ram: Option<Ram>,
 }
 
 impl Rig {
@@ -121,27 +129,24 @@ impl Rig {
             dir: dir.to_owned(),
             truth: Truth::default(),
             tally: Tally::default(),
-            floor: None,
-            promised: None,
-            syncs: Vec::new(),
             landed: BTreeMap::new(),
             kept: Vec::new(),
             knows_branches: None,
             hosts: vec![Host::first(dir.join("app"), seed)],
             at: 0,
             branches: 0,
-            replica: dir.join("replica"),
+            destinations: vec![Destination::directory(&dir.join("replica"))],
+            meant: 0,
             serial: 0,
+            store: None,
+            server: None,
             disk: None,
+            ram: None,
         })
     }
 
     pub fn db(&self) -> PathBuf {
         self.host().db()
-    }
-
-    pub fn replica(&self) -> PathBuf {
-        self.replica.clone()
     }
 
     /// A new path in one of the directories.
@@ -157,8 +162,8 @@ impl Rig {
     }
 
     fn bakelite(&self, verb: &str) -> Command {
-        let mut command = Command::new(&self.programs.bakelite);
-        command.arg(verb).arg(self.db()).arg(self.replica()).stdin(Stdio::null());
+        let mut command = replica::command(&self.programs.bakelite, verb);
+        command.args(self.of());
         command
     }
 
@@ -246,7 +251,7 @@ impl Rig {
         }
         self.tally.fault("synced");
         self.raise_floor(acked);
-        self.syncs.extend(self.promised.map(|floor| (Micros::now(), floor)));
+        self.destinations.iter_mut().for_each(Destination::synced);
         Ok(())
     }
 
@@ -259,9 +264,7 @@ impl Rig {
     fn raise_floor(&mut self, acked: Option<u64>) {
         let Some(seq) = acked else { return };
         let place = Place { seq, turns: self.host().turn };
-        for floor in [&mut self.floor, &mut self.promised] {
-            *floor = floor.map_or(Some(place), |floor| place.after(floor).or(Some(floor)));
-        }
+        self.destinations.iter_mut().for_each(|it| it.raise_floor(place));
     }
 
     /// The last acknowledged commit as of now.
@@ -277,7 +280,9 @@ impl Rig {
     /// Ends what still runs; what the ledgers noted becomes part of the figures.
     pub fn finish(&mut self) -> Result<()> {
         self.hosts.iter_mut().for_each(Host::end);
-        self.disk = None;
+        self.server = None;
+        (self.disk, self.ram) = (None, None);
+        self.note_lies();
         self.refresh()?;
         self.tally.commits = self.truth.commits();
         for (what, times) in self.truth.all_events() {

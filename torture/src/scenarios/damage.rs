@@ -8,7 +8,7 @@
 use super::busy;
 use crate::course::Place;
 use crate::oracle::{Expect, Violation};
-use crate::replica::{self, Refused};
+use crate::replica::{self, Refused, directory};
 use crate::rig::{Failure, Result, Rig, Verdict, violation};
 use crate::rng::Rng;
 use crate::workload::writer::Args;
@@ -176,7 +176,7 @@ struct Bench {
 impl Bench {
     fn check_untouched(&self, rig: &mut Rig) -> Result<()> {
         let expect = Expect { exactly: Some(self.newest), ..Expect::default() };
-        match rig.verdict(&self.copy, Target::Latest, &expect)? {
+        match rig.verdict(&directory(&self.copy), Target::Latest, &expect)? {
             Verdict::Judged { grade, .. } if grade.is_right() => Ok(()),
             verdict => violation(format!("the copy of a sound replica: {verdict:?}")),
         }
@@ -195,12 +195,12 @@ impl Bench {
         let own = own.map(Target::Commit);
         for target in own.into_iter().chain([Target::Latest]) {
             let expect = Expect { exactly: Some(self.sound(rig, target)?), ..Expect::default() };
-            let verdict = rig.verdict(&self.copy, target, &expect)?;
+            let verdict = rig.verdict(&directory(&self.copy), target, &expect)?;
             let what = format!("{damage:?} of {name}, then {target:?}");
             self.settle(rig, &what, verdict, damage == Deleted && self.is_tail(&name));
         }
         // Whether or not a restore needs the object, one that is not what it was is to be found.
-        if damage.is_in_place() && rig.rng.one_in(5) && rig.verify(&self.copy)? {
+        if damage.is_in_place() && rig.rng.one_in(5) && rig.verify(&directory(&self.copy))? {
             self.wrong.push(format!("{damage:?} of {name}: verify found nothing"));
         }
         for path in touched {
@@ -243,7 +243,7 @@ impl Bench {
         let mut before = None;
         for (name, _) in changes.iter().rev().take(4) {
             fs::remove_file(self.copy.join(name.to_string()))?;
-            match rig.verdict(&self.copy, Target::Latest, &Expect::default())? {
+            match rig.verdict(&directory(&self.copy), Target::Latest, &Expect::default())? {
                 Verdict::Judged { grade, .. }
                     if grade.is_right() && is_before(grade.place, before) =>
                 {

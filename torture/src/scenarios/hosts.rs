@@ -134,8 +134,8 @@ pub fn two(rig: &mut Rig) -> Result<()> {
     rig.grade_exact(seq)?;
     rig.recheck(ALL)?;
     rig.grade_branches(8)?;
-    let replica = rig.replica();
-    match rig.verify(&replica)? {
+    let source = rig.source();
+    match rig.verify(&source)? {
         true => Ok(()),
         false => violation("the replica is damaged, says verify"),
     }

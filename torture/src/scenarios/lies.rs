@@ -75,7 +75,7 @@ pub fn ledger(rig: &mut Rig) -> Result<()> {
     for commit in rig.listed()?.into_iter().rev().step_by(6) {
         let file = rig.new_output()?;
         let target = Target::Commit(CommitNo(commit));
-        replica::restore_here(&rig.replica(), &file, target)
+        replica::restore_here(&rig.source(), &file, target)
             .map_err(|refused| Failure::Violation(refused.message))?;
         let seq = believed(&file, &records, last, &rig.dir)?;
         if seq > 1 {

@@ -4,11 +4,13 @@ mod basic;
 mod checkpoints;
 mod damage;
 mod down;
+mod fanout;
 mod hosts;
 mod kills;
 mod lies;
 mod power;
 mod replaced;
+mod stores;
 mod time;
 
 use crate::rig::{Result, Rig};
@@ -61,7 +63,7 @@ pub const INVENTORY: &[Scenario] = &[
         adversity: "none: a marked workload with VACUUM, rollbacks, overflow pages, schema changes",
         how: "daemon beside the writer; `sync`, then the newest commit exactly, several others, \
               and at the end every byte",
-        seeds: 16,
+        seeds: 12,
         faults: &["synced", "vacuum", "rollback", "compared"],
         run: basic::marked,
     },
@@ -196,7 +198,7 @@ pub const INVENTORY: &[Scenario] = &[
                     removed, reset twice, left for another journal mode or page size",
         how: "7 outages a seed, each way once, by SIGKILL or SIGTERM; on return the last commit \
               exactly, and every older point as it was",
-        seeds: 8,
+        seeds: 6,
         faults: &[
             "restarted with fewer frames",
             "appended",
@@ -214,7 +216,7 @@ pub const INVENTORY: &[Scenario] = &[
         how: "the database, with its WAL or without, goes to new hosts and back to the first one \
               with its stale state, and once that goes on from its old database: each time the \
               last commit exactly, and every older point as it was",
-        seeds: 8,
+        seeds: 6,
         faults: &["new host", "first host again", "old database again", "state lost"],
         run: hosts::swap,
     },
@@ -232,7 +234,7 @@ pub const INVENTORY: &[Scenario] = &[
         adversity: "another file takes the place of the database, under the daemon",
         how: "moved over by its copy, an older copy and another database, deleted and made anew: \
               the new one exactly, to the byte, and every point of the old one as it was",
-        seeds: 8,
+        seeds: 6,
         faults: &[
             "replaced by its copy",
             "replaced by an older copy",
@@ -246,7 +248,7 @@ pub const INVENTORY: &[Scenario] = &[
         adversity: "power is lost on the disk of the database, of the replica, or of both",
         how: "ext4 shut down by ioctl under load, mounted again: what `sync` had promised is there, \
               also where the source has lost it; then the last commit exactly",
-        seeds: 8,
+        seeds: 6,
         faults: &[
             "power lost",
             "source on the disk",
@@ -260,7 +262,7 @@ pub const INVENTORY: &[Scenario] = &[
         name: "several-writers",
         adversity: "three processes write at once, one of them vacuums, one checkpoints",
         how: "one sequence over all of them; `sync` under load, at the end exactly",
-        seeds: 8,
+        seeds: 6,
         faults: &["several writers", "vacuum"],
         run: basic::several,
     },
@@ -269,9 +271,80 @@ pub const INVENTORY: &[Scenario] = &[
         adversity: "times and commits asked for under load, the writer never paused",
         how: "200 targets a seed in rising order: never back, nothing begun later than the time \
               asked for, nothing missing that a `sync` had promised by then",
-        seeds: 4,
+        seeds: 2,
         faults: &["target"],
         run: time::targets,
+    },
+    Scenario {
+        name: "fan-out",
+        adversity: "each of three destinations away, full, read-only, wiped or rolled back in turn",
+        how: "two directories and a bucket; the daemon killed between; the others go on and hold what \
+              `status` claims of them; after each return and a `sync` the last commit exactly on all",
+        seeds: 3,
+        faults: &[
+            "moved away",
+            "wiped",
+            "rolled back",
+            "full",
+            "read-only",
+            "daemon killed",
+            "claim held",
+            "other went on",
+        ],
+        run: fanout::fan_out,
+    },
+    Scenario {
+        name: "lying-s3",
+        adversity: "an S3 store that fails, resets, cuts and delays by seed, beside a directory",
+        how: "4 lives of the daemon a seed, killed under load: what `status` and `sync` claim of each \
+              of the two is there; then the last commit exactly on both",
+        seeds: 4,
+        faults: &[
+            "daemon killed",
+            "synced",
+            "claim held",
+            "lie 500",
+            "lie 503",
+            "lie 429",
+            "lie reset before the body",
+            "lie reset after the body",
+            "lie reply lost",
+            "lie 200 with an error",
+            "lie short body",
+            "lie trickle",
+            "lie stale listing",
+            "lie tiny page",
+            "lie clock skew",
+            "lie expired credentials",
+        ],
+        run: stores::lying,
+    },
+    Scenario {
+        name: "outage",
+        adversity: "an S3 store that is away for a while: refuses connections, or never answers",
+        how: "the directory beside it goes on meanwhile, also where the daemon starts in the outage; \
+              after its return the last commit exactly on both",
+        seeds: 4,
+        faults: &["refused", "hung", "started in an outage", "other went on"],
+        run: stores::outage,
+    },
+    Scenario {
+        name: "killed-s3",
+        adversity: "SIGKILL of a real S3 server (SeaweedFS) under load, and its start on what it has",
+        how: "2 kills a seed; the directory beside it goes on; each time what `status` claims is \
+              there, and after a `sync` the last commit exactly on both",
+        seeds: 1,
+        faults: &["server killed", "other went on", "claim held"],
+        run: stores::killed,
+    },
+    Scenario {
+        name: "dropping-s3",
+        adversity: "an S3 store that acknowledges puts and drops them (the red path of the floors)",
+        how: "one change-set of those acknowledged is not there: the restore that a floor asks for is \
+              never found right",
+        seeds: 2,
+        faults: &["put dropped"],
+        run: stores::dropping,
     },
     Scenario {
         name: "damaged-replica",
@@ -279,7 +352,7 @@ pub const INVENTORY: &[Scenario] = &[
         how: "bits flipped in each region, cut, grown, emptied, deleted, swapped, under another \
               name, an older version, from another replica: refused, or right where it was not \
               needed; a sample is found by `verify`",
-        seeds: 4,
+        seeds: 3,
         faults: &[
             "damage flipped",
             "damage cut",

@@ -63,7 +63,7 @@ fn put_on_disk(rig: &mut Rig, hit: Hit) -> Result<()> {
         rig.move_home(mount.join("app"))?;
     }
     if hit != Hit::Source {
-        rig.move_replica(mount.join("replica"));
+        rig.move_replica(&mount.join("replica"));
     }
     Ok(())
 }

@@ -5,8 +5,8 @@ use super::*;
 use crate::list;
 use crate::replica::{Replica, read_change};
 use crate::source::Pin;
+use crate::testkit::damage;
 use rusqlite::Connection;
-use std::process::Command;
 
 mod hosts;
 mod power;
@@ -529,17 +529,6 @@ fn trap_68_the_daemon_sleeps_for_long() {
             assert_eq!(newest.0, history.last().unwrap().0.0 + 41, "each one is a restore point");
         }
     }
-}
-
-/// Overwrites bytes of one of the database's files, from another process: one that closes the file
-/// itself would drop this one's locks.
-fn damage(file: &std::path::Path, at: u64, bytes: &[u8]) {
-    let script = "dd of=\"$0\" bs=1 seek=$1 conv=notrunc status=none";
-    let mut dd = Command::new("sh");
-    let dd = dd.args(["-c", script]).arg(file).arg(at.to_string());
-    let mut child = dd.stdin(std::process::Stdio::piped()).spawn().unwrap();
-    std::io::Write::write_all(&mut child.stdin.take().unwrap(), bytes).unwrap();
-    assert!(child.wait().unwrap().success());
 }
 
 /// The application's SQLite loses commits that it had published (the WAL-reset bug of 3.7.0 to

@@ -7,15 +7,15 @@ use crate::replica::Replica;
 use std::path::PathBuf;
 
 /// A database with two directories to go to.
-struct Pair {
-    db: Db,
-    writer: rusqlite::Connection,
-    config: Database,
-    roots: [PathBuf; 2],
+pub(super) struct Pair {
+    pub db: Db,
+    pub writer: rusqlite::Connection,
+    pub config: Database,
+    pub roots: [PathBuf; 2],
 }
 
 impl Pair {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let (db, writer) = new_db();
         let mut config = db.config();
         let roots = ["one", "two"].map(|name| db.dir.path().join(name));
@@ -24,37 +24,37 @@ impl Pair {
         Self { db, writer, config, roots }
     }
 
-    fn sim(&self) -> Sim {
+    pub fn sim(&self) -> Sim {
         let mut sim = Sim::new(&self.db);
         sim.tracker = Tracker::new(&self.config, false, sim.now);
         sim
     }
 
-    fn backend(&self, at: usize) -> Arc<dyn Backend> {
+    pub fn backend(&self, at: usize) -> Arc<dyn Backend> {
         Arc::new(Fs::open(&self.roots[at]).unwrap())
     }
 
-    fn away(&self, at: usize) -> PathBuf {
+    pub fn away(&self, at: usize) -> PathBuf {
         self.roots[at].with_extension("away")
     }
 
-    fn take(&self, at: usize) {
+    pub fn take(&self, at: usize) {
         fs::rename(&self.roots[at], self.away(at)).unwrap();
     }
 
-    fn give_back(&self, at: usize) {
+    pub fn give_back(&self, at: usize) {
         fs::rename(self.away(at), &self.roots[at]).unwrap();
     }
 
     /// What is shipped to a destination is the database as it is now.
     #[track_caller]
-    fn agrees(&self, at: usize) {
+    pub fn agrees(&self, at: usize) {
         assert!(restored(&self.backend(at), Target::Latest).unwrap() == self.db.image());
     }
 
     /// Both hold the same, and each commit is a restore point of both.
     #[track_caller]
-    fn both_agree(&self) {
+    pub fn both_agree(&self) {
         let [one, two] = [0, 1].map(|at| Replica::list(&*self.backend(at)).unwrap());
         let names = |it: &Replica| it.objects.iter().map(|it| it.name.clone()).collect::<Vec<_>>();
         assert_eq!(names(&one), names(&two));
@@ -68,17 +68,17 @@ impl Pair {
         assert!(!self.config.state_dir.join("spool").exists() || self.spooled() == 0);
     }
 
-    fn state(&self) -> State {
+    pub fn state(&self) -> State {
         cursor::load(&cursor_path(&self.config.state_dir), |_| Ok(())).unwrap().unwrap()
     }
 
     /// Files in all spools.
-    fn spooled(&self) -> usize {
+    pub fn spooled(&self) -> usize {
         let lanes = fs::read_dir(self.config.state_dir.join("spool")).into_iter().flatten();
         lanes.map(|lane| fs::read_dir(lane.unwrap().path()).unwrap().count()).sum()
     }
 
-    fn told(&self) -> [(String, u64, bool); 2] {
+    pub fn told(&self) -> [(String, u64, bool); 2] {
         let told =
             status::status(std::slice::from_ref(&self.config)).unwrap().remove(0).destinations;
         [0, 1].map(|at| {
@@ -88,7 +88,7 @@ impl Pair {
 }
 
 /// Everything shipped that can be: the cursor is where the database is.
-fn shipped(sim: &Sim) -> bool {
+pub(super) fn shipped(sim: &Sim) -> bool {
     let Phase::Here(capture) = &sim.tracker.phase else { return false };
     let seen = capture.source.seen(capture.source.look().as_ref());
     seen == Seen::Nothing

@@ -138,7 +138,7 @@ fn parts(rig: &Rig) -> Result<(Parts, usize)> {
 
 fn restored(rig: &mut Rig, commit: u64) -> Result<PathBuf> {
     let file = rig.new_output()?;
-    replica::restore_here(&rig.replica(), &file, Target::Commit(CommitNo(commit)))
+    replica::restore_here(&rig.source(), &file, Target::Commit(CommitNo(commit)))
         .map_err(|refused| Failure::Violation(refused.message))?;
     rig.tally.restores += 1;
     Ok(file)

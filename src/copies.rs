@@ -1,0 +1,362 @@
+//! The destinations of one database as one replica to read from.
+//!
+//! One of them leads: the one with the newest commit, and of equals the first. What it lacks, what is
+//! damaged there and what cannot be read comes from the others, under the same name. A commit number
+//! means something on a timeline only, so objects of a timeline are never taken from a destination
+//! where its record says something else. Whoever restores proves the result by its digest.
+//!
+//! Nothing is written, and what had to come from elsewhere is remembered, to be told.
+
+use crate::backend::{self, Backend, Entry, Kind, Listing};
+use crate::commit::{CommitNo, Timeline};
+use crate::error::{Error, Result, Status};
+use crate::name::Name;
+use crate::object::{Damage, Object};
+use crate::replica::Replica;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread;
+
+/// One destination, and what it lists.
+struct Copy {
+    source: Arc<dyn Backend>,
+    replica: Replica,
+    /// Why the others are asked first: it does not answer, or what it holds does not fit together.
+    last: OnceLock<String>,
+}
+
+pub struct Copies {
+    all: Vec<Copy>,
+    lead: usize,
+    /// What all of them hold of the leading one's replica, in the order of the names' text.
+    entries: BTreeMap<String, Entry>,
+    /// What a reader should know of the destinations that do not lead.
+    pub notes: Vec<String>,
+    found: Mutex<Found>,
+}
+
+#[derive(Default)]
+struct Found {
+    fallbacks: BTreeMap<Name, (usize, String)>,
+    /// Objects that opened and did not fit.
+    distrusted: BTreeSet<(usize, Name)>,
+    /// Whether a destination's record of a timeline is the leading one's.
+    agreed: HashMap<(usize, Timeline), bool>,
+}
+
+/// An object that was not taken from the destination that leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fallback {
+    pub object: Name,
+    pub from: String,
+    /// What was wrong with the one of the destination that leads.
+    pub why: String,
+}
+
+impl fmt::Debug for Copies {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.debug_list().entries(self.all.iter().map(|copy| copy.source.to_string())).finish()
+    }
+}
+
+/// Whether it is damage that another copy may not have; a newer format is none.
+pub fn is_damage(damage: Damage) -> bool {
+    use Damage::{NewerVersion, UnknownCompression, UnknownSeal};
+    !matches!(damage, NewerVersion(_) | UnknownSeal(_) | UnknownCompression(_))
+}
+
+impl Copies {
+    /// Lists those that can be. An error is that of the first, if none can, or if all are empty.
+    pub fn open(sources: Vec<Result<Arc<dyn Backend>>>) -> Result<Self> {
+        let list = |source: Result<Arc<dyn Backend>>| {
+            let source = source?;
+            let replica = Replica::list(&*source)?;
+            Ok(Copy { source, replica, last: OnceLock::new() })
+        };
+        let listed: Vec<Result<Copy>> = thread::scope(|scope| {
+            let threads: Vec<_> =
+                sources.into_iter().map(|source| scope.spawn(move || list(source))).collect();
+            threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
+        });
+        let (mut all, mut notes, mut failed) = (Vec::new(), Vec::new(), None);
+        for copy in listed {
+            match copy {
+                Ok(copy) if !copy.replica.is_empty() => all.push(copy),
+                Ok(copy) => {
+                    notes.push(format!("restore: {}: there is no replica here", copy.source));
+                    failed.get_or_insert_with(|| nothing(&copy.source));
+                }
+                Err(error) => {
+                    notes.push(error.to_string());
+                    failed.get_or_insert(error);
+                }
+            }
+        }
+        match failed {
+            Some(error) if all.is_empty() => return Err(error),
+            _ => {}
+        }
+        let found = Mutex::default();
+        let mut copies = Self { all, lead: 0, entries: BTreeMap::new(), notes, found };
+        copies.choose();
+        Ok(copies)
+    }
+
+    /// Has the newest one lead.
+    fn choose(&mut self) {
+        let ranks: Vec<_> = (0..self.all.len()).map(|at| self.rank(at)).collect();
+        let newest = ranks.iter().max().copied().expect("there is one");
+        let lead = ranks.iter().position(|rank| *rank == newest).expect("it is one of them");
+        let place = |at: usize| &self.all[at].source;
+        for (at, rank) in
+            ranks.iter().enumerate().filter(|(at, rank)| *at < lead && **rank < newest)
+        {
+            let commit = |rank: &Rank| rank.map_or(CommitNo(0), |(_, commit)| commit);
+            let (ends, newest) = (commit(rank), commit(&newest));
+            let note = format!(
+                "restore: {}: behind, it ends at commit {ends}, and {} at {newest}",
+                place(at),
+                place(lead),
+            );
+            self.notes.push(note);
+        }
+        self.lead = lead;
+        self.entries = self.entries_of(lead, true);
+    }
+
+    /// The newest commit that a destination itself holds; none if nobody can tell.
+    fn rank(&mut self, at: usize) -> Rank {
+        self.lead = at;
+        self.found().agreed.clear();
+        let replica = Replica::of(self.entries_of(at, false).into_values().collect());
+        let rank = replica.ancestry(self).ok().and_then(|ancestry| replica.newest(&ancestry));
+        let mut found = self.found();
+        found.agreed.clear();
+        found.fallbacks.clear();
+        rank.map(|span| (span.timeline, span.last))
+    }
+
+    /// What a destination holds, and what others have of the same replica: the timelines' records
+    /// that it must have had, and the rest if `all` is asked for.
+    fn entries_of(&self, at: usize, all: bool) -> BTreeMap<String, Entry> {
+        let own = &self.all[at].replica;
+        let used = own.objects.iter().filter_map(|entry| entry.name.timeline()).max();
+        let mut entries: BTreeMap<String, Entry> = BTreeMap::new();
+        let mut add = |entry: &Entry| {
+            entries.entry(entry.name.to_string()).or_insert_with(|| entry.clone());
+        };
+        own.objects.iter().for_each(&mut add);
+        let known: BTreeSet<&Name> = own.objects.iter().map(|entry| &entry.name).collect();
+        for other in (0..self.all.len()).filter(|other| *other != at) {
+            let theirs = &self.all[other].replica.objects;
+            for entry in theirs.iter().filter(|entry| !known.contains(&entry.name)) {
+                let counts = match entry.name.timeline() {
+                    timeline if timeline > used => false,
+                    _ if matches!(entry.name, Name::Timeline(_)) => true,
+                    _ if !all => false,
+                    None => true,
+                    Some(timeline) => self.agrees(other, timeline),
+                };
+                if counts {
+                    add(entry);
+                }
+            }
+        }
+        entries
+    }
+
+    fn found(&self) -> MutexGuard<'_, Found> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a destination knows a timeline as the leading one does. One that has lost its record
+    /// does not say otherwise.
+    fn agrees(&self, at: usize, timeline: Timeline) -> bool {
+        if let Some(known) = self.found().agreed.get(&(at, timeline)) {
+            return *known;
+        }
+        let name = Name::Timeline(timeline);
+        let theirs = self.sound(at, &name);
+        let agrees = theirs.is_err()
+            || match self.sound(self.lead, &name) {
+                Ok(ours) => theirs.is_ok_and(|theirs| theirs == ours),
+                Err(_) => true,
+            };
+        self.found().agreed.insert((at, timeline), agrees);
+        agrees
+    }
+
+    /// An object as one destination has it, if that opens; else what is wrong.
+    fn sound(&self, at: usize, name: &Name) -> std::result::Result<Vec<u8>, Refused> {
+        if self.found().distrusted.contains(&(at, name.clone())) {
+            return Err(Refused { why: "it does not fit the others".into(), outcome: None });
+        }
+        let copy = &self.all[at];
+        match copy.source.get(name) {
+            Ok(bytes) => match Object::open(name, bytes.clone()).map(drop) {
+                Err(damage) if is_damage(damage) => {
+                    Err(Refused { why: damage.to_string(), outcome: Some(Ok(bytes)) })
+                }
+                _ => Ok(bytes),
+            },
+            Err(error) => {
+                if !matches!(error.kind, Kind::NotFound | Kind::Corrupt) {
+                    copy.last.get_or_init(|| error.cause.clone());
+                }
+                Err(Refused { why: error.cause.clone(), outcome: Some(Err(error)) })
+            }
+        }
+    }
+
+    /// After an error of what was read: whether it can be tried again, with another copy of the
+    /// object that is to blame. Of two that do not fit each other that may be the wrong one: in the
+    /// end, everything is taken from the next destination first.
+    pub fn distrust(&self, error: &Error) -> bool {
+        if error.status != Status::Integrity {
+            return false;
+        }
+        let mut found = self.found();
+        if let Some(name) = error.object.as_deref() {
+            let from = found.fallbacks.get(name).map_or(self.lead, |(from, _)| *from);
+            let new = found.distrusted.insert((from, name.clone()));
+            let mut others = (0..self.all.len()).filter(|at| self.all[*at].holds(name));
+            if new && others.any(|at| !found.distrusted.contains(&(at, name.clone()))) {
+                return true;
+            }
+        }
+        found.distrusted.clear();
+        found.fallbacks.clear();
+        let mut order = self.order().into_iter().map(|at| &self.all[at]);
+        let first = order.next().filter(|first| first.last.get().is_none());
+        first.is_some_and(|first| {
+            first.last.get_or_init(|| "what it holds does not fit together".into());
+            order.any(|next| next.last.get().is_none())
+        })
+    }
+
+    /// In which order destinations are asked.
+    fn order(&self) -> Vec<usize> {
+        let others = (0..self.all.len()).filter(|at| *at != self.lead);
+        let mut order: Vec<usize> = std::iter::once(self.lead).chain(others).collect();
+        order.sort_by_key(|at| self.all[*at].last.get().is_some());
+        order
+    }
+
+    /// What was not taken from the destination that leads, so far.
+    pub fn fallbacks(&self) -> Vec<Fallback> {
+        let found = self.found();
+        let told = found.fallbacks.iter().map(|(object, (from, why))| Fallback {
+            object: object.clone(),
+            from: self.all[*from].source.to_string(),
+            why: why.clone(),
+        });
+        told.collect()
+    }
+}
+
+/// A destination's newest commit.
+type Rank = Option<(Timeline, CommitNo)>;
+
+/// An object that is of no use, and what a plain get of it gave.
+struct Refused {
+    why: String,
+    outcome: Option<std::result::Result<Vec<u8>, backend::Error>>,
+}
+
+impl Copy {
+    fn holds(&self, name: &Name) -> bool {
+        self.replica.objects.binary_search_by(|entry| entry.name.cmp(name)).is_ok()
+    }
+}
+
+fn nothing(source: &Arc<dyn Backend>) -> Error {
+    Error::new(Status::Missing, "restore", source, "there is no replica here")
+        .hint("check the path; `bakelite list` shows what a replica holds")
+}
+
+impl fmt::Display for Copies {
+    /// As the one that leads.
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        self.all[self.lead].source.fmt(f)
+    }
+}
+
+impl Copies {
+    fn refuse<T>(
+        &self,
+        operation: &'static str,
+        name: &Name,
+    ) -> std::result::Result<T, backend::Error> {
+        Err(backend::Error {
+            operation,
+            place: self.to_string(),
+            name: name.to_string(),
+            kind: Kind::Denied,
+            cause: "several destinations are only read together".into(),
+            hint: None,
+        })
+    }
+}
+
+impl Backend for Copies {
+    fn put(&self, name: &Name, _body: &[u8]) -> std::result::Result<(), backend::Error> {
+        self.refuse("put", name)
+    }
+
+    fn replace(&self, name: &Name, _body: &[u8]) -> std::result::Result<(), backend::Error> {
+        self.refuse("replace", name)
+    }
+
+    /// From the one that leads, else from the next one that has it whole. If nobody has, it is as the
+    /// leading one has it, for the reader to refuse.
+    fn get(&self, name: &Name) -> std::result::Result<Vec<u8>, backend::Error> {
+        let mut why = self.all[self.lead].last.get().cloned().unwrap_or_default();
+        let mut outcome = None;
+        let held = |at: &usize| *at == self.lead || self.all[*at].holds(name);
+        for at in self.order().into_iter().filter(held) {
+            let own = at == self.lead;
+            let is_record = matches!(name, Name::Timeline(_));
+            let timeline = name.timeline().filter(|_| !own && !is_record);
+            if timeline.is_some_and(|timeline| !self.agrees(at, timeline)) {
+                continue;
+            }
+            match self.sound(at, name) {
+                Ok(bytes) => {
+                    if !own {
+                        self.found().fallbacks.insert(name.clone(), (at, why));
+                    }
+                    return Ok(bytes);
+                }
+                Err(refused) => {
+                    if own {
+                        why = refused.why;
+                    }
+                    if own || outcome.is_none() {
+                        outcome = refused.outcome.or(outcome);
+                    }
+                }
+            }
+        }
+        outcome.unwrap_or_else(|| self.all[self.lead].source.get(name))
+    }
+
+    /// All at once: it is known already.
+    fn list(
+        &self,
+        prefix: &str,
+        after: Option<&Name>,
+    ) -> std::result::Result<Listing, backend::Error> {
+        let after = after.map(Name::to_string).unwrap_or_default();
+        let named = self.entries.iter().filter(|(key, _)| key.starts_with(prefix) && **key > after);
+        let entries = named.map(|(_, entry)| entry.clone()).collect();
+        Ok(Listing { entries, foreign: Vec::new(), more: false })
+    }
+
+    fn delete(&self, name: &Name) -> std::result::Result<(), backend::Error> {
+        self.refuse("delete", name)
+    }
+}
+
+#[cfg(test)]
+mod tests;

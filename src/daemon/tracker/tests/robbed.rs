@@ -1,0 +1,127 @@
+//! Destinations that come back with less than they held, and what is claimed of them meanwhile.
+
+use super::lanes::{Pair, shipped};
+use super::*;
+use crate::spool::Spool;
+
+/// Commits were put on top of what was left, and said to be durable: a restore met a gap.
+#[test]
+fn trap_85_a_destination_that_comes_back_with_less_is_filled() {
+    for wiped in [true, false] {
+        let pair = Pair::new();
+        let mut sim = pair.sim();
+        sim.until(|sim| sim.is_current());
+        commits(&pair.writer, 2);
+        sim.until(|sim| sim.is_current());
+        pair.take(1);
+        commits(&pair.writer, 2);
+        sim.until(|sim| !shipped(sim));
+        sim.until(|sim| shipped(sim));
+        match wiped {
+            true => {
+                fs::remove_dir_all(pair.away(1)).unwrap();
+                fs::create_dir(pair.away(1)).unwrap();
+            }
+            false => lose_newest(&pair.away(1)),
+        }
+        pair.give_back(1);
+        sim.until(|sim| sim.is_current());
+        pair.both_agree();
+        assert_eq!(sim.opened, 1);
+    }
+}
+
+/// No put fails on one that was set back while nothing was put: it is asked now and then.
+#[test]
+fn trap_85_a_destination_that_is_set_back_beneath_the_daemon_is_filled() {
+    let pair = Pair::new();
+    let mut sim = pair.sim();
+    sim.until(|sim| sim.is_current());
+    commits(&pair.writer, 2);
+    sim.until(|sim| sim.is_current());
+    lose_newest(&pair.roots[1]);
+    sim.for_ms(61_000);
+    sim.until(|sim| sim.is_current());
+    pair.both_agree();
+}
+
+/// Nobody else has what it lacks: it is filled from the database.
+#[test]
+fn trap_85_the_only_destination_comes_back_empty() {
+    let (db, writer) = new_db();
+    let mut sim = Sim::current(&db);
+    let (here, gone) = (db.dir.path().join("replica"), db.dir.path().join("gone"));
+    fs::rename(&here, &gone).unwrap();
+    commits(&writer, 2);
+    sim.until(|sim| !shipped(sim));
+    sim.until(|sim| shipped(sim));
+    fs::create_dir(&here).unwrap();
+    sim.until(|sim| sim.is_current());
+    agrees(&db);
+    assert_eq!(sim.opened, 2);
+}
+
+/// The daemon died while a destination was being filled, which is away when it starts again. What its
+/// spool still held was put after the newer timeline, and taken for a zombie's: the daemon ended.
+#[test]
+fn trap_84_what_is_spooled_of_an_earlier_timeline_does_not_fence() {
+    let pair = Pair::new();
+    let mut sim = pair.sim();
+    sim.until(|sim| sim.is_current());
+    pair.take(1);
+    commits(&pair.writer, 2);
+    sim.until(|sim| !shipped(sim));
+    sim.until(|sim| shipped(sim));
+    assert!(pair.spooled() > 0);
+    drop(sim);
+    let destination = pair.config.destinations[1].to_string();
+    Spool::new(&pair.config.state_dir, &destination).mark().unwrap();
+    let mut sim = pair.sim();
+    commits(&pair.writer, 2);
+    sim.until(|sim| !shipped(sim));
+    sim.until(|sim| shipped(sim));
+    pair.give_back(1);
+    sim.until(|sim| sim.is_current());
+    pair.both_agree();
+}
+
+/// One that could be reached, and then was not what it should be, kept the daemon from its work.
+#[test]
+fn trap_84_a_destination_that_fails_while_the_database_is_taken_up_is_done_without() {
+    let pair = Pair::new();
+    assert!(pair.sim().drain().is_none());
+    commits(&pair.writer, 2);
+    assert!(pair.sim().drain().is_none());
+    fs::remove_file(pair.roots[1].join("timeline/00000002")).unwrap();
+    let mut sim = pair.sim();
+    commits(&pair.writer, 2);
+    sim.until(|sim| shipped(sim));
+    pair.agrees(0);
+    sim.until(|sim| sim.is_current());
+    pair.both_agree();
+}
+
+/// A daemon that has just begun has not said yet how its destinations stand: the cursor's commit was
+/// claimed of each.
+#[test]
+fn trap_84_what_a_spool_owes_is_not_claimed() {
+    let pair = Pair::new();
+    let mut sim = pair.sim();
+    sim.until(|sim| sim.is_current());
+    pair.take(1);
+    commits(&pair.writer, 2);
+    sim.until(|sim| !shipped(sim));
+    sim.until(|sim| shipped(sim));
+    drop(sim);
+    fs::remove_file(pair.config.state_dir.join("status")).unwrap();
+    let told = status::status(std::slice::from_ref(&pair.config)).unwrap().remove(0);
+    let floors: Vec<_> = told.destinations.iter().map(|it| it.floor.map(|it| it.0)).collect();
+    assert_eq!(floors, [Some(pair.state().commit.number), None]);
+}
+
+/// An older copy of itself: without the last change-set.
+fn lose_newest(root: &std::path::Path) {
+    let changes = fs::read_dir(root.join("change/0")).unwrap();
+    let newest = changes.map(|entry| entry.unwrap().path()).max().unwrap();
+    fs::remove_file(newest).unwrap();
+}

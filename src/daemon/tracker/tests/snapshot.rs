@@ -1,0 +1,117 @@
+//! Snapshots as the daemon takes them.
+
+use super::*;
+use crate::name::Name;
+use std::collections::BTreeSet;
+
+fn parts(db: &Db) -> BTreeSet<String> {
+    let names = fs::read_dir(db.dir.path().join("replica/part")).into_iter().flatten();
+    names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+fn of_several_parts() -> (Db, rusqlite::Connection) {
+    let (db, writer) = new_db();
+    let row = "INSERT INTO t(x) VALUES (randomblob(1000000))";
+    (0..18).for_each(|_| writer.execute_batch(row).unwrap());
+    (db, writer)
+}
+
+/// One life with a snapshot due whenever something was committed, until `there`; how many objects it
+/// put.
+fn live(db: &Db, mut there: impl FnMut(&Sim) -> bool) -> u64 {
+    let (mut sim, faulty) = Sim::faulty(db);
+    let mut config = db.config();
+    config.settings.snapshot_interval = Duration::from_millis(1);
+    sim.tracker = Tracker::new(&config, false, sim.now);
+    sim.until(|sim| there(sim));
+    faulty.calls(Operation::Put)
+}
+
+/// Killed in the middle of a snapshot, and started again: what was stored is found, and not sent
+/// again; in the first one, and in one of what changed.
+#[test]
+fn a_snapshot_cut_short_is_gone_on_with() {
+    let (db, writer) = of_several_parts();
+    live(&db, |_| parts(&db).len() == 2);
+    let puts = live(&db, |sim| sim.is_current());
+    let all = parts(&db);
+    assert!(all.len() >= 5, "{} parts", all.len());
+    assert_eq!((puts, snapshots(&db)), (all.len() as u64 - 2 + 1, 1), "the manifest as well");
+    agrees(&db);
+    // Every part changes.
+    writer.execute_batch("UPDATE t SET x = randomblob(1000000)").unwrap();
+    live(&db, |_| parts(&db).len() == all.len() + 2);
+    assert_eq!(snapshots(&db), 1);
+    let before = parts(&db);
+    let manifests = |db: &Db| snapshots(db) == 2;
+    let puts = live(&db, |sim| sim.is_current() && manifests(&db));
+    let new = parts(&db).difference(&before).count();
+    assert!(new >= 3, "{new} parts were left");
+    assert_eq!(puts, new as u64 + 1, "those, and the manifest");
+    agrees(&db);
+    // What is there, is what the names say.
+    let stores = replica(&db);
+    let listing = crate::backend::list_all(&*stores, Name::PARTS).unwrap();
+    for name in listing.entries.into_iter().map(|entry| entry.name) {
+        let Name::Part(part) = name else { panic!("{name}") };
+        let body = stores.get(&name).unwrap();
+        crate::snapshot::PartPages::open(part, body).unwrap().check().unwrap();
+    }
+}
+
+/// A snapshot that is told to take its time leaves the WAL alone between its parts: a first one at
+/// quiet moments, a later one always. A drain does not wait.
+#[test]
+fn trap_32_a_slow_snapshot_keeps_no_wal_from_being_reset() {
+    let (db, writer) = of_several_parts();
+    let mut config = db.config();
+    config.settings.snapshot_rate = Some(1 << 20);
+    config.settings.snapshot_interval = Duration::from_millis(1);
+    let mut sim = Sim::new(&db);
+    sim.tracker = Tracker::new(&config, false, sim.now);
+    for snapshot in 1..=2 {
+        sim.until(|sim| sim.tracker.rolling.is_some());
+        let (start, mut resets) = (sim.now, 0);
+        while sim.tracker.rolling.is_some() {
+            let done = sim.tracker.rolling;
+            sim.until(|sim| sim.tracker.rolling != done);
+            commits(&writer, 1);
+            // Quiet moments alone, for the first one.
+            if snapshot == 1 {
+                sim.for_ms(1000);
+            }
+            checkpoint(&writer, "PASSIVE");
+            if snapshot == 2 {
+                commits(&writer, 1);
+            }
+            sim.for_ms(1000);
+            resets +=
+                u32::from(sim.tracker.rolling.is_some() && checkpoint(&writer, "TRUNCATE").0 == 0);
+        }
+        let took = sim.now - start;
+        assert!(took >= Duration::from_secs(12) && resets >= 3, "{took:?}, {resets} resets");
+        sim.until(|sim| sim.tracker.parcel.is_none());
+        assert_eq!(snapshots(&db), snapshot);
+        writer.execute_batch("UPDATE t SET x = randomblob(1000000)").unwrap();
+    }
+    sim.until(|sim| sim.tracker.rolling.is_some());
+    let start = sim.now;
+    assert!(sim.drain().is_none());
+    assert!(sim.now - start < Duration::from_secs(4), "{:?}", sim.now - start);
+    agrees(&db);
+}
+
+/// A destination that cannot be listed is asked again, and the snapshot begins then.
+#[test]
+fn a_snapshot_waits_for_the_listing() {
+    let (db, writer) = new_db();
+    let (mut sim, faulty) = Sim::faulty(&db);
+    faulty.fail_all(Operation::List, Fault::Refused);
+    sim.for_ms(3000);
+    assert_eq!(snapshots(&db), 0);
+    assert!(faulty.fired(Fault::Refused) > 2, "it was asked again");
+    faulty.heal();
+    commits(&writer, 2);
+    sim.until(|sim| sim.is_current());
+    agrees(&db);
+}

@@ -1,0 +1,178 @@
+//! Which parts of snapshots are on which destination: what is there already is not put again, and
+//! what is there everywhere is not even read.
+//!
+//! A survey lists the parts once, as a snapshot begins; so parts that one cut short has left are found
+//! too. A destination that is behind then, or cannot be listed, will be brought up to date from a
+//! sibling: whatever the sibling has comes along.
+
+use super::{Fanout, Lane};
+use crate::backend::list_all;
+use crate::capture::RawPart;
+use crate::error::{Error, Result};
+use crate::name::{Name, Part};
+use crate::snapshot::encode_part;
+use std::collections::HashSet;
+use std::sync::{Mutex, MutexGuard};
+
+/// The parts on one destination; `None`: nobody has looked.
+#[derive(Debug, Default)]
+pub(super) struct Known(Mutex<Option<HashSet<Part>>>);
+
+impl Known {
+    fn set(&self) -> MutexGuard<'_, Option<HashSet<Part>>> {
+        self.0.lock().expect("nothing panics under it")
+    }
+
+    /// Whether it is a part, and there.
+    pub(super) fn has(&self, name: &Name) -> bool {
+        matches!(name, Name::Part(part) if self.set().as_ref().is_some_and(|set| set.contains(part)))
+    }
+
+    /// Notes what was stored.
+    pub(super) fn add(&self, name: &Name) {
+        if let (Name::Part(part), Some(set)) = (name, &mut *self.set()) {
+            set.insert(*part);
+        }
+    }
+}
+
+impl Lane {
+    fn survey(&self) -> Result<()> {
+        let listed = list_all(&*self.destination, Name::PARTS)?;
+        let parts = listed.entries.into_iter().filter_map(|entry| match entry.name {
+            Name::Part(part) => Some(part),
+            Name::Timeline(_) | Name::Snapshot(_) | Name::Change(_) => None,
+        });
+        *self.known.set() = Some(parts.collect());
+        Ok(())
+    }
+}
+
+impl Fanout {
+    /// Lists the parts on every destination that is current. An error: on none.
+    pub fn survey(&self) -> Result<()> {
+        self.forget_parts();
+        let mut failed = None;
+        let mut done = false;
+        let mut owing = Vec::new();
+        for lane in &self.lanes {
+            match lane.is_current().then(|| lane.survey()) {
+                Some(Ok(())) => done = true,
+                Some(Err(error)) => {
+                    lane.debt().error = Some(error.to_string());
+                    failed = Some(error);
+                    owing.push(lane);
+                }
+                None => owing.push(lane),
+            }
+        }
+        if let Some(error) = failed.filter(|_| !done) {
+            return Err(error);
+        }
+        // A spool holds no parts.
+        let all = owing.iter().try_for_each(|lane| lane.owe_all());
+        all.map_err(|error| Error::io("write", "the spool", &error))
+    }
+
+    /// Whether every destination that was listed has this part.
+    pub fn has_part(&self, part: &Part) -> bool {
+        let known: Vec<_> = self.lanes.iter().map(|lane| lane.known.set()).collect();
+        let mut sets = known.iter().filter_map(|set| set.as_ref()).peekable();
+        sets.peek().is_some() && sets.all(|set| set.contains(part))
+    }
+
+    /// Stores a part of a snapshot wherever it is not. It is named by its content: one that is there
+    /// is the same.
+    pub fn put_part(&self, raw: &RawPart) -> Result<()> {
+        let RawPart { part, page_size, bytes } = raw;
+        if self.has_part(part) {
+            return Ok(());
+        }
+        let body = encode_part(*part, *page_size, bytes, self.compression);
+        self.put(&Name::Part(*part), &body)
+    }
+
+    /// Gives up what a survey found: from now on parts may be removed.
+    pub fn forget_parts(&self) {
+        self.lanes.iter().for_each(|lane| *lane.known.set() = None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Backend;
+    use crate::backend::faulty::{Fault, Faulty, Operation};
+    use crate::backend::mem::Mem;
+    use crate::commit::{PageHash, PageNo, PageSize};
+    use crate::snapshot::part_name;
+    use crate::testkit::rig::{claim, fanout};
+    use std::sync::Arc;
+
+    fn part(page: u32) -> RawPart {
+        let (page_size, bytes) = (PageSize::new(512).unwrap(), vec![7; 512]);
+        let part = part_name(page_size, PageNo(page), &[PageHash::of(PageNo(page), &bytes)]);
+        RawPart { part, page_size, bytes }
+    }
+
+    fn lanes(count: usize) -> (Vec<Arc<Faulty>>, Fanout, tempfile::TempDir) {
+        let dir = tempfile::tempdir().unwrap();
+        let each: Vec<_> =
+            (0..count).map(|_| Arc::new(Faulty::new(Arc::new(Mem::new())))).collect();
+        let backends = each.iter().map(|it| Arc::clone(it) as Arc<dyn Backend>);
+        let stores = fanout(backends.collect(), dir.path(), 1 << 20);
+        each.iter().for_each(|it| claim(&**it, PageSize::new(512).unwrap()));
+        (each, stores, dir)
+    }
+
+    fn has(destination: &Faulty, raw: &RawPart) -> bool {
+        destination.get(&Name::Part(raw.part)).is_ok()
+    }
+
+    #[test]
+    fn a_part_goes_just_where_it_is_missing() {
+        let (each, stores, _dir) = lanes(3);
+        let raw = part(1);
+        assert!(!stores.has_part(&raw.part), "nobody has looked");
+        each[1].put(&Name::Part(raw.part), &encode(&raw)).unwrap();
+        stores.survey().unwrap();
+        assert!(!stores.has_part(&raw.part), "one has it, not all");
+        let puts = |each: &[Arc<Faulty>]| {
+            each.iter().map(|it| it.calls(Operation::Put)).collect::<Vec<_>>()
+        };
+        let before = puts(&each);
+        stores.put_part(&raw).unwrap();
+        assert_eq!(puts(&each), [before[0] + 1, before[1], before[2] + 1]);
+        assert!(stores.has_part(&raw.part) && each.iter().all(|it| has(it, &raw)));
+        stores.put_part(&raw).unwrap();
+        assert_eq!(puts(&each), [before[0] + 1, before[1], before[2] + 1]);
+        // Once a snapshot is finished, what it found counts no more.
+        stores.forget_parts();
+        assert!(!stores.has_part(&raw.part));
+    }
+
+    /// What a destination lacks that is away while parts are passed over, a sibling has.
+    #[test]
+    fn one_that_cannot_be_listed_gets_what_was_passed_over() {
+        let (each, stores, _dir) = lanes(2);
+        let raw = part(1);
+        each[0].put(&Name::Part(raw.part), &encode(&raw)).unwrap();
+        each[1].fail_all(Operation::List, Fault::Refused);
+        stores.survey().unwrap();
+        assert!(stores.has_part(&raw.part) && stores.is_behind(1) && !has(&each[1], &raw));
+        each[1].heal();
+        stores.pay(1).unwrap();
+        assert!(!behind(&stores) && has(&each[1], &raw));
+        each.iter().for_each(|it| it.fail_all(Operation::List, Fault::Refused));
+        stores.survey().unwrap_err();
+        assert!(!behind(&stores), "nobody else has what they lack");
+    }
+
+    fn behind(stores: &Fanout) -> bool {
+        (0..stores.count()).any(|at| stores.is_behind(at))
+    }
+
+    fn encode(raw: &RawPart) -> Vec<u8> {
+        encode_part(raw.part, raw.page_size, &raw.bytes, crate::object::Compression::Zstd)
+    }
+}

@@ -1,0 +1,390 @@
+//! Destinations of one database heal each other: what is missing or damaged on one is taken from
+//! another one that has it whole.
+//!
+//! An object is only ever put where nothing has its name, or in place of one that does not open.
+//! Nothing is removed. What two destinations know differently of a timeline is never mixed, and what a
+//! running daemon has not noted as stored yet is left alone: it may be on its way.
+
+use crate::ahead::ahead;
+use crate::backend::{Backend, Kind};
+use crate::commit::{CommitNo, Timeline};
+use crate::error::{Error, Result, Status};
+use crate::mend::{order, store};
+use crate::name::Name;
+use crate::replica::{Replica, damaged, is_whole};
+use crate::restore::Progress;
+use crate::verify::{Content, Links, Read, read};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
+
+mod lost;
+
+/// What became of something that was not as it should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Healed,
+    /// It can be, by a run that is not dry.
+    Curable,
+    /// Nobody has it whole, or it cannot be put where it belongs.
+    Hurt,
+    /// It does no harm.
+    Harmless,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    pub what: String,
+    pub where_: String,
+    pub remedy: String,
+    pub outcome: Outcome,
+}
+
+#[derive(Debug, Default)]
+pub struct Report {
+    pub objects: u64,
+    pub bytes: u64,
+    pub findings: Vec<Finding>,
+}
+
+impl Report {
+    /// Whether nothing is left that does harm.
+    pub fn ok(&self) -> bool {
+        let harmless = [Outcome::Healed, Outcome::Harmless];
+        self.findings.iter().all(|finding| harmless.contains(&finding.outcome))
+    }
+}
+
+/// How to go about it.
+#[derive(Clone, Copy, Debug)]
+pub struct Order {
+    pub dry_run: bool,
+    /// What the daemon that runs has noted as stored, if one runs; read before anything is listed.
+    pub settled: Option<(Timeline, CommitNo)>,
+}
+
+/// One destination: what it lists, and what of that is whole.
+struct Place {
+    source: Arc<dyn Backend>,
+    replica: Replica,
+    /// Hashes of the bodies.
+    sound: BTreeMap<Name, [u8; 32]>,
+    bad: BTreeMap<Name, String>,
+    /// Not read: neither can be said of it.
+    unread: BTreeSet<Name>,
+    /// The parts that its snapshots name.
+    named: HashSet<Name>,
+    links: Links,
+    /// What it would be given: nothing can be read of that yet.
+    promised: usize,
+}
+
+/// Heals `places`, the destinations of one database.
+pub fn repair(
+    places: Vec<Result<Arc<dyn Backend>>>,
+    order: Order,
+    progress: &dyn Progress,
+) -> Result<Report> {
+    let mut report = Report::default();
+    let mut here = list(places, &mut report)?;
+    let total = here.iter().flat_map(|place| &place.replica.objects).map(|it| it.bytes).sum();
+    report.bytes = total;
+    for place in &mut here {
+        report.objects += place.replica.objects.len() as u64;
+        place.read(&mut report, &|done| progress.at(done, total))?;
+    }
+    for at in 0..here.len() {
+        for cure in cures(&here, at, &order) {
+            let finding = cure.apply(&mut here, at, order.dry_run);
+            report.findings.push(finding);
+        }
+    }
+    for (at, place) in here.iter().enumerate() {
+        report.findings.extend(clashes(&here, at));
+        report.findings.extend(lost::findings(place, &order)?);
+        if order.settled.is_none() {
+            report.findings.extend(lost::orphans(place, &here));
+        }
+        report.findings.extend(place.replica.foreign.iter().map(|key| Finding {
+            what: "not an object of ours".into(),
+            where_: format!("{}/{key}", place.source),
+            remedy: "nothing reads it; remove it if you know where it comes from".into(),
+            outcome: Outcome::Harmless,
+        }));
+    }
+    Ok(report)
+}
+
+/// Those that can be listed; the others are findings.
+fn list(places: Vec<Result<Arc<dyn Backend>>>, report: &mut Report) -> Result<Vec<Place>> {
+    let (mut here, mut failed) = (Vec::new(), None);
+    for source in places {
+        let listed = source.and_then(|source| Ok((Replica::list(&*source)?, source)));
+        match listed {
+            Ok((replica, source)) => here.push(Place::new(source, replica)),
+            Err(error) => {
+                report.findings.push(Finding {
+                    what: error.to_string(),
+                    where_: "a destination".into(),
+                    remedy: error.hint.clone().unwrap_or_else(|| "run it again later".into()),
+                    outcome: Outcome::Hurt,
+                });
+                failed.get_or_insert(error);
+            }
+        }
+    }
+    if here.iter().all(|place| place.replica.is_empty()) {
+        let nothing = |place: &Place| {
+            Error::new(Status::Missing, "repair", &place.source, "there is no replica here")
+                .hint("check the path; start the daemon to make one")
+        };
+        return Err(failed.unwrap_or_else(|| nothing(&here[0])));
+    }
+    Ok(here)
+}
+
+impl Place {
+    fn new(source: Arc<dyn Backend>, replica: Replica) -> Self {
+        Self {
+            source,
+            replica,
+            sound: BTreeMap::new(),
+            bad: BTreeMap::new(),
+            unread: BTreeSet::new(),
+            named: HashSet::new(),
+            links: Links::default(),
+            promised: 0,
+        }
+    }
+
+    /// Reads every object whole.
+    fn read(&mut self, report: &mut Report, progress: &dyn Fn(u64)) -> Result<()> {
+        let Self { source, replica, sound, bad, unread, named, links, .. } = self;
+        let mut done = 0;
+        ahead(
+            &replica.objects,
+            |entry| entry.bytes,
+            |entry| Ok(read(&**source, &entry.name)),
+            |entry, read| {
+                let name = entry.name.clone();
+                done += entry.bytes;
+                progress(done);
+                match read {
+                    Read::Sound(hash, content) => {
+                        links.note(&name, &content);
+                        named.extend(parts_of(&content));
+                        sound.insert(name, hash);
+                    }
+                    Read::Damaged(damage) => match damaged(&**source, &name, damage) {
+                        error if error.status == Status::Newer => return Err(error),
+                        _ => drop(bad.insert(name, damage.to_string())),
+                    },
+                    // Upkeep has removed it since.
+                    Read::Unreadable(error) if error.kind == Kind::NotFound => {}
+                    Read::Unreadable(error) if error.kind == Kind::Corrupt => {
+                        bad.insert(name, error.cause);
+                    }
+                    Read::Unreadable(error) => {
+                        report.findings.push(Finding {
+                            what: error.cause.clone(),
+                            where_: format!("{source}/{name}"),
+                            remedy: error.hint.unwrap_or_else(|| "run it again later".into()),
+                            outcome: Outcome::Hurt,
+                        });
+                        unread.insert(name);
+                    }
+                }
+                Ok(())
+            },
+        )
+    }
+
+    fn record(&self, timeline: Timeline) -> Option<&[u8; 32]> {
+        self.sound.get(&Name::Timeline(timeline))
+    }
+
+    /// The newest timeline that anything speaks of.
+    fn newest(&self) -> Option<Timeline> {
+        self.replica.objects.iter().filter_map(|entry| entry.name.timeline()).max()
+    }
+
+    /// What it lists and others have otherwise, under names of this timeline or of any.
+    fn conflicts(&self, other: &Self, of: impl Fn(&Name) -> bool) -> bool {
+        let mut both = self.sound.iter().filter(|(name, _)| of(name));
+        both.any(|(name, hash)| other.sound.get(name).is_some_and(|theirs| theirs != hash))
+    }
+
+    /// Whether objects of a timeline mean the same on another destination. Where the record is not
+    /// there to tell, nothing at all may say otherwise.
+    fn agrees(&self, other: &Self, timeline: Timeline) -> bool {
+        match (self.record(timeline), other.record(timeline)) {
+            (Some(ours), Some(theirs)) => ours == theirs,
+            _ => {
+                let record = |name: &Name| matches!(name, Name::Timeline(_));
+                let of = |name: &Name| record(name) || name.timeline() == Some(timeline);
+                !self.conflicts(other, of)
+            }
+        }
+    }
+
+    /// Whether an object that another destination has belongs here: no merged change-set stands for
+    /// it, and it is of the same replica. Of timelines past all that is known here, only those of one
+    /// that leads on from here.
+    fn wants(&self, other: &Self, name: &Name) -> bool {
+        let Some(timeline) = name.timeline() else { return other.named.contains(name) };
+        if !self.agrees(other, timeline) {
+            return false;
+        }
+        if Some(timeline) > self.newest() {
+            let newest = other.newest().unwrap_or_default();
+            let differs =
+                self.record(newest).is_some_and(|ours| other.record(newest) != Some(ours));
+            let records = |name: &Name| matches!(name, Name::Timeline(_));
+            return !differs && !(self.newest().is_some() && self.conflicts(other, records));
+        }
+        !self.stands_for(name)
+    }
+
+    /// Whether a change-set that covers more holds all of this one.
+    fn stands_for(&self, name: &Name) -> bool {
+        let Name::Change(change) = name else { return false };
+        let wider = |it: &crate::name::Span| {
+            it.first <= change.span.first
+                && it.last >= change.span.last
+                && *it != change.span
+                && it.timeline == change.span.timeline
+        };
+        let whole = |parts: &Vec<crate::name::Change>| {
+            is_whole(parts) && parts.iter().all(|it| self.sound.contains_key(&Name::Change(*it)))
+        };
+        self.replica.changes.iter().any(|((span, _), parts)| wider(span) && whole(parts))
+    }
+}
+
+fn parts_of(content: &Content) -> Vec<Name> {
+    let Content::Snapshot(manifest) = content else { return Vec::new() };
+    manifest.parts.iter().map(crate::snapshot::PartRef::name).collect()
+}
+
+/// An object to be taken from another destination.
+struct Cure {
+    name: Name,
+    donor: usize,
+    /// What is wrong with the one here; `None`: there is none.
+    damage: Option<String>,
+}
+
+/// Whether a daemon that runs may still be about to store it.
+fn is_on_its_way(name: &Name, order: &Order) -> bool {
+    let Some((timeline, commit)) = order.settled else { return false };
+    match name {
+        Name::Timeline(it) => *it > timeline,
+        Name::Snapshot(span) => span.last > commit || span.timeline > timeline,
+        Name::Change(it) => it.span.last > commit || it.span.timeline > timeline,
+        Name::Part(_) => false,
+    }
+}
+
+/// What one destination can be given by the others, in the order in which it is stored.
+fn cures(here: &[Place], at: usize, order_of: &Order) -> Vec<Cure> {
+    let place = &here[at];
+    let others = || here.iter().enumerate().filter(|(other, _)| *other != at);
+    let known = |name: &Name| place.sound.contains_key(name) || place.unread.contains(name);
+    let names: BTreeSet<&Name> = others()
+        .flat_map(|(_, other)| other.sound.keys())
+        .filter(|name| !known(name) && !is_on_its_way(name, order_of))
+        .collect();
+    let mut cures = Vec::new();
+    for name in names {
+        let damage = place.bad.get(name).cloned();
+        let fits = |other: &Place| match (&damage, name.timeline()) {
+            (Some(_), None) => true,
+            (Some(_), Some(timeline)) => place.agrees(other, timeline),
+            (None, _) => place.wants(other, name),
+        };
+        let donor = others().find(|(_, it)| it.sound.contains_key(name) && fits(it));
+        if let Some((donor, _)) = donor {
+            cures.push(Cure { name: name.clone(), donor, damage });
+        }
+    }
+    cures.sort_by(|a, b| order(&a.name).cmp(&order(&b.name)));
+    cures
+}
+
+impl Cure {
+    fn apply(&self, here: &mut [Place], at: usize, dry_run: bool) -> Finding {
+        let Self { name, donor, damage } = self;
+        let from = here[*donor].source.to_string();
+        let what = damage.clone().unwrap_or_else(|| "it is missing".into());
+        let where_ = format!("{}/{name}", here[at].source);
+        let copied = if dry_run { Ok(None) } else { self.copy(here, at).map(Some) };
+        let (remedy, outcome) = match &copied {
+            Ok(None) => (format!("run: bakelite repair; {from} has it"), Outcome::Curable),
+            Ok(Some(_)) => (format!("healed from {from}"), Outcome::Healed),
+            Err(error) => {
+                let hint = error.hint.as_deref().unwrap_or("run it again later");
+                (format!("{error}; {hint}"), Outcome::Hurt)
+            }
+        };
+        if let Ok(content) = copied {
+            let hash = here[*donor].sound[name];
+            here[at].take(name, hash, content.as_ref());
+        }
+        Finding { what, where_, remedy, outcome }
+    }
+
+    /// Copies it, and reads it back.
+    fn copy(&self, here: &[Place], at: usize) -> Result<Content> {
+        let Self { name, donor, damage } = self;
+        let (from, to) = (&here[*donor].source, &here[at].source);
+        let body = from.get(name)?;
+        if here[*donor].sound[name] != *blake3::hash(&body).as_bytes() {
+            let thing = format!("{from}/{name}");
+            return Err(Error::new(Status::Integrity, "read", thing, "it is not what it was"));
+        }
+        match damage {
+            Some(_) => to.replace(name, &body)?,
+            None => store(&**to, name, &body)?,
+        }
+        match read(&**to, name) {
+            Read::Sound(_, content) => Ok(content),
+            Read::Damaged(damage) => Err(damaged(&**to, name, damage)),
+            Read::Unreadable(error) => Err(error.into()),
+        }
+    }
+}
+
+impl Place {
+    /// Takes in that an object is whole here, or would be.
+    fn take(&mut self, name: &Name, hash: [u8; 32], content: Option<&Content>) {
+        self.bad.remove(name);
+        self.sound.insert(name.clone(), hash);
+        let Some(content) = content else {
+            self.promised += 1;
+            return;
+        };
+        self.links.note(name, content);
+        self.named.extend(parts_of(content));
+    }
+}
+
+/// Objects that are whole here and on an earlier destination, and not the same.
+fn clashes(here: &[Place], at: usize) -> Vec<Finding> {
+    let place = &here[at];
+    let mut found = Vec::new();
+    for other in &here[..at] {
+        let clash = |(name, hash): &(&Name, &[u8; 32])| {
+            let alike = name.timeline().is_none_or(|timeline| place.agrees(other, timeline));
+            alike && other.sound.get(*name).is_some_and(|theirs| theirs != *hash)
+        };
+        found.extend(place.sound.iter().filter(clash).map(|(name, _)| Finding {
+            what: format!("it is another object than {}/{name}", other.source),
+            where_: format!("{}/{name}", place.source),
+            remedy: "restore from each, and keep the one with the history that is wanted".into(),
+            outcome: Outcome::Hurt,
+        }));
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,136 @@
+//! A real S3 server, SeaweedFS, to be killed and started again on what it had stored.
+//!
+//! The tests of the `s3-server` feature install it below `target/tmp`; where it is not there, nothing
+//! is tried on it. It listens on the loopback alone and ends with the harness, however that ends.
+
+use crate::replica::with_keys;
+use bakelite::backend::s3::S3;
+use bakelite::backend::{Backend, Kind};
+use bakelite::commit::Timeline;
+use bakelite::config::Destination;
+use bakelite::name::Name;
+use std::io;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::thread;
+use std::time::Duration;
+
+use super::{BUCKET, KEYS};
+
+/// Below the directory that the programs are built in.
+const PROGRAM: &str = "tmp/seaweedfs-4.48/bin/weed";
+/// Ends the server when its standard input does.
+const KEEPER: &str = "\"$@\" >>log 2>&1 & server=$!; read _; kill -9 $server; wait $server";
+/// The server says in no other way that it is ready.
+const LOOKS: u32 = 1200;
+const PAUSE: Duration = Duration::from_millis(25);
+
+#[derive(Debug)]
+pub struct Server {
+    program: PathBuf,
+    dir: PathBuf,
+    port: u16,
+    keeper: Option<Child>,
+}
+
+/// Two that look for free ports at a time would find the same ones.
+static STARTING: Mutex<()> = Mutex::new(());
+
+impl Server {
+    /// Starts one that stores below `dir`. `None` where it is not installed.
+    pub fn start(torture: &Path, dir: &Path) -> io::Result<Option<Self>> {
+        let target = torture.parent().and_then(Path::parent);
+        let program = target.map(|target| target.join(PROGRAM)).filter(|it| it.exists());
+        let Some(program) = program else { return Ok(None) };
+        std::fs::create_dir(dir)?;
+        let _starting = STARTING.lock().expect("nothing panics under it");
+        let (dir, port) = (dir.to_owned(), free_ports()?);
+        let mut server = Self { program, dir, port, keeper: None };
+        std::fs::write(server.dir.join("s3.json"), identities())?;
+        server.start_again()?;
+        Ok(Some(server))
+    }
+
+    pub fn destination(&self) -> Destination {
+        let port = self.port;
+        let url = format!("s3://{BUCKET}/app?endpoint=http://127.0.0.1:{port}&region=us-east-1");
+        Destination::parse(&url).expect("a URL of a bucket")
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) -> io::Result<()> {
+        let Some(mut keeper) = self.keeper.take() else { return Ok(()) };
+        drop(keeper.stdin.take());
+        keeper.wait().map(drop)
+    }
+
+    pub fn start_again(&mut self) -> io::Result<()> {
+        let Self { program, dir, port, .. } = self;
+        let mut words = vec![program.display().to_string(), "mini".to_owned()];
+        words.extend([
+            format!("-dir={}", dir.display()),
+            "-ip=127.0.0.1".to_owned(),
+            "-ip.bind=127.0.0.1".to_owned(),
+            format!("-s3.port={port}"),
+            format!("-master.port={}", *port + 1),
+            format!("-volume.port={}", *port + 2),
+            format!("-filer.port={}", *port + 3),
+            format!("-admin.port={}", *port + 4),
+            "-admin.ui=false".to_owned(),
+            "-webdav=false".to_owned(),
+            "-s3.port.iceberg=0".to_owned(),
+            "-s3.port.lance=0".to_owned(),
+            "-master.telemetry=false".to_owned(),
+            format!("-s3.config={}", dir.join("s3.json").display()),
+            format!("-s3.localSocket={}", dir.join("s3.sock").display()),
+        ]);
+        let mut keeper = Command::new("sh");
+        keeper.args(["-c", KEEPER, "sh"]).args(words).current_dir(dir);
+        keeper.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        self.keeper = Some(keeper.spawn()?);
+        self.wait_until_ready()
+    }
+
+    /// The first put makes the bucket. What it stored before is there some time after the listing.
+    fn wait_until_ready(&self) -> io::Result<()> {
+        let Destination::S3(place) = self.destination() else { unreachable!("a bucket") };
+        let first = Name::Timeline(Timeline(1));
+        for _ in 0..LOOKS {
+            let ready = S3::create(&with_keys(&place)).and_then(|s3| match s3.get(&first) {
+                Err(error) if error.kind == Kind::NotFound => Ok(()),
+                got => got.map(drop),
+            });
+            if ready.is_ok() {
+                return Ok(());
+            }
+            thread::sleep(PAUSE);
+        }
+        let log = std::fs::read_to_string(self.dir.join("log")).unwrap_or_default();
+        let end = &log[log.len().saturating_sub(600)..];
+        Err(io::Error::other(format!("the S3 server does not come up: {end}")))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.kill();
+    }
+}
+
+/// The first of the ports that the server takes: five in a row, and ten thousand above each as well.
+fn free_ports() -> io::Result<u16> {
+    let first = 12_005 + (std::process::id() % 800) as u16 * 10;
+    let free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
+    let all_free = |from: &u16| (*from..from + 5).all(|port| free(port) && free(port + 10_000));
+    (first..21_000).step_by(10).find(all_free).ok_or_else(|| io::Error::other("no free ports"))
+}
+
+fn identities() -> String {
+    let [id, secret] = KEYS;
+    format!(
+        "{{\"identities\": [{{\"name\": \"{id}\", \"credentials\": [{{\"accessKey\": \"{id}\", \
+         \"secretKey\": \"{secret}\"}}], \"actions\": [\"Admin\", \"Read\", \"Write\", \"List\"]}}]}}"
+    )
+}
