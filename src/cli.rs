@@ -13,9 +13,11 @@ use crate::config::{self, Config, Database, Destination, Settings};
 use crate::error::{Error, Result, Status};
 use crate::progress::Mode;
 use crate::restore::{Check, Target};
+use crate::units;
 use argh::{ArgsInfo, FromArgs};
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -59,11 +61,14 @@ pub enum Verb {
     Restore(RestoreOf),
     List(ListOf),
     Status(StatusOf),
+    Check(CheckOf),
     Verify(VerifyOf),
     Repair(RepairOf),
     Compact(CompactOf),
     Prune(PruneOf),
     Usage(UsageOf),
+    Doctor(DoctorOf),
+    Init(InitOf),
     Version(VersionOf),
 }
 
@@ -151,6 +156,23 @@ pub struct StatusOf {
     pub given: Vec<String>,
 }
 
+/// whether all that is committed is backed up; silent if so
+#[derive(Debug, FromArgs, ArgsInfo)]
+#[argh(
+    subcommand,
+    name = "check",
+    note = "For a timer. Status 5 when something is stale, or no daemon runs.",
+    example = "bakelite check --max-age 5m"
+)]
+pub struct CheckOf {
+    #[argh(positional, arg_name = "DB DEST")]
+    /// a database and the roots of its replicas: paths or s3://BUCKET/PREFIX
+    pub given: Vec<String>,
+    #[argh(option, arg_name = "DUR", from_str_fn(duration))]
+    /// how old a commit may be that a destination lacks: 5m
+    pub max_age: Option<Duration>,
+}
+
 /// check that a replica is whole: names, chain, hashes
 #[derive(Debug, FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "verify", example = "bakelite verify /mnt/backup/app --deep")]
@@ -220,6 +242,34 @@ pub struct UsageOf {
     pub source: Option<String>,
 }
 
+/// try what a backup stands on: databases, disks, destinations
+#[derive(Debug, FromArgs, ArgsInfo)]
+#[argh(
+    subcommand,
+    name = "doctor",
+    note = "Stores an object of its own on each destination, and removes it.",
+    example = "bakelite doctor --config bakelite.toml"
+)]
+pub struct DoctorOf {
+    #[argh(positional, arg_name = "DB DEST")]
+    /// a database and the roots of its replicas: paths or s3://BUCKET/PREFIX
+    pub given: Vec<String>,
+}
+
+/// write a first configuration, then run doctor
+#[derive(Debug, FromArgs, ArgsInfo)]
+#[argh(
+    subcommand,
+    name = "init",
+    note = "It goes where --config says; a file that is there is left alone.",
+    example = "bakelite init /var/lib/app/app.db /mnt/backup"
+)]
+pub struct InitOf {
+    #[argh(positional, arg_name = "DB DEST")]
+    /// a database, and where its replicas go: directories or s3://BUCKET/PREFIX
+    pub given: Vec<String>,
+}
+
 /// show the versions of bakelite, its format and SQLite
 #[derive(Debug, FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "version", example = "bakelite version --json")]
@@ -280,6 +330,10 @@ fn check(text: &str) -> std::result::Result<Check, String> {
     }
 }
 
+fn duration(text: &str) -> std::result::Result<Duration, String> {
+    units::duration(text).ok_or_else(|| "not a duration, such as 90s or 5m".into())
+}
+
 fn commit(text: &str) -> std::result::Result<CommitNo, String> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     let number = text.parse::<u64>().ok().filter(|&number| digits && number > 0);
@@ -299,11 +353,19 @@ impl Arguments {
             return Config::load(self.config.as_deref())?.choose(self.db.as_deref());
         };
         self.alone("DB")?;
-        if destinations.is_empty() {
-            return Err(Error::new(Status::Usage, "arguments", path, "a DB without a DEST")
-                .hint("name where its replica goes: a path, file:///path or s3://BUCKET/PREFIX"));
+        spelled_out(path, destinations).map(|database| vec![database])
+    }
+
+    /// What `init` is to write, and the file that it goes to.
+    pub fn begun(&self, given: &[String]) -> Result<(PathBuf, Database)> {
+        let Some((path, destinations)) = given.split_first() else {
+            let error = Error::new(Status::Usage, "init", "DB", "missing");
+            return Err(error.hint(help::pointer("init")));
+        };
+        if self.db.is_some() {
+            return Err(cannot_stand("--db", "DB"));
         }
-        Ok(vec![Database::given(path, destinations)?])
+        Ok((config::file(self.config.as_deref()), spelled_out(path, destinations)?))
     }
 
     /// The replicas that a verb of the form `[SOURCE]` is about; at least one.
@@ -355,9 +417,21 @@ impl Arguments {
             (None, Some(_)) => "--db",
             (None, None) => return Ok(()),
         };
-        Err(Error::new(Status::Usage, "arguments", option, format!("cannot stand with {given}"))
-            .hint(format!("leave out {option} or {given}")))
+        Err(cannot_stand(option, given))
     }
+}
+
+fn spelled_out(path: &str, destinations: &[String]) -> Result<Database> {
+    if destinations.is_empty() {
+        return Err(Error::new(Status::Usage, "arguments", path, "a DB without a DEST")
+            .hint("name where its replica goes: a path, file:///path or s3://BUCKET/PREFIX"));
+    }
+    Database::given(path, destinations)
+}
+
+fn cannot_stand(option: &str, given: &str) -> Error {
+    Error::new(Status::Usage, "arguments", option, format!("cannot stand with {given}"))
+        .hint(format!("leave out {option} or {given}"))
 }
 
 impl RestoreOf {

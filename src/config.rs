@@ -93,9 +93,7 @@ impl Default for Settings {
 impl Config {
     /// Reads `file`, else the one that the environment names, else the usual one.
     pub fn load(file: Option<&Path>) -> Result<Self> {
-        let named = || env::var_os(FILE_VARIABLE).filter(|value| !value.is_empty());
-        let file = file.map(Path::to_path_buf).or_else(|| named().map(PathBuf::from));
-        let file = file.unwrap_or_else(|| DEFAULT_FILE.into());
+        let file = self::file(file);
         let text = fs::read_to_string(&file).map_err(|cause| unreadable(&file, &cause))?;
         let config = Self::parse(&text, &file, &|name| env::var(name).ok())?;
         if config.holds_secret && others_may_read(&file).map_err(|e| unreadable(&file, &e))? {
@@ -131,6 +129,13 @@ impl Config {
         }
         Ok(self.databases)
     }
+}
+
+/// The configuration's file: `given`, else the one that the environment names, else the usual one.
+pub fn file(given: Option<&Path>) -> PathBuf {
+    let named = || env::var_os(FILE_VARIABLE).filter(|value| !value.is_empty());
+    let file = given.map(Path::to_path_buf).or_else(|| named().map(PathBuf::from));
+    file.unwrap_or_else(|| DEFAULT_FILE.into())
 }
 
 /// Whether those may read a file who are neither its owner nor of its group.

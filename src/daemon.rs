@@ -12,13 +12,14 @@
 //! WAL is pinned as it is.
 
 mod open;
+mod owed;
 mod pool;
 mod sync;
 mod tracker;
 mod upkeep;
 
 pub use open::{open_database, try_lock};
-pub use sync::sync;
+pub use sync::{Published, daemon_runs, sync};
 pub use tracker::SHIP_FILE;
 pub use upkeep::{Task, upkeep};
 

@@ -41,10 +41,13 @@ pub mod upkeep;
 pub mod usage;
 pub mod verify;
 
+pub mod check;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod doctor;
 pub mod durable;
+pub mod init;
 pub mod memory;
 pub mod place;
 pub mod progress;

@@ -17,6 +17,7 @@ fn main() -> ExitCode {
     });
     match done {
         Ok(Outcome::Well) => ExitCode::SUCCESS,
+        Ok(Outcome::Found(status)) => ExitCode::from(status as u8),
         Ok(Outcome::Findings) => ExitCode::from(Status::Integrity as u8),
         Err(error) => fail(&error, json),
     }
@@ -29,11 +30,14 @@ fn run(arguments: &Arguments) -> Result<Outcome> {
         Verb::Restore(of) => verbs::restore(arguments, of),
         Verb::List(of) => verbs::list(arguments, of),
         Verb::Status(of) => verbs::status(arguments, of),
+        Verb::Check(of) => verbs::check(arguments, of),
         Verb::Verify(of) => verbs::verify(arguments, of),
         Verb::Repair(of) => verbs::repair(arguments, of),
         Verb::Compact(of) => verbs::compact(arguments, of),
         Verb::Prune(of) => verbs::prune(arguments, of),
         Verb::Usage(of) => verbs::usage(arguments, of),
+        Verb::Doctor(of) => verbs::doctor(arguments, of),
+        Verb::Init(of) => verbs::init(arguments, of),
         Verb::Version(_) => verbs::version(arguments),
     }
 }

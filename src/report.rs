@@ -3,6 +3,7 @@
 //!
 //! The JSON documents only ever grow. Their keys are the fields' names here.
 
+mod findings;
 mod kept;
 mod listing;
 mod repaired;
@@ -10,6 +11,7 @@ mod standings;
 mod used;
 mod verified;
 
+pub use findings::Findings;
 pub use kept::{Compacted, Kept, PrunedObjects};
 pub use listing::{Objects, Points};
 pub use repaired::Repaired;

@@ -4,15 +4,18 @@ use crate::backend::Backend;
 use crate::backend::fs::Fs;
 use crate::backend::retry::{Patience, Retry};
 use crate::backend::s3::S3;
+use crate::check::{self, Finding};
 use crate::cli::{
-    Arguments, CompactOf, DaemonOf, ListOf, PruneOf, RepairOf, RestoreOf, StatusOf, SyncOf,
-    UsageOf, VerifyOf,
+    Arguments, CheckOf, CompactOf, DaemonOf, DoctorOf, InitOf, ListOf, PruneOf, RepairOf,
+    RestoreOf, StatusOf, SyncOf, UsageOf, VerifyOf,
 };
 use crate::clock;
-use crate::config::{Database, Destination};
+use crate::config::{self, Config, Database, Destination};
 use crate::copies::{Copies, Fallback};
 use crate::daemon::{self, Stop, Task};
+use crate::doctor;
 use crate::error::{self, Error, Result, Status};
+use crate::init;
 use crate::list;
 use crate::memory;
 use crate::object;
@@ -28,6 +31,7 @@ use crate::usage;
 use crate::verify;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::io::Write;
+use std::path::Path;
 use std::sync::Arc;
 
 /// How a command ended that did not fail.
@@ -36,6 +40,8 @@ pub enum Outcome {
     Well,
     /// It found damage and has said so.
     Findings,
+    /// It found what this status stands for, and has said so.
+    Found(Status),
 }
 
 pub fn daemon(arguments: &Arguments, of: &DaemonOf) -> Result<Outcome> {
@@ -148,6 +154,43 @@ pub fn status(arguments: &Arguments, of: &StatusOf) -> Result<Outcome> {
     let standings = status::status(&arguments.databases(&of.given)?)?;
     report::show(&report::Standings::new(&standings), arguments.json)?;
     Ok(Outcome::Well)
+}
+
+pub fn check(arguments: &Arguments, of: &CheckOf) -> Result<Outcome> {
+    let databases = arguments.databases(&of.given)?;
+    let findings = check::check(&databases, of.max_age.unwrap_or(check::MAX_AGE));
+    if !findings.is_empty() || arguments.json {
+        report::show(&report::Findings::new(&findings, &[]), arguments.json)?;
+    }
+    Ok(found(&findings))
+}
+
+/// The status is that of the first finding that has one.
+fn found(findings: &[Finding]) -> Outcome {
+    let status = findings.iter().find_map(|finding| finding.status);
+    status.map_or(Outcome::Well, Outcome::Found)
+}
+
+pub fn doctor(arguments: &Arguments, of: &DoctorOf) -> Result<Outcome> {
+    let databases = arguments.databases(&of.given)?;
+    let file = of.given.is_empty().then(|| config::file(arguments.config.as_deref()));
+    examine(arguments, &databases, file.as_deref())
+}
+
+fn examine(arguments: &Arguments, databases: &[Database], file: Option<&Path>) -> Result<Outcome> {
+    let doctor::Report { facts, findings } = doctor::doctor(databases, file);
+    let facts = if arguments.quiet { &[][..] } else { &facts };
+    if !facts.is_empty() || !findings.is_empty() || arguments.json {
+        report::show(&report::Findings::new(&findings, facts), arguments.json)?;
+    }
+    Ok(found(&findings))
+}
+
+pub fn init(arguments: &Arguments, of: &InitOf) -> Result<Outcome> {
+    let (file, database) = arguments.begun(&of.given)?;
+    init::init(&file, &database)?;
+    let databases = Config::load(Some(&file))?.databases;
+    examine(arguments, &databases, Some(&file))
 }
 
 pub fn verify(arguments: &Arguments, of: &VerifyOf) -> Result<Outcome> {

@@ -6,7 +6,7 @@
 pub mod conformance;
 pub mod faulty;
 pub mod fs;
-mod http;
+pub(crate) mod http;
 pub mod later;
 pub mod mem;
 pub mod retry;

@@ -11,6 +11,7 @@ mod pass;
 mod upkeep;
 
 use super::open::{self, Files, Live, Order, Purpose};
+use super::owed::Owed;
 use crate::capture::{Capture, RawPart};
 use crate::clock;
 use crate::config::Database;
@@ -168,6 +169,10 @@ pub struct Tracker {
     status: status::Record,
     status_due: bool,
     status_at: Instant,
+    /// What each destination lacks, and since when.
+    owed: Vec<Owed>,
+    /// Something can be restored.
+    restorable: bool,
     /// When the file is next asked whether it is still the one taken up.
     identified_at: Instant,
     gone_since: Option<Instant>,
@@ -225,8 +230,10 @@ impl Tracker {
             error: None,
             rolling: None,
             status: status::Record::default(),
-            status_due: false,
+            status_due: true,
             status_at: now,
+            owed: vec![Owed::default(); database.destinations.len()],
+            restorable: false,
             identified_at: now,
             gone_since: None,
             claimed: Arc::default(),

@@ -8,9 +8,12 @@ use super::{
     Survey, Tracker,
 };
 use crate::capture::Capture;
-use crate::commit::CommitNo;
+use crate::clock;
+use crate::commit::{CommitNo, Time};
 use crate::daemon::open::{Begin, Live};
+use crate::daemon::owed::Owed;
 use crate::error::{Error, Result, Status};
+use crate::fanout::Standing;
 use crate::ship::Parcel;
 use crate::source::{Pin, Trouble};
 use crate::status::{LaneRecord, Record};
@@ -290,8 +293,30 @@ impl Tracker {
         self.status_due = false;
         self.status_at = now + STATUS_EVERY;
         let standings = self.stores.as_ref().map(|stores| stores.standings());
-        self.status.lanes = standings.unwrap_or_default().iter().map(LaneRecord::from).collect();
+        let standings = standings.unwrap_or_default();
+        self.note_owed(&standings);
+        self.status.lanes = standings.iter().map(LaneRecord::from).collect();
+        let since = |owed: &Owed| owed.since().map(|time| time.0);
+        self.status.owed_since = self.owed.iter().map(since).collect();
         Some(self.status.clone())
+    }
+
+    /// While it is not known what there is to ship, or nothing could be restored yet, all is owed.
+    fn note_owed(&mut self, standings: &[Standing]) {
+        if let Phase::Here(capture) = &self.phase {
+            self.restorable = capture.snapshot() > Time(0);
+        }
+        let counted = self.restorable
+            && self.stores.is_some()
+            && self.healing.is_none()
+            && !self.lost
+            && !self.begin_snapshot;
+        let last = counted.then_some(CommitNo(self.status.commit));
+        let now = clock::now();
+        for (at, owed) in self.owed.iter_mut().enumerate() {
+            let floor = standings.get(at).and_then(|standing| standing.floor);
+            owed.note(last, floor.map(|(commit, _)| commit), now);
+        }
     }
 
     pub(super) fn log(&self, event: &str) {
