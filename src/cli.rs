@@ -9,12 +9,14 @@ mod normal;
 
 use crate::clock;
 use crate::commit::{CommitNo, Time, Timeline};
-use crate::config::{self, Config, Database, Destination, Settings};
+use crate::config::{self, Config, Database, Destination, Origin, Sealing, Settings};
 use crate::error::{Error, Result, Status};
 use crate::progress::Mode;
 use crate::restore::{Check, Target};
+use crate::seal::Rule;
 use crate::units;
 use argh::{ArgsInfo, FromArgs};
+use std::env;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -40,6 +42,12 @@ pub struct Arguments {
     #[argh(option, arg_name = "NAME")]
     /// one database of the configuration
     pub db: Option<String>,
+    #[argh(option, arg_name = "FILE")]
+    /// a key of replicas, instead of those configured; the first one writes
+    pub key_file: Vec<String>,
+    #[argh(option, arg_name = "WHAT", from_str_fn(seal))]
+    /// auto, all, new or none: what is sealed, instead of what is configured
+    pub seal: Option<Rule>,
     #[argh(switch)]
     /// one JSON document on standard output
     pub json: bool,
@@ -67,6 +75,8 @@ pub enum Verb {
     Compact(CompactOf),
     Prune(PruneOf),
     Usage(UsageOf),
+    Keygen(KeygenOf),
+    Reencrypt(ReencryptOf),
     Doctor(DoctorOf),
     Init(InitOf),
     Version(VersionOf),
@@ -270,6 +280,40 @@ pub struct InitOf {
     pub given: Vec<String>,
 }
 
+/// make a key to seal replicas with
+#[derive(Debug, FromArgs, ArgsInfo)]
+#[argh(
+    subcommand,
+    name = "keygen",
+    note = "Keep a copy elsewhere: without the key, nothing that is sealed with it comes back.",
+    example = "bakelite keygen /etc/bakelite/key"
+)]
+pub struct KeygenOf {
+    #[argh(positional, arg_name = "FILE")]
+    /// where the key goes; never over another file
+    pub file: String,
+}
+
+/// rewrite replicas, so that the first key seals all of them
+#[derive(Debug, FromArgs, ArgsInfo)]
+#[argh(
+    subcommand,
+    name = "reencrypt",
+    note = "Can be stopped at any moment; run again, it goes on.",
+    example = "bakelite reencrypt --db app"
+)]
+pub struct ReencryptOf {
+    #[argh(positional, arg_name = "SOURCE")]
+    /// the root of a replica, else every one configured
+    pub source: Option<String>,
+    #[argh(switch)]
+    /// open all objects instead, so that no key is needed any more
+    pub to_plain: bool,
+    #[argh(switch)]
+    /// count what is sealed under which key, write nothing
+    pub dry_run: bool,
+}
+
 /// show the versions of bakelite, its format and SQLite
 #[derive(Debug, FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "version", example = "bakelite version --json")]
@@ -321,6 +365,10 @@ fn progress(text: &str) -> std::result::Result<Mode, String> {
     }
 }
 
+fn seal(text: &str) -> std::result::Result<Rule, String> {
+    text.parse().map_err(|wrong: &str| wrong.into())
+}
+
 fn check(text: &str) -> std::result::Result<Check, String> {
     match text {
         "none" => Ok(Check::None),
@@ -350,10 +398,18 @@ impl Arguments {
     /// The databases that a verb of the form `[DB DEST...]` is about.
     pub fn databases(&self, given: &[String]) -> Result<Vec<Database>> {
         let Some((path, destinations)) = given.split_first() else {
-            return Config::load(self.config.as_deref())?.choose(self.db.as_deref());
+            let config = Config::load(self.config.as_deref())?;
+            let mut databases = config.choose(self.db.as_deref())?;
+            for database in &mut databases {
+                let sealing = &mut database.settings.sealing;
+                *sealing = self.sealing(std::mem::take(sealing))?;
+            }
+            return Ok(databases);
         };
         self.alone("DB")?;
-        spelled_out(path, destinations).map(|database| vec![database])
+        let mut database = spelled_out(path, destinations)?;
+        database.settings.sealing = self.sealing(sealing_of_environment())?;
+        Ok(vec![database])
     }
 
     /// What `init` is to write, and the file that it goes to.
@@ -369,35 +425,35 @@ impl Arguments {
     }
 
     /// The replicas that a verb of the form `[SOURCE]` is about; at least one.
-    pub fn sources(&self, given: Option<&str>) -> Result<Vec<Destination>> {
+    pub fn sources(&self, given: Option<&str>) -> Result<Vec<Origin>> {
         Ok(self.replicas(given)?.concat())
     }
 
     /// The same, those of each database together.
-    pub fn replicas(&self, given: Option<&str>) -> Result<Vec<Vec<Destination>>> {
+    pub fn replicas(&self, given: Option<&str>) -> Result<Vec<Vec<Origin>>> {
         if let Some(url) = given {
             self.alone("SOURCE")?;
-            return Ok(vec![vec![Destination::parse(url)?]]);
+            let sealing = self.sealing(sealing_of_environment())?;
+            return Ok(vec![vec![Origin { destination: Destination::parse(url)?, sealing }]]);
         }
-        let databases = Config::load(self.config.as_deref())?.choose(self.db.as_deref())?;
-        Ok(databases.into_iter().map(|database| database.destinations).collect())
+        Ok(self.databases(&[])?.into_iter().map(Database::origins).collect())
     }
 
     /// The same, each with the settings of its database.
-    pub fn settings(&self, given: Option<&str>) -> Result<Vec<(Destination, Settings)>> {
+    pub fn settings(&self, given: Option<&str>) -> Result<Vec<(Origin, Settings)>> {
         if given.is_some() {
             let sources = self.sources(given)?.into_iter();
             return Ok(sources.map(|source| (source, Settings::default())).collect());
         }
         let with_settings = |it: Database| {
-            let settings = it.settings;
-            it.destinations.into_iter().map(move |each| (each, settings.clone()))
+            let settings = it.settings.clone();
+            it.origins().into_iter().map(move |each| (each, settings.clone()))
         };
         Ok(self.databases(&[])?.into_iter().flat_map(with_settings).collect())
     }
 
     /// The replicas of one database, in the order of the configuration.
-    pub fn copies(&self, given: Option<&str>) -> Result<Vec<Destination>> {
+    pub fn copies(&self, given: Option<&str>) -> Result<Vec<Origin>> {
         if given.is_some() {
             return self.sources(given);
         }
@@ -407,7 +463,15 @@ impl Arguments {
             return Err(Error::new(Status::Usage, "arguments", "SOURCE", "which database?")
                 .hint(format!("choose one with --db: {}", names.join(", "))));
         }
-        Ok(databases.remove(0).destinations)
+        Ok(databases.remove(0).origins())
+    }
+
+    /// What the options say goes before what is said elsewhere.
+    fn sealing(&self, elsewhere: Sealing) -> Result<Sealing> {
+        let given = self.key_file.iter().map(|file| config::absolute("--key-file", file));
+        let given = given.collect::<Result<Vec<_>>>()?;
+        let key_files = if given.is_empty() { elsewhere.key_files } else { given };
+        Ok(Sealing { key_files, rule: self.seal.unwrap_or(elsewhere.rule) })
     }
 
     /// With everything on the command line, no configuration is read; asking for one is a mistake.
@@ -432,6 +496,12 @@ fn spelled_out(path: &str, destinations: &[String]) -> Result<Database> {
 fn cannot_stand(option: &str, given: &str) -> Error {
     Error::new(Status::Usage, "arguments", option, format!("cannot stand with {given}"))
         .hint(format!("leave out {option} or {given}"))
+}
+
+fn sealing_of_environment() -> Sealing {
+    let files = env::var_os(config::KEYS_VARIABLE).unwrap_or_default();
+    let files = env::split_paths(&files).filter(|file| !file.as_os_str().is_empty());
+    Sealing { key_files: files.collect(), rule: Rule::Auto }
 }
 
 impl RestoreOf {

@@ -179,6 +179,10 @@ impl Backend for Fs {
             .map_err(|cause| self.error("replace", &name.to_string(), &cause))
     }
 
+    fn renew(&self, _: &Name) -> Result<(), Error> {
+        Ok(())
+    }
+
     fn get(&self, name: &Name) -> Result<Vec<u8>, Error> {
         read_whole(&self.path(name)).map_err(|cause| match self.check_root() {
             // The object is not known to be absent.
