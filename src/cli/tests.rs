@@ -1,4 +1,6 @@
 use super::*;
+use crate::commit::Time;
+use crate::restore::Target;
 use std::path::Path;
 
 fn asked(words: &[&str]) -> Result<Asked> {
