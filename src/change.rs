@@ -1,4 +1,5 @@
-//! Change-sets: the pages that a contiguous range of commits wrote, every commit apart.
+//! Change-sets: the pages that a contiguous range of commits wrote, every commit apart, or, where it
+//! is *squashed*, some of them: what the commits left out wrote counts to the next one that is there.
 //!
 //! A change-set holds each page once, as its last commit left it, and for every earlier version the
 //! bytes that differ: applying these *undo* patches from the newest to the oldest walks back to any
@@ -7,19 +8,35 @@
 //!
 //! Pure: no I/O, no clock.
 
+mod patch;
+mod replay;
+
 use crate::commit::{Chain, Commit, CommitNo, PageNo, PageSize, Time, Timeline};
 use crate::name::{Change, Name, Span};
 use crate::object::{BLOCK_BYTES, Compression, Damage, Encoder, Fields, Header, Object};
+use patch::{apply, diff, patch_length};
 use std::collections::HashMap;
 use std::ops::Range;
 
 /// Past this many bytes of pages, of undo patches or of its table, a change-set ends at the next
 /// commit. The table counts too: a commit that changes one byte costs more there than as a patch.
 pub const SOFT_BYTES: usize = 2 << 20;
-/// The bytes of a commit's record.
+/// The bytes of a commit's record, and of what stands beside it in a squashed change-set.
 const RECORD: usize = 37;
-/// Equal bytes between two differing runs are cheaper repeated than skipped up to here.
-const GAP: usize = 8;
+const BESIDE: usize = 36;
+
+/// A commit of a change-set, and those left out before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Point {
+    /// The first commit that it stands for.
+    pub first: CommitNo,
+    pub commit: Commit,
+    /// The lineage after it.
+    pub chain: Chain,
+    /// The smallest size of the database since the point before: pages that were cut off and not
+    /// written again are gone, though no commit that is left tells so.
+    pub least: u32,
+}
 
 /// Collects the commits of one change-set.
 #[derive(Debug)]
@@ -27,7 +44,7 @@ pub struct Builder {
     page_size: PageSize,
     parent: Chain,
     chain: Chain,
-    commits: Vec<Commit>,
+    points: Vec<Point>,
     /// Which pages each commit wrote, as slots, one commit after the other, and where each ends.
     writes: Vec<u32>,
     ends: Vec<usize>,
@@ -43,7 +60,7 @@ impl Builder {
             page_size,
             parent,
             chain: parent,
-            commits: Vec::new(),
+            points: Vec::new(),
             writes: Vec::new(),
             ends: Vec::new(),
             slots: HashMap::new(),
@@ -54,17 +71,22 @@ impl Builder {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.commits.is_empty()
+        self.points.is_empty()
     }
 
     /// Whether no further commit should be added.
     pub fn is_full(&self) -> bool {
-        let table = 4 * (self.pages.len() + self.writes.len()) + (4 + RECORD) * self.commits.len();
-        self.contents.len().max(self.undo.len()).max(table) >= SOFT_BYTES
+        let pages_or_undo = self.contents.len().max(self.undo.len());
+        pages_or_undo.max(self.table_bytes()) >= SOFT_BYTES
     }
 
-    pub fn commits(&self) -> &[Commit] {
-        &self.commits
+    /// The bytes of the object before compression, nearly.
+    pub fn plain_bytes(&self) -> usize {
+        self.contents.len() + self.undo.len() + self.table_bytes()
+    }
+
+    fn table_bytes(&self) -> usize {
+        4 * (self.pages.len() + self.writes.len()) + (4 + RECORD + BESIDE) * self.points.len()
     }
 
     /// The lineage after the last commit in here.
@@ -78,8 +100,21 @@ impl Builder {
         commit: Commit,
         pages: impl IntoIterator<Item = (PageNo, &'a [u8])>,
     ) {
-        let expected = self.commits.last().map_or(commit.number, |last| last.number.next());
-        assert_eq!(commit.number, expected, "commits come in order");
+        let chain = self.chain.after(self.page_size, &commit);
+        let (first, least) = (commit.number, commit.pages);
+        self.point(Point { first, commit, chain, least }, pages);
+    }
+
+    /// Adds a commit, and with it those before it that are left out. `pages` are all that they wrote,
+    /// as they are after the last one.
+    pub fn point<'a>(&mut self, point: Point, pages: impl IntoIterator<Item = (PageNo, &'a [u8])>) {
+        let Point { first, commit, chain, least } = point;
+        let expected = self.points.last().map_or(first, |last| last.commit.number.next());
+        assert_eq!(first, expected, "commits come in order");
+        assert!(
+            first <= commit.number && least <= commit.pages,
+            "a point is the end of its commits"
+        );
         for (page, bytes) in pages {
             assert!(page.0 >= 1 && page.0 <= commit.pages, "no page past the end");
             assert_eq!(bytes.len(), self.page_size.bytes(), "whole pages");
@@ -87,8 +122,8 @@ impl Builder {
             self.writes.push(slot);
         }
         self.ends.push(self.writes.len());
-        self.chain = self.chain.after(self.page_size, &commit);
-        self.commits.push(commit);
+        self.chain = chain;
+        self.points.push(point);
     }
 
     fn write(&mut self, page: PageNo, bytes: &[u8]) -> u32 {
@@ -107,9 +142,10 @@ impl Builder {
     }
 
     pub fn span(&self, timeline: Timeline) -> Span {
-        let (first, last) = (self.commits.first(), self.commits.last());
-        let (first, last) = first.zip(last).expect("a change-set has a commit");
-        Span { first: first.number, last: last.number, time: last.time, timeline }
+        let (first, last) = (self.points.first(), self.points.last());
+        let (Point { first, .. }, Point { commit: last, .. }) =
+            first.zip(last).expect("a change-set has a commit");
+        Span { first: *first, last: last.number, time: last.time, timeline }
     }
 
     /// The object, complete.
@@ -153,7 +189,15 @@ impl Builder {
         order.iter().enumerate().for_each(|(at, &slot)| rank[slot as usize] = at as u32);
         let pages: Vec<PageNo> = order.iter().map(|&slot| self.pages[slot as usize]).collect();
         let writes: Vec<u32> = self.writes.iter().map(|&slot| rank[slot as usize]).collect();
-        put_table(&self.commits, &pages, &self.ends, &writes)
+        let commits: Vec<Commit> = self.points.iter().map(|point| point.commit).collect();
+        let mut table = put_table(&commits, &pages, &self.ends, &writes);
+        if self.points.iter().any(|point| point.first < point.commit.number) {
+            for Point { chain, least, .. } in &self.points {
+                table.extend_from_slice(&chain.0);
+                table.extend_from_slice(&least.to_le_bytes());
+            }
+        }
+        table
     }
 }
 
@@ -213,78 +257,16 @@ pub(crate) fn take_commit(fields: &mut Fields) -> Result<Commit, Damage> {
     commit.with_flags(flags, digest).ok_or(Damage::BadTable("an unknown flag"))
 }
 
-/// Appends the patch that turns `new` into `old`: a count of runs, then offset, length less one, and
-/// bytes of each.
-fn diff(new: &[u8], old: &[u8], patch: &mut Vec<u8>) {
-    let start = patch.len();
-    patch.extend_from_slice(&[0; 2]);
-    let mut runs = 0u16;
-    let mut at = 0;
-    while let Some(first) = first_difference(new, old, at) {
-        let end = run_end(new, old, first);
-        patch.extend_from_slice(&(first as u16).to_le_bytes());
-        patch.extend_from_slice(&((end - first - 1) as u16).to_le_bytes());
-        patch.extend_from_slice(&old[first..end]);
-        runs += 1;
-        at = end;
-    }
-    patch[start..start + 2].copy_from_slice(&runs.to_le_bytes());
-}
-
-fn first_difference(new: &[u8], old: &[u8], from: usize) -> Option<usize> {
-    const STEP: usize = 32;
-    let mut at = from;
-    while at + STEP <= new.len() && new[at..at + STEP] == old[at..at + STEP] {
-        at += STEP;
-    }
-    (at..new.len()).find(|&i| new[i] != old[i])
-}
-
-/// Where a run of differences that starts at `first` ends: before `GAP` equal bytes or at the end.
-fn run_end(new: &[u8], old: &[u8], first: usize) -> usize {
-    let mut end = first + 1;
-    let mut at = end;
-    while at < new.len() {
-        if new[at] != old[at] {
-            end = at + 1;
-        } else if at - end >= GAP {
-            break;
-        }
-        at += 1;
-    }
-    end
-}
-
-/// Skips one patch.
-fn patch_length(bytes: &[u8]) -> Result<usize, Damage> {
-    let mut fields = Fields(bytes);
-    for _ in 0..fields.u16()? {
-        fields.u16()?;
-        let length = usize::from(fields.u16()?) + 1;
-        fields.bytes(length)?;
-    }
-    Ok(bytes.len() - fields.0.len())
-}
-
-fn apply(patch: &[u8], page: &mut [u8]) -> Result<(), Damage> {
-    let mut fields = Fields(patch);
-    for _ in 0..fields.u16()? {
-        let at = usize::from(fields.u16()?);
-        let bytes = usize::from(fields.u16()?) + 1;
-        let run = fields.bytes(bytes)?;
-        let place =
-            page.get_mut(at..at + bytes).ok_or(Damage::BadTable("a patch past its page"))?;
-        place.copy_from_slice(run);
-    }
-    Ok(())
-}
-
 /// One part of a change-set, opened.
 #[derive(Debug)]
 pub struct ChangeSet {
     object: Object,
+    first: CommitNo,
     /// Empty in every part but the last.
     pub commits: Vec<Commit>,
+    /// Of each commit, the lineage after it and the smallest size since the one before. Empty where
+    /// every commit is there.
+    beside: Vec<(Chain, u32)>,
     pages: Vec<PageNo>,
     /// Which pages each commit wrote, as places in `pages`.
     writes: Vec<Vec<u32>>,
@@ -304,8 +286,14 @@ impl ChangeSet {
         let count = fields.count(RECORD)?;
         let commits = (0..count).map(|_| take_commit(&mut fields));
         let commits = commits.collect::<Result<Vec<_>, _>>()?;
+        let mut beside = Vec::new();
+        if change.end && (commits.len() as u64) <= change.span.last.0 - change.span.first.0 {
+            let one = |_| Ok((Chain(fields.array()?), fields.u32()?));
+            beside = (0..commits.len()).map(one).collect::<Result<_, Damage>>()?;
+        }
         fields.end()?;
-        let set = Self { object, commits, pages, writes };
+        let first = change.span.first;
+        let set = Self { object, first, commits, beside, pages, writes };
         set.check(change)?;
         Ok(set)
     }
@@ -325,15 +313,17 @@ impl ChangeSet {
         if self.commits.len() != self.writes.len() {
             return bad("commits without their pages");
         }
-        let numbers = self.commits.iter().map(|commit| commit.number.0);
-        if !numbers.eq(change.span.first.0..=change.span.last.0) {
+        let rising = self.commits.is_sorted_by(|a, b| a.number < b.number);
+        let inside = self.commits.first().is_some_and(|it| it.number >= change.span.first);
+        let last = self.commits.last().map(|last| (last.number, last.time));
+        let Span { last: number, time, .. } = change.span;
+        if !rising || !inside || last.is_none_or(|last| last != (number, time)) {
             return bad("commits other than its name says");
         }
-        let Header { page_size, parent, chain } = self.object.header;
-        let after =
-            self.commits.iter().fold(parent, |chain, commit| chain.after(page_size, commit));
-        let last = self.commits.last().map(|commit| commit.time);
-        let same = after == chain && last == Some(change.span.time);
+        if self.beside.iter().zip(&self.commits).any(|((_, least), it)| *least > it.pages) {
+            return bad("a smallest size that is not");
+        }
+        let same = self.chain_before(number.next()) == Some(self.object.header.chain);
         if same { Ok(()) } else { bad("commits that do not give its chain") }
     }
 
@@ -341,11 +331,33 @@ impl ChangeSet {
         &self.object.header
     }
 
-    /// The lineage before `commit`, which is in here or the one after all that is.
-    pub fn chain_before(&self, commit: CommitNo) -> Chain {
+    /// The lineage before `commit`, which is in here or the one after all that is. `None` if the one
+    /// before it was left out.
+    pub fn chain_before(&self, commit: CommitNo) -> Option<Chain> {
         let Header { page_size, parent, .. } = self.object.header;
-        let before = self.commits.iter().take_while(|each| each.number < commit);
-        before.fold(parent, |chain, each| chain.after(page_size, each))
+        let before = self.commits.partition_point(|each| each.number < commit);
+        if self.beside.is_empty() {
+            let before = self.commits[..before].iter();
+            return Some(before.fold(parent, |chain, each| chain.after(page_size, each)));
+        }
+        match before.checked_sub(1) {
+            None => (commit <= self.first).then_some(parent),
+            Some(at) => (self.commits[at].number.next() == commit).then(|| self.beside[at].0),
+        }
+    }
+
+    /// Its commits with those that each stands for, oldest first.
+    pub fn points(&self) -> Vec<Point> {
+        let Header { page_size, parent, .. } = self.object.header;
+        let (mut first, mut chain) = (self.first, parent);
+        let point = |(at, commit): (usize, &Commit)| {
+            let one = || (chain.after(page_size, commit), commit.pages);
+            let (after, least) = self.beside.get(at).copied().unwrap_or_else(one);
+            let point = Point { first, commit: *commit, chain: after, least };
+            (first, chain) = (commit.number.next(), after);
+            point
+        };
+        self.commits.iter().enumerate().map(point).collect()
     }
 
     /// Hands each page, as of the commit numbered `target` or the last one in here before it, to

@@ -1,23 +1,23 @@
 //! The command line: arguments as typed, then as meant.
 //!
 //! `normal` puts the arguments into the one order that argh reads and refuses what does not exist,
-//! in our own words; argh turns the rest into the types below; `help` shows them. Nothing is opened
-//! here but the configuration.
+//! in our own words; argh turns the rest into the types below; `help` shows them. `about` finds what
+//! they name: nothing is opened there but the configuration.
 
+mod about;
 mod help;
 mod normal;
 
-use crate::clock;
-use crate::commit::{CommitNo, Time, Timeline};
-use crate::config::{self, Config, Database, Destination, Origin, Sealing};
+use crate::commit::{CommitNo, Timeline};
 use crate::error::{Error, Result, Status};
 use crate::progress::Mode;
-use crate::restore::{Check, Target};
+use crate::restore::Check;
 use crate::seal::Rule;
+use crate::units;
 use argh::{ArgsInfo, FromArgs};
-use std::env;
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -67,10 +67,16 @@ pub enum Verb {
     Restore(RestoreOf),
     List(ListOf),
     Status(StatusOf),
+    Check(CheckOf),
     Verify(VerifyOf),
     Repair(RepairOf),
+    Compact(CompactOf),
+    Prune(PruneOf),
+    Usage(UsageOf),
     Keygen(KeygenOf),
     Reencrypt(ReencryptOf),
+    Doctor(DoctorOf),
+    Init(InitOf),
     Version(VersionOf),
 }
 
@@ -158,6 +164,23 @@ pub struct StatusOf {
     pub given: Vec<String>,
 }
 
+/// whether all that is committed is backed up; silent if so
+#[derive(Debug, FromArgs, ArgsInfo)]
+#[argh(
+    subcommand,
+    name = "check",
+    note = "For a timer. Status 5 when something is stale, or no daemon runs.",
+    example = "bakelite check --max-age 5m"
+)]
+pub struct CheckOf {
+    #[argh(positional, arg_name = "DB DEST")]
+    /// a database and the roots of its replicas: paths or s3://BUCKET/PREFIX
+    pub given: Vec<String>,
+    #[argh(option, arg_name = "DUR", from_str_fn(duration))]
+    /// how old a commit may be that a destination lacks: 5m
+    pub max_age: Option<Duration>,
+}
+
 /// check that a replica is whole: names, chain, hashes
 #[derive(Debug, FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "verify", example = "bakelite verify /mnt/backup/app --deep")]
@@ -185,6 +208,74 @@ pub struct RepairOf {
     #[argh(switch)]
     /// say what would be done, write nothing
     pub dry_run: bool,
+}
+
+/// merge change-sets and thin restore points out, now
+#[derive(Debug, FromArgs, ArgsInfo)]
+#[argh(
+    subcommand,
+    name = "compact",
+    note = "The daemon does it by itself; works beside it.",
+    example = "bakelite compact --db app"
+)]
+pub struct CompactOf {
+    #[argh(positional, arg_name = "DB DEST")]
+    /// a database and the roots of its replicas: paths or s3://BUCKET/PREFIX
+    pub given: Vec<String>,
+}
+
+/// delete what is older than what is to be kept, now
+#[derive(Debug, FromArgs, ArgsInfo)]
+#[argh(
+    subcommand,
+    name = "prune",
+    note = "The daemon does it by itself; works beside it.",
+    example = "bakelite prune --db app --dry-run"
+)]
+pub struct PruneOf {
+    #[argh(positional, arg_name = "DB DEST")]
+    /// a database and the roots of its replicas: paths or s3://BUCKET/PREFIX
+    pub given: Vec<String>,
+    #[argh(switch)]
+    /// say what would go and why, delete nothing
+    pub dry_run: bool,
+}
+
+/// show objects and bytes by kind, and what upkeep would free
+#[derive(Debug, FromArgs, ArgsInfo)]
+#[argh(subcommand, name = "usage", example = "bakelite usage /mnt/backup/app")]
+pub struct UsageOf {
+    #[argh(positional, arg_name = "SOURCE")]
+    /// the root of a replica, else every one configured
+    pub source: Option<String>,
+}
+
+/// try what a backup stands on: databases, disks, destinations
+#[derive(Debug, FromArgs, ArgsInfo)]
+#[argh(
+    subcommand,
+    name = "doctor",
+    note = "Stores an object of its own on each destination, and removes it.",
+    example = "bakelite doctor --config bakelite.toml"
+)]
+pub struct DoctorOf {
+    #[argh(positional, arg_name = "DB DEST")]
+    /// a database and the roots of its replicas: paths or s3://BUCKET/PREFIX
+    pub given: Vec<String>,
+}
+
+/// write a first configuration, then run doctor
+#[derive(Debug, FromArgs, ArgsInfo)]
+#[argh(
+    subcommand,
+    name = "init",
+    note = "It goes where --config says; a file that is there is left alone.",
+    example = "bakelite init /var/lib/app/app.db /mnt/backup"
+)]
+pub struct InitOf {
+    #[argh(positional, arg_name = "DB DEST")]
+    /// a database, and where its replicas go: directories or s3://BUCKET/PREFIX
+    pub given: Vec<String>,
 }
 
 /// make a key to seal replicas with
@@ -285,6 +376,10 @@ fn check(text: &str) -> std::result::Result<Check, String> {
     }
 }
 
+fn duration(text: &str) -> std::result::Result<Duration, String> {
+    units::duration(text).ok_or_else(|| "not a duration, such as 90s or 5m".into())
+}
+
 fn commit(text: &str) -> std::result::Result<CommitNo, String> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     let number = text.parse::<u64>().ok().filter(|&number| digits && number > 0);
@@ -295,109 +390,6 @@ fn timeline(text: &str) -> std::result::Result<Timeline, String> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     let number = text.parse::<u32>().ok().filter(|&number| digits && number > 0);
     number.map(Timeline).ok_or_else(|| "not a timeline's number, which counts from 1".into())
-}
-
-impl Arguments {
-    /// The databases that a verb of the form `[DB DEST...]` is about.
-    pub fn databases(&self, given: &[String]) -> Result<Vec<Database>> {
-        let Some((path, destinations)) = given.split_first() else {
-            let config = Config::load(self.config.as_deref())?;
-            let mut databases = config.choose(self.db.as_deref())?;
-            for database in &mut databases {
-                let sealing = &mut database.settings.sealing;
-                *sealing = self.sealing(std::mem::take(sealing))?;
-            }
-            return Ok(databases);
-        };
-        self.alone("DB")?;
-        if destinations.is_empty() {
-            return Err(Error::new(Status::Usage, "arguments", path, "a DB without a DEST")
-                .hint("name where its replica goes: a path, file:///path or s3://BUCKET/PREFIX"));
-        }
-        let mut database = Database::given(path, destinations)?;
-        database.settings.sealing = self.sealing(sealing_of_environment())?;
-        Ok(vec![database])
-    }
-
-    /// The replicas that a verb of the form `[SOURCE]` is about; at least one.
-    pub fn sources(&self, given: Option<&str>) -> Result<Vec<Origin>> {
-        Ok(self.replicas(given)?.concat())
-    }
-
-    /// The same, those of each database together.
-    pub fn replicas(&self, given: Option<&str>) -> Result<Vec<Vec<Origin>>> {
-        if let Some(url) = given {
-            self.alone("SOURCE")?;
-            let sealing = self.sealing(sealing_of_environment())?;
-            return Ok(vec![vec![Origin { destination: Destination::parse(url)?, sealing }]]);
-        }
-        Ok(self.databases(&[])?.into_iter().map(Database::origins).collect())
-    }
-
-    /// The replicas of one database, in the order of the configuration.
-    pub fn copies(&self, given: Option<&str>) -> Result<Vec<Origin>> {
-        if given.is_some() {
-            return self.sources(given);
-        }
-        let mut databases = self.databases(&[])?;
-        if databases.len() > 1 {
-            let names: Vec<_> = databases.iter().map(|each| each.name.as_str()).collect();
-            return Err(Error::new(Status::Usage, "arguments", "SOURCE", "which database?")
-                .hint(format!("choose one with --db: {}", names.join(", "))));
-        }
-        Ok(databases.remove(0).origins())
-    }
-
-    /// What the options say goes before what is said elsewhere.
-    fn sealing(&self, elsewhere: Sealing) -> Result<Sealing> {
-        let given = self.key_file.iter().map(|file| config::absolute("--key-file", file));
-        let given = given.collect::<Result<Vec<_>>>()?;
-        let key_files = if given.is_empty() { elsewhere.key_files } else { given };
-        Ok(Sealing { key_files, rule: self.seal.unwrap_or(elsewhere.rule) })
-    }
-
-    /// With everything on the command line, no configuration is read; asking for one is a mistake.
-    fn alone(&self, given: &str) -> Result<()> {
-        let option = match (&self.config, &self.db) {
-            (Some(_), _) => "--config",
-            (None, Some(_)) => "--db",
-            (None, None) => return Ok(()),
-        };
-        Err(Error::new(Status::Usage, "arguments", option, format!("cannot stand with {given}"))
-            .hint(format!("leave out {option} or {given}")))
-    }
-}
-
-fn sealing_of_environment() -> Sealing {
-    let files = env::var_os(config::KEYS_VARIABLE).unwrap_or_default();
-    let files = env::split_paths(&files).filter(|file| !file.as_os_str().is_empty());
-    Sealing { key_files: files.collect(), rule: Rule::Auto }
-}
-
-impl RestoreOf {
-    /// The commit that is wanted, ages counting back from `now`.
-    pub fn target(&self, now: Time) -> Result<Target> {
-        match (&self.at, self.commit) {
-            (None, None) => Ok(Target::Latest),
-            (None, Some(commit)) => Ok(Target::Commit(commit)),
-            (Some(time), None) => {
-                let at = clock::parse_target(time, now).map_err(|mut error| {
-                    let what = error.message.strip_prefix("time: ").unwrap_or(&error.message);
-                    error.message = format!("restore: --at: {what}");
-                    error
-                });
-                at.map(Target::At)
-            }
-            (Some(_), Some(_)) => {
-                Err(Error::new(Status::Usage, "restore", "--at", "cannot stand with --commit")
-                    .hint("a commit has one time: leave out --at or --commit"))
-            }
-        }
-    }
-
-    pub fn output(&self) -> Result<PathBuf> {
-        config::absolute("--output", &self.output)
-    }
 }
 
 #[cfg(test)]

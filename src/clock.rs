@@ -6,6 +6,7 @@ use crate::error::{Error, Result, Status};
 use crate::units;
 use jiff::Timestamp;
 use jiff::civil;
+use jiff::fmt::rfc2822;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// The time of day; a clock set before 1970 reads as 1970.
@@ -35,6 +36,12 @@ pub fn parse_target(text: &str, now: Time) -> Result<Time> {
         }
         None => parse_time(text),
     }
+}
+
+/// A time as the headers of HTTP have it: `Sun, 06 Nov 1994 08:49:37 GMT`.
+pub fn parse_http(text: &str) -> Option<Time> {
+    let stamp = rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
+    u64::try_from(stamp.as_millisecond()).ok().map(Time)
 }
 
 fn parse_time(text: &str) -> Result<Time> {
@@ -82,6 +89,13 @@ mod tests {
         check("2025-11-23T14:00:00Z", now.0);
         check("2025-11-23T15:00:00+01:00", now.0);
         check("2025-11-23 14:00:00.5Z", now.0 + 500);
+    }
+
+    #[test]
+    fn times_of_http_are_read() {
+        let read = parse_http("Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(read, Some(Time(784_111_777_000)));
+        assert_eq!(parse_http("yesterday"), None);
     }
 
     #[test]

@@ -10,9 +10,10 @@ mod read;
 mod s3;
 
 pub use read::{KEYS, Key, Place};
-pub use s3::{Credentials, S3, Secret, UrlStyle};
+pub use s3::{Credentials, Lock, LockMode, S3, Secret, UrlStyle};
 
 use crate::error::{Error, Result, Status};
+use crate::keep::Keep;
 use crate::seal::Rule;
 use crate::units;
 use std::os::unix::fs::PermissionsExt;
@@ -57,6 +58,9 @@ pub struct Settings {
     pub wal_max: u64,
     pub spool_max: u64,
     pub compression: Compression,
+    /// The windows in which change-sets are merged.
+    pub compaction: Vec<Duration>,
+    pub keep: Keep,
     pub sealing: Sealing,
 }
 
@@ -99,6 +103,8 @@ impl Default for Settings {
             wal_max: 256 << 20,
             spool_max: 1 << 30,
             compression: Compression::Zstd,
+            compaction: [30, 300, 3600].map(Duration::from_secs).into(),
+            keep: Keep::default(),
             sealing: Sealing::default(),
         }
     }
@@ -107,9 +113,7 @@ impl Default for Settings {
 impl Config {
     /// Reads `file`, else the one that the environment names, else the usual one.
     pub fn load(file: Option<&Path>) -> Result<Self> {
-        let named = || env::var_os(FILE_VARIABLE).filter(|value| !value.is_empty());
-        let file = file.map(Path::to_path_buf).or_else(|| named().map(PathBuf::from));
-        let file = file.unwrap_or_else(|| DEFAULT_FILE.into());
+        let file = self::file(file);
         let text = fs::read_to_string(&file).map_err(|cause| unreadable(&file, &cause))?;
         let config = Self::parse(&text, &file, &|name| env::var(name).ok())?;
         if config.holds_secret && others_may_read(&file).map_err(|e| unreadable(&file, &e))? {
@@ -145,6 +149,13 @@ impl Config {
         }
         Ok(self.databases)
     }
+}
+
+/// The configuration's file: `given`, else the one that the environment names, else the usual one.
+pub fn file(given: Option<&Path>) -> PathBuf {
+    let named = || env::var_os(FILE_VARIABLE).filter(|value| !value.is_empty());
+    let file = given.map(Path::to_path_buf).or_else(|| named().map(PathBuf::from));
+    file.unwrap_or_else(|| DEFAULT_FILE.into())
 }
 
 /// Whether those may read a file who are neither its owner nor of its group.

@@ -12,7 +12,7 @@ use crate::commit::{CommitNo, Timeline};
 use crate::error::{Error, Result, Status};
 use crate::name::Name;
 use crate::object::{Damage, Object};
-use crate::replica::Replica;
+use crate::replica::{Replica, damaged};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -60,10 +60,11 @@ impl fmt::Debug for Copies {
     }
 }
 
-/// Whether it is damage that another copy may not have; a newer format is none.
-pub fn is_damage(damage: Damage) -> bool {
-    use Damage::{NewerVersion, UnknownCompression, UnknownSeal};
-    !matches!(damage, NewerVersion(_) | UnknownSeal(_) | UnknownCompression(_))
+/// Whether these bytes are not the object that they should be, and another copy may be. That nobody
+/// here can read them says nothing against them.
+pub fn damage(source: &dyn Backend, name: &Name, bytes: &[u8]) -> Option<Damage> {
+    let damage = Object::open(name, bytes.to_vec()).err()?;
+    (damaged(source, name, damage).status == Status::Integrity).then_some(damage)
 }
 
 impl Copies {
@@ -188,24 +189,25 @@ impl Copies {
     }
 
     /// An object as one destination has it, if that opens; else what is wrong.
-    #[expect(clippy::result_large_err, reason = "once an object at most")]
-    fn sound(&self, at: usize, name: &Name) -> std::result::Result<Vec<u8>, Refused> {
+    fn sound(&self, at: usize, name: &Name) -> std::result::Result<Vec<u8>, Box<Refused>> {
         if self.found().distrusted.contains(&(at, name.clone())) {
-            return Err(Refused { why: "it does not fit the others".into(), outcome: None });
+            let why = "it does not fit the others".into();
+            return Err(Box::new(Refused { why, outcome: None }));
         }
         let copy = &self.all[at];
         match copy.source.get(name) {
-            Ok(bytes) => match Object::open(name, bytes.clone()).map(drop) {
-                Err(damage) if is_damage(damage) => {
-                    Err(Refused { why: damage.to_string(), outcome: Some(Ok(bytes)) })
+            Ok(bytes) => match damage(&*copy.source, name, &bytes) {
+                Some(damage) => {
+                    let why = damage.to_string();
+                    Err(Box::new(Refused { why, outcome: Some(Ok(bytes)) }))
                 }
-                _ => Ok(bytes),
+                None => Ok(bytes),
             },
             Err(error) => {
                 if !matches!(error.kind, Kind::NotFound | Kind::Corrupt) {
                     copy.last.get_or_init(|| error.cause.clone());
                 }
-                Err(Refused { why: error.cause.clone(), outcome: Some(Err(error)) })
+                Err(Box::new(Refused { why: error.cause.clone(), outcome: Some(Err(error)) }))
             }
         }
     }
@@ -307,6 +309,10 @@ impl Backend for Copies {
 
     fn replace(&self, name: &Name, _body: &[u8]) -> std::result::Result<(), backend::Error> {
         self.refuse("replace", name)
+    }
+
+    fn renew(&self, name: &Name) -> std::result::Result<(), backend::Error> {
+        self.refuse("renew", name)
     }
 
     /// From the one that leads, else from the next one that has it whole. If nobody has, it is as the

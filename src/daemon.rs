@@ -12,13 +12,16 @@
 //! WAL is pinned as it is.
 
 mod open;
+mod owed;
 mod pool;
 mod sync;
 mod tracker;
+mod upkeep;
 
 pub use open::{open_database, try_lock};
-pub use sync::sync;
+pub use sync::{Published, daemon_runs, sync};
 pub use tracker::SHIP_FILE;
+pub use upkeep::{Task, upkeep};
 
 use crate::clock;
 use crate::config::Database;
@@ -104,7 +107,7 @@ impl Daemon {
                 if let Some(job) = tracker.next_shipment(now) {
                     self.pool.run(move || (at, job()));
                 }
-                for job in tracker.payments(now) {
+                for job in tracker.payments(now).into_iter().chain(tracker.next_upkeep(now)) {
                     self.slow.run(move || (at, job()));
                 }
             }

@@ -25,6 +25,7 @@ use crate::commit::{CommitNo, Time, Timeline};
 use crate::error::{Error, Result, Status};
 use crate::name::{Change, Name, Span};
 use crate::object::Compression;
+use crate::recent::Recent;
 use crate::spool::Spool;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -41,6 +42,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub struct Fanout {
     lanes: Vec<Arc<Lane>>,
     pub compression: Compression,
+    pub recent: Recent,
     spool_max: u64,
 }
 
@@ -124,7 +126,10 @@ impl Lane {
     /// lost. Other bytes mean that somebody else writes this replica.
     fn store(&self, name: &Name, body: &[u8]) -> Result<()> {
         match self.destination.put(name, body) {
-            Err(error) if error.kind == Kind::Exists => self.compare(name, body),
+            Err(error) if error.kind == Kind::Exists => {
+                self.compare(name, body)?;
+                Ok(self.destination.renew(name)?)
+            }
             result => result.map_err(Error::from),
         }
     }
@@ -132,7 +137,7 @@ impl Lane {
     /// Stores an object, and looks whether what it makes durable still counts.
     fn put(&self, name: &Name, body: &[u8]) -> Result<()> {
         if self.known.has(name) {
-            return Ok(());
+            return Ok(self.destination.renew(name)?);
         }
         self.store(name, body)?;
         self.known.add(name);
@@ -181,7 +186,9 @@ impl Lane {
             return Ok(false);
         };
         drop(debt);
-        Ok(self.destination.list(&name.to_string(), None)?.entries.is_empty())
+        let gone = self.destination.list(&name.to_string(), None)?.entries.is_empty();
+        // Once something newer is there, it may have been merged.
+        Ok(gone && self.debt().last.as_ref().is_none_or(|last| *last == name))
     }
 
     /// From now on it is behind, and a sibling has what it lacks.
@@ -266,7 +273,8 @@ impl Fanout {
             Ok(Arc::new(Lane { destination, mirror, spool, debt, known }))
         };
         let lanes = destinations.into_iter().map(lane).collect::<Result<_>>()?;
-        Ok(Self { lanes, compression, spool_max })
+        let recent = Recent::new(state_dir);
+        Ok(Self { lanes, compression, recent, spool_max })
     }
 
     /// How many destinations there are.
@@ -328,6 +336,7 @@ impl Fanout {
             }
         }
         if held + kept > 0 {
+            self.recent.add(name, body);
             return Ok(());
         }
         Err(first_error.unwrap_or_else(|| {
@@ -388,6 +397,12 @@ impl Fanout {
     /// Whether a destination lacks anything.
     pub fn is_behind(&self, at: usize) -> bool {
         !self.lanes[at].is_current()
+    }
+
+    /// The destinations that lack nothing.
+    pub fn current(&self) -> Vec<Arc<dyn Backend>> {
+        let current = self.lanes.iter().filter(|lane| lane.is_current());
+        current.map(|lane| Arc::clone(&lane.destination)).collect()
     }
 
     pub fn is_mirror(&self, at: usize) -> bool {

@@ -1,10 +1,12 @@
 //! What a replica holds: restore points as ranges, or its objects.
 
+use crate::ahead::ahead;
 use crate::backend::Backend;
 use crate::commit::{Commit, CommitNo, Time, Timeline};
 use crate::error::{Error, Result, Status};
-use crate::name::Name;
-use crate::replica::{Branch, Replica, Run, read_change};
+use crate::name::{Change, Name, Span};
+use crate::replica::{Replica, Run, read_change};
+use std::collections::BTreeMap;
 
 /// Restore points from `first` to `last`; `points` of them, which may be fewer than the commits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,41 +32,97 @@ pub struct Object {
 pub fn points(source: &dyn Backend) -> Result<Vec<Range>> {
     let replica = listed(source)?;
     let ancestry = replica.ancestry(source)?;
-    let mut ranges: Vec<Range> = replica.runs(&ancestry).iter().map(range).collect();
+    let mut all = Vec::new();
+    for run in replica.runs(&ancestry) {
+        all.extend(ranges(source, &replica, &run, CommitNo(0), false)?);
+    }
     for branch in replica.branches(source)? {
         match branch {
-            Ok(branch) => ranges.extend(branch_ranges(source, &replica, &branch)),
+            Ok(branch) => {
+                let runs = replica.runs(&branch.ancestry).into_iter();
+                for run in runs.filter(|run| run.end().last > branch.after) {
+                    all.extend(ranges(source, &replica, &run, branch.after, true)?);
+                }
+            }
             // Nothing on it can be restored, which is for `verify` to say. The others can.
             Err(error) if error.status == Status::Integrity => {}
             Err(error) => return Err(error),
         }
     }
+    Ok(all)
+}
+
+/// The restore points of a run past `after`, a range for each density.
+fn ranges(
+    source: &dyn Backend,
+    replica: &Replica,
+    run: &Run,
+    after: CommitNo,
+    branch: bool,
+) -> Result<Vec<Range>> {
+    let mut ranges: Vec<Range> = Vec::new();
+    let (mut reached, mut density) = (after, None);
+    if run.first() > after {
+        let Span { last, time, timeline, .. } = run.snapshot;
+        let (first, from, to) = (last, time, time);
+        ranges.push(Range { first, last, from, to, timeline, points: 1, branch });
+        reached = last;
+    }
+    let left_out = left_out(source, replica, run)?;
+    for span in run.changes.iter().filter(|span| span.last > run.first().max(after)) {
+        let kept = left_out.get(span);
+        let level = kept.map_or(0, |(level, _)| *level);
+        let inside = |it: &&(CommitNo, Time)| it.0 > reached;
+        let points = match kept {
+            Some((_, points)) => points.iter().filter(inside).count() as u64,
+            None => span.last.0 - reached.0,
+        };
+        match ranges.last_mut().filter(|_| density.is_none_or(|before| before == level)) {
+            Some(range) => {
+                let (last, to, timeline) = (span.last, span.time, span.timeline);
+                *range = Range { last, to, timeline, points: range.points + points, ..*range };
+            }
+            None => {
+                let next = reached.next();
+                let first = kept.and_then(|(_, points)| points.iter().find(inside).copied());
+                let (first, from) =
+                    first.unwrap_or_else(|| (next, time_of(source, replica, run, next)));
+                let Span { last, time: to, timeline, .. } = *span;
+                ranges.push(Range { first, last, from, to, timeline, points, branch });
+            }
+        }
+        (reached, density) = (span.last, Some(level));
+    }
     Ok(ranges)
 }
 
-fn range(run: &Run) -> Range {
-    let (first, end) = (run.first(), run.end());
-    let points = end.last.0 - first.0 + 1;
-    let timeline = end.timeline;
-    let (last, from, to) = (end.last, run.from(), end.time);
-    Range { first, last, from, to, timeline, points, branch: false }
+/// What is left of change-sets that commits were left out of, with their levels. Names do not tell;
+/// below level 2 there are none. One that cannot be read counts as its last commit.
+fn left_out(source: &dyn Backend, replica: &Replica, run: &Run) -> Result<LeftOut> {
+    let merged = run.changes.iter().filter_map(|span| replica.parts_of(*span)?.last());
+    let merged: Vec<Change> = merged.filter(|change| change.level > 1).copied().collect();
+    let mut found = LeftOut::new();
+    let bytes: BTreeMap<_, _> = replica.objects.iter().map(|it| (&it.name, it.bytes)).collect();
+    ahead(
+        &merged,
+        |change| bytes.get(&Name::Change(*change)).copied().unwrap_or(0),
+        |change| Ok(read_change(source, change).map(|set| set.commits)),
+        |Change { level, span, .. }, commits| {
+            let Span { first, last, time, .. } = *span;
+            let points: Vec<_> = match commits {
+                Ok(commits) => commits.iter().map(|it| (it.number, it.time)).collect(),
+                Err(_) => vec![(last, time)],
+            };
+            if (points.len() as u64) < last.0 - first.0 + 1 {
+                found.insert(*span, (*level, points));
+            }
+            Ok(())
+        },
+    )?;
+    Ok(found)
 }
 
-/// What of a branch's runs lies past the point where it was left.
-fn branch_ranges(source: &dyn Backend, replica: &Replica, branch: &Branch) -> Vec<Range> {
-    let runs = replica.runs(&branch.ancestry).into_iter();
-    let past = runs.filter(|run| run.end().last > branch.after);
-    let ranges = past.map(|run| {
-        let whole = Range { branch: true, ..range(&run) };
-        let first = branch.after.next();
-        if first <= whole.first {
-            return whole;
-        }
-        let from = time_of(source, replica, &run, first);
-        Range { first, from, points: whole.last.0 - first.0 + 1, ..whole }
-    });
-    ranges.collect()
-}
+type LeftOut = BTreeMap<Span, (u8, Vec<(CommitNo, Time)>)>;
 
 /// When a commit of a run was made. The name of its change-set has the time of the last commit; where
 /// the others cannot be read, that has to do.

@@ -1,7 +1,7 @@
 //! The program: reads its arguments, runs one command, and is the one place that prints errors.
 
 use bakelite::cli::{self, Arguments, Asked, Verb};
-use bakelite::error::{self, Error, Result, Status};
+use bakelite::error::{self, Error, Result};
 use bakelite::report;
 use bakelite::verbs::{self, Outcome};
 use std::env;
@@ -17,8 +17,7 @@ fn main() -> ExitCode {
     });
     match done {
         Ok(Outcome::Well) => ExitCode::SUCCESS,
-        Ok(Outcome::Findings) => ExitCode::from(Status::Integrity as u8),
-        Ok(Outcome::Unfinished(status)) => ExitCode::from(status as u8),
+        Ok(Outcome::Found(status)) => ExitCode::from(status as u8),
         Err(error) => fail(&error, json),
     }
 }
@@ -30,8 +29,14 @@ fn run(arguments: &Arguments) -> Result<Outcome> {
         Verb::Restore(of) => verbs::restore(arguments, of),
         Verb::List(of) => verbs::list(arguments, of),
         Verb::Status(of) => verbs::status(arguments, of),
+        Verb::Check(of) => verbs::check(arguments, of),
         Verb::Verify(of) => verbs::verify(arguments, of),
         Verb::Repair(of) => verbs::repair(arguments, of),
+        Verb::Compact(of) => verbs::compact(arguments, of),
+        Verb::Prune(of) => verbs::prune(arguments, of),
+        Verb::Usage(of) => verbs::usage(arguments, of),
+        Verb::Doctor(of) => verbs::doctor(arguments, of),
+        Verb::Init(of) => verbs::init(arguments, of),
         Verb::Keygen(of) => verbs::keygen(arguments, of),
         Verb::Reencrypt(of) => verbs::reencrypt(arguments, of),
         Verb::Version(_) => verbs::version(arguments),

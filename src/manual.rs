@@ -158,7 +158,7 @@ fn toml(item: &str) -> String {
     let (key, value) = item.split_once(" No = ").unwrap_or_else(|| panic!("{item} has a default"));
     match value.strip_prefix("Qq ") {
         Some(text) => format!("{key} = \"{}\"\n", text.trim_matches(EMPTY)),
-        None => format!("{key} = {value}\n"),
+        None => format!("{key} = {}\n", value.replace("\\(dq", "\"")),
     }
 }
 

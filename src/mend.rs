@@ -6,9 +6,11 @@
 
 use crate::backend::{Backend, Kind};
 use crate::commit::Timeline;
+use crate::copies::damage;
 use crate::error::{Error, Result, Status};
-use crate::name::Name;
-use crate::replica::{Replica, fetch};
+use crate::name::{Name, Span};
+use crate::replica::{Replica, damaged, fetch};
+use crate::snapshot::{Manifest, PartRef};
 use std::collections::BTreeSet;
 
 /// Copies every object that is missing. Timelines that the two know differently, because each was
@@ -28,7 +30,27 @@ pub fn copy_missing(from: &dyn Backend, to: &dyn Backend) -> Result<()> {
     let mut missing: Vec<_> = missing.filter(|name| !differing.contains(&order(name).0)).collect();
     missing.sort_by_key(|name| order(name));
     for name in missing {
-        store(to, name, &fetch(from, name)?)?;
+        let body = fetch(from, name)?;
+        // It would take the place of a whole one, which a repair may bring.
+        if damage(from, name, &body).is_some() {
+            continue;
+        }
+        if let Name::Snapshot(span) = name {
+            renew_needed(to, &there, *span, &body)?;
+        }
+        store(to, name, &body)?;
+    }
+    Ok(())
+}
+
+/// What a snapshot needs and `there` had already is to stay as long as what is stored now.
+fn renew_needed(to: &dyn Backend, there: &Replica, span: Span, manifest: &[u8]) -> Result<()> {
+    let manifest = Manifest::decode(span, manifest.to_vec())
+        .map_err(|damage| damaged(to, &Name::Snapshot(span), damage))?;
+    let parts = manifest.parts.iter().filter(|part| there.parts.contains_key(&part.part));
+    let timelines = there.timelines.iter().map(|timeline| Name::Timeline(*timeline));
+    for name in timelines.chain(parts.map(PartRef::name)) {
+        to.renew(&name)?;
     }
     Ok(())
 }
@@ -73,9 +95,15 @@ pub fn order(name: &Name) -> (Timeline, u8, &Name) {
 mod tests {
     use super::*;
     use crate::backend::mem::Mem;
-    use crate::commit::{CommitNo, PageSize, Time};
+    use crate::backend::worm::Worm;
+    use crate::commit::{Chain, CommitNo, PageSize, Time};
+    use crate::model::{Step, Writer};
     use crate::name::{Change, Span};
+    use crate::object::{Compression, Encoder, Header};
+    use crate::restore::Target;
     use crate::snapshot::Fork;
+    use crate::testkit::rig::restored;
+    use std::sync::Arc;
 
     fn claim(mem: &Mem, number: u32, time: u64) {
         let number = Timeline(number);
@@ -89,6 +117,27 @@ mod tests {
         Name::Change(Change { level: 0, span, part: 0, end: true })
     }
 
+    fn store_change(mem: &Mem, commit: u64, timeline: u32) -> Name {
+        let name = change(commit, timeline);
+        let (page_size, none) = (PageSize::new(512).unwrap(), Chain::default());
+        let header = Header { page_size, parent: none, chain: none };
+        let mut object = Encoder::new(&name, &header, Compression::None);
+        object.block(b"a table");
+        mem.put(&name, &object.finish()).unwrap();
+        name
+    }
+
+    #[test]
+    fn what_is_damaged_is_not_copied() {
+        let (one, two) = (Mem::new(), Mem::new());
+        claim(&one, 1, 1);
+        let (damaged, sound) = (store_change(&one, 1, 1), store_change(&one, 2, 1));
+        one.objects().get_mut(&damaged.to_string()).unwrap()[140] ^= 1;
+        copy_missing(&one, &two).unwrap();
+        assert!(two.objects().contains_key(&sound.to_string()));
+        assert!(!two.objects().contains_key(&damaged.to_string()));
+    }
+
     /// Each destination has a timeline 2 of its own: commits of the one are not taken for the other's.
     #[test]
     fn what_only_the_numbers_have_in_common_is_not_mixed() {
@@ -98,11 +147,11 @@ mod tests {
         }
         claim(&one, 2, 2);
         claim(&two, 2, 3);
-        one.put(&change(5, 2), b"of one").unwrap();
+        store_change(&one, 5, 2);
         assert_eq!(copy_missing(&one, &two).unwrap_err().status, Status::Locked);
         claim(&one, 3, 4);
-        one.put(&change(6, 3), b"of both").unwrap();
-        one.put(&change(4, 1), b"older").unwrap();
+        store_change(&one, 6, 3);
+        store_change(&one, 4, 1);
         copy_missing(&one, &two).unwrap();
         let there: Vec<_> =
             two.objects().keys().filter(|key| key.contains("change")).cloned().collect();
@@ -110,5 +159,23 @@ mod tests {
         // Somebody has gone on there.
         claim(&two, 4, 5);
         assert_eq!(copy_missing(&one, &two).unwrap_err().status, Status::Locked);
+    }
+
+    /// A destination that was away while a snapshot was made gets it from a sibling: the parts that it
+    /// had before are locked no shorter for that.
+    #[test]
+    fn trap_79_what_a_copied_snapshot_needs_has_its_locks_renewed() {
+        let mut writer = Writer::new(512);
+        writer.alone(&Step::fill(9, 1..=9, 7)).snapshot();
+        let worm = Worm::new(1000);
+        copy_missing(&*writer.store, &worm).unwrap();
+        worm.pass(900);
+        writer.alone(&Step::fill(9, [9], 8)).snapshot();
+        copy_missing(&*writer.store, &worm).unwrap();
+        worm.pass(900);
+        worm.ravage();
+        let target = Target::Commit(writer.last().number);
+        let source = Arc::new(worm) as Arc<dyn Backend>;
+        assert!(restored(&source, target).unwrap() == writer.image(writer.last().number.0));
     }
 }

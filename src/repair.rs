@@ -69,6 +69,8 @@ struct Place {
     /// Hashes of the bodies.
     sound: BTreeMap<Name, [u8; 32]>,
     bad: BTreeMap<Name, String>,
+    /// Timelines that were claimed here because another destination was further.
+    unused: BTreeSet<Timeline>,
     /// Not read: neither can be said of it.
     unread: BTreeSet<Name>,
     /// The parts that its snapshots name.
@@ -149,6 +151,7 @@ impl Place {
             replica,
             sound: BTreeMap::new(),
             bad: BTreeMap::new(),
+            unused: BTreeSet::new(),
             unread: BTreeSet::new(),
             named: HashSet::new(),
             links: Links::default(),
@@ -158,7 +161,7 @@ impl Place {
 
     /// Reads every object whole.
     fn read(&mut self, report: &mut Report, progress: &dyn Fn(u64)) -> Result<()> {
-        let Self { source, replica, sound, bad, unread, named, links, .. } = self;
+        let Self { source, replica, sound, bad, unused, unread, named, links, .. } = self;
         let mut done = 0;
         ahead(
             &replica.objects,
@@ -171,6 +174,7 @@ impl Place {
                 match read {
                     Read::Sound(hash, content) => {
                         links.note(&name, &content);
+                        unused.extend(name.timeline().filter(|_| content.is_placeholder()));
                         named.extend(parts_of(&content));
                         sound.insert(name, hash);
                     }
@@ -208,9 +212,16 @@ impl Place {
         self.replica.objects.iter().filter_map(|entry| entry.name.timeline()).max()
     }
 
-    /// What it lists and others have otherwise, under names of this timeline or of any.
+    /// Whether nothing was ever stored on a timeline here, or there.
+    fn is_unused(&self, other: &Self, timeline: Option<Timeline>) -> bool {
+        let unused = [&self.unused, &other.unused];
+        timeline.is_some_and(|timeline| unused.iter().any(|it| it.contains(&timeline)))
+    }
+
+    /// Whether another destination has something else under one of these names.
     fn conflicts(&self, other: &Self, of: impl Fn(&Name) -> bool) -> bool {
-        let mut both = self.sound.iter().filter(|(name, _)| of(name));
+        let used = |name: &Name| !self.is_unused(other, name.timeline());
+        let mut both = self.sound.iter().filter(|(name, _)| of(name) && used(name));
         both.any(|(name, hash)| other.sound.get(name).is_some_and(|theirs| theirs != hash))
     }
 
@@ -236,11 +247,7 @@ impl Place {
             return false;
         }
         if Some(timeline) > self.newest() {
-            let newest = other.newest().unwrap_or_default();
-            let differs =
-                self.record(newest).is_some_and(|ours| other.record(newest) != Some(ours));
-            let records = |name: &Name| matches!(name, Name::Timeline(_));
-            return !(differs || self.newest().is_some() && self.conflicts(other, records));
+            return !self.conflicts(other, |name| matches!(name, Name::Timeline(_)));
         }
         !self.stands_for(name)
     }
@@ -374,7 +381,10 @@ fn clashes(here: &[Place], at: usize) -> Vec<Finding> {
     let mut found = Vec::new();
     for other in &here[..at] {
         let clash = |(name, hash): &(&Name, &[u8; 32])| {
-            let alike = name.timeline().is_none_or(|timeline| place.agrees(other, timeline));
+            let alike = match name {
+                Name::Timeline(timeline) => !place.is_unused(other, Some(*timeline)),
+                name => name.timeline().is_none_or(|timeline| place.agrees(other, timeline)),
+            };
             alike && other.sound.get(*name).is_some_and(|theirs| theirs != *hash)
         };
         found.extend(place.sound.iter().filter(clash).map(|(name, _)| Finding {

@@ -7,6 +7,7 @@
 //! nothing is written.
 
 mod branch;
+mod path;
 
 pub use branch::Branch;
 
@@ -17,7 +18,7 @@ use crate::commit::{Chain, CommitNo, Time, Timeline};
 use crate::error::{Error, Result, Status};
 use crate::name::{Change, Name, Part, Span};
 use crate::object::Damage;
-use crate::snapshot::Fork;
+use crate::snapshot::{Fork, Manifest};
 use std::collections::{BTreeMap, HashMap};
 use std::iter;
 
@@ -147,8 +148,18 @@ impl Replica {
         lineage(source, &self.timelines, newest, forks)
     }
 
+    /// Reads the records of all timelines that are not known yet.
+    pub fn read_forks(&self, source: &dyn Backend, forks: &mut Forks) -> Result<()> {
+        for timeline in &self.timelines {
+            if !forks.contains_key(timeline) {
+                forks.insert(*timeline, read_fork(source, *timeline)?);
+            }
+        }
+        Ok(())
+    }
+
     /// What every change-set and snapshot says it is, whole or not.
-    fn spans(&self) -> impl Iterator<Item = &Span> {
+    pub fn spans(&self) -> impl Iterator<Item = &Span> {
         self.changes.keys().map(|(span, _)| span).chain(&self.snapshots)
     }
 
@@ -157,11 +168,7 @@ impl Replica {
         let mut snapshots: Vec<Span> =
             self.snapshots.iter().filter(|span| is_on(ancestry, span)).copied().collect();
         snapshots.sort_unstable_by_key(|span| (span.last, span.timeline));
-        let whole = self.changes.iter().filter(|(_, parts)| is_whole(parts));
-        let mut changes: Vec<Span> =
-            whole.map(|((span, _), _)| *span).filter(|span| is_on(ancestry, span)).collect();
-        changes.sort_unstable_by_key(|span| (span.first, std::cmp::Reverse(span.last)));
-        changes.dedup_by_key(|span| span.first);
+        let changes = self.whole(ancestry);
         let mut runs: Vec<Run> = Vec::new();
         for snapshot in snapshots {
             match runs.last_mut() {
@@ -225,14 +232,22 @@ impl Replica {
         levels.map(|(_, parts)| parts).find(|parts| is_whole(parts))
     }
 
+    /// The change-sets along the ancestry that are whole, by their first commit, with their levels.
+    fn whole(&self, ancestry: &[Stretch]) -> Vec<(Span, u8)> {
+        let whole = self.changes.iter().filter(|(_, parts)| is_whole(parts));
+        let whole = whole.map(|(key, _)| *key).filter(|(span, _)| is_on(ancestry, span));
+        let mut whole: Vec<_> = whole.collect();
+        whole.sort_unstable_by_key(|(span, level)| (span.first, span.last, *level));
+        whole
+    }
+
     /// What restores `commit`, which `run` holds: its newest snapshot up to there, and the rest.
-    pub fn plan(&self, run: &Run, commit: CommitNo) -> Plan {
+    pub fn plan(&self, ancestry: &[Stretch], run: &Run, commit: CommitNo) -> Plan {
         assert!(run.holds(commit), "a run restores the commits that it holds");
         let before = run.snapshots.iter().filter(|snapshot| snapshot.last <= commit);
         let snapshot = *before.max_by_key(|snapshot| snapshot.last).unwrap_or(&run.snapshot);
-        let needed =
-            run.changes.iter().filter(|span| span.last > snapshot.first && span.first <= commit);
-        let parts = needed.filter_map(|span| self.parts_of(*span).cloned());
+        let path = path::to_commit(&self.whole(ancestry), snapshot.first, commit);
+        let parts = path.iter().filter_map(|key| self.changes.get(key).cloned());
         Plan { commit, forks: Vec::new(), snapshot, changes: parts.collect() }
     }
 }
@@ -243,7 +258,7 @@ pub fn is_on(ancestry: &[Stretch], span: &Span) -> bool {
 }
 
 /// Records of timelines, each read once.
-type Forks = BTreeMap<Timeline, Fork>;
+pub type Forks = BTreeMap<Timeline, Fork>;
 
 /// How `timeline` came to be, newest first. What others did that left it later is no part of that.
 fn lineage(
@@ -309,6 +324,13 @@ pub fn read_change(source: &dyn Backend, change: &Change) -> Result<ChangeSet> {
     ChangeSet::open(change, bytes).map_err(|damage| damaged(source, &name, damage))
 }
 
+/// Opens a snapshot's manifest.
+pub fn read_manifest(source: &dyn Backend, span: &Span) -> Result<Manifest> {
+    let name = Name::Snapshot(*span);
+    let manifest = Manifest::decode(*span, fetch(source, &name)?);
+    manifest.map_err(|damage| damaged(source, &name, damage))
+}
+
 /// Gets an object that others need: if it is not there, something is wrong with the replica.
 pub fn fetch(source: &dyn Backend, name: &Name) -> Result<Vec<u8>> {
     source.get(name).map_err(|error| match error.kind {
@@ -350,24 +372,9 @@ pub fn is_whole(parts: &[Change]) -> bool {
 
 /// The run that begins with `snapshot`; none if the change-sets do not lead from its first part to
 /// its last.
-fn run_from(snapshot: Span, changes: &[Span]) -> Option<Run> {
-    let mut run = Run { snapshot, snapshots: vec![snapshot], changes: Vec::new() };
-    let mut reached = snapshot.first;
-    let start = changes.partition_point(|span| span.first <= snapshot.first);
-    let straddling = changes[..start].iter().filter(|span| span.last > reached);
-    if let Some(span) = straddling.max_by_key(|span| span.last) {
-        run.changes.push(*span);
-        reached = span.last;
-    }
-    for span in &changes[start..] {
-        if span.last <= reached {
-            continue;
-        }
-        if span.first > reached.next() {
-            break;
-        }
-        run.changes.push(*span);
-        reached = span.last;
-    }
+fn run_from(snapshot: Span, changes: &[(Span, u8)]) -> Option<Run> {
+    let changes = path::farthest(changes, snapshot.first);
+    let reached = changes.last().map_or(snapshot.first, |span| span.last);
+    let run = Run { snapshot, snapshots: vec![snapshot], changes };
     (reached >= snapshot.last).then_some(run)
 }

@@ -3,16 +3,22 @@
 //!
 //! The JSON documents only ever grow. Their keys are the fields' names here.
 
+mod findings;
+mod kept;
 mod listing;
 mod repaired;
 mod sealing;
 mod standings;
+mod used;
 mod verified;
 
+pub use findings::Findings;
+pub use kept::{Compacted, Kept, PrunedObjects};
 pub use listing::{Objects, Points};
 pub use repaired::Repaired;
 pub use sealing::{Made, Reencrypted};
 pub use standings::Standings;
+pub use used::Used;
 pub use verified::{Checked, Verified};
 
 use crate::copies::Fallback;

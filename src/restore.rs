@@ -82,14 +82,42 @@ pub fn restore(
     let output = options.output.canonicalize().unwrap_or_else(|_| options.output.to_owned());
     let options = &Options { output: &output, ..*options };
     let replica = Replica::list(&**source)?;
-    let plan = choose(&**source, &replica, options.target, options.timeline)?;
-    let nearest = |error| with_nearest(error, &**source, &replica, options, plan.commit);
+    match attempt(source, &replica, options, progress, start) {
+        Err(error) if error.object.is_some() => {
+            // Upkeep may have merged or deleted it meanwhile: then others lead to the commit.
+            let now = Replica::list(&**source)?;
+            match has_vanished(&error, &replica, &now) {
+                true => attempt(source, &now, options, progress, start),
+                false => Err(error),
+            }
+        }
+        result => result,
+    }
+}
+
+fn has_vanished(error: &Error, before: &Replica, now: &Replica) -> bool {
+    let holds = |replica: &Replica| {
+        let mut names = replica.objects.iter().map(|entry| &entry.name);
+        names.any(|name| error.object.as_deref() == Some(name))
+    };
+    holds(before) && !holds(now)
+}
+
+fn attempt(
+    source: &Arc<dyn Backend>,
+    replica: &Replica,
+    options: &Options,
+    progress: &dyn Progress,
+    start: std::time::Instant,
+) -> Result<Report> {
+    let plan = choose(&**source, replica, options.target, options.timeline)?;
+    let nearest = |error| with_nearest(error, &**source, replica, options, plan.commit);
     let wanted = Wanted::read(&**source, &plan).map_err(nearest)?;
     let (mut bytes, mut objects) = (0, 0);
     if !options.dry_run {
         let temp = durable::temp_beside(options.output)
             .map_err(|error| Error::io("create a file beside", options.output.display(), &error))?;
-        let writer = Writer::new(&**source, &wanted, temp.as_file(), progress, &replica);
+        let writer = Writer::new(&**source, &wanted, temp.as_file(), progress, replica);
         (bytes, objects) = writer.run(&plan).map_err(nearest)?;
         check(temp.path(), options.check)?;
         publish(temp, options)?;
@@ -201,4 +229,4 @@ fn publish(temp: tempfile::NamedTempFile, options: &Options) -> Result<()> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

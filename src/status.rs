@@ -71,8 +71,10 @@ pub struct Record {
     pub commit: u64,
     /// The id of the key that seals what is shipped.
     pub key: Option<String>,
-    error: Option<String>,
+    pub error: Option<String>,
     pub lanes: Vec<LaneRecord>,
+    /// Since when each destination lacks something that was published, by the milliseconds of `Time`.
+    pub owed_since: Vec<Option<u64>>,
 }
 
 /// One destination, as the daemon left it, in the order of the configuration.
@@ -96,6 +98,17 @@ impl From<&Standing> for LaneRecord {
 }
 
 impl Record {
+    /// What the daemon has left last; nothing, if it cannot be read.
+    pub fn load(database: &Database) -> Self {
+        let text = std::fs::read_to_string(path(database)).ok();
+        text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
+    }
+
+    /// Why a destination lacks what it lacks.
+    pub fn error_of(&self, at: usize) -> Option<&str> {
+        self.lanes.get(at).and_then(|lane| lane.error.as_deref()).or(self.error.as_deref())
+    }
+
     pub fn fail(&mut self, error: &Error) {
         self.error = Some(error.to_string());
     }
@@ -132,10 +145,7 @@ pub fn settled(database: &Database) -> Result<Option<(Timeline, CommitNo)>> {
 }
 
 fn one(database: &Database) -> Result<Status> {
-    let record: Record = std::fs::read_to_string(path(database))
-        .ok()
-        .and_then(|text| serde_json::from_str(&text).ok())
-        .unwrap_or_default();
+    let record = Record::load(database);
     let cursor = cursor_path(&database.state_dir);
     let state = cursor::load(&cursor, |_| Ok(()));
     let state = state.map_err(|error| Error::io("read", cursor.display(), &error))?;

@@ -5,15 +5,18 @@ use crate::backend::fs::Fs;
 use crate::backend::retry::{Patience, Retry};
 use crate::backend::s3::S3;
 use crate::backend::sealed::sealed;
+use crate::check::{self, Finding};
 use crate::cli::{
-    Arguments, DaemonOf, KeygenOf, ListOf, ReencryptOf, RepairOf, RestoreOf, StatusOf, SyncOf,
-    VerifyOf,
+    Arguments, CheckOf, CompactOf, DaemonOf, DoctorOf, InitOf, KeygenOf, ListOf, PruneOf,
+    ReencryptOf, RepairOf, RestoreOf, StatusOf, SyncOf, UsageOf, VerifyOf,
 };
 use crate::clock;
-use crate::config::{self, Database, Destination, Origin};
+use crate::config::{self, Config, Database, Destination, Origin};
 use crate::copies::{Copies, Fallback};
-use crate::daemon::{self, Stop};
+use crate::daemon::{self, Stop, Task};
+use crate::doctor;
 use crate::error::{self, Error, Result, Status};
+use crate::init;
 use crate::key;
 use crate::list;
 use crate::memory;
@@ -22,24 +25,25 @@ use crate::place::{self, Warning};
 use crate::progress::Bar;
 use crate::reencrypt::{self, Order};
 use crate::repair;
-use crate::report::{self, Checked};
+use crate::report::{self, Checked, Kept};
 use crate::restore::{self, Options};
 use crate::seal::{Key, Keys, Rule};
 use crate::sqlite;
 use crate::status;
+use crate::upkeep::Mode;
+use crate::usage;
 use crate::verify;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::io::Write;
+use std::path::Path;
 use std::sync::Arc;
 
 /// How a command ended that did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     Well,
-    /// It found damage and has said so.
-    Findings,
-    /// It did what it could, which is not all.
-    Unfinished(Status),
+    /// It did what it could, and has said what this status stands for.
+    Found(Status),
 }
 
 pub fn daemon(arguments: &Arguments, of: &DaemonOf) -> Result<Outcome> {
@@ -154,6 +158,43 @@ pub fn status(arguments: &Arguments, of: &StatusOf) -> Result<Outcome> {
     Ok(Outcome::Well)
 }
 
+pub fn check(arguments: &Arguments, of: &CheckOf) -> Result<Outcome> {
+    let databases = arguments.databases(&of.given)?;
+    let findings = check::check(&databases, of.max_age.unwrap_or(check::MAX_AGE));
+    if !findings.is_empty() || arguments.json {
+        report::show(&report::Findings::new(&findings, &[]), arguments.json)?;
+    }
+    Ok(found(&findings))
+}
+
+/// The status is that of the first finding that has one.
+fn found(findings: &[Finding]) -> Outcome {
+    let status = findings.iter().find_map(|finding| finding.status);
+    status.map_or(Outcome::Well, Outcome::Found)
+}
+
+pub fn doctor(arguments: &Arguments, of: &DoctorOf) -> Result<Outcome> {
+    let databases = arguments.databases(&of.given)?;
+    let file = of.given.is_empty().then(|| config::file(arguments.config.as_deref()));
+    examine(arguments, &databases, file.as_deref())
+}
+
+fn examine(arguments: &Arguments, databases: &[Database], file: Option<&Path>) -> Result<Outcome> {
+    let doctor::Report { facts, findings } = doctor::doctor(databases, file);
+    let facts = if arguments.quiet { &[][..] } else { &facts };
+    if !facts.is_empty() || !findings.is_empty() || arguments.json {
+        report::show(&report::Findings::new(&findings, facts), arguments.json)?;
+    }
+    Ok(found(&findings))
+}
+
+pub fn init(arguments: &Arguments, of: &InitOf) -> Result<Outcome> {
+    let (file, database) = arguments.begun(&of.given)?;
+    init::init(&file, &database)?;
+    let databases = Config::load(Some(&file))?.databases;
+    examine(arguments, &databases, Some(&file))
+}
+
 pub fn verify(arguments: &Arguments, of: &VerifyOf) -> Result<Outcome> {
     let (mut checked, mut differing) = (Vec::new(), Vec::new());
     for database in arguments.replicas(of.source.as_deref())? {
@@ -183,9 +224,55 @@ pub fn verify(arguments: &Arguments, of: &VerifyOf) -> Result<Outcome> {
     let closed = checked.iter().filter(|it| it.report.closed.is_some()).count();
     Ok(match found {
         0 => Outcome::Well,
-        _ if found == closed => Outcome::Unfinished(Status::Key),
-        _ => Outcome::Findings,
+        _ if found == closed => Outcome::Found(Status::Key),
+        _ => Outcome::Found(Status::Integrity),
     })
+}
+
+pub fn compact(arguments: &Arguments, of: &CompactOf) -> Result<Outcome> {
+    let mut kept = Vec::new();
+    for database in arguments.databases(&of.given)? {
+        let done = daemon::upkeep(&database, Task::Compact, &open)?;
+        kept.push(Kept { database: database.name, done });
+    }
+    let compacted = report::Compacted::new(&kept);
+    if !(arguments.quiet && compacted.ok()) || arguments.json {
+        report::show(&compacted, arguments.json)?;
+    }
+    fail_with_first(kept)
+}
+
+pub fn prune(arguments: &Arguments, of: &PruneOf) -> Result<Outcome> {
+    let mode = if of.dry_run { Mode::DryRun } else { Mode::Real };
+    let mut kept = Vec::new();
+    for database in arguments.databases(&of.given)? {
+        let done = daemon::upkeep(&database, Task::Prune(mode), &open)?;
+        kept.push(Kept { database: database.name, done });
+    }
+    let pruned = report::PrunedObjects::new(&kept, mode);
+    if !(arguments.quiet && pruned.ok()) || arguments.json {
+        report::show(&pruned, arguments.json)?;
+    }
+    fail_with_first(kept)
+}
+
+pub fn usage(arguments: &Arguments, of: &UsageOf) -> Result<Outcome> {
+    let settings = arguments.settings(of.source.as_deref())?;
+    let mut found = Vec::new();
+    for (destination, settings) in settings {
+        let usage = usage::usage(&*open(&destination)?, &settings, clock::now())?;
+        found.push((destination.to_string(), usage));
+    }
+    report::show(&report::Used::new(&found), arguments.json)?;
+    Ok(Outcome::Well)
+}
+
+/// What did not work was said; the first of it says how the command ends.
+fn fail_with_first(kept: Vec<Kept>) -> Result<Outcome> {
+    match kept.into_iter().flat_map(|each| each.done.errors).next() {
+        Some(error) => Err(error),
+        None => Ok(Outcome::Well),
+    }
 }
 
 pub fn repair(arguments: &Arguments, of: &RepairOf) -> Result<Outcome> {
@@ -200,7 +287,7 @@ pub fn repair(arguments: &Arguments, of: &RepairOf) -> Result<Outcome> {
     if !(arguments.quiet && repaired.is_silent()) || arguments.json {
         report::show(&repaired, arguments.json)?;
     }
-    Ok(if repaired.ok() { Outcome::Well } else { Outcome::Findings })
+    Ok(if repaired.ok() { Outcome::Well } else { Outcome::Found(Status::Integrity) })
 }
 
 pub fn keygen(arguments: &Arguments, of: &KeygenOf) -> Result<Outcome> {
@@ -230,7 +317,7 @@ pub fn reencrypt(arguments: &Arguments, of: &ReencryptOf) -> Result<Outcome> {
     if !(arguments.quiet && status.is_none()) || arguments.json {
         report::show(&said, arguments.json)?;
     }
-    Ok(status.map_or(Outcome::Well, Outcome::Unfinished))
+    Ok(status.map_or(Outcome::Well, Outcome::Found))
 }
 
 /// The key that is to seal everything; `None` where nothing is to be sealed.
@@ -273,7 +360,7 @@ fn open_bare(destination: &Destination) -> Result<Arc<dyn Backend>> {
     match destination {
         Destination::File { root } => Ok(Arc::new(Fs::open(root)?)),
         Destination::S3(place) => {
-            Ok(Arc::new(Retry::new(Arc::new(S3::open(place)?), Patience::default())))
+            Ok(Arc::new(Retry::new(Arc::new(S3::read(place)?), Patience::default())))
         }
     }
 }

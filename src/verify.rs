@@ -158,7 +158,7 @@ pub fn read(source: &dyn Backend, name: &Name) -> Read {
 impl Content {
     /// The record of a timeline that nothing was ever stored on: claimed because another destination
     /// was further, where it says something else.
-    fn is_placeholder(&self) -> bool {
+    pub fn is_placeholder(&self) -> bool {
         let Self::Timeline(fork) = self else { return false };
         fork.anew && fork.parent == Timeline(0) && fork.commit == CommitNo(0)
     }

@@ -1,6 +1,8 @@
 //! Buckets on a real server: the backend does what every backend has to, and the program backs up to
 //! them and restores from them.
 
+#[path = "s3/locks.rs"]
+mod locks;
 mod support;
 
 use bakelite::backend::conformance::{self, PAGE, change};

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub enum Operation {
     Put,
     Replace,
+    Renew,
     Get,
     List,
     Delete,
@@ -43,6 +44,7 @@ impl Operation {
     pub fn faults(self) -> &'static [Fault] {
         match self {
             Self::Put | Self::Replace => &[Refused, ReplyLost, Full, Denied],
+            Self::Renew => &[Refused, Denied],
             Self::Get => &[Refused, Denied, Short, Flipped],
             Self::List => &[Refused, Denied, Stale, Ghosts],
             Self::Delete => &[Refused, ReplyLost, Denied],
@@ -248,6 +250,14 @@ impl Backend for Faulty {
             self.inner.replace(name, body)?;
         }
         fault.map_or(Ok(()), |fault| Err(self.error("replace", name.to_string(), fault)))
+    }
+
+    fn renew(&self, name: &Name) -> Result<(), Error> {
+        let fault = self.state().call(Operation::Renew);
+        match fault {
+            None => self.inner.renew(name),
+            Some(fault) => Err(self.error("renew", name.to_string(), fault)),
+        }
     }
 
     fn get(&self, name: &Name) -> Result<Vec<u8>, Error> {

@@ -73,6 +73,22 @@ pub fn send(request: &Request) -> Result<Reply, Failure> {
     Ok(reply)
 }
 
+/// Asks for a page, and takes nothing but the head of the reply.
+pub fn glance(url: &str, timeout: Duration) -> Result<Reply, Failure> {
+    let sent = minreq::Request::new(Method::Get, url)
+        .with_follow_redirects(false)
+        .with_timeout(timeout.as_secs().max(1))
+        .with_header("connection", "close");
+    let lazy = sent.send_lazy().map_err(failure)?;
+    match lazy.status_code {
+        status @ 100..600 => {
+            let headers = lazy.headers.clone();
+            Ok(Reply { status, body: Vec::new(), told: false, headers })
+        }
+        _ => Err(passing("no status line")),
+    }
+}
+
 fn read_body(from: &mut impl Read, reply: &mut Reply) -> Result<(), Failure> {
     let length = reply.header("content-length").and_then(|text| text.parse::<u64>().ok());
     let chunked = reply.header("transfer-encoding").is_some();

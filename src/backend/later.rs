@@ -64,6 +64,10 @@ impl Backend for Later {
         Later::get(self)?.replace(name, body)
     }
 
+    fn renew(&self, name: &Name) -> Result<(), Error> {
+        Later::get(self)?.renew(name)
+    }
+
     fn get(&self, name: &Name) -> Result<Vec<u8>, Error> {
         Later::get(self)?.get(name)
     }

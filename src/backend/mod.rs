@@ -6,12 +6,13 @@
 pub mod conformance;
 pub mod faulty;
 pub mod fs;
-mod http;
+pub(crate) mod http;
 pub mod later;
 pub mod mem;
 pub mod retry;
 pub mod s3;
 pub mod sealed;
+pub mod worm;
 
 use crate::name::Name;
 use std::fmt;
@@ -34,8 +35,13 @@ pub trait Backend: fmt::Display + Send + Sync {
     /// nothing; one that is not there at all (an unmounted disk) is an error.
     fn list(&self, prefix: &str, after: Option<&Name>) -> Result<Listing, Error>;
 
-    /// Removes an object. One that is absent is `Ok`.
+    /// Removes an object. One that is absent is `Ok`; one that is locked is `Kind::Locked`, and can be
+    /// removed later.
     fn delete(&self, name: &Name) -> Result<(), Error>;
+
+    /// Keeps an object that is there from being removed for as long as one that is put now. Stores
+    /// without locks have nothing to do.
+    fn renew(&self, name: &Name) -> Result<(), Error>;
 }
 
 /// One page of a listing.

@@ -110,6 +110,10 @@ impl Backend for Retry {
         self.try_again(|| self.inner.replace(name, body))
     }
 
+    fn renew(&self, name: &Name) -> Result<(), Error> {
+        self.try_again(|| self.inner.renew(name))
+    }
+
     fn get(&self, name: &Name) -> Result<Vec<u8>, Error> {
         self.try_again(|| self.inner.get(name))
     }

@@ -7,7 +7,9 @@
 
 mod credentials;
 mod listing;
+mod locks;
 mod refusal;
+mod versions;
 
 use super::http::{self, Reply, Request};
 use super::retry::{Patience, try_again};
@@ -18,6 +20,7 @@ use crate::name::Name;
 use credentials::Keys;
 pub use credentials::VARIABLES;
 use jiff::Timestamp;
+use locks::Locks;
 use minreq::Method;
 use refusal::Refusal;
 use rusty_s3::{Bucket, Credentials, S3Action};
@@ -46,6 +49,7 @@ pub struct S3 {
     root: String,
     keys: Keys,
     create_only: bool,
+    locks: Locks,
     page: usize,
     patience: Patience,
     most: Option<Duration>,
@@ -82,10 +86,18 @@ impl S3 {
             root: format!("{}{slash}", place.prefix),
             keys: Keys::new(&place.credentials).map_err(refuse)?,
             create_only: place.create_only,
+            locks: Locks::new(place.lock),
             page: PAGE,
             patience: Patience::default(),
             most: None,
         })
+    }
+
+    /// A replica to be read. Finds out whether it is locked.
+    pub fn read(place: &config::S3) -> Result<Self, Error> {
+        let s3 = Self::open(place)?;
+        s3.find_locks()?;
+        Ok(s3)
     }
 
     /// A replica to be written. Proves that it can be, and that nothing there is written over.
@@ -135,9 +147,10 @@ impl S3 {
         operation: &'static str,
         name: &str,
         body: &[u8],
-        condition: Option<(&'static str, String)>,
+        condition: Option<Header>,
     ) -> Result<(), Error> {
-        let mut headers = vec![("x-amz-checksum-sha256", base64(&Sha256::digest(body)))];
+        let mut headers = checksum(body);
+        headers.extend(self.lock_headers());
         headers.extend(condition);
         let ask = Ask::Put { key: &self.key(name), body, headers: &headers };
         let reply = self.send(operation, name, &ask)?;
@@ -150,12 +163,25 @@ impl S3 {
 
     /// For a store that cannot be told to keep what is there.
     fn is_there(&self, key: &str, name: &str) -> Result<bool, Error> {
-        let reply = self.send("put", name, &Ask::Head { key })?;
+        let reply = self.send("put", name, &Ask::Head { key, version: None })?;
         match reply.status {
             200 => Ok(true),
             // Where the bucket is not there either, the put will tell.
             404 => Ok(false),
             _ => Err(self.error("put", name, Refusal::of(&reply))),
+        }
+    }
+
+    fn delete_key(&self, name: &str, version: Option<&str>) -> Result<(), Error> {
+        let reply = self.send("delete", name, &Ask::Delete { key: &self.key(name), version })?;
+        let refusal = match reply.status {
+            204 => return Ok(()),
+            200 if !refusal::is_error(&reply.body) => return Ok(()),
+            _ => Refusal::of(&reply),
+        };
+        match refusal.kind {
+            Kind::NotFound => Ok(()),
+            _ => Err(self.error("delete", name, refusal)),
         }
     }
 
@@ -188,9 +214,34 @@ impl S3 {
         let (bucket, credentials) = (&self.bucket, Some(credentials));
         match ask {
             Ask::Put { key, headers, .. } => signed(bucket.put_object(credentials, key), headers),
-            Ask::Head { key } => signed(bucket.head_object(credentials, key), &[]),
-            Ask::Get { key, .. } => signed(bucket.get_object(credentials, key), &[]),
-            Ask::Delete { key } => signed(bucket.delete_object(credentials, key), &[]),
+            Ask::Lock { key, version, headers, .. } => {
+                let mut lock = bucket.put_object(credentials, key);
+                lock.query_mut().insert("retention", "");
+                signed(of_version(lock, *version), headers)
+            }
+            Ask::Head { key, version } => {
+                signed(of_version(bucket.head_object(credentials, key), *version), &[])
+            }
+            Ask::Get { key, version, .. } => {
+                signed(of_version(bucket.get_object(credentials, key), *version), &[])
+            }
+            Ask::Delete { key, version } => {
+                signed(of_version(bucket.delete_object(credentials, key), *version), &[])
+            }
+            Ask::Versions { prefix, key, version, most } => {
+                // The bucket itself is what has no key.
+                let mut list = bucket.get_object(credentials, "");
+                let query = list.query_mut();
+                query.insert("versions", "");
+                query.insert("prefix", *prefix);
+                query.insert("max-keys", most.to_string());
+                for (word, marker) in [("key-marker", key), ("version-id-marker", version)] {
+                    if !marker.is_empty() {
+                        query.insert(word, *marker);
+                    }
+                }
+                signed(list, &[])
+            }
             Ask::List { prefix, after, most } => {
                 let mut list = bucket.list_objects_v2(credentials);
                 list.with_prefix(*prefix);
@@ -219,26 +270,32 @@ impl S3 {
     }
 }
 
+type Header = (&'static str, String);
+type Headers = Vec<Header>;
+
 /// What is asked of the store.
 enum Ask<'a> {
-    Put { key: &'a str, body: &'a [u8], headers: &'a [(&'static str, String)] },
-    Head { key: &'a str },
-    Get { key: &'a str, time: Duration },
-    Delete { key: &'a str },
+    Put { key: &'a str, body: &'a [u8], headers: &'a [Header] },
+    Lock { key: &'a str, version: Option<&'a str>, body: &'a [u8], headers: &'a [Header] },
+    Head { key: &'a str, version: Option<&'a str> },
+    Get { key: &'a str, version: Option<&'a str>, time: Duration },
+    Delete { key: &'a str, version: Option<&'a str> },
+    Versions { prefix: &'a str, key: &'a str, version: &'a str, most: usize },
     List { prefix: &'a str, after: &'a str, most: usize },
 }
 
 impl Ask<'_> {
-    fn parts(&self) -> (Method, &[(&'static str, String)], &[u8], Duration) {
+    fn parts(&self) -> (Method, &[Header], &[u8], Duration) {
         match self {
             Ask::Put { body, headers, .. } => {
                 let time = ANSWER + Duration::from_secs(body.len() as u64 >> 18);
                 (Method::Put, headers, body, time)
             }
+            Ask::Lock { body, headers, .. } => (Method::Put, headers, body, ANSWER),
             Ask::Head { .. } => (Method::Head, &[], &[], ANSWER),
             Ask::Get { time, .. } => (Method::Get, &[], &[], *time),
             Ask::Delete { .. } => (Method::Delete, &[], &[], ANSWER),
-            Ask::List { .. } => (Method::Get, &[], &[], 2 * ANSWER),
+            Ask::List { .. } | Ask::Versions { .. } => (Method::Get, &[], &[], 2 * ANSWER),
         }
     }
 }
@@ -252,7 +309,19 @@ fn time_to_get(name: &Name) -> Duration {
     }
 }
 
-fn signed<'a>(mut action: impl S3Action<'a>, headers: &'a [(&'static str, String)]) -> String {
+fn of_version<'a, A: S3Action<'a>>(mut action: A, version: Option<&'a str>) -> A {
+    if let Some(version) = version {
+        action.query_mut().insert("versionId", version);
+    }
+    action
+}
+
+/// The body's hash: a store that was sent something else refuses it.
+fn checksum(body: &[u8]) -> Headers {
+    vec![("x-amz-checksum-sha256", base64(&Sha256::digest(body)))]
+}
+
+fn signed<'a>(mut action: impl S3Action<'a>, headers: &'a [Header]) -> String {
     for (name, value) in headers {
         action.headers_mut().insert(*name, value.as_str());
     }
@@ -278,13 +347,27 @@ impl Backend for S3 {
     }
 
     fn replace(&self, name: &Name, body: &[u8]) -> Result<(), Error> {
-        self.store("replace", &name.to_string(), body, None)
+        let name = name.to_string();
+        if self.locks.apply() {
+            return Err(self.error("replace", &name, Refusal::locked()));
+        }
+        self.store("replace", &name, body, None)
+    }
+
+    fn renew(&self, name: &Name) -> Result<(), Error> {
+        self.renew_lock(&name.to_string())
     }
 
     fn get(&self, name: &Name) -> Result<Vec<u8>, Error> {
         let time = time_to_get(name);
         let name = name.to_string();
-        let reply = self.send("get", &name, &Ask::Get { key: &self.key(&name), time })?;
+        let (key, version) = (self.key(&name), self.locks.covered(&name));
+        let ask = |version| self.send("get", &name, &Ask::Get { key: &key, version, time });
+        let mut reply = ask(version.as_deref())?;
+        let hidden = reply.status == 404 && reply.header("x-amz-delete-marker").is_some();
+        if hidden && self.locks.apply() && self.uncover(&name)? {
+            reply = ask(self.locks.covered(&name).as_deref())?;
+        }
         match reply.status {
             200 if reply.told => Ok(reply.body),
             200 => Err(self.error("get", &name, Refusal::passing("its length was not told"))),
@@ -298,7 +381,10 @@ impl Backend for S3 {
         let mut after = after.map(Name::to_string).unwrap_or_default();
         let mut listing = Listing::default();
         loop {
-            let page = self.list_keys(prefix, &after)?;
+            let page = match self.locks.apply() {
+                true => self.list_firsts(prefix, &after)?,
+                false => self.list_keys(prefix, &after)?,
+            };
             listing.foreign.extend(page.foreign);
             listing.more = page.more;
             if page.more && page.entries.is_empty() {
@@ -316,15 +402,9 @@ impl Backend for S3 {
 
     fn delete(&self, name: &Name) -> Result<(), Error> {
         let name = name.to_string();
-        let reply = self.send("delete", &name, &Ask::Delete { key: &self.key(&name) })?;
-        let refusal = match reply.status {
-            204 => return Ok(()),
-            200 if !refusal::is_error(&reply.body) => return Ok(()),
-            _ => Refusal::of(&reply),
-        };
-        match refusal.kind {
-            Kind::NotFound => Ok(()),
-            _ => Err(self.error("delete", &name, refusal)),
+        match self.locks.apply() {
+            true => self.delete_versions(&name),
+            false => self.delete_key(&name, None),
         }
     }
 }

@@ -61,6 +61,10 @@ impl Backend for Sealed {
         self.inner.replace(name, &self.seal(name, body))
     }
 
+    fn renew(&self, name: &Name) -> Result<(), Error> {
+        self.inner.renew(name)
+    }
+
     fn get(&self, name: &Name) -> Result<Vec<u8>, Error> {
         let bytes = self.inner.get(name)?;
         self.keys.open(name, bytes).map_err(|refused| {

@@ -34,13 +34,15 @@ use std::ops::Range;
 /// Parts passed over in one turn: a few milliseconds, in which nothing is captured.
 const TURN: u32 = 64;
 
-/// One in so many parts is read though it need not be: less than 1 % of a database.
-pub(super) const READ_ALL_THE_SAME: u64 = 128;
+/// One in so many parts is read though it need not be: 0.4 % of a database, and all of it in the end.
+pub(super) const READ_ALL_THE_SAME: u64 = 256;
 
 /// A snapshot under way.
 #[derive(Debug)]
 pub(super) struct Roll {
     parts: Vec<PartRef>,
+    /// Those that were passed over since somebody asked.
+    passed: Vec<name::Part>,
     next: PageNo,
     /// The size of the database when the first part was read. Commits that come after it write
     /// whatever lies further on, so a database may grow while it is copied.
@@ -49,7 +51,7 @@ pub(super) struct Roll {
 
 impl Roll {
     pub(super) fn new() -> Self {
-        Self { parts: Vec::new(), next: PageNo(1), end: u32::MAX }
+        Self { parts: Vec::new(), passed: Vec::new(), next: PageNo(1), end: u32::MAX }
     }
 }
 
@@ -96,8 +98,14 @@ impl Capture {
                 return self.read_part(pages, &hashes);
             }
             self.add(part, pages);
+            self.roll.iter_mut().for_each(|roll| roll.passed.push(part));
         }
         Ok(None)
+    }
+
+    /// The parts that were passed over since the last call: they are to stay like new ones.
+    pub fn take_passed(&mut self) -> Vec<name::Part> {
+        self.roll.as_mut().map(|roll| std::mem::take(&mut roll.passed)).unwrap_or_default()
     }
 
     /// The pages of the next part.

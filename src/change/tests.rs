@@ -228,3 +228,37 @@ fn a_patch_restores_the_old_page() {
     }
     QuickCheck::new().tests(1000).quickcheck(property as fn(Vec<u8>, Vec<(u8, u8)>) -> bool);
 }
+
+/// What a set gives when it is replayed, put into one again.
+fn replayed(set: &ChangeSet, builder: &mut Builder) {
+    set.replay(|point, pages| builder.point(point, pages.iter())).unwrap();
+}
+
+#[test]
+fn a_change_set_replayed_is_the_same_again_and_two_are_one() {
+    fn property(size: u8, steps: Vec<Step>, cut: usize) -> bool {
+        if steps.is_empty() {
+            return true;
+        }
+        let size = SIZES[usize::from(size % 4)];
+        let (writer, whole) = change_set(size, &steps);
+        let mut again = Builder::new(writer.size, Chain::default());
+        replayed(&whole, &mut again);
+        let (name, body) = again.encode(writer.timeline, Compression::Zstd);
+        let mut two = Writer::new(size);
+        for (at, step) in steps.iter().enumerate() {
+            two.commit(step);
+            if at == cut % steps.len() {
+                two.ship();
+            }
+        }
+        two.ship();
+        let mut merged = Builder::new(two.size, Chain::default());
+        for key in two.changes() {
+            replayed(&open(&two, &key).unwrap(), &mut merged);
+        }
+        body == writer.store.get(&name).unwrap()
+            && merged.encode(two.timeline, Compression::Zstd) == (name, body)
+    }
+    QuickCheck::new().tests(300).quickcheck(property as fn(u8, Vec<Step>, usize) -> bool);
+}

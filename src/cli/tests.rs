@@ -1,4 +1,6 @@
 use super::*;
+use crate::commit::Time;
+use crate::restore::Target;
 use std::path::Path;
 
 fn asked(words: &[&str]) -> Result<Asked> {
@@ -176,16 +178,21 @@ const BAD: &[(&[&str], &str, &str)] = &[
     (&["snyc"], "arguments: snyc: no such command", "did you mean sync?"),
     (&["Restore"], "arguments: Restore: no such command", "did you mean restore?"),
     (&["frobnicate"], "arguments: frobnicate: no such command", "there are daemon"),
-    (&["check"], "arguments: check: no such command", "there are daemon"),
-    (&["usage"], "arguments: usage: no such command", "there are daemon"),
-    (&["compact"], "arguments: compact: no such command", "there are daemon"),
-    (&["prune"], "arguments: prune: no such command", "there are daemon"),
+    (&["defragment"], "arguments: defragment: no such command", "there are daemon"),
+    (&["check", "--max-age", "5"], "check: --max-age 5: not a duration", "bakelite check --help"),
+    (&["check", "--max-age", "soon"], "check: --max-age soon: not a duration", "check --help"),
+    (&["check", "--max-age"], "arguments: --max-age: needs a value", "--max-age VALUE"),
+    (&["check", "--max"], "check: --max: no such option", "did you mean --max-age?"),
+    (&["check", "/a.db"], "arguments: /a.db: a DB without a DEST", "name where its replica goes"),
     (&["repair", "/a/app.db"], "arguments: /a/app.db: a DB without a DEST", "name where"),
-    (&["frobnicate"], "arguments: frobnicate: no such command", "there are daemon"),
-    (&["doctor"], "arguments: doctor: no such command", "there are daemon"),
-    (&["init"], "arguments: init: no such command", "there are daemon"),
-    (&["help", "doctor"], "arguments: doctor: no such command", "there are daemon"),
-    (&["doctor", "--help"], "arguments: doctor: no such command", "there are daemon"),
+    (&["doctor", "--fix"], "doctor: --fix: no such option", "see: bakelite doctor --help"),
+    (&["doctor", "/a.db"], "arguments: /a.db: a DB without a DEST", "name where its replica goes"),
+    (&["docter"], "arguments: docter: no such command", "did you mean doctor?"),
+    (&["init"], "init: DB: missing", "see: bakelite init --help"),
+    (&["init", "/a.db"], "arguments: /a.db: a DB without a DEST", "name where its replica goes"),
+    (&["init", "/a.db", "s3://x"], "destination: s3://x: \"x\" is no bucket's name", "3 to 63"),
+    (&["init", "/a.db", "/m", "--db", "x"], "arguments: --db: cannot stand with DB", "leave out"),
+    (&["init", "--force", "/a.db"], "init: --force: no such option", "bakelite init --help"),
     (&["--hepl"], "arguments: --hepl: no such option", "did you mean --help?"),
     (&["-x"], "arguments: -x: no such option", "see: bakelite --help"),
     (&["-x", "list"], "list: -x: no such option", "see: bakelite list --help"),
@@ -323,15 +330,21 @@ fn prepare(words: &[&str]) -> Result<()> {
     match &all.verb {
         Verb::Daemon(DaemonOf { given })
         | Verb::Sync(SyncOf { given })
+        | Verb::Compact(CompactOf { given })
         | Verb::Repair(RepairOf { given, .. })
-        | Verb::Status(StatusOf { given }) => all.databases(given).map(drop),
+        | Verb::Status(StatusOf { given })
+        | Verb::Check(CheckOf { given, .. }) => all.databases(given).map(drop),
         Verb::Restore(of) => {
             of.output()?;
             of.target(Time(1_763_906_400_000))?;
             all.copies(of.source.as_deref()).map(drop)
         }
         Verb::List(of) => all.copies(of.source.as_deref()).map(drop),
+        Verb::Prune(of) => all.databases(&of.given).map(drop),
+        Verb::Usage(of) => all.sources(of.source.as_deref()).map(drop),
         Verb::Verify(of) => all.sources(of.source.as_deref()).map(drop),
+        Verb::Doctor(of) => all.databases(&of.given).map(drop),
+        Verb::Init(of) => all.begun(&of.given).map(drop),
         Verb::Reencrypt(of) => all.sources(of.source.as_deref()).map(drop),
         Verb::Keygen(_) | Verb::Version(_) => Ok(()),
     }

@@ -205,6 +205,36 @@ impl<'a> Field<'a> {
         }
     }
 
+    pub(super) fn strings(&self) -> Result<Vec<String>> {
+        let example = format!("{} = [\"...\"]", self.key);
+        let array = self.value.as_array().ok_or_else(|| self.not_a("list", &example))?;
+        let text = |item: &Spanned<DeValue<'_>>| {
+            let no_string = || self.refuse("an entry that is no string").hint(&example);
+            let text = item.get_ref().as_str().ok_or_else(no_string)?;
+            let expanded = expand(text, self.source.variable);
+            expanded.map_err(|(cause, hint)| self.refuse(cause).hint(hint))
+        };
+        array.iter().map(text).collect()
+    }
+
+    /// Windows of time, each longer than the one before.
+    pub(super) fn windows(&self) -> Result<Vec<Duration>> {
+        let mut windows = Vec::new();
+        for text in self.strings()? {
+            let window = units::duration(&text).filter(|window| !window.is_zero());
+            let Some(window) = window else {
+                let error = self.refuse(format!("{text:?} is not a duration"));
+                return Err(error.hint(units::DURATION_HINT));
+            };
+            if windows.last().is_some_and(|before| *before >= window) {
+                let error = self.refuse(format!("{text} is not longer than the one before it"));
+                return Err(error.hint("write rising durations, such as [\"30s\", \"5m\", \"1h\"]"));
+            }
+            windows.push(window);
+        }
+        Ok(windows)
+    }
+
     /// Empty text and empty lists ask for nothing.
     pub(super) fn is_off(&self) -> bool {
         let empty = |value: &DeValue| {

@@ -7,9 +7,12 @@
 use super::field::{Field, Section, Source};
 use super::s3::{self, Wrong};
 use super::{
-    Config, Credentials, Database, Destination, S3, Secret, Settings, real, state_dir_beside,
+    Config, Credentials, Database, Destination, Lock, LockMode, S3, Secret, Settings, real,
+    state_dir_beside,
 };
 use crate::error::Result;
+use crate::keep::Keep;
+use std::time::Duration;
 use toml::de::DeTable;
 
 /// Where a key may stand.
@@ -51,10 +54,10 @@ pub const KEYS: &[Key] = &[
     key(Place::Setting, "wal_max"),
     key(Place::Setting, "spool_max"),
     key(Place::Setting, "compression"),
+    key(Place::Setting, "compaction"),
+    key(Place::Setting, "keep"),
     key(Place::Setting, "key_files"),
     key(Place::Setting, "seal"),
-    later(Place::Setting, "compaction"),
-    later(Place::Setting, "keep"),
     later(Place::Setting, "metrics_file"),
     later(Place::Setting, "metrics_listen"),
     later(Place::Setting, "ping_url"),
@@ -73,9 +76,9 @@ pub const KEYS: &[Key] = &[
     key(Place::Destination, "access_key_id"),
     key(Place::Destination, "secret_access_key"),
     key(Place::Destination, "credentials_file"),
+    key(Place::Destination, "lock"),
+    key(Place::Destination, "lock_mode"),
     key(Place::Destination, "in_step"),
-    later(Place::Destination, "lock"),
-    later(Place::Destination, "lock_mode"),
 ];
 
 pub(super) fn config(source: &Source) -> Result<Config> {
@@ -115,6 +118,10 @@ fn database(section: &Section, defaults: &Settings, secret: &mut bool) -> Result
     for field in section.fields.iter().filter(|field| field.place == Place::Setting) {
         set(&mut settings, field)?;
     }
+    if !settings.keep.fits(&settings.compaction) {
+        let refused = section.refuse("keep", "more levels than there can be");
+        return Err(refused.hint("compaction and keep have 15 entries at most, together"));
+    }
     let state_dir = match section.find("state_dir") {
         Some(field) if !field.is_off() => field.path()?,
         _ => state_dir_beside(&path),
@@ -123,7 +130,7 @@ fn database(section: &Section, defaults: &Settings, secret: &mut bool) -> Result
     for table in section.tables("destination", "[[database.destination]]")? {
         let fields = section.source.fields(table.fields, &[Place::Destination])?;
         let section = Section { source: section.source, at: table.at, fields };
-        let destination = destination(&section, &name)?;
+        let destination = destination(&section, &name, settings.snapshot_interval)?;
         *secret |= holds_secret(&section);
         let same = |other: &Destination| other.to_string() == destination.to_string();
         if destinations.iter().any(same) {
@@ -186,7 +193,7 @@ fn distinct(section: &Section, new: &Database, others: &[Database]) -> Result<()
     Ok(())
 }
 
-fn destination(section: &Section, name: &str) -> Result<Destination> {
+fn destination(section: &Section, name: &str, interval: Duration) -> Result<Destination> {
     let kind = section.need("type", "write type = \"file\" or type = \"s3\"")?;
     match kind.string()?.as_str() {
         "file" => {
@@ -197,7 +204,8 @@ fn destination(section: &Section, name: &str) -> Result<Destination> {
         }
         "s3" => {
             section.fields.iter().try_for_each(Field::of_s3)?;
-            bucket(section, name).map(Destination::S3)
+            let lock = lock(section, interval)?;
+            bucket(section, name).map(|s3| Destination::S3(S3 { lock, ..s3 }))
         }
         other => Err(kind
             .refuse(format!("{other:?} is no kind of destination"))
@@ -205,13 +213,34 @@ fn destination(section: &Section, name: &str) -> Result<Destination> {
     }
 }
 
-fn bucket(section: &Section, database: &str) -> Result<S3> {
-    fn checked<T>(
-        field: &Field,
-        check: impl FnOnce(&str) -> std::result::Result<T, Wrong>,
-    ) -> Result<T> {
-        check(&field.string()?).map_err(|(cause, hint)| field.refuse(cause).hint(hint))
+fn checked<T>(
+    field: &Field,
+    check: impl FnOnce(&str) -> std::result::Result<T, Wrong>,
+) -> Result<T> {
+    check(&field.string()?).map_err(|(cause, hint)| field.refuse(cause).hint(hint))
+}
+
+/// A lock is renewed with each snapshot, and has to last until the next one is finished.
+fn lock(section: &Section, interval: Duration) -> Result<Option<Lock>> {
+    let given = |key| section.find(key).filter(|field| !field.is_off());
+    let mode = given("lock_mode").map(|field| checked(field, s3::lock_mode)).transpose()?;
+    let Some(field) = given("lock") else {
+        return match mode {
+            None => Ok(None),
+            Some(_) => Err(section.refuse("lock", "missing").hint("write lock = \"30d\"")),
+        };
+    };
+    let period = field.duration("1m", "100y")?;
+    if period < interval * 2 {
+        let cause = "shorter than two times snapshot_interval";
+        return Err(field
+            .refuse(cause)
+            .hint("what a snapshot needs must be locked until the next"));
     }
+    Ok(Some(Lock { period, mode: mode.unwrap_or(LockMode::Governance) }))
+}
+
+fn bucket(section: &Section, database: &str) -> Result<S3> {
     let given = |key| section.find(key).filter(|field| !field.is_off());
     let name = section.need("bucket", "name the bucket, such as bucket = \"backups\"")?;
     let name = checked(name, |text| s3::check_bucket(text).map(str::to_owned))?;
@@ -274,6 +303,11 @@ fn set(settings: &mut Settings, field: &Field) -> Result<()> {
         "wal_max" => settings.wal_max = field.size()?,
         "spool_max" => settings.spool_max = field.size()?,
         "compression" => settings.compression = field.compression()?,
+        "compaction" => settings.compaction = field.windows()?,
+        "keep" => {
+            let keep = Keep::parse(&field.strings()?);
+            settings.keep = keep.map_err(|(cause, hint)| field.refuse(cause).hint(hint))?;
+        }
         "key_files" => settings.sealing.key_files = field.paths()?,
         "seal" => {
             let rule = field.string()?.parse();

@@ -3,6 +3,7 @@
 use crate::error::{Error, Result, Status};
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct S3 {
@@ -14,7 +15,23 @@ pub struct S3 {
     pub url_style: UrlStyle,
     /// Whether the store is asked to keep what is there, and has to prove that it does.
     pub create_only: bool,
+    pub lock: Option<Lock>,
     pub credentials: Credentials,
+}
+
+/// How long each object can be neither removed nor replaced, and by whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Lock {
+    pub period: Duration,
+    pub mode: LockMode,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LockMode {
+    /// Who has a right of its own to it may lift a lock.
+    Governance,
+    /// Nobody can.
+    Compliance,
 }
 
 /// Where the bucket's name stands in a request.
@@ -59,6 +76,7 @@ impl S3 {
             region: REGION.to_owned(),
             url_style: UrlStyle::Path,
             create_only: true,
+            lock: None,
             credentials: Credentials::Environment,
         }
     }
@@ -189,6 +207,14 @@ pub(super) fn check_region(text: &str) -> std::result::Result<&str, Wrong> {
         return Err((format!("{text:?} is not a region"), hint));
     }
     Ok(text)
+}
+
+pub(super) fn lock_mode(text: &str) -> std::result::Result<LockMode, Wrong> {
+    match text {
+        "governance" => Ok(LockMode::Governance),
+        "compliance" => Ok(LockMode::Compliance),
+        _ => Err((format!("{text:?} is no mode of locks"), "write governance or compliance")),
+    }
 }
 
 pub(super) fn style(text: &str) -> std::result::Result<UrlStyle, Wrong> {

@@ -41,7 +41,8 @@ fn every_setting_can_stand_in_both_places() {
     let lines = "poll_interval = \"20ms\"\nship_interval = \"0s\"\nsnapshot_interval = \"7d\"\n\
                  snapshot_rate = \"10MiB\"\n\
                  checkpoint_pages = 0x10\nwal_max = \"1GiB\"\nspool_max = 4096\n\
-                 compression = \"none\"\nkey_files = [\"/k\", \"${ROOT}/l\"]\nseal = \"new\"\n";
+                  compression = \"none\"\ncompaction = [\"1m\"]\nkeep = [\"1h:2d\"]\n\
+                  key_files = [\"/k\", \"${ROOT}/l\"]\nseal = \"new\"\n";
     let expected = Settings {
         poll_interval: Duration::from_millis(20),
         ship_interval: Some(Duration::ZERO),
@@ -51,6 +52,8 @@ fn every_setting_can_stand_in_both_places() {
         wal_max: 1 << 30,
         spool_max: 4096,
         compression: Compression::None,
+        compaction: vec![Duration::from_secs(60)],
+        keep: Keep::parse(&["1h:2d".to_owned()]).unwrap(),
         sealing: Sealing { key_files: vec!["/k".into(), "/srv/l".into()], rule: Rule::New },
     };
     assert_eq!(only(&with(lines, "", "")).settings, expected);
@@ -89,7 +92,7 @@ fn a_database_that_is_not_there_is_missing() {
 
 #[test]
 fn keys_of_later_versions_may_be_there_but_off() {
-    let off = "compaction = []\nkeep = []\nmetrics_file = \"\"\n\
+    let off = "metrics_file = \"\"\n\
                metrics_listen = \"\"\nping_url = \"\"";
     assert_eq!(only(&with(off, "", "in_step = true")), only(&with("", "", "")));
     assert_eq!(only(&with("", off, "lock = \"\"")), only(&with("", "", "")));
@@ -147,11 +150,20 @@ const BAD: &[(&str, &str, &str, &str)] = &[
     ("defaults", "spool_max = false", "2: spool_max: a boolean where a string", "write"),
     ("defaults", "compression = \"gzip\"", "2: compression: \"gzip\" is no kind", "\"zstd\""),
     ("defaults", "compression = 3", "2: compression: an integer where a string", "write"),
+    ("defaults", "keep = \"all\"", "2: keep: a string where a list belongs", "keep = [\"...\"]"),
+    ("defaults", "keep = [\"all\"]", "2: keep: \"all\" is no density and age", "density:age"),
+    ("defaults", "keep = [\"1h:7d\", \"5m:8d\"]", "2: keep: \"5m:8d\" does not go on", "ages rise"),
+    (
+        "defaults",
+        "compaction = [5]",
+        "2: compaction: an entry that is no string",
+        "compaction = [\"...\"]",
+    ),
+    ("defaults", "compaction = [\"5\"]", "2: compaction: \"5\" is not a duration", "such as 200ms"),
+    ("defaults", "compaction = [\"1h\", \"5m\"]", "2: compaction: 5m is not longer", "rising"),
     ("defaults", "key_files = [\"k\"]", "2: key_files: \"k\" is not an absolute", "from / on"),
     ("defaults", "key_files = [7]", "2: key_files: an integer where a string", "write"),
     ("defaults", "seal = \"some\"", "2: seal: not one of auto, all, new, none", "seal = \"auto\""),
-    ("defaults", "keep = [\"all:24h\"]", "2: keep: not supported yet", "leave it out"),
-    ("defaults", "compaction = [\"5m\"]", "2: compaction: not supported yet", "leave it out"),
     ("defaults", "metrics_listen = \":1\"", "2: metrics_listen: not supported", "leave it out"),
     ("database", "key_files = \"/k\"", "6: key_files: a string where a list", "[\"/etc"),
     ("database", "nmae = \"x\"", "6: nmae: unknown key", "did you mean name?"),
@@ -204,7 +216,15 @@ const BAD: &[(&str, &str, &str, &str)] = &[
     ("s3", "bucket = \"bbb\"\nurl_style = \"host\"", "13: url_style: \"host\" is no style", "path"),
     ("s3", "bucket = \"bbb\"\ncreate_only = 1", "13: create_only: an integer where a", "= false"),
     ("s3", "bucket = \"bbb\"\nin_step = \"no\"", "13: in_step: a string where a", "in_step"),
-    ("s3", "bucket = \"bbb\"\nlock = \"30d\"", "13: lock: not supported yet", "leave it out"),
+    ("s3", "bucket = \"bbb\"\nlock = \"30\"", "13: lock: \"30\" is not a duration", "30d"),
+    ("s3", "bucket = \"bbb\"\nlock = \"1d\"", "13: lock: shorter than two", "until the next"),
+    ("s3", "bucket = \"bbb\"\nlock_mode = \"compliance\"", "10: lock: missing", "30d"),
+    (
+        "s3",
+        "bucket = \"bbb\"\nlock = \"30d\"\nlock_mode = \"x\"",
+        "14: lock_mode: \"x\" is no",
+        "compli",
+    ),
     ("s3", "bucket = \"bbb\"\naccess_key_id = \"a\"", "10: secret_access_key: missing", "neither"),
     ("s3", "bucket = \"bbb\"\nsecret_access_key = \"a\"", "10: access_key_id: missing", "neither"),
     (
@@ -347,6 +367,7 @@ fn a_bucket_says_little_and_may_say_all() {
         region: "us-east-1".into(),
         url_style: UrlStyle::VirtualHost,
         create_only: true,
+        lock: None,
         credentials: Credentials::Environment,
     };
     assert_eq!(bucket(""), least);
@@ -355,7 +376,8 @@ fn a_bucket_says_little_and_may_say_all() {
     assert_eq!(bucket(off), least);
     let all = "prefix = \"shop/17\"\nendpoint = \"http://localhost:8333/s3/\"\nregion = \"x\"\n\
                url_style = \"virtual-host\"\ncreate_only = false\nin_step = true\n\
-               access_key_id = \"${ROOT}\"\nsecret_access_key = \"${ROOT}\"";
+               access_key_id = \"${ROOT}\"\nsecret_access_key = \"${ROOT}\"\n\
+               lock = \"30d\"\nlock_mode = \"compliance\"";
     let expected = S3 {
         bucket: "backups".into(),
         prefix: "shop/17/app".into(),
@@ -363,6 +385,7 @@ fn a_bucket_says_little_and_may_say_all() {
         region: "x".into(),
         url_style: UrlStyle::VirtualHost,
         create_only: false,
+        lock: Some(Lock { period: Duration::from_secs(30 * 86_400), mode: LockMode::Compliance }),
         credentials: Credentials::Keys {
             access_key_id: "/srv".into(),
             secret_access_key: Secret("/srv".into()),

@@ -225,6 +225,8 @@ fn trap_65_two_histories_of_one_timeline_are_not_mixed() {
         let copies = open(&[&one, &mems[1]]).unwrap();
         let error = restore(&copies, Target::Latest).unwrap_err();
         assert_eq!(error.status, Status::Integrity, "{error}");
+        let of_it = |it: &Fallback| it.object.timeline() == Some(Timeline(3));
+        assert!(!copies.fallbacks().iter().any(of_it), "not even tried");
         // What came before the two parted is the same.
         let old = writer().changes().remove(2);
         let one = mem(&here);

@@ -5,7 +5,7 @@
 
 use super::{Stop, open, open_database, run, try_lock};
 use crate::clock;
-use crate::config::Database;
+use crate::config::{Database, Destination};
 use crate::cursor::{self, State};
 use crate::error::{Error, Result, Status};
 use crate::restore::Progress;
@@ -32,17 +32,7 @@ pub fn sync(databases: &[Database]) -> Result<()> {
 }
 
 fn sync_one(database: &Database) -> Result<()> {
-    let (handles, page_size) = open_database(&database.path)?;
-    let failed = |cause: &dyn std::fmt::Display| {
-        Error::new(Status::Failed, "read", database.path.display(), cause)
-    };
-    let source = Source::new(handles, page_size, None);
-    let mut source = source.map_err(|trouble| failed(&trouble))?;
-    source.release().map_err(|error| failed(&error))?;
-    let wanted = look(&source, database)?;
-    // Counts of commits are no measure: recovery restarts them. A generation that was seen to come
-    // after this one is.
-    let mut later = Vec::new();
+    let mut published = Published::now(database)?;
     loop {
         if !daemon_runs(database)? {
             match pass(database) {
@@ -51,27 +41,75 @@ fn sync_one(database: &Database) -> Result<()> {
                 result => return result,
             }
         }
-        let now = look(&source, database)?.salts;
-        if now != wanted.salts && later.last() != Some(&now) {
-            later.push(now);
-        }
-        if is_durable(database, &wanted, &later)? {
+        published.look_again(database)?;
+        if is_durable(database, &published.wanted, &published.later)? {
             return Ok(());
         }
         std::thread::sleep(POLL);
     }
 }
 
+/// What was published when it was asked.
+#[derive(Debug)]
+pub struct Published {
+    source: Source,
+    wanted: Look,
+    /// Generations that were seen to come after this one. Counts of commits are no measure: recovery
+    /// restarts them.
+    later: Vec<Salts>,
+}
+
+impl Published {
+    pub fn now(database: &Database) -> Result<Self> {
+        let (handles, page_size) = open_database(&database.path)?;
+        let failed = |cause: &dyn std::fmt::Display| {
+            Error::new(Status::Failed, "read", database.path.display(), cause)
+        };
+        let source = Source::new(handles, page_size, None);
+        let mut source = source.map_err(|trouble| failed(&trouble))?;
+        source.release().map_err(|error| failed(&error))?;
+        let wanted = look(&source, database)?;
+        Ok(Self { source, wanted, later: Vec::new() })
+    }
+
+    /// Notes which generation there is by now.
+    pub fn look_again(&mut self, database: &Database) -> Result<()> {
+        let now = look(&self.source, database)?.salts;
+        if now != self.wanted.salts && self.later.last() != Some(&now) {
+            self.later.push(now);
+        }
+        Ok(())
+    }
+
+    /// Whether the destinations that `which` picks hold all of it by now.
+    pub fn is_durable_on(
+        &self,
+        database: &Database,
+        which: impl Fn(&Destination) -> bool,
+    ) -> Result<bool> {
+        durable_on(database, &self.wanted, &self.later, which)
+    }
+}
+
 /// Whether the daemon that runs has shipped all that was published at `wanted`. `later`: generations
 /// that were seen to come after it.
 pub(super) fn is_durable(database: &Database, wanted: &Look, later: &[Salts]) -> Result<bool> {
+    durable_on(database, wanted, later, |destination| !database.mirrors.contains(destination))
+}
+
+fn durable_on(
+    database: &Database,
+    wanted: &Look,
+    later: &[Salts],
+    which: impl Fn(&Destination) -> bool,
+) -> Result<bool> {
     // Read before the cursor: what counts by then counts for what is read now.
     let since = open::signed(&database.state_dir);
     let cursor = cursor_path(&database.state_dir);
     let state = cursor::load(&cursor, |_| Ok(()));
     let state = state.map_err(|error| Error::io("read", cursor.display(), &error))?;
     let identity = open::identity(&database.path).ok();
-    let waited_for = database.destinations.iter().filter(|each| !database.mirrors.contains(each));
+    let waited_for = database.destinations.iter().filter(|each| which(each));
     let mut spools = waited_for.map(|destination| {
         let spool = Spool::new(&database.state_dir, &destination.to_string());
         let owed = |state: &State| spool.owes(state.commit.number);
@@ -101,7 +139,8 @@ fn look(source: &Source, database: &Database) -> Result<Look> {
     })
 }
 
-fn daemon_runs(database: &Database) -> Result<bool> {
+/// Whether somebody has the database's lock.
+pub fn daemon_runs(database: &Database) -> Result<bool> {
     Ok(database.state_dir.is_dir() && try_lock(&database.state_dir)?.is_none())
 }
 

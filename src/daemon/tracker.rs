@@ -8,18 +8,23 @@ mod heal;
 mod lanes;
 mod life;
 mod pass;
+mod upkeep;
 
 use super::open::{self, Files, Live, Order, Purpose};
+use super::owed::Owed;
 use crate::capture::{Capture, RawPart};
 use crate::clock;
 use crate::config::Database;
 use crate::cursor::State;
 use crate::error::{Error, Result, Status};
 use crate::fanout::Fanout;
+use crate::name::Part;
 use crate::ship::{Healed, Parcel, Resync, Shipper};
 use crate::source::{Look, Seen};
 use crate::status;
+use crate::upkeep as round;
 use pass::{Captured, pass};
+use upkeep::Upkeep;
 
 pub use decide::SHIP_FILE;
 use std::fs::File;
@@ -46,7 +51,8 @@ const REST: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "a handful of them are on their way at a time")]
 pub enum Done {
-    Opened(Result<Box<Live>>),
+    /// And the lock, if that was to be had.
+    Opened(Result<Box<Live>>, Option<Arc<File>>),
     Captured(Box<Capture>, Captured),
     Shipped(Box<Shipper>, Box<Parcel>, Result<()>),
     LargeShipped(Box<Capture>, Box<Shipper>, Result<()>),
@@ -54,11 +60,13 @@ pub enum Done {
     Stored(RawPart, Result<()>),
     /// Listed the parts of snapshots that there are.
     Surveyed(Result<()>),
+    Renewed(Vec<Part>, Result<()>),
     /// Tried to bring one destination up to date.
     Paid(usize, Result<()>),
     /// Looked whether one destination still holds what it did.
     Looked(usize),
     Checkpointed(Result<()>),
+    Kept(Result<round::Done>),
 }
 
 /// How far a resync came.
@@ -111,6 +119,9 @@ pub struct Tracker {
     parts: usize,
     again: Vec<RawPart>,
     survey: Survey,
+    /// Parts that are stored and to be kept from being removed, and whether a job does so.
+    renew: Vec<Part>,
+    renewing: bool,
     /// When the next part may be read: a snapshot may be told to take its time.
     part_at: Instant,
     /// Every part was read before the last complete pass of capture.
@@ -128,6 +139,7 @@ pub struct Tracker {
     /// A complete pass of capture began after the order to drain.
     drained: bool,
     checkpointing: bool,
+    upkeep: Upkeep,
     /// Handed out, and not back yet.
     jobs: usize,
     opened_once: bool,
@@ -158,6 +170,10 @@ pub struct Tracker {
     status: status::Record,
     status_due: bool,
     status_at: Instant,
+    /// What each destination lacks, and since when.
+    owed: Vec<Owed>,
+    /// Something can be restored.
+    restorable: bool,
     /// When the file is next asked whether it is still the one taken up.
     identified_at: Instant,
     gone_since: Option<Instant>,
@@ -181,6 +197,8 @@ impl Tracker {
             parts: 0,
             again: Vec::new(),
             survey: Survey::None,
+            renew: Vec::new(),
+            renewing: false,
             part_at: now,
             snapshot_ready: false,
             shipped_meanwhile: false,
@@ -191,6 +209,7 @@ impl Tracker {
             draining: false,
             drained: false,
             checkpointing: false,
+            upkeep: Upkeep::new(now),
             jobs: 0,
             opened_once: false,
             alone,
@@ -212,8 +231,10 @@ impl Tracker {
             error: None,
             rolling: None,
             status: status::Record::default(),
-            status_due: false,
+            status_due: true,
             status_at: now,
+            owed: vec![Owed::default(); database.destinations.len()],
+            restorable: false,
             identified_at: now,
             gone_since: None,
             claimed: Arc::default(),
@@ -224,6 +245,7 @@ impl Tracker {
     /// Asks for one more complete pass, and the end.
     pub fn drain(&mut self) {
         self.draining = true;
+        self.upkeep.stop();
         self.resting = None;
         self.next_look = clock::instant();
         self.identified_at = self.next_look;
@@ -278,10 +300,13 @@ impl Tracker {
                     purpose,
                     claimed: Arc::clone(&self.claimed),
                     distrust: self.distrust,
-                    lock: self.lock.clone(),
                     replaced: self.replaced(now),
                 };
-                Some(Box::new(move || Done::Opened(open::open(&database, order).map(Box::new))))
+                let mut lock = self.lock.clone();
+                Some(Box::new(move || {
+                    let live = open::open(&database, order, &mut lock);
+                    Done::Opened(live.map(Box::new), lock)
+                }))
             }
             Phase::Here(capture) if self.is_resting(&capture, now) => {
                 self.phase = Phase::Here(capture);
@@ -405,7 +430,7 @@ impl Tracker {
         let idle = idle && !self.draining;
         self.next_look = if idle { now + self.pause(now) } else { now };
         match done {
-            Done::Opened(result) => self.opened(result, now),
+            Done::Opened(result, lock) => self.opened(result, lock, now),
             Done::Captured(capture, captured) => self.captured(capture, captured, now),
             Done::Shipped(shipper, parcel, result) => {
                 self.shipper = Some(shipper);
@@ -443,8 +468,10 @@ impl Tracker {
                 }
             }
             Done::Surveyed(result) => self.surveyed(result, now),
+            Done::Renewed(parts, result) => self.renewed(parts, result, now),
             Done::Paid(at, result) => self.paid(at, result, now),
             Done::Looked(at) => self.looked(at),
+            Done::Kept(result) => self.kept(result, now),
             Done::Checkpointed(result) => {
                 self.checkpointing = false;
                 self.unchecked_since = None;

@@ -37,7 +37,11 @@ impl Known {
 }
 
 impl Lane {
+    /// Lists the parts. What a restore begins with is to stay as long as those that are put now.
     fn survey(&self) -> Result<()> {
+        for timeline in list_all(&*self.destination, Name::TIMELINES)?.entries {
+            self.destination.renew(&timeline.name)?;
+        }
         let listed = list_all(&*self.destination, Name::PARTS)?;
         let parts = listed.entries.into_iter().filter_map(|entry| match entry.name {
             Name::Part(part) => Some(part),
@@ -52,11 +56,25 @@ impl Fanout {
     /// Lists the parts on every destination that is current. An error: on none.
     pub fn survey(&self) -> Result<()> {
         self.forget_parts();
+        self.on_current(Lane::survey)
+    }
+
+    /// Keeps parts that are stored for as long as those that are put now.
+    pub fn renew(&self, parts: &[Part]) -> Result<()> {
+        self.on_current(|lane| {
+            let names = parts.iter().map(|part| Name::Part(*part));
+            Ok(names.into_iter().try_for_each(|name| lane.destination.renew(&name))?)
+        })
+    }
+
+    /// Does something on each destination that is in step and current. Where it fails, and where it is not done,
+    /// a sibling has what is lacking; unless it was done nowhere, which is an error.
+    fn on_current(&self, work: impl Fn(&Lane) -> Result<()>) -> Result<()> {
         let mut failed = None;
         let mut done = false;
         let mut owing = Vec::new();
         for lane in &self.lanes {
-            match lane.is_current().then(|| lane.survey()) {
+            match lane.is_in_step().then(|| work(lane)) {
                 Some(Ok(())) => done = true,
                 Some(Err(error)) => {
                     lane.debt().error = Some(error.to_string());
@@ -86,7 +104,7 @@ impl Fanout {
     pub fn put_part(&self, raw: &RawPart) -> Result<()> {
         let RawPart { part, content, page_size, bytes } = raw;
         if self.has_part(part) {
-            return Ok(());
+            return self.renew(&[*part]);
         }
         let body = encode_part(*part, *content, *page_size, bytes, self.compression);
         self.put(&Name::Part(*part), &body)

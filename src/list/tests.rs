@@ -99,3 +99,17 @@ fn trap_86_foreign_objects_are_not_listed() {
     writer.store.objects().clear();
     assert_eq!(objects(&*writer.source()).unwrap_err().status, Status::Missing);
 }
+
+/// A range for each density, which begins with a point that there is.
+#[test]
+fn points_that_became_fewer_are_counted() {
+    let mut writer = crate::compact::tests::seconds(60);
+    writer.now = Time(10_000_200_000);
+    writer.alone(&Step::fill(3, [1], 98)).alone(&Step::fill(3, [1], 99));
+    let policy = crate::compact::tests::policy(&["all:10s", "10s:1h"], &[5]);
+    crate::compact::tests::compact(&writer, &policy, Time(10_000_300_000));
+    // Of the first 60 there are 1, 9, 19 and so on to 59, and 60.
+    assert_eq!(ranges(&writer), [(1, 60, 1, 8), (61, 62, 1, 2)]);
+    let found = points(&*writer.source()).unwrap();
+    assert_eq!([found[0].to, found[1].from], [60, 61].map(|at| writer.commits[at].time));
+}

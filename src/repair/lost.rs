@@ -8,9 +8,6 @@ use crate::name::Name;
 use crate::replica::{Replica, Run};
 use std::collections::HashSet;
 
-const SNAPSHOT: &str = "the newest commit cannot be restored from here: move the objects of that \
-                        name away and start the daemon again, which makes a new snapshot";
-
 /// Damaged objects that nobody has whole, and holes, each with the commits that are lost by it.
 pub fn findings(place: &Place, order: &Order) -> Result<Vec<Finding>> {
     let missing = missing_parts(place);
@@ -32,7 +29,7 @@ pub fn findings(place: &Place, order: &Order) -> Result<Vec<Finding>> {
             lost => format!("lost here: {}", lost.join(", ")),
         };
         if !current {
-            remedy += &format!("; {SNAPSHOT}");
+            remedy += &format!("; {}", way_out(place, name));
         }
         let what = format!("{damage}, and no other destination has it whole");
         let where_ = format!("{}/{name}", place.source);
@@ -43,6 +40,18 @@ pub fn findings(place: &Place, order: &Order) -> Result<Vec<Finding>> {
         found.extend(holes(place)?);
     }
     Ok(found)
+}
+
+/// How a daemon is brought to make a new snapshot: it does so where a listing shows it no way to the
+/// newest commit. A snapshot without its part is listed like any other.
+fn way_out(place: &Place, name: &Name) -> String {
+    let snapshots = place.sound.keys().filter(|it| needs(place, it, name));
+    let all = snapshots.chain(std::iter::once(name)).map(|name| format!("{}/{name}", place.source));
+    let all = all.collect::<Vec<_>>().join(" and ");
+    format!(
+        "the newest commit cannot be restored from here: move {all} away and start the daemon \
+         again, which makes a new snapshot"
+    )
 }
 
 /// What does not hang together, though every object is whole.

@@ -222,6 +222,32 @@ fn trap_65_two_histories_of_one_timeline_are_not_mixed() {
     whole(&there, &two);
 }
 
+/// Each was away while the other one was shipped to: the numbers that it missed were claimed there as
+/// timelines that nothing was ever stored on.
+#[test]
+fn a_number_claimed_in_passing_is_no_other_history() {
+    let writer = writer();
+    let (mut here, mut there) = (self::writer(), self::writer());
+    here.fork(10);
+    here.alone(&Step::fill(6, [1], 11));
+    let unused = crate::snapshot::Fork { anew: true, ..Default::default() };
+    let body = unused.encode(Timeline(3), there.size, there.now);
+    there.timeline = Timeline(3);
+    there.store.put(&Name::Timeline(Timeline(3)), &body).unwrap();
+    there.fork_of(Timeline(2), 10);
+    there.alone(&Step::fill(6, [2], 12));
+    let (one, two) = (mem(&here), mem(&there));
+    let old = writer.changes().remove(2);
+    spoil(&one, &old, 0);
+    let report = run(&[&one, &two], NOW);
+    assert!(report.ok(), "{:?}", report.findings);
+    let expected = here.store.objects().keys().filter(|it| !it.contains("timeline")).count();
+    assert!(one.objects().len() > expected, "timeline 4 came as well");
+    let keys = [keys(&one), keys(&two)];
+    let of = |at: usize| keys[at].iter().filter(|it| it.ends_with("00000003-0000e")).count();
+    assert_eq!([of(0), of(1)], [1, 0], "timeline 3 is another one");
+}
+
 /// An object that was merged into a wider one and removed is not brought back.
 #[test]
 fn what_a_merged_change_set_stands_for_is_not_missing() {

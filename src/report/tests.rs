@@ -312,6 +312,31 @@ fn a_failure_has_its_status_and_kind() {
 }
 
 #[test]
+fn findings_say_what_where_and_the_remedy() {
+    let finding = crate::check::Finding::new(Status::Stale, "no daemon watches it", "/a/app.db");
+    let findings = [finding.remedy("start it: bakelite daemon")];
+    let document = Findings::new(&findings, &[]);
+    let expected = json!({
+        "schema": 1, "ok": false, "findings": [{
+            "what": "no daemon watches it", "where": "/a/app.db",
+            "remedy": "start it: bakelite daemon", "kind": "stale",
+        }],
+    });
+    same(&document, &expected);
+    assert_eq!(document.text(), "/a/app.db: no daemon watches it\n  start it: bakelite daemon\n");
+    let warning = crate::check::Finding::warning("hot", "/a").remedy("cool it");
+    let document = Findings::new(&[warning], &[("/a".into(), "there".into())]);
+    let expected = json!({
+        "schema": 1, "ok": true,
+        "findings": [{ "what": "hot", "where": "/a", "remedy": "cool it", "kind": "warning" }],
+        "facts": [{ "what": "there", "where": "/a" }],
+    });
+    same(&document, &expected);
+    assert_eq!(document.text(), "/a: there\n/a: warning: hot\n  cool it\n");
+    same(&Findings::new(&[], &[]), &json!({ "schema": 1, "ok": true, "findings": [] }));
+}
+
+#[test]
 fn reencrypt_says_what_was_found_and_what_remains() {
     use crate::object::KeyId;
     let id = KeyId([1; 8]);

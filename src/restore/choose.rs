@@ -51,13 +51,14 @@ pub fn choose(
     }
     let leaving = ancestry.iter().filter(|at| at.after == commit);
     let forks = leaving.map(|at| (at.timeline, at.chain)).collect();
-    Ok(Plan { forks, ..replica.plan(run, commit) })
+    Ok(Plan { forks, ..replica.plan(&ancestry, run, commit) })
 }
 
 /// A timeline goes on from a commit that was durable. Where there is none such, objects are missing,
-/// or the timeline's record is not of this replica.
+/// or the timeline's record is not of this replica. What is older than the last run may be on its way
+/// out.
 fn check_forks(source: &dyn Backend, ancestry: &[Stretch], runs: &[Run]) -> Result<()> {
-    let oldest = runs.first().map_or(CommitNo(0), Run::first);
+    let oldest = runs.last().map_or(CommitNo(0), Run::first);
     let mut forks = ancestry.iter().filter(|at| at.after >= oldest);
     match forks.find(|at| !runs.iter().any(|run| run.holds(at.after))) {
         None => Ok(()),

@@ -3,6 +3,7 @@
 use super::writer::Sizes;
 use super::*;
 use crate::backend::mem::Mem;
+use crate::change::Point;
 use crate::commit::{Chain, PageHash, PageNo, PageSize};
 use crate::model::{self, SIZES, Step, Write};
 use crate::name::Name;
@@ -15,6 +16,7 @@ mod branch;
 mod damage;
 mod files;
 mod golden;
+mod hints;
 mod many;
 
 pub(super) struct Quiet;
@@ -24,7 +26,7 @@ impl Progress for Quiet {
 }
 
 /// What a restore writes, without the name, the syncs and the checks that a file gets.
-fn get(source: &Arc<dyn Backend>, target: Target) -> Result<(Vec<u8>, Commit)> {
+pub(crate) fn get(source: &Arc<dyn Backend>, target: Target) -> Result<(Vec<u8>, Commit)> {
     get_on(source, target, None)
 }
 
@@ -223,12 +225,20 @@ fn trap_11_pages_cut_off_never_come_back() {
 #[test]
 fn trap_12_a_page_past_its_commits_end_is_dropped() {
     let mut sizes = Sizes::default();
-    let commit =
-        |number, pages| Commit { number: CommitNo(number), pages, ..crate::capture::origin() };
+    let left_out = |first, number, pages, least| {
+        let commit = Commit { number: CommitNo(number), pages, ..crate::capture::origin() };
+        Point { first: CommitNo(first), commit, chain: Chain::default(), least }
+    };
+    let commit = |number, pages| left_out(number, number, pages, pages);
     sizes.prepend(&[commit(5, 9), commit(6, 4), commit(7, 8)]);
     sizes.prepend(&[commit(2, 6), commit(3, 3), commit(4, 7)]);
     for (from, least) in [(8, u32::MAX), (7, 8), (6, 4), (5, 4), (4, 4), (3, 3), (2, 3), (0, 3)] {
         assert_eq!(sizes.least_from(CommitNo(from)), least, "from {from}");
+    }
+    let mut sizes = Sizes::default();
+    sizes.prepend(&[commit(4, 7), left_out(5, 9, 8, 2), commit(10, 9)]);
+    for (from, least) in [(10, 9), (9, 8), (8, 2), (5, 2), (4, 2)] {
+        assert_eq!(sizes.least_from(CommitNo(from)), least, "from {from}, some left out");
     }
 }
 

@@ -3,11 +3,11 @@
 use super::Progress;
 use crate::ahead::ahead;
 use crate::backend::Backend;
-use crate::change::ChangeSet;
+use crate::change::{ChangeSet, Point};
 use crate::commit::{Chain, Commit, CommitNo, Digest, PageHash, PageNo, PageSize, Timeline};
 use crate::error::{Error, Result, Status};
 use crate::name::{Change, Name};
-use crate::object::{Damage, Header};
+use crate::object::Damage;
 use crate::replica::{Plan, Replica, damaged, fetch, read_change};
 use crate::snapshot::{Manifest, PartPages, PartRef};
 use std::collections::HashMap;
@@ -33,13 +33,11 @@ impl Wanted {
         let (commit, timeline, chain) = match last {
             Some(part) if plan.commit > plan.snapshot.last => {
                 let set = read_change(source, part)?;
-                let upto = set.commits.iter().take_while(|commit| commit.number <= plan.commit);
-                let Header { page_size, parent, .. } = *set.header();
-                let chain = upto.clone().fold(parent, |chain, c| chain.after(page_size, c));
-                let found = upto.last().filter(|commit| commit.number == plan.commit);
-                let lost =
-                    || damaged(source, &Name::Change(*part), Damage::BadTable("no such commit"));
-                (*found.ok_or_else(lost)?, part.span.timeline, chain)
+                let mut points = set.points().into_iter();
+                let found = points.find(|point| point.commit.number == plan.commit);
+                let Point { commit, chain, .. } =
+                    found.ok_or_else(|| left_out(source, part, &set, plan.commit))?;
+                (commit, part.span.timeline, chain)
             }
             _ => (manifest.commit, plan.snapshot.timeline, manifest.chain),
         };
@@ -56,6 +54,19 @@ impl Wanted {
     }
 }
 
+/// The commit was squashed into a later one, or its number is past a damaged object's.
+fn left_out(source: &dyn Backend, part: &Change, set: &ChangeSet, commit: CommitNo) -> Error {
+    if !(part.span.first..=part.span.last).contains(&commit) {
+        return damaged(source, &Name::Change(*part), Damage::BadTable("no such commit"));
+    }
+    let cause = format!("commit {commit} is no restore point any more");
+    let error = Error::new(Status::Missing, "restore", source, cause);
+    let at = set.commits.partition_point(|it| it.number < commit);
+    let near = [at.checked_sub(1).and_then(|at| set.commits.get(at)), set.commits.get(at)];
+    let near = near.into_iter().flatten().map(|it| format!("--commit {}", it.number));
+    error.hint(format!("the nearest restore point is {}", near.collect::<Vec<_>>().join(" or ")))
+}
+
 /// The database's size at each commit, as far as it matters: how small it ever was since a commit.
 #[derive(Default)]
 pub(super) struct Sizes {
@@ -64,11 +75,16 @@ pub(super) struct Sizes {
 }
 
 impl Sizes {
-    /// Takes in the commits before those known, oldest first.
-    pub(super) fn prepend(&mut self, commits: &[Commit]) {
-        for commit in commits.iter().rev() {
-            if self.steps.last().is_none_or(|&(_, least)| commit.pages < least) {
-                self.steps.push((commit.number, commit.pages));
+    /// Takes in the commits before those known, oldest first. Where the one before a point was left
+    /// out, it counts as having had the smallest size of all that were.
+    pub(super) fn prepend(&mut self, points: &[Point]) {
+        for Point { first, commit: Commit { number, pages, .. }, least, .. } in points.iter().rev()
+        {
+            let before = (first < number).then(|| (CommitNo(number.0 - 1), *least));
+            for (number, pages) in std::iter::once((*number, *pages)).chain(before) {
+                if self.steps.last().is_none_or(|&(_, least)| pages < least) {
+                    self.steps.push((number, pages));
+                }
             }
         }
     }
@@ -174,16 +190,16 @@ impl<'a> Writer<'a> {
             |change, set: ChangeSet| {
                 self.fetched(&Name::Change(*change));
                 self.check_link(change, &set, &mut link)?;
-                let commits =
-                    &set.commits[..set.commits.partition_point(|c| c.number <= plan.commit)];
-                if !commits.is_empty() {
-                    writer = commits.len();
+                let mut points = set.points();
+                points.retain(|point| point.commit.number <= plan.commit);
+                if !points.is_empty() {
+                    writer = points.len();
                 }
                 assert!(writer > 0, "the last part comes first, and holds the commits");
-                self.sizes.prepend(commits);
-                let first = change.span.first.0;
+                self.sizes.prepend(&points);
                 set.pages_at(plan.commit, |page, place, bytes| {
-                    self.page(page, CommitNo(first + place as u64), bytes)
+                    let commit = points.get(place).map_or(change.span.last, |it| it.commit.number);
+                    self.page(page, commit, bytes)
                 })
                 .map_err(|error| error.at(source, &Name::Change(*change)))
             },
@@ -199,12 +215,14 @@ impl<'a> Writer<'a> {
             return Err(damaged(self.source, &Name::Change(*change), damage));
         }
         let number = self.wanted.manifest.commit.number;
-        if link.is_some_and(|(next, parent)| parent != set.chain_before(next)) {
+        // Nothing is known of a commit that was left out: the digest has the last word.
+        let other = |next, chain| set.chain_before(next).is_some_and(|before| before != chain);
+        if link.is_some_and(|(next, parent)| other(next, parent)) {
             let damage = Damage::BadTable("it is not the parent of what follows it");
             return Err(damaged(self.source, &Name::Change(*change), damage));
         }
         let inside = (change.span.first..=change.span.last).contains(&number) && change.end;
-        if inside && set.chain_before(number.next()) != self.wanted.manifest.chain {
+        if inside && other(number.next(), self.wanted.manifest.chain) {
             let damage = Damage::BadTable("it does not belong to the snapshot");
             return Err(damaged(self.source, &Name::Change(*change), damage));
         }

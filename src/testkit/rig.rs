@@ -98,7 +98,9 @@ impl Rig {
     /// Reads the next part that is not stored.
     pub fn next_part(&mut self) -> Option<RawPart> {
         let Self { capture, shipper, .. } = self;
-        capture.next_part(&|part| shipper.stores.has_part(part)).unwrap()
+        let part = capture.next_part(&|part| shipper.stores.has_part(part)).unwrap();
+        shipper.stores.renew(&capture.take_passed()).unwrap();
+        part
     }
 
     /// Ships what was captured, but for a large transaction.

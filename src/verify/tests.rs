@@ -303,3 +303,35 @@ fn an_empty_place_holds_no_replica() {
     writer.store.objects().clear();
     assert_eq!(verify(&writer.source(), false, &Quiet).unwrap_err().status, Status::Missing);
 }
+
+/// Two copies that are each sound, and not the same.
+#[test]
+fn what_two_copies_say_differently_under_one_name_is_found() {
+    let report = |writer: &Writer| verify(&writer.source(), false, &Quiet).unwrap();
+    let differing = |one: &Writer, other: &Writer| {
+        let copies = [("one".to_owned(), &report(one)), ("two".to_owned(), &report(other))];
+        compare(&copies).into_iter().map(|it| it.where_).collect::<Vec<_>>()
+    };
+    let one = replica();
+    assert!(differing(&one, &replica()).is_empty());
+    let mut shorter = replica();
+    let last = shorter.changes().pop().unwrap();
+    shorter.store.objects().remove(&last);
+    assert!(differing(&one, &shorter).is_empty(), "it is only behind");
+    // The same name and time, another page.
+    shorter = self::replica();
+    shorter.fork(10);
+    shorter.alone(&Step::fill(5, [1], 11));
+    let mut longer = self::replica();
+    longer.fork(10);
+    longer.alone(&Step::fill(5, [2], 12));
+    let key = longer.changes().pop().unwrap();
+    assert_eq!(differing(&shorter, &longer), [format!("two/{key}")]);
+    // Where the timeline itself is another one, that is told, and no more.
+    let mut later = self::replica();
+    later.now.0 += 1;
+    later.fork(10);
+    later.now.0 -= 1;
+    later.alone(&Step::fill(5, [2], 12));
+    assert_eq!(differing(&shorter, &later), ["two/timeline/00000003"]);
+}

@@ -17,7 +17,11 @@ const VERSION: &str = "4.48";
 pub const WRITER: [&str; 2] = ["writer", "writers-secret"];
 /// May list and read `BUCKET`.
 pub const READER: [&str; 2] = ["reader", "readers-secret"];
+/// May read, list and put in `VAULT`, and renew locks there.
+pub const KEEPER: [&str; 2] = ["keeper", "keepers-secret"];
 pub const BUCKET: &str = "backups";
+/// A bucket with Object Lock.
+pub const VAULT: &str = "vault";
 pub const REGION: &str = "us-east-1";
 
 pub struct Weed {
@@ -99,6 +103,7 @@ impl Weed {
         keeper.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         let weed = Self { port, dir, _keeper: keeper.spawn().unwrap() };
         weed.make_bucket();
+        weed.make_vault();
         weed
     }
 
@@ -117,6 +122,17 @@ impl Weed {
         panic!("the S3 server does not come up:\n{log}");
     }
 
+    fn make_vault(&self) {
+        let (vault, writer) = (self.named(VAULT), Credentials::new(WRITER[0], WRITER[1]));
+        let mut create = vault.create_bucket(&writer);
+        let locked = ("x-amz-bucket-object-lock-enabled", "true");
+        create.headers_mut().insert(locked.0, locked.1);
+        let url = create.sign(Duration::from_secs(60));
+        let request =
+            minreq::Request::new(Method::Put, url.as_str()).with_header(locked.0, locked.1);
+        assert_eq!(request.with_timeout(30).send().unwrap().status_code, 200);
+    }
+
     pub fn endpoint(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
@@ -126,8 +142,12 @@ impl Weed {
     }
 
     fn bucket(&self) -> Bucket {
+        self.named(BUCKET)
+    }
+
+    fn named(&self, bucket: &'static str) -> Bucket {
         let endpoint = self.endpoint().parse().unwrap();
-        Bucket::new(endpoint, UrlStyle::Path, BUCKET, REGION).unwrap()
+        Bucket::new(endpoint, UrlStyle::Path, bucket, REGION).unwrap()
     }
 
     /// A prefix that nobody has.
@@ -145,6 +165,59 @@ impl Weed {
             minreq::Request::new(Method::Put, url.as_str()).with_timeout(30).send().unwrap();
         assert_eq!(reply.status_code, 200, "{key}: {:?}", reply.as_str());
     }
+
+    /// What somebody with the keys of `KEEPER` asks of the vault: the status and the body.
+    fn ask<'a>(
+        &self,
+        method: Method,
+        mut action: impl S3Action<'a>,
+        query: &'a [(&'static str, &'a str)],
+        body: &[u8],
+    ) -> (u16, String) {
+        for (word, value) in query {
+            action.query_mut().insert(*word, *value);
+        }
+        let url = action.sign(Duration::from_secs(60));
+        let request = minreq::Request::new(method, url.as_str()).with_body(body).with_timeout(30);
+        let reply = request.send().unwrap();
+        (reply.status_code, reply.as_str().unwrap_or_default().to_owned())
+    }
+
+    /// Hides a key of the vault under a delete marker.
+    pub fn hide(&self, key: &str) {
+        let (vault, keeper) = (self.named(VAULT), Credentials::new(KEEPER[0], KEEPER[1]));
+        let asked = self.ask(Method::Delete, vault.delete_object(Some(&keeper), key), &[], b"");
+        assert_eq!(asked.0, 204, "{key}");
+    }
+
+    /// Stores another version of a key of the vault.
+    pub fn cover(&self, key: &str, body: &[u8]) {
+        let (vault, keeper) = (self.named(VAULT), Credentials::new(KEEPER[0], KEEPER[1]));
+        let asked = self.ask(Method::Put, vault.put_object(Some(&keeper), key), &[], body);
+        assert_eq!(asked.0, 200, "{key}");
+    }
+
+    /// Tries to remove one version for good.
+    pub fn destroy(&self, key: &str, version: &str) -> u16 {
+        let (vault, keeper) = (self.named(VAULT), Credentials::new(KEEPER[0], KEEPER[1]));
+        let delete = vault.delete_object(Some(&keeper), key);
+        self.ask(Method::Delete, delete, &[("versionId", version)], b"").0
+    }
+
+    /// Keys of the vault below a prefix with each of their versions and markers.
+    pub fn versions(&self, prefix: &str) -> Vec<(String, String)> {
+        let (vault, keeper) = (self.named(VAULT), Credentials::new(KEEPER[0], KEEPER[1]));
+        let prefix = format!("{prefix}/");
+        let query = [("versions", ""), ("prefix", &*prefix)];
+        let (_, xml) = self.ask(Method::Get, vault.get_object(Some(&keeper), ""), &query, b"");
+        assert!(xml.contains("<IsTruncated>false"), "{xml}");
+        let element = |text: &str, name: &str| {
+            let open = format!("<{name}>");
+            text.split_once(&open).and_then(|(_, rest)| rest.split('<').next().map(str::to_owned))
+        };
+        let pieces = xml.split("<Key>").skip(1).map(|piece| format!("<Key>{piece}"));
+        pieces.filter_map(|it| Some((element(&it, "Key")?, element(&it, "VersionId")?))).collect()
+    }
 }
 
 fn identities() -> String {
@@ -156,5 +229,9 @@ fn identities() -> String {
     };
     let all = "[\"Admin\", \"Read\", \"Write\", \"List\"]".to_owned();
     let some = format!("[\"Read:{BUCKET}\", \"List:{BUCKET}\"]");
-    format!("{{\"identities\": [{}, {}]}}", identity(WRITER, &all), identity(READER, &some))
+    let keeps = ["Read", "Write", "List", "PutObjectRetention"];
+    let keeps = keeps.map(|action| format!("\"{action}:{VAULT}\"")).join(", ");
+    let keeper = identity(KEEPER, &format!("[{keeps}]"));
+    let (writer, reader) = (identity(WRITER, &all), identity(READER, &some));
+    format!("{{\"identities\": [{writer}, {reader}, {keeper}]}}")
 }

@@ -4,6 +4,7 @@
 //! within each turn. It reports and never asserts: a busy machine is no failure. What it restores has
 //! to be right all the same.
 
+mod dead;
 pub mod load;
 mod watched;
 
@@ -70,6 +71,7 @@ pub fn run(programs: &Programs, dir: &Path, size: Size) -> Result<()> {
     bench.saturated("default autocheckpoint", 1000)?;
     bench.saturated("autocheckpoint off", 0)?;
     bench.lag()?;
+    bench.one_dead()?;
     bench.shipping()?;
     bench.idle()?;
     bench.large()
@@ -148,32 +150,10 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// From a commit's return to the first new object that can hold it.
     fn lag(&mut self) -> Result<()> {
-        let mut lags = Vec::new();
         let mut place = self.small()?;
         let count = self.size.lags;
-        let mut child = place.start_load(&format!("app.db --count {count} --rate 2"))?;
-        let changes = place.replica().join("change");
-        let mut known: BTreeSet<PathBuf> = names(&changes);
-        let mut appeared = Vec::new();
-        let mut ended = None;
-        while ended.is_none_or(|ended: Instant| ended.elapsed() < Duration::from_secs(2)) {
-            let fresh: Vec<PathBuf> = names(&changes).difference(&known).cloned().collect();
-            let now = Micros::now().0;
-            appeared.extend(fresh.iter().map(|_| now));
-            known.extend(fresh);
-            if ended.is_none() && child.try_wait()?.is_some() {
-                ended = Some(Instant::now());
-            }
-            thread::sleep(Duration::from_millis(1));
-        }
-        let said = child.wait_with_output()?.stdout;
-        let said: serde_json::Value = serde_json::from_slice(&said).unwrap_or_default();
-        for commit in said["ended"].as_array().into_iter().flatten().filter_map(|at| at.as_u64()) {
-            let object = appeared.iter().find(|&&at| at >= commit);
-            lags.push(object.map_or(f64::INFINITY, |at| (at - commit) as f64 / 1000.0));
-        }
+        let lags = lags(&place, &place.replica(), count)?;
         place.drain()?;
         place.prove()?;
         println!("commit to durable object, {count} commits half a second apart");
@@ -308,6 +288,33 @@ impl Bench<'_> {
         row("  peak memory, MiB", "<= 64", of(|usage| usage.peak_mib));
         Ok(())
     }
+}
+
+/// Milliseconds from each commit's return to the first new object that can hold it.
+fn lags(place: &Place, replica: &Path, count: u64) -> Result<Vec<f64>> {
+    let mut child = place.start_load(&format!("app.db --count {count} --rate 2"))?;
+    let changes = replica.join("change");
+    let mut known: BTreeSet<PathBuf> = names(&changes);
+    let mut appeared = Vec::new();
+    let mut ended = None;
+    while ended.is_none_or(|ended: Instant| ended.elapsed() < Duration::from_secs(2)) {
+        let fresh: Vec<PathBuf> = names(&changes).difference(&known).cloned().collect();
+        let now = Micros::now().0;
+        appeared.extend(fresh.iter().map(|_| now));
+        known.extend(fresh);
+        if ended.is_none() && child.try_wait()?.is_some() {
+            ended = Some(Instant::now());
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    let said = child.wait_with_output()?.stdout;
+    let said: serde_json::Value = serde_json::from_slice(&said).unwrap_or_default();
+    let commits = said["ended"].as_array().into_iter().flatten().filter_map(|at| at.as_u64());
+    let lag = |commit| {
+        let object = appeared.iter().find(|&&at| at >= commit);
+        object.map_or(f64::INFINITY, |at| (at - commit) as f64 / 1000.0)
+    };
+    Ok(commits.map(lag).collect())
 }
 
 fn number(value: &serde_json::Value) -> f64 {

@@ -40,7 +40,7 @@ pub(super) fn read(xml: &[u8], root: &str, prefix: &str, after: &str) -> Result<
             return Err(wrong("though it does not begin as asked for"));
         }
         if key < before {
-            return Err(wrong("after what comes behind it"));
+            return Err(unordered(&key));
         }
         let name = &key[root.len()..];
         match (name.parse(), object.size) {
@@ -55,6 +55,10 @@ pub(super) fn read(xml: &[u8], root: &str, prefix: &str, after: &str) -> Result<
         return Err(wrong_end());
     }
     Ok(page)
+}
+
+pub(super) fn unordered(key: &str) -> Refusal {
+    Refusal::lasting(format!("the store lists {key} after what comes behind it"), ORDER)
 }
 
 fn wrong_end() -> Refusal {

@@ -19,7 +19,7 @@ const RENEW: &str = "renew the credentials; a credentials_file is read again for
      credentials are in its environment has to be started again";
 const KEYS: &str = "check the access key and the secret key";
 const RIGHTS: &str = "allow it: reading takes GetObject and ListBucket, writing PutObject as well, \
-                      removing DeleteObject";
+                      removing DeleteObject, locking PutObjectRetention";
 const REGION: &str = "set region, and endpoint with it, to those of the bucket";
 const ENDPOINT: &str = "check that the endpoint is that of an S3 store";
 const CREATE_ONLY: &str = "a store that knows no If-None-Match takes create_only = false, if one \
@@ -56,6 +56,12 @@ impl Refusal {
 
     pub fn denied(cause: impl Into<String>, hint: &str) -> Self {
         Self { kind: Kind::Denied, ..Self::lasting(cause, hint) }
+    }
+
+    pub fn locked() -> Self {
+        let cause = "what is locked cannot be replaced".to_owned();
+        let hint = "remove it once its lock has ended, and store it anew".to_owned();
+        Self { kind: Kind::Locked, cause, hint: Some(hint) }
     }
 
     pub fn taken() -> Self {
@@ -132,7 +138,7 @@ fn by_status(status: u16) -> (Kind, &'static str) {
 }
 
 /// The text of the first element of that name, without markup; empty if there is none.
-fn element<'a>(xml: &'a str, name: &str) -> &'a str {
+pub(super) fn element<'a>(xml: &'a str, name: &str) -> &'a str {
     let open = format!("<{name}>");
     let text = xml.split_once(&open).map_or("", |(_, rest)| rest);
     text.split('<').next().unwrap_or_default().trim()

@@ -405,7 +405,10 @@ fn requests_say_what_they_must() {
 fn places_are_reached_in_both_styles_and_with_a_token() {
     let signed = |place: &config::S3, keys| {
         let s3 = S3 { keys, ..S3::open(place).unwrap() };
-        s3.sign(&s3.keys.now().unwrap(), &Ask::Get { key: &s3.key("x"), time: ANSWER })
+        s3.sign(
+            &s3.keys.now().unwrap(),
+            &Ask::Get { key: &s3.key("x"), version: None, time: ANSWER },
+        )
     };
     let liar = Liar::new();
     let keys = || Keys::Fixed(Credentials::new_with_token("K", "S", "to ken"));

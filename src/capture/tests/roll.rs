@@ -2,6 +2,10 @@
 //! the whole database by itself.
 
 use super::*;
+use crate::backend::Backend;
+use crate::backend::worm::Worm;
+use crate::restore::Target;
+use crate::testkit::rig::{claim, fanout, restored};
 use crate::testkit::{damage, digest as digest_of};
 use std::collections::BTreeSet;
 
@@ -156,4 +160,41 @@ fn trap_44_what_no_snapshot_needs_to_read_is_read_in_the_end() {
         None
     });
     assert!(matches!(found, Some(Trouble::Diverged(it)) if it.0 == page + 1), "{found:?}");
+}
+
+/// Day after day somebody with the writer's keys removes what he can, stores rubbish over the rest and
+/// hides it. Every restore point that is younger than the period of the locks, less the time between
+/// two snapshots, comes back; most parts are as old as the first snapshot.
+#[test]
+fn trap_79_what_a_snapshot_needs_is_locked_however_old_it_is() {
+    const DAY: u64 = 86_400_000;
+    const PERIOD: usize = 4;
+    let db = Db::new(PAGE as u32);
+    let writer = db.open();
+    (0..18).for_each(|_| big(&writer, 1_000_000));
+    let mut rig = Rig::new(db);
+    let worm = Arc::new(Worm::new(PERIOD as u64 * DAY));
+    claim(&*worm, rig.capture.state().page_size);
+    let dir = rig.db.dir.path().join("state");
+    rig.shipper.stores = Arc::new(fanout(vec![worm.clone()], &dir, 1 << 30));
+    rig.capture.begin_snapshot().unwrap();
+    rig.roll();
+    let mut points: Vec<(CommitNo, Vec<u8>)> = Vec::new();
+    for day in 0..3 * PERIOD {
+        crate::testkit::commits(&writer, 1);
+        begin(&mut rig);
+        rig.roll();
+        crate::testkit::commits(&writer, 1);
+        rig.drain();
+        points.push((rig.last(), rig.db.image()));
+        worm.pass(DAY);
+        worm.ravage();
+        for (commit, image) in points.iter().rev().take(PERIOD - 1) {
+            let source = worm.clone() as Arc<dyn Backend>;
+            let restored = restored(&source, Target::Commit(*commit)).unwrap();
+            assert!(restored == *image, "day {day}: commit {commit}");
+        }
+    }
+    let parts = worm.names().into_iter().filter(|name| matches!(name, Name::Part(_))).count();
+    assert!(parts < 4 * 3 * PERIOD, "{parts} parts: most were not put anew");
 }

@@ -9,9 +9,8 @@ use crate::cursor::State;
 use crate::error::{Error, Status};
 use crate::fanout::Fanout;
 use crate::index::Index;
-use crate::name::{Name, Span};
-use crate::replica::{Replica, Run, Stretch, damaged, fetch, is_on, is_whole, read_change};
-use crate::snapshot::Manifest;
+use crate::name::Span;
+use crate::replica::{Replica, Run, Stretch, is_on, is_whole, read_change, read_manifest};
 use crate::source::Mark;
 use std::sync::Arc;
 
@@ -78,12 +77,12 @@ impl Listed {
         let chain = match (change, snapshots.rev().find(|span| span.last == commit && on_it(span)))
         {
             (Some(end), _) => read_change(source, end).map(|set| set.chain_before(commit.next())),
-            (None, Some(span)) => read_manifest(source, span).map(|manifest| manifest.chain),
+            (None, Some(span)) => read_manifest(source, span).map(|manifest| Some(manifest.chain)),
             (None, None) => return Ok(None),
         };
         match chain {
             Err(error) if error.status == Status::Integrity => Ok(None),
-            chain => chain.map(Some),
+            chain => chain,
         }
     }
 
@@ -195,10 +194,4 @@ fn read_tip(each: &Listed, span: &Span) -> Result<(Commit, Chain, PageSize)> {
     }
     let manifest = read_manifest(source, span)?;
     Ok((manifest.commit, manifest.chain, manifest.page_size))
-}
-
-fn read_manifest(source: &dyn Backend, span: &Span) -> Result<Manifest> {
-    let name = Name::Snapshot(*span);
-    let manifest = Manifest::decode(*span, fetch(source, &name)?);
-    manifest.map_err(|damage| damaged(source, &name, damage))
 }

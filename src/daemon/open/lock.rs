@@ -27,9 +27,12 @@ const SYNC: &[u8] = b"sync\n";
 pub fn take(
     database: &Database,
     purpose: Purpose,
-    held: Option<Arc<File>>,
+    held: &mut Option<Arc<File>>,
 ) -> Result<(Arc<File>, Timeline)> {
-    let lock = held.map_or_else(|| wait(database, purpose).map(Arc::new), Ok)?;
+    let lock = match held {
+        Some(lock) => Arc::clone(lock),
+        None => Arc::clone(held.insert(Arc::new(wait(database, purpose)?))),
+    };
     let claimed = line(&database.state_dir, 2).unwrap_or_default();
     sign(&lock, purpose, None, claimed)
         .map_err(|error| Error::io("write", database.state_dir.join("lock").display(), &error))?;
@@ -85,9 +88,12 @@ fn line(state_dir: &Path, at: usize) -> Option<Timeline> {
 
 /// The lock of a state directory, unless somebody holds it.
 pub fn try_lock(state_dir: &Path) -> Result<Option<File>> {
-    let path = state_dir.join("lock");
+    try_lock_file(&state_dir.join("lock"))
+}
+
+pub fn try_lock_file(path: &Path) -> Result<Option<File>> {
     let mut options = File::options();
-    let file = options.read(true).write(true).create(true).truncate(false).open(&path);
+    let file = options.read(true).write(true).create(true).truncate(false).open(path);
     let file = file.map_err(|error| Error::io("open", path.display(), &error))?;
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),

@@ -4,6 +4,7 @@
 use super::{Done, Job, RETRY_FIRST, RETRY_LAST, Survey, Tracker};
 use crate::error::{Error, Result, Status};
 use crate::fanout::Fanout;
+use crate::name::Part;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -59,6 +60,14 @@ impl Tracker {
             let stores = Arc::clone(stores);
             jobs.push(Box::new(move || Done::Surveyed(stores.survey())));
         }
+        if !self.renew.is_empty() && !self.renewing && now >= self.retry_at {
+            self.renewing = true;
+            let (stores, parts) = (Arc::clone(stores), std::mem::take(&mut self.renew));
+            jobs.push(Box::new(move || {
+                let result = stores.renew(&parts);
+                Done::Renewed(parts, result)
+            }));
+        }
         self.jobs += jobs.len();
         jobs
     }
@@ -66,6 +75,14 @@ impl Tracker {
     pub(super) fn surveyed(&mut self, result: Result<()>, now: Instant) {
         self.survey = if result.is_ok() { Survey::Done } else { Survey::Wanted };
         if let Err(error) = result {
+            self.put_failed(error, now);
+        }
+    }
+
+    pub(super) fn renewed(&mut self, parts: Vec<Part>, result: Result<()>, now: Instant) {
+        self.renewing = false;
+        if let Err(error) = result {
+            self.renew.extend(parts);
             self.put_failed(error, now);
         }
     }

@@ -8,12 +8,16 @@ use super::{
     Survey, Tracker,
 };
 use crate::capture::Capture;
-use crate::commit::CommitNo;
+use crate::clock;
+use crate::commit::{CommitNo, Time};
 use crate::daemon::open::{Begin, Live};
+use crate::daemon::owed::Owed;
 use crate::error::{Error, Result, Status};
+use crate::fanout::Standing;
 use crate::ship::Parcel;
 use crate::source::{Pin, Trouble};
 use crate::status::{LaneRecord, Record};
+use std::fs::File;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -27,7 +31,9 @@ impl Tracker {
         match done {
             Done::Stored(..) => self.parts -= 1,
             Done::Checkpointed(_) => self.checkpointing = false,
-            Done::Opened(_)
+            Done::Renewed(..) => self.renewing = false,
+            Done::Kept(_) => self.upkeep.end(),
+            Done::Opened(..)
             | Done::Captured(..)
             | Done::Shipped(..)
             | Done::LargeShipped(..)
@@ -47,11 +53,17 @@ impl Tracker {
         }
     }
 
-    pub(super) fn opened(&mut self, result: Result<Box<Live>>, now: Instant) {
+    pub(super) fn opened(
+        &mut self,
+        result: Result<Box<Live>>,
+        lock: Option<Arc<File>>,
+        now: Instant,
+    ) {
+        self.lock = lock;
         match result {
             Ok(live) => {
-                let Live { capture, shipper, begin, lock, files, key } = *live;
-                (self.lock, self.files) = (Some(lock), Some(files));
+                let Live { capture, shipper, begin, files, key } = *live;
+                self.files = Some(files);
                 self.set_lanes(shipper.stores.count(), now);
                 self.stores = Some(Arc::clone(&shipper.stores));
                 self.shipper = Some(Box::new(shipper));
@@ -128,12 +140,14 @@ impl Tracker {
         self.parcel = None;
         self.again.clear();
         self.survey = Survey::None;
+        self.renew.clear();
         self.snapshot_ready = false;
         self.shipped_meanwhile = false;
     }
 
     pub(super) fn captured(&mut self, capture: Box<Capture>, captured: Captured, now: Instant) {
-        let Captured { batch, part, began, complete, part_is_due, drain, result } = captured;
+        let Captured { batch, part, passed, began, complete, part_is_due, drain, result } =
+            captured;
         let mut capture = capture;
         if batch.is_none() && part.is_none() && (part_is_due || !complete) {
             // Whatever is in the way, asking at once would not find it gone.
@@ -154,6 +168,7 @@ impl Tracker {
         self.drained |= complete && drain;
         part.iter().for_each(|part| self.pace_parts(part.bytes.len(), now));
         self.again.extend(part);
+        self.renew.extend(passed);
         self.begin_snapshot &= !began;
         self.phase = Phase::Here(capture);
         if let Err(trouble) = result {
@@ -201,6 +216,9 @@ impl Tracker {
 
     /// Lets go of a database that is to be taken up again, once every job is back.
     pub(super) fn leave(&mut self) {
+        if self.leaving {
+            self.upkeep.stop();
+        }
         if self.leaving && self.jobs == 0 && matches!(self.phase, Phase::Here(_)) {
             self.close();
             self.phase = Phase::Closed;
@@ -218,6 +236,7 @@ impl Tracker {
             _ => self.shipped_meanwhile = true,
         }
         self.retries = 0;
+        self.upkeep.note_news();
         self.status.recover();
         self.status_due = true;
     }
@@ -282,8 +301,30 @@ impl Tracker {
         self.status_due = false;
         self.status_at = now + STATUS_EVERY;
         let standings = self.stores.as_ref().map(|stores| stores.standings());
-        self.status.lanes = standings.unwrap_or_default().iter().map(LaneRecord::from).collect();
+        let standings = standings.unwrap_or_default();
+        self.note_owed(&standings);
+        self.status.lanes = standings.iter().map(LaneRecord::from).collect();
+        let since = |owed: &Owed| owed.since().map(|time| time.0);
+        self.status.owed_since = self.owed.iter().map(since).collect();
         Some(self.status.clone())
+    }
+
+    /// While it is not known what there is to ship, or nothing could be restored yet, all is owed.
+    fn note_owed(&mut self, standings: &[Standing]) {
+        if let Phase::Here(capture) = &self.phase {
+            self.restorable = capture.snapshot() > Time(0);
+        }
+        let counted = self.restorable
+            && self.stores.is_some()
+            && self.healing.is_none()
+            && !self.lost
+            && !self.begin_snapshot;
+        let last = counted.then_some(CommitNo(self.status.commit));
+        let now = clock::now();
+        for (at, owed) in self.owed.iter_mut().enumerate() {
+            let floor = standings.get(at).and_then(|standing| standing.floor);
+            owed.note(last, floor.map(|(commit, _)| commit), now);
+        }
     }
 
     pub(super) fn log(&self, event: &str) {

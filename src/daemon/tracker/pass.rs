@@ -10,6 +10,8 @@ use crate::source::{Caught, Trouble};
 pub struct Captured {
     pub(super) batch: Option<Batch>,
     pub(super) part: Option<RawPart>,
+    /// Parts of a snapshot that need not be read.
+    pub(super) passed: Vec<Part>,
     /// A snapshot was begun.
     pub(super) began: bool,
     pub(super) part_is_due: bool,
@@ -45,6 +47,7 @@ pub(super) fn pass(
     let mut captured = Captured {
         batch: None,
         part: None,
+        passed: Vec::new(),
         began: false,
         complete: false,
         part_is_due: orders.part,
@@ -79,6 +82,7 @@ fn try_pass(
     captured.complete = matches!(caught, Ok(Caught::Up));
     if caught.is_ok() && orders.part {
         captured.part = capture.next_part(stored)?;
+        captured.passed = capture.take_passed();
     }
     let finish = orders.finish && captured.complete;
     if orders.cut {

@@ -119,8 +119,15 @@ impl Place {
 
     /// What is restored passes SQLite's own check.
     pub fn prove(&self) -> Result<()> {
-        self.run(&["restore", "replica", "--output", "proof.db", "--check", "full"])?;
-        Ok(fs::remove_file(self.dir.join("proof.db"))?)
+        self.restored("replica").map(drop)
+    }
+
+    /// The bytes that a replica gives, which pass SQLite's own check.
+    pub fn restored(&self, replica: &str) -> Result<Vec<u8>> {
+        self.run(&["restore", replica, "--output", "proof.db", "--check", "full"])?;
+        let bytes = fs::read(self.dir.join("proof.db"))?;
+        fs::remove_file(self.dir.join("proof.db"))?;
+        Ok(bytes)
     }
 }
 

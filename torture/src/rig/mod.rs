@@ -40,6 +40,7 @@ use crate::rng::Rng;
 use crate::store::{Server, Store};
 use crate::tally::Tally;
 use bakelite::config::Sealing;
+use bakelite::error::Status;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -251,17 +252,38 @@ impl Rig {
 
     /// `bakelite sync`: all that was acknowledged before it began is durable when it returns.
     pub fn sync(&mut self) -> Result<()> {
+        match self.try_sync()? {
+            Ok(()) => Ok(()),
+            Err(done) => violation(format!("sync: {}: {}", done.status, done.complaint)),
+        }
+    }
+
+    /// The same beside a destination that may fail just then, which is told by status 8.
+    pub fn sync_in_the_end(&mut self) -> Result<()> {
+        for _ in 0..20 {
+            match self.try_sync()? {
+                Ok(()) => return Ok(()),
+                Err(done) if done.status.code() == Some(Status::Unreachable as i32) => {}
+                Err(done) => {
+                    return violation(format!("sync: {}: {}", done.status, done.complaint));
+                }
+            }
+        }
+        violation("sync never succeeded")
+    }
+
+    fn try_sync(&mut self) -> Result<std::result::Result<(), process::Output>> {
         let acked = self.acked()?;
         let log = self.path("log", "sync");
         match process::run(&mut self.bakelite("sync"), &log)? {
             Some(done) if done.status.success() => (),
-            Some(done) => return violation(format!("sync: {}: {}", done.status, done.complaint)),
+            Some(done) => return Ok(Err(done)),
             None => return violation("sync did not return within two minutes"),
         }
         self.tally.fault("synced");
         self.raise_floor(acked);
         self.destinations.iter_mut().for_each(Destination::synced);
-        Ok(())
+        Ok(Ok(()))
     }
 
     /// Starts `bakelite sync` to be killed while it works.

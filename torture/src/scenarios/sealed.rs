@@ -40,7 +40,7 @@ fn legacy(rig: &mut Rig) -> Result<[PathBuf; 3]> {
     rig.move_replica(&keep.join(NAME));
     rig.add_store()?;
     rig.configure(&[], Rule::Auto)?;
-    let pace = Some(*rig.rng.pick(&[500, 2000]));
+    let pace = Some(*rig.rng.pick(&[2000, 8000]));
     rig.create(Args { pace, ..busy() })?;
     rig.start_daemon()?;
     rig.go()?;
@@ -48,6 +48,7 @@ fn legacy(rig: &mut Rig) -> Result<[PathBuf; 3]> {
         rig.random_wait(30);
         rig.sync()?;
     }
+    rig.pause()?;
     rig.keep_some(4)?;
     let pieces = rig.pieces()?;
     let (shown, files) = rig.shown(&pieces)?;
@@ -68,6 +69,7 @@ fn convert(rig: &mut Rig, keys: &[&Path], rule: Rule) -> Result<()> {
     restart(rig, keys, rule)?;
     let (mut longest_ms, mut cuts) = (8, 0);
     for _ in 0..TRIES {
+        rig.go()?;
         let before = rig.under()?;
         let mut rewrite = rig.start_reencrypt()?;
         rig.random_wait(longest_ms);
@@ -93,6 +95,7 @@ fn convert(rig: &mut Rig, keys: &[&Path], rule: Rule) -> Result<()> {
         if done == 0 {
             longest_ms = (longest_ms * 2).min(400);
         }
+        rig.pause()?;
         judge(rig, keys)?;
         if left == 0 || cuts == CUTS {
             break;
@@ -134,6 +137,7 @@ fn judge(rig: &mut Rig, keys: &[&Path]) -> Result<()> {
 
 /// Runs `reencrypt` to its end. From then on one key is enough.
 fn finish(rig: &mut Rig, keys: &[&Path], target: KeyId) -> Result<()> {
+    rig.go()?;
     let done = rig.reencrypt(&[])?;
     if !done.status.success() {
         return violation(format!("reencrypt: {}: {}", done.status, done.complaint));
@@ -148,8 +152,7 @@ fn finish(rig: &mut Rig, keys: &[&Path], target: KeyId) -> Result<()> {
     rig.sync()?;
     rig.grade_all_exact(seq)?;
     rig.recheck(3)?;
-    nothing_shows(rig)?;
-    rig.go()
+    nothing_shows(rig)
 }
 
 /// A daemon with other keys takes the place of this one.

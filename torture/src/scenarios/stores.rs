@@ -36,7 +36,7 @@ pub fn lying(rig: &mut Rig) -> Result<()> {
         let most_ms = *rig.rng.pick(&[100, 1500]);
         rig.random_wait(most_ms);
         if life == 2 {
-            rig.sync()?;
+            rig.sync_in_the_end()?;
         }
         rig.grade_claims()?;
         rig.kill_daemon()?;
@@ -44,7 +44,7 @@ pub fn lying(rig: &mut Rig) -> Result<()> {
     }
     let seq = rig.pause()?;
     rig.start_daemon()?;
-    rig.sync()?;
+    rig.sync_in_the_end()?;
     rig.grade_all_exact(seq)?;
     rig.store().lie(None);
     rig.drain()?;

@@ -105,6 +105,7 @@ impl Liar {
             region: "eu-west-1".to_owned(),
             url_style: UrlStyle::Path,
             create_only: true,
+            lock: None,
             credentials: Credentials::Keys {
                 access_key_id: "AKID".to_owned(),
                 secret_access_key: Secret("hush-hush".to_owned()),

@@ -59,6 +59,25 @@ fn a_snapshot_cut_short_is_gone_on_with() {
     }
 }
 
+/// What a snapshot passes over is kept from being removed before the manifest says that it is needed.
+#[test]
+fn parts_that_are_not_put_again_are_kept_first() {
+    let (db, writer) = of_several_parts();
+    Sim::current(&db);
+    commits(&writer, 1);
+    let (mut sim, faulty) = Sim::faulty(&db);
+    let mut config = db.config();
+    config.settings.snapshot_interval = Duration::from_millis(1);
+    sim.tracker = Tracker::new(&config, false, sim.now);
+    // The first one is the timeline's, with the listing.
+    (3..9).for_each(|nth| faulty.fail(Operation::Renew, nth, Fault::Refused));
+    sim.until(|_| faulty.fired(Fault::Refused) == 6);
+    assert_eq!(snapshots(&db), 1);
+    sim.until(|sim| sim.is_current() && snapshots(&db) == 2);
+    assert!(faulty.calls(Operation::Renew) >= 2 + parts(&db).len() as u64 - 3);
+    agrees(&db);
+}
+
 /// A snapshot that is told to take its time leaves the WAL alone between its parts: a first one at
 /// quiet moments, a later one always. A drain does not wait.
 #[test]

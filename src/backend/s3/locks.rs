@@ -1,0 +1,309 @@
+//! Locked replicas: objects that for a while can be neither removed nor replaced, by nobody who has
+//! this writer's keys.
+//!
+//! A lock keeps a version of an object; it does not keep others from being stored above it, nor from
+//! hiding it under a delete marker. So in a locked replica the first version of each name counts, as
+//! names are stored once, and markers count for nothing. Removing an object removes its versions, which
+//! a lock refuses until it has ended.
+//!
+//! Whoever reads need not be told: the first version of the first timeline's record has a lock.
+//!
+//! A lock ends by the store's clock and is reckoned by ours. A store takes no request that was signed by
+//! a clock more than some 15 minutes off, so no lock is off by more.
+
+use super::listing;
+use super::refusal::{self, Refusal};
+use super::versions::{self, Version};
+use super::{Ask, Headers, S3, checksum};
+use crate::backend::retry::try_again;
+use crate::backend::{Entry, Error, Kind};
+use crate::clock;
+use crate::commit::Timeline;
+use crate::config::{Lock, LockMode};
+use crate::name::Name;
+use jiff::Timestamp;
+use std::collections::BTreeMap;
+use std::sync::{Mutex, OnceLock};
+use std::thread;
+
+/// The header that says how a version is locked, and until when.
+const MODE: &str = "x-amz-object-lock-mode";
+const UNTIL: &str = "x-amz-object-lock-retain-until-date";
+
+/// What is known of the versions of a replica's objects.
+#[derive(Debug, Default)]
+pub(super) struct Locks {
+    pub lock: Option<Lock>,
+    /// Whether the replica is a locked one, once somebody has looked.
+    found: OnceLock<bool>,
+    /// The first versions of the names that something was stored or hidden over since.
+    covered: Mutex<BTreeMap<String, String>>,
+}
+
+impl Locks {
+    pub fn new(lock: Option<Lock>) -> Self {
+        Self { lock, ..Self::default() }
+    }
+
+    /// Whether the first version of each name counts.
+    pub fn apply(&self) -> bool {
+        self.lock.is_some() || self.found.get().is_some_and(|found| *found)
+    }
+
+    /// The version to ask for, where that is not the newest.
+    pub fn covered(&self, name: &str) -> Option<String> {
+        self.covered.lock().expect("nothing panics under it").get(name).cloned()
+    }
+
+    fn note(&self, name: &str, first: Option<&str>) {
+        let mut covered = self.covered.lock().expect("nothing panics under it");
+        match first {
+            Some(id) => drop(covered.insert(name.to_owned(), id.to_owned())),
+            None => drop(covered.remove(name)),
+        }
+    }
+}
+
+fn mode(lock: Lock) -> &'static str {
+    match lock.mode {
+        LockMode::Governance => "GOVERNANCE",
+        LockMode::Compliance => "COMPLIANCE",
+    }
+}
+
+/// When a lock that begins now will end.
+fn until(lock: Lock) -> String {
+    let end = clock::now().0.saturating_add(lock.period.as_millis() as u64);
+    let end = i64::try_from(end).ok().and_then(|end| Timestamp::from_millisecond(end).ok());
+    end.unwrap_or(Timestamp::MAX).strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// Whether a lock lasts until then; the same to the second, however many digits the store adds.
+fn lasts(ends: &str, until: &str) -> bool {
+    const SECONDS: usize = "2026-01-01T00:00:00".len();
+    ends.get(..SECONDS).is_some_and(|ends| ends >= &until[..SECONDS])
+}
+
+/// A version that something may have been stored over.
+struct First {
+    key: String,
+    /// Its id and size; `None`: nothing but markers.
+    version: Option<(String, u64)>,
+    covered: bool,
+}
+
+impl First {
+    fn of(newest: Version) -> Self {
+        let covered = newest.bytes.is_none();
+        let version = newest.bytes.map(|bytes| (newest.id, bytes));
+        Self { key: newest.key, version, covered }
+    }
+
+    fn add(&mut self, older: Version) {
+        if let Some(bytes) = older.bytes {
+            self.version = Some((older.id, bytes));
+            self.covered = true;
+        }
+    }
+}
+
+impl S3 {
+    /// What a put says of its lock.
+    pub(super) fn lock_headers(&self) -> Headers {
+        let Some(lock) = self.locks.lock else { return Headers::new() };
+        let mode = mode(lock).to_owned();
+        vec![(MODE, mode), (UNTIL, until(lock)), ("x-amz-sdk-checksum-algorithm", "SHA256".into())]
+    }
+
+    /// Looks whether the replica is a locked one, for who was not told. Where that cannot be asked,
+    /// it is not.
+    pub(super) fn find_locks(&self) -> Result<(), Error> {
+        let name = Name::Timeline(Timeline(1)).to_string();
+        let found = try_again(self.patience, thread::sleep, || match self.is_locked(&name) {
+            Err(error) if error.kind != Kind::Transient => Ok(false),
+            found => found,
+        })?;
+        self.locks.found.get_or_init(|| found);
+        Ok(())
+    }
+
+    fn is_locked(&self, name: &str) -> Result<bool, Error> {
+        let newest = self.head(name, None)?;
+        let (status, version) = (newest.status, newest.header("x-amz-version-id"));
+        if newest.header(MODE).is_some() {
+            return Ok(true);
+        }
+        // A bucket without versions has no locks. Of what is absent there may be a hidden version.
+        if status == 200 && version.is_none_or(|version| version == "null") {
+            return Ok(false);
+        }
+        let versions = self.versions_of(name)?;
+        let Some(first) = versions.iter().rfind(|it| it.bytes.is_some()) else { return Ok(false) };
+        Ok(self.head(name, Some(&first.id))?.header(MODE).is_some())
+    }
+
+    fn head(&self, name: &str, version: Option<&str>) -> Result<super::Reply, Error> {
+        self.send("get", name, &Ask::Head { key: &self.key(name), version })
+    }
+
+    fn page_of_versions(
+        &self,
+        prefix: &str,
+        (key, version): &(String, String),
+    ) -> Result<versions::Page, Error> {
+        let ask = Ask::Versions { prefix: &self.key(prefix), key, version, most: self.page };
+        let reply = self.send("list", prefix, &ask)?;
+        let page = match reply.status {
+            200 if !refusal::is_error(&reply.body) => versions::read(&reply.body),
+            _ => Err(Refusal::of(&reply)),
+        };
+        page.map_err(|refusal| self.error("list", prefix, refusal))
+    }
+
+    /// Every version of one name and every marker over it, newest first.
+    fn versions_of(&self, name: &str) -> Result<Vec<Version>, Error> {
+        let key = self.key(name);
+        let mut all = Vec::new();
+        let mut from = Default::default();
+        loop {
+            let page = self.page_of_versions(name, &from)?;
+            let other = page.versions.iter().any(|version| version.key != key);
+            all.extend(page.versions.into_iter().filter(|version| version.key == key));
+            match page.next {
+                Some(next) if !other => from = next,
+                _ => return Ok(all),
+            }
+        }
+    }
+
+    /// A page of the names that have a version, each with its first one.
+    pub(super) fn list_firsts(&self, prefix: &str, after: &str) -> Result<listing::Page, Error> {
+        let after = if after.is_empty() { String::new() } else { self.key(after) };
+        let mut from = (after.clone(), String::new());
+        let mut firsts: Vec<First> = Vec::new();
+        let more = loop {
+            let page = self.page_of_versions(prefix, &from)?;
+            for version in page.versions.into_iter().filter(|version| version.key > after) {
+                match firsts.last_mut() {
+                    Some(last) if last.key == version.key => last.add(version),
+                    Some(last) if last.key > version.key => {
+                        let refusal = listing::unordered(&version.key);
+                        return Err(self.error("list", prefix, refusal));
+                    }
+                    _ => firsts.push(First::of(version)),
+                }
+            }
+            match page.next {
+                None => break false,
+                // Older versions of the last name may be on the next page.
+                Some(_) if firsts.len() > 1 => {
+                    firsts.pop();
+                    break true;
+                }
+                Some(next) => from = next,
+            }
+        };
+        let mut page = listing::Page { more, ..listing::Page::default() };
+        for First { key, version, covered } in firsts {
+            let Some(name) = key.strip_prefix(&self.root) else { continue };
+            name.clone_into(&mut page.last);
+            let Some((id, bytes)) = version else { continue };
+            match name.parse() {
+                Ok(parsed) => {
+                    self.locks.note(name, Some(&*id).filter(|_| covered));
+                    page.entries.push(Entry { name: parsed, bytes });
+                }
+                Err(_) => page.foreign.push(name.to_owned()),
+            }
+        }
+        Ok(page)
+    }
+
+    /// The first version of a name that seems to be absent, which is kept in mind; whether there is
+    /// one.
+    pub(super) fn uncover(&self, name: &str) -> Result<bool, Error> {
+        let versions = self.versions_of(name)?;
+        let first = versions.iter().rfind(|version| version.bytes.is_some());
+        self.locks.note(name, first.map(|first| &*first.id));
+        Ok(first.is_some())
+    }
+
+    /// Removes every version, the first one first: while that is locked, the others stay as well.
+    pub(super) fn delete_versions(&self, name: &str) -> Result<(), Error> {
+        for version in self.versions_of(name)?.iter().rev() {
+            match self.delete_key(name, Some(&version.id)) {
+                Err(error) if error.kind == Kind::Denied && version.bytes.is_some() => {
+                    return Err(self.why_denied(name, version, error)?);
+                }
+                deleted => deleted?,
+            }
+        }
+        self.locks.note(name, None);
+        Ok(())
+    }
+
+    /// A store does not say whether it was a lock.
+    fn why_denied(&self, name: &str, version: &Version, error: Error) -> Result<Error, Error> {
+        let reply = self.head(name, Some(&version.id))?;
+        Ok(match reply.header(UNTIL) {
+            Some(ends) => {
+                let cause = format!("locked until {ends}");
+                Error { kind: Kind::Locked, cause, hint: None, ..error }
+            }
+            None => error,
+        })
+    }
+
+    /// Renews the lock of an object that is there.
+    pub(super) fn renew_lock(&self, name: &str) -> Result<(), Error> {
+        let Some(lock) = self.locks.lock else { return Ok(()) };
+        let (mode, until) = (mode(lock), until(lock));
+        let body = format!(
+            "<Retention xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Mode>{mode}</Mode>\
+             <RetainUntilDate>{until}</RetainUntilDate></Retention>"
+        );
+        let headers = checksum(body.as_bytes());
+        let (key, version) = (self.key(name), self.locks.covered(name));
+        let version = version.as_deref();
+        let ask = Ask::Lock { key: &key, version, body: body.as_bytes(), headers: &headers };
+        let reply = self.send("lock", name, &ask)?;
+        if matches!(reply.status, 200 | 204) && !refusal::is_error(&reply.body) {
+            return Ok(());
+        }
+        let refused = self.error("lock", name, Refusal::of(&reply));
+        // A lock is never shortened: one that lasts longer, from when the period was longer, will do.
+        let ends = self.head(name, version)?;
+        match ends.header(UNTIL).is_some_and(|ends| lasts(ends, &until)) {
+            true => Ok(()),
+            false => Err(refused),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_lock_ends_a_period_from_now() {
+        let lock = Lock { period: Duration::from_secs(86_400), mode: LockMode::Compliance };
+        let now: Timestamp = Timestamp::from_millisecond(clock::now().0 as i64).unwrap();
+        let end: Timestamp = until(lock).parse().unwrap();
+        let seconds = end.as_second() - now.as_second();
+        assert!((86_399..=86_460).contains(&seconds), "{seconds}");
+        assert!(until(lock).ends_with('Z'));
+    }
+
+    #[test]
+    fn a_lock_that_lasts_longer_will_do() {
+        let until = "2026-11-23T10:00:00Z";
+        let check = |ends, will_do| assert_eq!(lasts(ends, until), will_do, "{ends}");
+        check("2026-11-23T10:00:00Z", true);
+        check("2026-11-23T10:00:00.000Z", true);
+        check("2027-01-01T00:00:00Z", true);
+        check("2026-11-23T09:59:59.999Z", false);
+        check("", false);
+        check("soon", false);
+    }
+}

@@ -1,0 +1,112 @@
+//! When a round of upkeep is due. It is a job like any other, on the threads that may be slow, and
+//! nothing waits for it: told to leave off, it does so after the object at hand.
+
+use super::{Done, Job, Phase, Survey, Tracker};
+use crate::commit::Timeline;
+use crate::daemon::upkeep::{self as rounds, Task};
+use crate::error::{Result, Status};
+use crate::upkeep::{self as round, Parts};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// Bounds of the time between two rounds, which else is the first window of `compaction`.
+const LEAST: Duration = Duration::from_secs(1);
+const MOST: Duration = Duration::from_secs(3600);
+
+#[derive(Debug)]
+pub(super) struct Upkeep {
+    busy: bool,
+    /// Tells the round that is at work to leave off.
+    stop: Arc<AtomicBool>,
+    last: Instant,
+    /// Something was shipped since the last one.
+    news: bool,
+    failing: bool,
+    /// When objects that are not needed any more were last deleted, and whether that goes on: no
+    /// snapshot begins meanwhile, since it may name a part that is about to go.
+    pruned: Option<Instant>,
+    pruning: bool,
+}
+
+impl Upkeep {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            busy: false,
+            stop: Arc::default(),
+            last: now,
+            news: true,
+            failing: false,
+            pruned: None,
+            pruning: false,
+        }
+    }
+
+    pub(super) fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn note_news(&mut self) {
+        self.news = true;
+    }
+
+    pub(super) fn end(&mut self) {
+        (self.busy, self.pruning) = (false, false);
+    }
+
+    /// Whether a snapshot may begin. If not yet, what keeps it from that leaves off.
+    pub(super) fn makes_way(&self) -> bool {
+        if self.pruning {
+            self.stop();
+        }
+        !self.pruning
+    }
+}
+
+impl Tracker {
+    /// A round of upkeep, once one is due. Old points become fewer even if nothing new comes.
+    pub fn next_upkeep(&mut self, now: Instant) -> Option<Job> {
+        let since = now.duration_since(self.upkeep.last);
+        let every = self.database.settings.compaction.first().copied().unwrap_or(MOST);
+        let due = since >= MOST || (self.upkeep.news && since >= every.clamp(LEAST, MOST));
+        let idle = !self.upkeep.busy && !self.leaving && !self.draining && self.healing.is_none();
+        let stores = self.stores.as_ref().filter(|_| due && idle)?;
+        if matches!(self.phase, Phase::Closed | Phase::Ended) {
+            return None;
+        }
+        let stop = Arc::new(AtomicBool::new(false));
+        let (database, stores) = (Arc::clone(&self.database), Arc::clone(stores));
+        let timeline = Timeline(self.claimed.load(Ordering::Relaxed));
+        let flag = Arc::clone(&stop);
+        let pruning = self.upkeep.pruned.is_none_or(|last| now.duration_since(last) >= MOST);
+        let snapshot = self.rolling.is_some() || self.survey != Survey::None || self.parts > 0;
+        let task = match (pruning, snapshot) {
+            (false, _) => Task::Compact,
+            (true, true) => Task::Both(Parts::Leave),
+            (true, false) => Task::Both(Parts::Collect),
+        };
+        let pruned = if pruning { Some(now) } else { self.upkeep.pruned };
+        let failing = self.upkeep.failing;
+        self.upkeep = Upkeep { busy: true, stop, last: now, news: false, failing, pruned, pruning };
+        self.jobs += 1;
+        Some(Box::new(move || {
+            let stop = || flag.load(Ordering::Relaxed);
+            Done::Kept(rounds::beside(&database, &stores, timeline, task, &stop))
+        }))
+    }
+
+    pub(super) fn kept(&mut self, result: Result<round::Done>, now: Instant) {
+        self.upkeep.end();
+        self.upkeep.last = now;
+        let error = match result {
+            // The next shipment finds out for itself.
+            Err(error) if error.status == Status::Locked => return,
+            Err(error) => Some(error),
+            Ok(done) => done.errors.into_iter().next(),
+        };
+        if let Some(error) = error.as_ref().filter(|_| !self.upkeep.failing) {
+            self.log(&error.to_string());
+        }
+        self.upkeep.failing = error.is_some();
+    }
+}

@@ -1,0 +1,147 @@
+//! Rounds of upkeep, as the daemon makes them by itself and as `compact` and `prune` ask for one.
+//!
+//! Two rounds at a time would do the same work twice: whoever makes one holds the file `upkeep` in the
+//! state directory. The daemon passes over one that it finds held; a command waits for it.
+
+use super::open::{try_lock, try_lock_file};
+use crate::backend::Backend;
+use crate::clock;
+use crate::commit::{CommitNo, Timeline};
+use crate::compact::Policy;
+use crate::config::{self, Database, Origin};
+use crate::cursor;
+use crate::error::{Error, Result, Status};
+use crate::fanout::Fanout;
+use crate::object::Compression;
+use crate::ship::cursor_path;
+use crate::spool::Spool;
+use crate::upkeep::{Done, Mode, Parts, Round};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often a command looks whether the daemon's round has ended.
+const POLL: Duration = Duration::from_millis(50);
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Task {
+    Compact,
+    Prune(Mode),
+    /// Both, and whether parts may go.
+    Both(Parts),
+}
+
+/// How a command opens a destination.
+pub type Open = dyn Fn(&Origin) -> Result<Arc<dyn Backend>>;
+
+/// A round beside the shipping, on the destinations that lack nothing.
+pub fn beside(
+    database: &Database,
+    stores: &Fanout,
+    timeline: Timeline,
+    task: Task,
+    stop: &dyn Fn() -> bool,
+) -> Result<Done> {
+    let Some(_lock) = try_lock_file(&lock_path(&database.state_dir))? else {
+        return Ok(Done::default());
+    };
+    let policy = Policy::new(&database.settings.keep, &database.settings.compaction);
+    let round = Round {
+        policy: &policy,
+        compression: stores.compression,
+        clock: clock::now(),
+        upto: noted(&database.state_dir)?.unwrap_or_default(),
+        timeline: Some(timeline),
+        recent: &|name| stores.recent.get(name),
+        keep_recent: &|name, body| stores.recent.add(name, body),
+        stop,
+    };
+    let current = stores.current();
+    match task {
+        Task::Compact => round.compact(&current),
+        Task::Prune(mode) => round.prune(&current, Parts::Leave, mode),
+        Task::Both(parts) => {
+            let done = round.compact(&current)?;
+            Ok(done.and(round.prune(&current, parts, Mode::Real)?))
+        }
+    }
+}
+
+/// A round for a command, whether a daemon runs or not.
+pub fn upkeep(database: &Database, task: Task, open: &Open) -> Result<Done> {
+    let _lock = wait(&database.state_dir)?;
+    let policy = Policy::new(&database.settings.keep, &database.settings.compaction);
+    let compression = match database.settings.compression {
+        config::Compression::Zstd => Compression::Zstd,
+        config::Compression::None => Compression::None,
+    };
+    let (mut destinations, mut errors) = (Vec::new(), Vec::new());
+    for origin in database.clone().origins() {
+        match is_current(database, &origin.to_string()).and_then(|()| open(&origin)) {
+            Ok(opened) => destinations.push(opened),
+            Err(error) => errors.push(error),
+        }
+    }
+    let round = Round {
+        policy: &policy,
+        compression,
+        clock: clock::now(),
+        upto: noted(&database.state_dir)?.unwrap_or(CommitNo(u64::MAX)),
+        timeline: None,
+        recent: &|_| None,
+        keep_recent: &|_, _| (),
+        stop: &|| false,
+    };
+    // Only the one that holds the lock knows that no snapshot is under way.
+    let known = database.state_dir.is_dir();
+    let alone = if known { try_lock(&database.state_dir)? } else { None };
+    let parts = if alone.is_some() { Parts::Collect } else { Parts::Leave };
+    let mut done = match task {
+        Task::Compact => round.compact(&destinations)?,
+        Task::Prune(mode) => round.prune(&destinations, parts, mode)?,
+        Task::Both(_) => {
+            round.compact(&destinations)?.and(round.prune(&destinations, parts, Mode::Real)?)
+        }
+    };
+    done.errors.extend(errors);
+    Ok(done)
+}
+
+fn lock_path(state_dir: &Path) -> PathBuf {
+    state_dir.join("upkeep")
+}
+
+/// Nobody else is at work where there is no state directory.
+fn wait(state_dir: &Path) -> Result<Option<File>> {
+    if !state_dir.is_dir() {
+        return Ok(None);
+    }
+    loop {
+        match try_lock_file(&lock_path(state_dir))? {
+            Some(lock) => return Ok(Some(lock)),
+            None => std::thread::sleep(POLL),
+        }
+    }
+}
+
+/// The last commit that is noted as stored. Without any note there is no daemon to make one.
+fn noted(state_dir: &Path) -> Result<Option<CommitNo>> {
+    let path = cursor_path(state_dir);
+    let state = cursor::load(&path, |_| Ok(()));
+    let state = state.map_err(|error| Error::io("read", path.display(), &error))?;
+    Ok(state.map(|state| state.commit.number))
+}
+
+/// The upkeep of a destination that lacks something waits until it lacks nothing.
+fn is_current(database: &Database, place: &str) -> Result<()> {
+    let spool = Spool::new(&database.state_dir, place);
+    let owes = spool.owes(CommitNo(u64::MAX));
+    if owes.map_err(|error| Error::io("read", "the spool", &error))? {
+        let cause = "it is behind, and its upkeep waits";
+        let error = Error::new(Status::Unreachable, "compact", place, cause);
+        return Err(error.hint("it is done by itself once the daemon has brought it up to date"));
+    }
+    Ok(())
+}

@@ -1,0 +1,89 @@
+use super::*;
+use crate::config::Destination;
+use crate::testkit::Db;
+
+fn said(report: &Report) -> String {
+    assert!(report.findings.iter().all(|it| !it.remedy.is_empty()), "{report:?}");
+    report.findings.iter().map(|it| it.what.clone() + "\n").collect()
+}
+
+fn errors(report: &Report) -> Vec<Status> {
+    report.findings.iter().filter_map(|finding| finding.status).collect()
+}
+
+fn files(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).unwrap();
+    let mut names: Vec<_> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// A replica and its database are as they were, and there is nothing besides.
+#[test]
+fn nothing_is_wrong_and_nothing_is_left() {
+    let db = Db::new(4096);
+    let _app = db.open();
+    crate::daemon::sync(&[db.config()]).unwrap();
+    let Destination::File { root } = &db.config().destinations[0] else { panic!() };
+    let (before, image) = (files(root), db.image());
+    let report = doctor(&[db.config()], None);
+    assert_eq!(errors(&report), []);
+    assert!(said(&report).contains("own disk"), "both are in one temporary directory");
+    let facts = format!("{:?}", report.facts);
+    for word in ["put ", "get ", "list ", "delete ", "pages of 4096, UTF-8"] {
+        assert!(facts.contains(word), "{word}: {facts}");
+    }
+    assert_eq!(files(root), before);
+    assert!(db.image() == image);
+}
+
+#[test]
+fn a_destination_that_is_not_there_is_unreachable() {
+    let db = Db::new(4096);
+    let mut config = db.config();
+    let root = db.dir.path().join("not/mounted/app");
+    config.destinations = vec![Destination::File { root }];
+    assert_eq!(errors(&doctor(&[config], None)), [Status::Unreachable]);
+    assert!(!db.dir.path().join("not").exists());
+}
+
+#[test]
+fn what_a_header_says_is_told() {
+    let check = |sql: &str, expected: &str| {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("app.db");
+        let app = rusqlite::Connection::open(&path).unwrap();
+        app.execute_batch(&format!("{sql}; PRAGMA journal_mode = WAL; CREATE TABLE t (x)"))
+            .unwrap();
+        app.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+        let head = fs::read(&path).unwrap()[..HEAD_BYTES].try_into().unwrap();
+        assert_eq!(kind(&head), format!("WAL mode, pages of {expected}"), "{sql}");
+    };
+    check("PRAGMA page_size = 4096", "4096, UTF-8");
+    check("PRAGMA page_size = 65536", "65536, UTF-8");
+    check("PRAGMA encoding = 'UTF-16le'; PRAGMA page_size = 512", "512, UTF-16le");
+    check("PRAGMA auto_vacuum = full", "4096, UTF-8, auto_vacuum=full");
+    check("PRAGMA auto_vacuum = incremental", "4096, UTF-8, auto_vacuum=incremental");
+}
+
+#[test]
+fn descriptors_are_counted() {
+    let limits = "Limit  Soft Limit  Hard Limit  Units\n\
+                  Max open files            1024                 524288               files\n";
+    for (databases, enough) in [(1, true), (98, true), (99, false), (1000, false)] {
+        let mut report = Report::default();
+        descriptors(&mut report, limits, databases);
+        assert_eq!(report.findings.is_empty(), enough, "{databases}");
+    }
+}
+
+#[test]
+fn room_that_a_setting_may_take_has_to_be_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut report = Report::default();
+    room(&mut report, dir.path(), "spool_max", 1);
+    assert_eq!(said(&report), "");
+    room(&mut report, dir.path(), "spool_max", u64::MAX);
+    assert!(said(&report).contains("free, spool_max is "), "{report:?}");
+}

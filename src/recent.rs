@@ -1,0 +1,87 @@
+//! Change-sets that were shipped lately, as local files, so that what is merged a little later need not
+//! be fetched. Bounded, and no more than a convenience: a file that is gone or torn costs a download.
+
+use crate::name::{Change, Name};
+use std::collections::VecDeque;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+/// Hours of change-sets of a usual database.
+const BYTES: u64 = 32 << 20;
+/// Below a state directory.
+const DIR: &str = "recent";
+
+#[derive(Debug)]
+pub struct Recent {
+    dir: PathBuf,
+    /// The oldest first, with sizes, and how much they are in all.
+    kept: Mutex<(VecDeque<(Name, u64)>, u64)>,
+}
+
+impl Recent {
+    /// What an earlier life has left is removed once something is added.
+    pub fn new(state_dir: &Path) -> Self {
+        Self { dir: state_dir.join(DIR), kept: Mutex::default() }
+    }
+
+    /// Keeps a change-set for a while, if it is one object.
+    pub fn add(&self, name: &Name, body: &[u8]) {
+        let Name::Change(Change { part: 0, end: true, .. }) = name else { return };
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let (files, bytes) = &mut *kept;
+        if files.is_empty() {
+            drop(fs::remove_dir_all(&self.dir));
+            drop(fs::create_dir(&self.dir));
+        }
+        if fs::write(self.path(name), body).is_err() {
+            // No room for a convenience.
+            drop(fs::remove_file(self.path(name)));
+            return;
+        }
+        files.push_back((name.clone(), body.len() as u64));
+        *bytes += body.len() as u64;
+        while *bytes > BYTES {
+            let Some((oldest, size)) = files.pop_front() else { return };
+            *bytes -= size;
+            drop(fs::remove_file(self.path(&oldest)));
+        }
+    }
+
+    pub fn get(&self, name: &Name) -> Option<Vec<u8>> {
+        fs::read(self.path(name)).ok()
+    }
+
+    fn path(&self, name: &Name) -> PathBuf {
+        self.dir.join(name.to_string().replace('/', "_"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commit::{CommitNo, Time, Timeline};
+    use crate::name::Span;
+
+    fn name(number: u64) -> Name {
+        let number = CommitNo(number);
+        let span = Span { first: number, last: number, time: Time(5), timeline: Timeline(1) };
+        Name::Change(Change { level: 0, span, part: 0, end: true })
+    }
+
+    #[test]
+    fn the_oldest_make_room() {
+        let dir = tempfile::tempdir().unwrap();
+        let recent = Recent::new(dir.path());
+        recent.add(&Name::Timeline(Timeline(1)), b"no change-set");
+        assert!(!dir.path().join(DIR).exists());
+        let body = vec![7; 12 << 20];
+        for number in 1..=3 {
+            recent.add(&name(number), &body);
+        }
+        assert_eq!(recent.get(&name(1)), None);
+        assert!(recent.get(&name(2)).is_some() && recent.get(&name(3)).is_some());
+        Recent::new(dir.path()).add(&name(9), b"of the next life");
+        assert_eq!(recent.get(&name(3)), None);
+    }
+}

@@ -1,0 +1,144 @@
+//! What `compact` and `prune` say.
+
+use super::{Document, SCHEMA};
+use crate::units;
+use crate::upkeep::{Done, Mode};
+use serde::Serialize;
+use std::fmt::Write;
+
+/// What a round did for one database.
+#[derive(Debug)]
+pub struct Kept {
+    pub database: String,
+    pub done: Done,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Compacted {
+    schema: u32,
+    ok: bool,
+    findings: Vec<Finding>,
+    databases: Vec<CompactedOf>,
+}
+
+/// What did not work.
+#[derive(Debug, Serialize)]
+struct Finding {
+    what: String,
+    r#where: String,
+    remedy: String,
+}
+
+#[derive(Debug, Serialize)]
+struct CompactedOf {
+    name: String,
+    merged: u64,
+    made: u64,
+    deleted: u64,
+    put_bytes: u64,
+    deleted_bytes: u64,
+    read_bytes: u64,
+}
+
+fn failures(kept: &[Kept]) -> Vec<Finding> {
+    let of = |each: &Kept| {
+        let errors = each.done.errors.iter();
+        let failure = errors.map(|error| Finding {
+            what: error.message.clone(),
+            r#where: each.database.clone(),
+            remedy: error.hint.clone().unwrap_or_else(|| "the next round tries again".into()),
+        });
+        failure.collect::<Vec<_>>()
+    };
+    kept.iter().flat_map(of).collect()
+}
+
+impl Compacted {
+    pub fn new(kept: &[Kept]) -> Self {
+        let findings = failures(kept);
+        let of = |Kept { database, done }: &Kept| CompactedOf {
+            name: database.clone(),
+            merged: done.merged,
+            made: done.made,
+            deleted: done.deleted,
+            put_bytes: done.put_bytes,
+            deleted_bytes: done.deleted_bytes,
+            read_bytes: done.read_bytes,
+        };
+        let databases = kept.iter().map(of).collect();
+        Self { schema: SCHEMA, ok: findings.is_empty(), findings, databases }
+    }
+
+    pub fn ok(&self) -> bool {
+        self.ok
+    }
+}
+
+impl Document for Compacted {
+    fn text(&self) -> String {
+        let mut out = String::new();
+        for CompactedOf { name, merged, made, deleted, put_bytes, deleted_bytes, .. } in
+            &self.databases
+        {
+            let (put, gone) = (units::bytes(*put_bytes), units::bytes(*deleted_bytes));
+            let _ = writeln!(
+                out,
+                "{name}: {merged} change-sets became {made} ({put}), {deleted} objects deleted ({gone})"
+            );
+        }
+        // The first one is an error of the command.
+        for Finding { what, r#where, remedy } in self.findings.iter().skip(1) {
+            let _ = writeln!(out, "{where}: {what}\n  {remedy}", where = r#where);
+        }
+        out
+    }
+}
+
+#[derive(Debug, Serialize)]
+pub struct PrunedObjects {
+    schema: u32,
+    ok: bool,
+    dry_run: bool,
+    objects: u64,
+    bytes: u64,
+    /// What went, or would: why, which, and that nothing is to be done about it. Then what failed.
+    findings: Vec<Finding>,
+    #[serde(skip)]
+    failures: usize,
+}
+
+impl PrunedObjects {
+    pub fn new(kept: &[Kept], mode: Mode) -> Self {
+        let dry_run = mode == Mode::DryRun;
+        let pruned = || kept.iter().flat_map(|each| &each.done.pruned);
+        let remedy = if dry_run { "run: bakelite prune" } else { "none: it was deleted" };
+        let finding = |it: &crate::upkeep::Pruned| Finding {
+            what: it.why.text().into(),
+            r#where: format!("{}/{}", it.place, it.name),
+            remedy: remedy.into(),
+        };
+        let mut findings: Vec<_> = pruned().map(finding).collect();
+        let failures = failures(kept);
+        let ok = failures.is_empty();
+        let count = failures.len();
+        findings.extend(failures);
+        let (objects, bytes) = (pruned().count() as u64, pruned().map(|it| it.bytes).sum());
+        Self { schema: SCHEMA, ok, dry_run, objects, bytes, findings, failures: count }
+    }
+
+    pub fn ok(&self) -> bool {
+        self.ok
+    }
+}
+
+impl Document for PrunedObjects {
+    /// One line an object, then the sum.
+    fn text(&self) -> String {
+        let gone = &self.findings[..self.findings.len() - self.failures];
+        let mut out: String =
+            gone.iter().map(|it| format!("{}: {}\n", it.r#where, it.what)).collect();
+        let verb = if self.dry_run { "would be deleted" } else { "deleted" };
+        let _ = writeln!(out, "{} objects {verb}, {}", self.objects, units::bytes(self.bytes));
+        out
+    }
+}

@@ -1,0 +1,127 @@
+//! What `usage` says.
+
+use super::{Document, SCHEMA, table};
+use crate::units;
+use crate::usage::{Reads, Sum, Usage};
+use serde::Serialize;
+
+#[derive(Debug, Serialize)]
+pub struct Used {
+    schema: u32,
+    ok: bool,
+    findings: Vec<Finding>,
+    replicas: Vec<ReplicaOf>,
+}
+
+/// What upkeep would do.
+#[derive(Debug, Serialize)]
+struct Finding {
+    what: String,
+    r#where: String,
+    remedy: String,
+}
+
+#[derive(Debug, Serialize)]
+struct ReplicaOf {
+    source: String,
+    objects: u64,
+    bytes: u64,
+    kinds: Vec<KindOf>,
+    to_free: SumOf,
+    to_merge: u64,
+    oldest: Option<ReadsOf>,
+    newest: Option<ReadsOf>,
+}
+
+#[derive(Debug, Serialize)]
+struct KindOf {
+    kind: &'static str,
+    level: Option<u8>,
+    objects: u64,
+    bytes: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct SumOf {
+    objects: u64,
+    bytes: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct ReadsOf {
+    commit: u64,
+    change_sets: u64,
+    parts: u64,
+}
+
+impl From<&Reads> for ReadsOf {
+    fn from(reads: &Reads) -> Self {
+        let Reads { commit, change_sets, parts } = *reads;
+        Self { commit: commit.0, change_sets, parts }
+    }
+}
+
+impl From<&(String, Usage)> for ReplicaOf {
+    fn from((source, usage): &(String, Usage)) -> Self {
+        let Sum { objects, bytes } = usage.all;
+        let kind = |(&(kind, level), sum): (&(&'static str, Option<u8>), &Sum)| {
+            let Sum { objects, bytes } = *sum;
+            KindOf { kind, level, objects, bytes }
+        };
+        Self {
+            source: source.clone(),
+            objects,
+            bytes,
+            kinds: usage.kinds.iter().map(kind).collect(),
+            to_free: SumOf { objects: usage.free.objects, bytes: usage.free.bytes },
+            to_merge: usage.to_merge,
+            oldest: usage.oldest.as_ref().map(ReadsOf::from),
+            newest: usage.newest.as_ref().map(ReadsOf::from),
+        }
+    }
+}
+
+impl Used {
+    pub fn new(found: &[(String, Usage)]) -> Self {
+        let finding = |(source, usage): &(String, Usage)| {
+            let Sum { objects, bytes } = usage.free;
+            (objects > 0).then(|| Finding {
+                what: format!("{objects} objects are not needed any more, {}", units::bytes(bytes)),
+                r#where: source.clone(),
+                remedy: "run: bakelite prune; the daemon does it by itself".into(),
+            })
+        };
+        let findings = found.iter().filter_map(finding).collect();
+        let replicas = found.iter().map(ReplicaOf::from).collect();
+        Self { schema: SCHEMA, ok: true, findings, replicas }
+    }
+}
+
+impl Document for Used {
+    fn text(&self) -> String {
+        self.replicas.iter().map(ReplicaOf::text).collect()
+    }
+}
+
+impl ReplicaOf {
+    fn text(&self) -> String {
+        let row = |it: &KindOf| {
+            let level = it.level.map(|level| level.to_string()).unwrap_or_default();
+            [it.kind.to_owned(), level, it.objects.to_string(), units::bytes(it.bytes)]
+        };
+        let sum = ["all".into(), String::new(), self.objects.to_string(), units::bytes(self.bytes)];
+        let rows = self.kinds.iter().map(row).chain([sum]);
+        let mut out = format!("{}\n", self.source);
+        out += &table(["KIND", "LEVEL", "OBJECTS", "BYTES"], rows);
+        let SumOf { objects, bytes } = self.to_free;
+        out += &format!("{objects} objects could go, {}; ", units::bytes(bytes));
+        out += &format!("{} change-sets could become fewer\n", self.to_merge);
+        for (which, reads) in [("oldest", &self.oldest), ("newest", &self.newest)] {
+            if let Some(ReadsOf { commit, change_sets, parts }) = reads {
+                out += &format!("{which} point: commit {commit}, ");
+                out += &format!("parts {parts}, change-sets {change_sets}\n");
+            }
+        }
+        out
+    }
+}

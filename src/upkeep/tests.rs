@@ -1,0 +1,93 @@
+//! Rounds of upkeep that are stopped anywhere, that others read beside, and a year of them.
+
+mod crash;
+mod year;
+
+use crate::backend::mem::Mem;
+use crate::backend::{Backend, Error, Listing};
+use crate::commit::{CommitNo, Time};
+use crate::compact::Policy;
+use crate::compact::tests::{at, policy, seconds};
+use crate::model::Step;
+use crate::name::Name;
+use crate::restore::Target;
+use crate::testkit::rig::restored;
+use crate::upkeep::{Mode, Parts};
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Makes a round at the `at`th call of a reader.
+struct Busy {
+    store: Arc<Mem>,
+    calls: AtomicU64,
+    at: u64,
+    policy: Policy,
+}
+
+impl Busy {
+    fn call(&self) {
+        if self.calls.fetch_add(1, Ordering::SeqCst) == self.at {
+            let round = at(&self.policy, Time(10_000_100_000));
+            let sources = [Arc::clone(&self.store) as Arc<dyn Backend>];
+            assert!(round.compact(&sources).unwrap().deleted > 30);
+            round.prune(&sources, Parts::Collect, Mode::Real).unwrap();
+        }
+    }
+}
+
+impl fmt::Display for Busy {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("busy")
+    }
+}
+
+impl Backend for Busy {
+    fn put(&self, name: &Name, body: &[u8]) -> Result<(), Error> {
+        self.store.put(name, body)
+    }
+
+    fn replace(&self, name: &Name, body: &[u8]) -> Result<(), Error> {
+        self.store.replace(name, body)
+    }
+
+    fn renew(&self, name: &Name) -> Result<(), Error> {
+        self.store.renew(name)
+    }
+
+    fn get(&self, name: &Name) -> Result<Vec<u8>, Error> {
+        self.call();
+        self.store.get(name)
+    }
+
+    fn list(&self, prefix: &str, after: Option<&Name>) -> Result<Listing, Error> {
+        self.call();
+        self.store.list(prefix, after)
+    }
+
+    fn delete(&self, name: &Name) -> Result<(), Error> {
+        self.store.delete(name)
+    }
+}
+
+/// At each call of a restore: what it was about to read is merged and pruned, and it plans anew.
+#[test]
+fn trap_89_a_restore_beside_a_round_gives_what_was_asked_for() {
+    let policy = policy(&["all:40s"], &[5, 15]);
+    let mut fired = 0;
+    for call in 0.. {
+        let mut writer = seconds(40);
+        writer.snapshot();
+        writer.alone(&Step::fill(4, [2], 77)).snapshot();
+        let (store, policy) = (Arc::clone(&writer.store), policy.clone());
+        let busy = Arc::new(Busy { store, calls: AtomicU64::new(0), at: call, policy });
+        let reader = Arc::clone(&busy) as Arc<dyn Backend>;
+        let back = restored(&reader, Target::Commit(CommitNo(33))).unwrap();
+        assert!(back == writer.image(33), "a round at call {call}");
+        if busy.calls.load(Ordering::SeqCst) <= call {
+            break;
+        }
+        fired += 1;
+    }
+    assert!(fired > 20, "{fired} rounds");
+}

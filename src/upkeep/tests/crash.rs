@@ -1,0 +1,312 @@
+//! A round that is stopped at each of its calls, before or after that has its effect, and then once
+//! more while it is made good. At every such moment all points that are to be kept come back, and the
+//! next round ends where one that was never stopped does.
+
+use crate::backend::fs::Fs;
+use crate::backend::mem::Mem;
+use crate::backend::{Backend, Error, Kind, Listing};
+use crate::commit::{CommitNo, Time};
+use crate::compact::Policy;
+use crate::compact::tests::{at, policy};
+use crate::durable::{Step as DiskStep, fault};
+use crate::model::{Step, Writer};
+use crate::name::Name;
+use crate::restore::Target;
+use crate::restore::tests::get;
+use crate::testkit::rig::Quiet;
+use crate::upkeep::{Mode, Parts};
+use crate::verify::verify;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How a process dies in the middle of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Death {
+    Before,
+    /// The call has its effect, and nobody learns of it.
+    After,
+    /// What was written so far lies there under a name that is none.
+    Torn,
+}
+
+/// Lets `left` calls through, and none after that.
+struct Mortal {
+    inner: Arc<dyn Backend>,
+    calls: AtomicU64,
+    left: u64,
+    death: Death,
+}
+
+impl Mortal {
+    fn new(inner: Arc<dyn Backend>, left: u64, death: Death) -> Arc<Self> {
+        Arc::new(Self { inner, calls: AtomicU64::new(0), left, death })
+    }
+
+    fn calls(&self) -> u64 {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    fn call<T>(&self, effect: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+        let before = self.calls.fetch_add(1, Ordering::Relaxed);
+        if before < self.left {
+            return effect();
+        }
+        if before == self.left && self.death == Death::After {
+            drop(effect());
+        }
+        let (place, name) = (self.to_string(), String::new());
+        let (kind, cause) = (Kind::Transient, "dead".into());
+        Err(Error { operation: "call", place, name, kind, cause, hint: None })
+    }
+}
+
+impl fmt::Display for Mortal {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+impl Backend for Mortal {
+    fn put(&self, name: &Name, body: &[u8]) -> Result<(), Error> {
+        self.call(|| self.inner.put(name, body))
+    }
+
+    fn replace(&self, name: &Name, body: &[u8]) -> Result<(), Error> {
+        self.call(|| self.inner.replace(name, body))
+    }
+
+    fn renew(&self, name: &Name) -> Result<(), Error> {
+        self.call(|| self.inner.renew(name))
+    }
+
+    fn get(&self, name: &Name) -> Result<Vec<u8>, Error> {
+        self.call(|| self.inner.get(name))
+    }
+
+    fn list(&self, prefix: &str, after: Option<&Name>) -> Result<Listing, Error> {
+        self.call(|| self.inner.list(prefix, after))
+    }
+
+    fn delete(&self, name: &Name) -> Result<(), Error> {
+        self.call(|| self.inner.delete(name))
+    }
+}
+
+type Objects = BTreeMap<String, Vec<u8>>;
+
+/// A replica before a round, the rules of that, and what has to come back at any time.
+struct Workload {
+    writer: Writer,
+    before: Objects,
+    after: Objects,
+    policy: Policy,
+    clock: Time,
+    wanted: Vec<u64>,
+}
+
+impl Workload {
+    /// `count` commits, a second apart, with a snapshot of every `every`th, a branch if `fork` says
+    /// where, and what an earlier round has left half done.
+    fn new(count: u32, every: u32, fork: Option<u64>, keep: &[&str], compaction: &[u64]) -> Self {
+        let mut writer = Writer::new(512);
+        for n in 1..=count {
+            if fork.is_some_and(|fork| fork + 2 == u64::from(n)) {
+                writer.fork(fork.unwrap());
+            }
+            let pages = if n == 1 { 1..=4 } else { n % 4 + 1..=n % 4 + 1 };
+            writer.commit(&Step::fill(4, pages, n));
+            if n % 3 != 0 {
+                writer.ship();
+            }
+            if n % every == 1 {
+                writer.snapshot();
+            }
+        }
+        writer.ship();
+        let clock = Time(writer.now.0 + 60_000);
+        let before = writer.store.objects().clone();
+        let mut workload = Self {
+            before,
+            after: Objects::new(),
+            policy: policy(keep, compaction),
+            clock,
+            wanted: Vec::new(),
+            writer,
+        };
+        workload.round(&workload.writer.source());
+        workload.after = workload.writer.store.objects().clone();
+        let all = 1..=workload.writer.last().number.0;
+        workload.wanted = all.filter(|commit| workload.comes_back(*commit)).collect();
+        assert!(workload.before != workload.after, "there is something to do");
+        assert_eq!(workload.wanted.last(), Some(&workload.writer.last().number.0));
+        workload
+    }
+
+    /// A whole round: merged, then pruned.
+    fn round(&self, source: &Arc<dyn Backend>) {
+        let sources = [Arc::clone(source)];
+        let round = at(&self.policy, self.clock);
+        if round.compact(&sources).is_ok_and(|done| done.errors.is_empty()) {
+            drop(round.prune(&sources, Parts::Collect, Mode::Real));
+        }
+    }
+
+    fn reset(&self) {
+        self.writer.store.objects().clone_from(&self.before);
+    }
+
+    fn comes_back(&self, commit: u64) -> bool {
+        let back = get(&self.writer.source(), Target::Commit(CommitNo(commit)));
+        let same = back.as_ref().is_ok_and(|(bytes, _)| *bytes == self.writer.image(commit));
+        assert!(same || back.is_err(), "commit {commit} is another one");
+        same
+    }
+
+    fn grade(&self, moment: &str) {
+        for &commit in &self.wanted {
+            assert!(self.comes_back(commit), "{moment}: commit {commit} is lost");
+        }
+        let (latest, _) = get(&self.writer.source(), Target::Latest).unwrap();
+        assert!(latest == self.writer.image(self.writer.last().number.0), "{moment}: the last");
+        let report = verify(&self.writer.source(), false, &Quiet).unwrap();
+        let ours = report.findings.iter().filter(|it| it.what != "not an object of ours");
+        assert_eq!(ours.count(), 0, "{moment}: {:?}", report.findings);
+    }
+
+    /// Dies at call `left`; whether it came to that.
+    fn die(&self, left: u64, death: Death) -> bool {
+        let mortal = Mortal::new(self.writer.source(), left, death);
+        self.round(&(Arc::clone(&mortal) as Arc<dyn Backend>));
+        if death == Death::Torn {
+            let torn = format!("change/1/.tmp-{left}");
+            self.writer.store.objects().insert(torn, vec![7; 100]);
+        }
+        mortal.calls() > left
+    }
+
+    /// The next round ends where one that was never stopped does.
+    fn converges(&self, moment: &str) {
+        self.round(&self.writer.source());
+        let mut objects = self.writer.store.objects().clone();
+        objects.retain(|key, _| !key.contains(".tmp"));
+        assert!(objects == self.after, "{moment}: {:?}", objects.keys());
+    }
+
+    /// Every moment at which one round can be stopped.
+    fn once(&self) -> u64 {
+        let mut moments = 0;
+        for death in [Death::Before, Death::After, Death::Torn] {
+            for left in 0.. {
+                self.reset();
+                if !self.die(left, death) {
+                    break;
+                }
+                moments += 1;
+                let moment = format!("{death:?} call {left}");
+                self.grade(&moment);
+                self.converges(&moment);
+            }
+        }
+        moments
+    }
+
+    /// The same, and again every moment of the round after it.
+    fn twice(&self) -> u64 {
+        let mut moments = 0;
+        for (first, second) in [(Death::Before, Death::After), (Death::After, Death::After)] {
+            for left in 0.. {
+                self.reset();
+                if !self.die(left, first) {
+                    break;
+                }
+                let between = self.writer.store.objects().clone();
+                for again in 0.. {
+                    self.writer.store.objects().clone_from(&between);
+                    if !self.die(again, second) {
+                        break;
+                    }
+                    moments += 1;
+                    let moment = format!("{first:?} call {left}, then {second:?} call {again}");
+                    self.grade(&moment);
+                    self.converges(&moment);
+                }
+            }
+        }
+        moments
+    }
+}
+
+/// Litestream keeps what it was about to delete, or loses what it was about to write.
+#[test]
+fn trap_87_a_round_stopped_anywhere_loses_nothing_and_the_next_one_ends_it() {
+    let merges = Workload::new(14, 50, None, &["all:1h"], &[5]);
+    let thins = Workload::new(25, 8, None, &["all:4s", "2s:12s"], &[3]);
+    let branch = Workload::new(30, 6, Some(10), &["3s:9s"], &[2, 6]);
+    let moments = [merges, thins, branch].map(|workload| workload.once());
+    println!("{moments:?} moments");
+    assert!(moments.iter().all(|moments| *moments > 50), "{moments:?}");
+}
+
+#[test]
+fn trap_87_a_round_stopped_while_it_ends_another_one_loses_nothing() {
+    let smallest = Workload::new(6, 4, None, &["2s:3s"], &[2]);
+    let moments = smallest.twice();
+    println!("{moments} moments");
+    assert!(moments > 100, "{moments}");
+}
+
+/// The same on a disk that fails at each step once.
+#[test]
+fn trap_87_a_disk_that_fails_at_any_step_of_a_round_loses_nothing() {
+    let workload = Workload::new(9, 4, None, &["2s:4s"], &[2]);
+    let mut fired = 0;
+    for step in
+        [DiskStep::Create, DiskStep::Write, DiskStep::Sync, DiskStep::Rename, DiskStep::SyncDir]
+    {
+        for nth in 1.. {
+            let dir = tempfile::tempdir().unwrap();
+            let fs: Arc<dyn Backend> = Arc::new(Fs::create(&dir.path().join("replica")).unwrap());
+            for (key, body) in &workload.before {
+                fs.put(&key.parse().unwrap(), body).unwrap();
+            }
+            let watch = fault::watch();
+            workload.round(&fs);
+            let steps = watch.steps().iter().filter(|(kind, _)| *kind == step).count() as u64;
+            drop(watch);
+            if nth > steps {
+                assert!(steps > 0, "{step:?} is taken");
+                break;
+            }
+            let dir = tempfile::tempdir().unwrap();
+            let fs: Arc<dyn Backend> = Arc::new(Fs::create(&dir.path().join("replica")).unwrap());
+            for (key, body) in &workload.before {
+                fs.put(&key.parse().unwrap(), body).unwrap();
+            }
+            let failing = fault::fail(step, nth, 5);
+            workload.round(&fs);
+            drop(failing);
+            fired += 1;
+            workload.take(&fs);
+            workload.grade(&format!("{step:?} {nth}"));
+            workload.round(&fs);
+            workload.take(&fs);
+            assert!(*workload.writer.store.objects() == workload.after, "{step:?} {nth}");
+        }
+    }
+    println!("{fired} moments");
+}
+
+impl Workload {
+    /// What a directory holds, where it can be graded.
+    fn take(&self, fs: &Arc<dyn Backend>) {
+        let mem = Mem::new();
+        for prefix in Name::PREFIXES {
+            for entry in crate::backend::list_all(&**fs, prefix).unwrap().entries {
+                mem.put(&entry.name, &fs.get(&entry.name).unwrap()).unwrap();
+            }
+        }
+        self.writer.store.objects().clone_from(&mem.objects());
+    }
+}
