@@ -78,6 +78,7 @@ pub enum Verb {
     subcommand,
     name = "daemon",
     note = "SIGTERM or SIGINT ships everything committed and ends; a second one ends at once.",
+    note = "SIGHUP reads the configuration again.",
     example = "bakelite daemon /var/lib/app/app.db /mnt/backup/app"
 )]
 pub struct DaemonOf {

@@ -12,7 +12,7 @@ use crate::cli::{
 use crate::clock;
 use crate::config::{self, Config, Database, Destination};
 use crate::copies::{Copies, Fallback};
-use crate::daemon::{self, Stop, Task};
+use crate::daemon::{self, Reload, Stop, Task};
 use crate::doctor;
 use crate::error::{self, Error, Result, Status};
 use crate::init;
@@ -29,7 +29,7 @@ use crate::status;
 use crate::upkeep::Mode;
 use crate::usage;
 use crate::verify;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
@@ -49,21 +49,35 @@ pub fn daemon(arguments: &Arguments, of: &DaemonOf) -> Result<Outcome> {
     let databases = arguments.databases(&of.given)?;
     databases.iter().for_each(warn);
     let stop = Stop::default();
-    obey_signals(&stop).map_err(|cause| Error::io("daemon", "signals", &cause))?;
-    daemon::run(&databases, &stop, &bar(arguments))?;
+    let reload = of.given.is_empty().then(|| reload(arguments));
+    obey_signals(&stop, reload.as_ref()).map_err(|cause| Error::io("daemon", "signals", &cause))?;
+    daemon::run(&databases, &stop, reload.as_ref(), &bar(arguments))?;
     Ok(Outcome::Well)
 }
 
-/// The first SIGTERM or SIGINT asks for a drain; a second one does not wait for it.
+/// Reads the configuration as it was read at the start.
+fn reload(arguments: &Arguments) -> Reload {
+    let (file, db) = (arguments.config.clone(), arguments.db.clone());
+    Reload::new(move || {
+        let databases = Config::load(file.as_deref())?.choose(db.as_deref())?;
+        databases.iter().for_each(warn);
+        Ok(databases)
+    })
+}
+
+/// The first SIGTERM or SIGINT asks for a drain; a second one does not wait for it. SIGHUP has the
+/// configuration read again; without one, it means that the terminal is gone, and is as SIGTERM.
 ///
 /// The handlers run in the order of their registration: the one that exits comes first and does so
 /// only when the flag is set already.
-fn obey_signals(stop: &Stop) -> std::io::Result<()> {
+fn obey_signals(stop: &Stop, reload: Option<&Reload>) -> std::io::Result<()> {
     for signal in [SIGTERM, SIGINT] {
         let status = Status::Failed as i32;
         signal_hook::flag::register_conditional_shutdown(signal, status, stop.flag())?;
         signal_hook::flag::register(signal, stop.flag())?;
     }
+    let hangup = reload.map_or_else(|| stop.flag(), Reload::flag);
+    signal_hook::flag::register(SIGHUP, hangup)?;
     Ok(())
 }
 

@@ -1,8 +1,9 @@
 //! The program as scripts see it: exit statuses, what goes to which stream, one document for JSON.
 
 use serde_json::Value;
-use std::fs::File;
-use std::process::{Command, Output, Stdio};
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Output, Stdio};
 
 fn bakelite(words: &[&str]) -> Output {
     command(words).output().unwrap()
@@ -114,4 +115,52 @@ fn a_daemon_that_starts_while_a_sync_looks_for_one_is_not_refused() {
     assert_eq!(second.status.code(), Some(6), "{second:?}");
     daemon.kill().unwrap();
     daemon.wait().unwrap();
+}
+
+/// Has a daemon read its configuration again. The first line that it says of that comes back.
+fn hang_up(daemon: &mut Child, said: &mut impl BufRead) -> String {
+    let pid = daemon.id().to_string();
+    assert!(Command::new("kill").args(["-HUP", &pid]).status().unwrap().success());
+    let mut line = String::new();
+    said.read_line(&mut line).unwrap();
+    line
+}
+
+#[test]
+fn a_hangup_reads_the_configuration_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("bakelite.toml");
+    let database = |name: &str| {
+        let path = dir.path().join(name);
+        let wal = "PRAGMA journal_mode = WAL; CREATE TABLE IF NOT EXISTS t(x)";
+        rusqlite::Connection::open(&path).unwrap().execute_batch(wal).unwrap();
+        format!(
+            "[[database]]\nname = \"{name}\"\npath = \"{}\"\n[[database.destination]]\n\
+             type = \"file\"\npath = \"{}\"\n",
+            path.display(),
+            dir.path().join("backup").display()
+        )
+    };
+    fs::write(&config, database("a.db")).unwrap();
+    let words = ["daemon", "--config", config.to_str().unwrap()];
+    let mut daemon = command(&words).stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = BufReader::new(daemon.stderr.take().unwrap());
+    let sync = || command(&["sync", "--config", config.to_str().unwrap()]).status().unwrap();
+    while !dir.path().join("backup/a.db/snapshot").exists() {
+        assert_eq!(daemon.try_wait().unwrap(), None);
+    }
+    fs::write(&config, "nonsense = 1").unwrap();
+    let line = hang_up(&mut daemon, &mut said);
+    assert!(line.contains("nonsense: unknown key"), "{line}");
+    said.read_line(&mut String::new()).unwrap();
+    let mut line = String::new();
+    said.read_line(&mut line).unwrap();
+    assert!(line.contains("stays in force"), "{line}");
+    fs::write(&config, database("a.db") + &database("b.db")).unwrap();
+    let line = hang_up(&mut daemon, &mut said);
+    assert!(line.contains("reload: 1 stay, 0 end, 1 begin"), "{line}");
+    assert!(sync().success());
+    let pid = daemon.id().to_string();
+    assert!(Command::new("kill").arg(&pid).status().unwrap().success());
+    assert!(daemon.wait().unwrap().success());
 }

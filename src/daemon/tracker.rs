@@ -135,6 +135,8 @@ pub struct Tracker {
     /// No new jobs; taken up anew once the last one is back.
     leaving: bool,
     draining: bool,
+    /// Not to be watched any more, or not like this.
+    retired: bool,
     /// A complete pass of capture began after the order to drain.
     drained: bool,
     checkpointing: bool,
@@ -206,6 +208,7 @@ impl Tracker {
             lost: false,
             leaving: false,
             draining: false,
+            retired: false,
             drained: false,
             checkpointing: false,
             upkeep: Upkeep::new(now),
@@ -251,6 +254,36 @@ impl Tracker {
         // What waits for another try has it now, and if that fails, the end is a failure.
         self.retry_at = self.next_look;
         self.hurry_lanes(self.next_look);
+    }
+
+    /// Has it end, and give its place to another one.
+    pub fn retire(&mut self) {
+        self.retired = true;
+        self.drain();
+    }
+
+    pub fn is_retired(&self) -> bool {
+        self.retired
+    }
+
+    /// Whether this is how it watches that database, now and later.
+    pub fn watches(&self, database: &Database) -> bool {
+        !self.retired && *self.database == *database
+    }
+
+    /// Whether both would work on the same file, or write the same replica.
+    pub fn is_in_the_way_of(&self, database: &Database) -> bool {
+        let own = &self.database;
+        let places = || own.destinations.iter().map(ToString::to_string);
+        let mut others = database.destinations.iter().map(ToString::to_string);
+        own.path == database.path
+            || own.state_dir == database.state_dir
+            || others.any(|other| places().any(|place| place == other))
+    }
+
+    /// Ended, and all its jobs are back.
+    pub fn is_over(&self) -> bool {
+        self.is_ended() && self.jobs == 0
     }
 
     pub fn is_ended(&self) -> bool {
