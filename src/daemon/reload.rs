@@ -14,22 +14,22 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-type Read = dyn Fn() -> Result<Vec<Database>> + Send;
+type Read<'a> = dyn Fn() -> Result<Vec<Database>> + Send + 'a;
 
 /// How the configuration is read again, and whether it is to be.
-pub struct Reload {
+pub struct Reload<'a> {
     asked: Arc<AtomicBool>,
-    read: Box<Read>,
+    read: Box<Read<'a>>,
 }
 
-impl fmt::Debug for Reload {
+impl fmt::Debug for Reload<'_> {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.debug_tuple("Reload").field(&self.asked).finish()
     }
 }
 
-impl Reload {
-    pub fn new(read: impl Fn() -> Result<Vec<Database>> + Send + 'static) -> Self {
+impl<'a> Reload<'a> {
+    pub fn new(read: impl Fn() -> Result<Vec<Database>> + Send + 'a) -> Self {
         Self { asked: Arc::default(), read: Box::new(read) }
     }
 
