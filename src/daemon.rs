@@ -11,6 +11,8 @@
 //! shipment waits for a destination, capture goes on until the next change-set is full, and then the
 //! WAL is pinned as it is.
 
+mod listen;
+mod observe;
 mod open;
 mod owed;
 mod pool;
@@ -28,7 +30,9 @@ pub use upkeep::{Task, upkeep};
 use crate::clock;
 use crate::config::Database;
 use crate::error::{Error, Result};
+use crate::notify::Notify;
 use crate::restore::Progress;
+use observe::Watch;
 use pool::Pool;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -68,6 +72,11 @@ pub fn run(
 ) -> Result<()> {
     crate::sqlite::version()
         .map_err(|cause| Error::new(crate::error::Status::Failed, "start", "SQLite", cause))?;
+    let now = clock::instant();
+    // One that drains at once has nobody to tell.
+    let told = !stop.is_set();
+    let notify = Notify::of_environment().filter(|_| told).transpose();
+    let notify = notify.map_err(|error| Error::io("start", "NOTIFY_SOCKET", &error))?;
     let (done, results) = channel();
     let mut daemon = Daemon {
         trackers: BTreeMap::new(),
@@ -77,9 +86,13 @@ pub fn run(
         slow: Pool::new(SLOW_WORKERS, &done),
         results,
         draining: false,
+        watch: Watch::new(notify, now),
     };
-    let (alone, now) = (databases.len() == 1, clock::instant());
+    let alone = databases.len() == 1;
     databases.iter().for_each(|each| daemon.watch(Tracker::new(each, alone, now)));
+    if told {
+        daemon.set_observers(now);
+    }
     daemon.run(stop, reload, progress)
 }
 
@@ -95,6 +108,7 @@ struct Daemon {
     slow: Pool<(usize, Done)>,
     results: Receiver<(usize, Done)>,
     draining: bool,
+    watch: Watch,
 }
 
 impl Daemon {
@@ -110,6 +124,7 @@ impl Daemon {
         loop {
             if stop.is_set() && !self.draining {
                 self.draining = true;
+                self.tell_stopping();
                 self.trackers.values_mut().for_each(Tracker::drain);
             }
             self.reload(reload.filter(|_| !self.draining));
@@ -117,6 +132,7 @@ impl Daemon {
             let now = clock::instant();
             let wake = self.turn(now);
             self.report(progress);
+            self.observe(now);
             if let Some(ended) = self.ended() {
                 return ended;
             }

@@ -52,6 +52,8 @@ pub mod durable;
 pub mod init;
 pub mod key;
 pub mod memory;
+pub mod metrics;
+pub mod notify;
 pub mod place;
 pub mod progress;
 pub mod report;

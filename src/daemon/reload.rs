@@ -38,12 +38,9 @@ impl<'a> Reload<'a> {
         Arc::clone(&self.asked)
     }
 
-    /// The databases to be watched from now on, if that was asked for. One that is wrong is told of,
-    /// and the old one stays in force.
+    /// The databases to be watched from now on. A configuration that is wrong is told of, and the one
+    /// before stays in force.
     fn take(&self) -> Option<Vec<Database>> {
-        if !self.asked.swap(false, Ordering::Relaxed) {
-            return None;
-        }
         let read = (self.read)();
         let tell = |error: &error::Error| {
             eprint!("{}", error::lines(&error.message, error.hint.as_deref()));
@@ -55,12 +52,19 @@ impl<'a> Reload<'a> {
 
 impl Daemon {
     pub(super) fn reload(&mut self, reload: Option<&Reload>) {
-        let Some(wanted) = reload.and_then(Reload::take) else { return };
+        let Some(reload) = reload.filter(|it| it.asked.swap(false, Ordering::Relaxed)) else {
+            return;
+        };
+        self.tell_reloading();
+        let Some(wanted) = reload.take() else { return };
         let (mut kept, mut left) = (0, 0);
         for tracker in self.trackers.values_mut().filter(|tracker| !tracker.is_retired()) {
-            match wanted.iter().any(|database| tracker.watches(database)) {
-                true => kept += 1,
-                false => {
+            match wanted.iter().find(|database| tracker.watches(database)) {
+                Some(database) => {
+                    kept += 1;
+                    tracker.tell(&database.settings.observers);
+                }
+                None => {
                     left += 1;
                     tracker.retire();
                 }
@@ -70,6 +74,7 @@ impl Daemon {
             |database: &Database| !self.trackers.values().any(|tracker| tracker.watches(database));
         self.waiting = wanted.into_iter().filter(new).collect();
         let begun = self.waiting.len();
+        self.set_observers(clock::instant());
         eprintln!("bakelite: reload: {kept} stay, {left} end, {begun} begin");
     }
 

@@ -12,7 +12,7 @@ use std::fs;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::{self, JoinHandle};
 
-struct Running {
+pub(super) struct Running {
     stop: Stop,
     thread: JoinHandle<Result<()>>,
 }
@@ -47,7 +47,9 @@ impl Running {
     }
 
     /// Reads what is sent as its configuration, whenever it is told to.
-    fn reloading(databases: &[Database]) -> (Self, Arc<AtomicBool>, Sender<Result<Vec<Database>>>) {
+    pub(super) fn reloading(
+        databases: &[Database],
+    ) -> (Self, Arc<AtomicBool>, Sender<Result<Vec<Database>>>) {
         let (configs, stop) = (databases.to_vec(), Stop::default());
         let (sender, wanted) = channel();
         let reload = Reload::new(move || wanted.recv().unwrap());
@@ -56,7 +58,7 @@ impl Running {
         (Self { stop, thread }, flag, sender)
     }
 
-    fn end(self) -> Result<()> {
+    pub(super) fn end(self) -> Result<()> {
         self.stop.flag().store(true, Ordering::Relaxed);
         self.thread.join().unwrap()
     }
@@ -156,7 +158,7 @@ fn what_cannot_be_watched_is_refused() {
 }
 
 /// Returns once a daemon watches it, or once none does.
-fn wait_until(watched: bool, database: &Database) {
+pub(super) fn wait_until(watched: bool, database: &Database) {
     while daemon_runs(database).unwrap() != watched {
         thread::yield_now();
     }

@@ -8,12 +8,14 @@ mod heal;
 mod lanes;
 mod life;
 mod pass;
+mod shown;
 mod upkeep;
 
 use super::open::{self, Files, Live, Order, Purpose};
 use super::owed::Owed;
 use crate::capture::{Capture, RawPart};
 use crate::clock;
+use crate::commit::Time;
 use crate::config::Database;
 use crate::cursor::State;
 use crate::error::{Error, Result, Status};
@@ -24,6 +26,7 @@ use crate::source::{Look, Seen};
 use crate::status;
 use crate::upkeep as round;
 use pass::{Captured, pass};
+use shown::Shown;
 use upkeep::Upkeep;
 
 pub use decide::SHIP_FILE;
@@ -173,8 +176,9 @@ pub struct Tracker {
     status_at: Instant,
     /// What each destination lacks, and since when.
     owed: Vec<Owed>,
-    /// Something can be restored.
-    restorable: bool,
+    /// When the last snapshot was finished; 0: nothing can be restored.
+    snapshot: Time,
+    shown: Shown,
     /// When the file is next asked whether it is still the one taken up.
     identified_at: Instant,
     gone_since: Option<Instant>,
@@ -236,7 +240,8 @@ impl Tracker {
             status_due: true,
             status_at: now,
             owed: vec![Owed::default(); database.destinations.len()],
-            restorable: false,
+            snapshot: Time(0),
+            shown: Shown::new(now),
             identified_at: now,
             gone_since: None,
             claimed: Arc::default(),
@@ -254,36 +259,6 @@ impl Tracker {
         // What waits for another try has it now, and if that fails, the end is a failure.
         self.retry_at = self.next_look;
         self.hurry_lanes(self.next_look);
-    }
-
-    /// Has it end, and give its place to another one.
-    pub fn retire(&mut self) {
-        self.retired = true;
-        self.drain();
-    }
-
-    pub fn is_retired(&self) -> bool {
-        self.retired
-    }
-
-    /// Whether this is how it watches that database, now and later.
-    pub fn watches(&self, database: &Database) -> bool {
-        !self.retired && *self.database == *database
-    }
-
-    /// Whether both would work on the same file, or write the same replica.
-    pub fn is_in_the_way_of(&self, database: &Database) -> bool {
-        let own = &self.database;
-        let places = || own.destinations.iter().map(ToString::to_string);
-        let mut others = database.destinations.iter().map(ToString::to_string);
-        own.path == database.path
-            || own.state_dir == database.state_dir
-            || others.any(|other| places().any(|place| place == other))
-    }
-
-    /// Ended, and all its jobs are back.
-    pub fn is_over(&self) -> bool {
-        self.is_ended() && self.jobs == 0
     }
 
     pub fn is_ended(&self) -> bool {
@@ -316,6 +291,9 @@ impl Tracker {
         if now.duration_since(self.last_news) >= STATUS_EVERY {
             // Else a shipment takes it along: a disk that is slow must not keep the loop from looking.
             self.write_status(now);
+        }
+        if !matches!(self.phase, Phase::Away) {
+            self.moved(now);
         }
         let job = self.next_job(now);
         self.jobs += usize::from(job.is_some());
@@ -450,6 +428,7 @@ impl Tracker {
     /// Takes in what a job brought back.
     pub fn done(&mut self, done: Done, now: Instant) {
         self.jobs -= 1;
+        self.moved(now);
         if let Phase::Closed | Phase::Ended = self.phase {
             self.next_look = now;
             self.too_late(&done);
@@ -505,6 +484,7 @@ impl Tracker {
                 self.checkpointing = false;
                 self.unchecked_since = None;
                 if let Err(error) = result {
+                    self.shown.tally.count(error.status);
                     self.log(&error.to_string());
                 }
             }
