@@ -5,6 +5,8 @@ use crate::backend::s3;
 use crate::cli::{self, Arguments, Asked};
 use crate::config::{self, Config, KEYS, Key, Place, Settings};
 use crate::error::Status;
+use crate::metrics;
+use crate::notify;
 use argh::{ArgsInfo, CommandInfoWithArgs, FlagInfoKind};
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -110,8 +112,9 @@ fn the_files_and_variables_documented_are_those_there_are() {
     assert!(items(&section(CONFIG, "FILES"), "Pa").contains(&config::DEFAULT_FILE));
     let environment = section(COMMANDS, "ENVIRONMENT");
     let keys = s3::VARIABLES.join(" , ");
-    let expected =
-        [config::FILE_VARIABLE, config::KEYS_VARIABLE, &keys, "SSL_CERT_FILE", "COLUMNS"];
+    let notify = notify::VARIABLES.join(" , ");
+    let (file, key_files) = (config::FILE_VARIABLE, config::KEYS_VARIABLE);
+    let expected = [file, key_files, &keys, "SSL_CERT_FILE", "COLUMNS", &notify];
     assert_eq!(items(&environment, "Ev"), expected);
 }
 
@@ -179,4 +182,23 @@ fn the_examples_are_commands() {
         let asked = cli::parse(example.split(' ').map(OsString::from));
         assert!(matches!(asked, Ok(Asked::Run(_))), "{example}: {asked:?}");
     }
+}
+
+#[test]
+fn the_metrics_documented_are_those_there_are_and_alerts_are_about_them() {
+    let section = section(CONFIG, "Metrics");
+    let of_databases = metrics::OF_DATABASES.iter().map(|it| it.name);
+    let of_destinations = metrics::OF_DESTINATIONS.iter().map(|it| it.name);
+    let whole = [metrics::BUILD, metrics::OBSERVED];
+    let all: Vec<_> = whole
+        .into_iter()
+        .chain(of_databases)
+        .chain([metrics::ERRORS])
+        .chain(of_destinations)
+        .collect();
+    assert_eq!(items(&section, "Li"), all);
+    let rules = section.iter().skip_while(|line| !line.starts_with("groups:"));
+    let words = rules.flat_map(|line| line.split(|c: char| !c.is_alphanumeric() && c != '_'));
+    let named: Vec<_> = words.filter(|word| word.starts_with("bakelite_")).collect();
+    assert!(named.len() >= 3 && named.iter().all(|word| all.contains(word)), "{named:?}");
 }

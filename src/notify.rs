@@ -13,6 +13,9 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::process;
 use std::time::Duration;
 
+/// Where it is said whom to tell, how often, and which process is meant.
+pub const VARIABLES: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
+
 #[derive(Debug)]
 pub struct Notify {
     socket: UnixDatagram,
@@ -25,10 +28,11 @@ impl Notify {
     pub fn of_environment() -> Option<io::Result<Self>> {
         let variable = |name| env::var_os(name).filter(|value: &OsString| !value.is_empty());
         let number = |name| variable(name).and_then(|value| value.to_str()?.parse::<u64>().ok());
-        let socket = variable("NOTIFY_SOCKET")?;
+        let [socket, usec, pid] = VARIABLES;
+        let socket = variable(socket)?;
         // It may be meant for the process that started this one.
-        let ours = number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(process::id()));
-        let watchdog = number("WATCHDOG_USEC").filter(|&usec| ours && usec > 0);
+        let ours = number(pid).is_none_or(|pid| pid == u64::from(process::id()));
+        let watchdog = number(usec).filter(|&usec| ours && usec > 0);
         Some(Self::new(&socket, watchdog.map(Duration::from_micros)))
     }
 

@@ -3,6 +3,7 @@
 use serde_json::Value;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
+use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Command, Output, Stdio};
 
 fn bakelite(words: &[&str]) -> Output {
@@ -212,4 +213,35 @@ fn a_sealed_replica_takes_its_key() {
     assert_eq!(status("verify replica --deep"), Some(0));
     assert_eq!(status("list replica --key-file two"), Some(7), "not sealed");
     assert_eq!(status("list replica --key-file two --seal new"), Some(0));
+}
+
+/// What a service says of itself, a datagram at a time, up to one with these words.
+fn told(socket: &UnixDatagram, words: &str) -> String {
+    let mut buffer = [0; 1000];
+    loop {
+        let length = socket.recv(&mut buffer).unwrap();
+        let said = text(&buffer[..length]).to_owned();
+        if said.contains(words) {
+            return said;
+        }
+    }
+}
+
+#[test]
+fn systemd_is_told_how_a_daemon_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let app = rusqlite::Connection::open(dir.path().join("app.db")).unwrap();
+    app.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t (x)").unwrap();
+    let path = dir.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    let mut daemon = command(&["daemon", "app.db", "replica"]);
+    daemon.current_dir(dir.path()).env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "100000");
+    let mut daemon = daemon.spawn().unwrap();
+    assert!(told(&socket, "READY=1").contains("STATUS=watching 1 database"));
+    told(&socket, "WATCHDOG=1");
+    told(&socket, "WATCHDOG=1");
+    let pid = daemon.id().to_string();
+    assert!(Command::new("kill").arg(&pid).status().unwrap().success());
+    told(&socket, "STOPPING=1");
+    assert!(daemon.wait().unwrap().success());
 }

@@ -152,3 +152,35 @@ impl Tracker {
         self.is_ended() && self.jobs == 0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Backend;
+    use crate::backend::mem::Mem;
+    use crate::commit::Timeline;
+    use crate::name::Name;
+    use crate::testkit::Db;
+    use crate::testkit::rig::fanout;
+    use std::sync::Arc;
+
+    /// A job that has the database: it goes on while destinations answer, and no longer.
+    #[test]
+    fn a_job_that_stores_nothing_and_does_not_come_back_has_stopped() {
+        let db = Db::new(512);
+        let begun = clock::instant();
+        let mut tracker = Tracker::new(&db.config(), true, begun);
+        let mem: Arc<dyn Backend> = Arc::new(Mem::new());
+        let stores = Arc::new(fanout(vec![mem], db.dir.path(), 1 << 20));
+        (tracker.stores, tracker.phase) = (Some(Arc::clone(&stores)), Phase::Away);
+        let after = |seconds| begun + Duration::from_secs(seconds);
+        assert_eq!(tracker.last_move(after(9)), begun);
+        assert!(tracker.turn(after(10)).is_none());
+        assert_eq!(tracker.last_move(after(10)), begun, "a turn that cannot look is none");
+        stores.put(&Name::Timeline(Timeline(1)), b"x").unwrap();
+        assert_eq!(tracker.last_move(after(20)), after(20));
+        assert_eq!(tracker.last_move(after(30)), after(20));
+        tracker.stores = None;
+        assert_eq!(tracker.last_move(after(40)), after(40), "it is taken up, which ends by itself");
+    }
+}
