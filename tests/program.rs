@@ -119,7 +119,7 @@ fn a_daemon_that_starts_while_a_sync_looks_for_one_is_not_refused() {
 }
 
 /// Has a daemon read its configuration again. The first line that it says of that comes back.
-fn hang_up(daemon: &mut Child, said: &mut impl BufRead) -> String {
+fn hang_up(daemon: &Child, said: &mut impl BufRead) -> String {
     let pid = daemon.id().to_string();
     assert!(Command::new("kill").args(["-HUP", &pid]).status().unwrap().success());
     let mut line = String::new();
@@ -144,26 +144,24 @@ fn a_hangup_reads_the_configuration_again() {
     };
     fs::write(&config, database("a.db")).unwrap();
     let words = ["daemon", "--config", config.to_str().unwrap()];
-    let mut daemon = command(&words).stderr(Stdio::piped()).spawn().unwrap();
-    let mut said = BufReader::new(daemon.stderr.take().unwrap());
+    let mut daemon = Daemon(command(&words).stderr(Stdio::piped()).spawn().unwrap());
+    let mut said = BufReader::new(daemon.0.stderr.take().unwrap());
     let sync = || command(&["sync", "--config", config.to_str().unwrap()]).status().unwrap();
     while !dir.path().join("backup/a.db/snapshot").exists() {
-        assert_eq!(daemon.try_wait().unwrap(), None);
+        assert_eq!(daemon.0.try_wait().unwrap(), None);
     }
     fs::write(&config, "nonsense = 1").unwrap();
-    let line = hang_up(&mut daemon, &mut said);
+    let line = hang_up(&daemon.0, &mut said);
     assert!(line.contains("nonsense: unknown key"), "{line}");
     said.read_line(&mut String::new()).unwrap();
     let mut line = String::new();
     said.read_line(&mut line).unwrap();
     assert!(line.contains("stays in force"), "{line}");
     fs::write(&config, database("a.db") + &database("b.db")).unwrap();
-    let line = hang_up(&mut daemon, &mut said);
+    let line = hang_up(&daemon.0, &mut said);
     assert!(line.contains("reload: 1 stay, 0 end, 1 begin"), "{line}");
     assert!(sync().success());
-    let pid = daemon.id().to_string();
-    assert!(Command::new("kill").arg(&pid).status().unwrap().success());
-    assert!(daemon.wait().unwrap().success());
+    daemon.end();
 }
 
 /// From a key to a sealed replica and back, with the statuses that scripts see on the way.
@@ -215,15 +213,31 @@ fn a_sealed_replica_takes_its_key() {
     assert_eq!(status("list replica --key-file two --seal new"), Some(0));
 }
 
-/// What a service says of itself, a datagram at a time, up to one with these words.
+/// What a service says of itself, up to these words.
 fn told(socket: &UnixDatagram, words: &str) -> String {
-    let mut buffer = [0; 1000];
-    loop {
+    let (mut buffer, mut said) = ([0; 1000], String::new());
+    while !said.contains(words) {
         let length = socket.recv(&mut buffer).unwrap();
-        let said = text(&buffer[..length]).to_owned();
-        if said.contains(words) {
-            return said;
-        }
+        said += text(&buffer[..length]);
+    }
+    said
+}
+
+/// Does not outlive its test.
+struct Daemon(Child);
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+    }
+}
+
+impl Daemon {
+    /// As SIGTERM does it.
+    fn end(&mut self) {
+        let pid = self.0.id().to_string();
+        assert!(Command::new("kill").arg(&pid).status().unwrap().success());
+        assert!(self.0.wait().unwrap().success());
     }
 }
 
@@ -235,13 +249,10 @@ fn systemd_is_told_how_a_daemon_is() {
     let path = dir.path().join("notify");
     let socket = UnixDatagram::bind(&path).unwrap();
     let mut daemon = command(&["daemon", "app.db", "replica"]);
-    daemon.current_dir(dir.path()).env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "100000");
-    let mut daemon = daemon.spawn().unwrap();
+    daemon.current_dir(dir.path()).env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "3000000");
+    let mut daemon = Daemon(daemon.spawn().unwrap());
     assert!(told(&socket, "READY=1").contains("STATUS=watching 1 database"));
     told(&socket, "WATCHDOG=1");
-    told(&socket, "WATCHDOG=1");
-    let pid = daemon.id().to_string();
-    assert!(Command::new("kill").arg(&pid).status().unwrap().success());
+    daemon.end();
     told(&socket, "STOPPING=1");
-    assert!(daemon.wait().unwrap().success());
 }
