@@ -49,6 +49,7 @@ pub mod clock;
 pub mod config;
 pub mod doctor;
 pub mod durable;
+pub mod fleet;
 pub mod init;
 pub mod key;
 pub mod memory;

@@ -16,6 +16,7 @@ use crate::copies::{Copies, Fallback};
 use crate::daemon::{self, Reload, Stop, Task};
 use crate::doctor;
 use crate::error::{self, Error, Result, Status};
+use crate::fleet;
 use crate::init;
 use crate::key;
 use crate::list;
@@ -166,14 +167,23 @@ pub fn list(arguments: &Arguments, of: &ListOf) -> Result<Outcome> {
 }
 
 pub fn status(arguments: &Arguments, of: &StatusOf) -> Result<Outcome> {
+    if let Some(root) = arguments.fleet(of.from.as_deref(), &of.given)? {
+        report::show(&report::Fleet::new(&fleet::survey(&root, &open_bare)?), arguments.json)?;
+        return Ok(Outcome::Well);
+    }
     let standings = status::status(&arguments.databases(&of.given)?)?;
     report::show(&report::Standings::new(&standings), arguments.json)?;
     Ok(Outcome::Well)
 }
 
 pub fn check(arguments: &Arguments, of: &CheckOf) -> Result<Outcome> {
-    let databases = arguments.databases(&of.given)?;
-    let findings = check::check(&databases, of.max_age.unwrap_or(check::MAX_AGE));
+    let findings = match arguments.fleet(of.from.as_deref(), &of.given)? {
+        Some(root) => fleet::check(&fleet::survey(&root, &open_bare)?, of.max_age, clock::now()),
+        None => {
+            let databases = arguments.databases(&of.given)?;
+            check::check(&databases, of.max_age.unwrap_or(check::MAX_AGE))
+        }
+    };
     if !findings.is_empty() || arguments.json {
         report::show(&report::Findings::new(&findings, &[]), arguments.json)?;
     }
