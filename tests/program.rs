@@ -256,3 +256,35 @@ fn systemd_is_told_how_a_daemon_is() {
     daemon.end();
     told(&socket, "STOPPING=1");
 }
+
+/// Every replica below a place, as a script that watches a fleet sees it.
+#[test]
+fn a_fleet_is_looked_at_from_one_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = |words: &[&str]| command(words).current_dir(dir.path()).output().unwrap();
+    fs::create_dir_all(dir.path().join("fleet/shop")).unwrap();
+    for (db, replica) in [("a.db", "fleet/a"), ("b.db", "fleet/shop/b")] {
+        let app = rusqlite::Connection::open(dir.path().join(db)).unwrap();
+        app.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t (x)").unwrap();
+        assert!(run(&["sync", db, replica]).status.success());
+    }
+    let shown = run(&["status", "--from", "fleet", "--json"]);
+    let shown: Value = serde_json::from_slice(&shown.stdout).unwrap();
+    assert_eq!(shown["schema"], 1);
+    let replicas = shown["replicas"].as_array().unwrap();
+    let url = |at: usize| replicas[at]["url"].as_str().unwrap();
+    assert!(replicas.len() == 2 && url(0).ends_with("/fleet/a") && url(1).ends_with("/shop/b"));
+    assert!(replicas.iter().all(|it| it["commit"].is_u64() && it["error"].is_null()), "{shown}");
+    let check = |words: &[&str]| run(&[&["check", "--from", "fleet"], words].concat());
+    let well = check(&[]);
+    assert_eq!((well.status.code(), text(&well.stdout)), (Some(0), ""));
+    assert_eq!(check(&["--max-age", "1d"]).status.code(), Some(0));
+    let stale = check(&["--max-age", "0s", "--json"]);
+    assert_eq!(stale.status.code(), Some(5));
+    let stale: Value = serde_json::from_slice(&stale.stdout).unwrap();
+    assert_eq!((&stale["ok"], stale["findings"].as_array().unwrap().len()), (&false.into(), 2));
+    assert_eq!(run(&["status", "--from", "."]).status.code(), Some(0));
+    fs::remove_dir_all(dir.path().join("fleet/shop/b/snapshot")).unwrap();
+    assert_eq!(check(&[]).status.code(), Some(3));
+    assert_eq!(run(&["status", "--from", "fleet/shop/b/part"]).status.code(), Some(3));
+}
