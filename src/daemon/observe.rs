@@ -144,7 +144,8 @@ impl Daemon {
             };
             let well = samples.iter().all(|it| it.is_well(check::MAX_AGE, clock::now()));
             let round = self.watch.errands.get_mut(&errand).expect("it was there just now");
-            if matches!(errand, Errand::Ping(_)) && !(well && !samples.is_empty()) {
+            let fit_to_ping = well && !samples.is_empty();
+            if matches!(errand, Errand::Ping(_)) && !fit_to_ping {
                 continue;
             }
             round.due = now + if let Errand::File(_) = errand { WRITE } else { PING };

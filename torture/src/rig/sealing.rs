@@ -19,6 +19,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+/// What a destination holds: names and bytes.
+type Stored = Vec<(String, Vec<u8>)>;
+
 /// The name of the database in the configuration: the last part of each replica's root.
 pub const NAME: &str = "app";
 
@@ -100,7 +103,7 @@ impl Rig {
 
     /// How the objects of each destination are sealed.
     pub fn under(&mut self) -> Result<Vec<Under>> {
-        let of = |files: Vec<(String, Vec<u8>)>| {
+        let of = |files: Stored| {
             let objects = files.into_iter().filter(|(name, _)| name.parse::<Name>().is_ok());
             objects.map(|(name, bytes)| (name, sealed_under(&bytes))).collect()
         };
@@ -108,7 +111,7 @@ impl Rig {
     }
 
     /// Every file on each destination, unfinished ones too.
-    fn stored(&mut self) -> Result<Vec<Vec<(String, Vec<u8>)>>> {
+    fn stored(&mut self) -> Result<Vec<Stored>> {
         let all = self.destinations.iter().map(|destination| match &destination.read {
             At::File { root } => files(root, root),
             bucket => objects(bucket),
@@ -186,7 +189,7 @@ fn word(rule: Rule) -> &'static str {
 }
 
 /// The files below a directory; those that vanish meanwhile are left out.
-fn files(dir: &Path, root: &Path) -> Result<Vec<(String, Vec<u8>)>> {
+fn files(dir: &Path, root: &Path) -> Result<Stored> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();
@@ -204,7 +207,7 @@ fn files(dir: &Path, root: &Path) -> Result<Vec<(String, Vec<u8>)>> {
     Ok(found)
 }
 
-fn objects(bucket: &At) -> Result<Vec<(String, Vec<u8>)>> {
+fn objects(bucket: &At) -> Result<Stored> {
     let failed = |error: bakelite::backend::Error| Failure::Harness(error.to_string());
     let source = replica::open(bucket).map_err(failed)?;
     let mut found = Vec::new();
