@@ -124,21 +124,17 @@ pub fn restore(arguments: &Arguments, of: &RestoreOf) -> Result<Outcome> {
     Ok(Outcome::Well)
 }
 
-/// Works on all copies as one, and tells what was not as it should be. An object that does not fit
-/// what it is put to is tried again as another copy has it.
+/// Works on all copies as one, and tells what was not as it should be.
 fn from_all<T>(
     origins: &[Origin],
     work: impl Fn(&Arc<dyn Backend>) -> Result<T>,
 ) -> Result<(T, Vec<Fallback>)> {
-    let copies = Arc::new(Copies::open(origins.iter().map(open).collect())?);
-    copies.notes.iter().for_each(|note| say(note, None));
-    let source = Arc::clone(&copies) as Arc<dyn Backend>;
-    let done = loop {
-        match work(&source) {
-            Err(error) if copies.distrust(&error) => {}
-            done => break done?,
-        }
+    let open = || {
+        let copies = Copies::open(origins.iter().map(open).collect())?;
+        copies.notes.iter().for_each(|note| say(note, None));
+        Ok(copies)
     };
+    let (done, copies) = Copies::all_as_one(open, work)?;
     let fallbacks = copies.fallbacks();
     for Fallback { object, from, why } in fallbacks.iter().take(TOLD) {
         let message = format!("restore: {copies}/{object}: {why}; taken from {from}");
@@ -302,7 +298,8 @@ pub fn repair(arguments: &Arguments, of: &RepairOf) -> Result<Outcome> {
     let mut reports = Vec::new();
     for database in arguments.databases(&of.given)? {
         let settled = status::settled(&database)?;
-        let order = repair::Order { dry_run: of.dry_run, settled };
+        let (keep, clock) = (database.settings.keep.clone(), clock::now());
+        let order = repair::Order { dry_run: of.dry_run, keep: &keep, clock, settled };
         let places = database.origins().iter().map(open).collect();
         reports.push(repair::repair(places, order, &bar(arguments))?);
     }

@@ -100,10 +100,15 @@ impl S3 {
         Ok(s3)
     }
 
-    /// A replica to be written. Proves that it can be, and that nothing there is written over.
+    /// A replica to be written. Proves that it can be, and that nothing there is written over. One that
+    /// was locked once has its first versions still, whatever the configuration says now: deleting
+    /// what is newest there would only hide them.
     pub fn create(place: &config::S3) -> Result<Self, Error> {
         let s3 = Self::open(place)?;
         s3.prove_create_only()?;
+        if s3.locks.lock.is_none() {
+            s3.find_locks()?;
+        }
         Ok(s3)
     }
 
