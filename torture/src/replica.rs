@@ -84,9 +84,9 @@ pub fn restore_here(
     output: &Path,
     target: Target,
 ) -> Result<Landed, Refused> {
-    let refused = |error: bakelite::error::Error| Refused {
-        status: error.status as i32,
-        message: error.to_string(),
+    let refused = |error: bakelite::error::Error| {
+        let hint = error.hint.as_deref().map(|hint| format!(" / hint: {hint}")).unwrap_or_default();
+        Refused { status: error.status as i32, message: format!("{error}{hint}") }
     };
     let source = open(source).map_err(|error| refused(error.into()))?;
     let options = Options {

@@ -187,7 +187,7 @@ impl Rig {
         self.settle_verdict(target, verdict, expect)
     }
 
-    fn settle_verdict(
+    pub fn settle_verdict(
         &mut self,
         target: Target,
         verdict: Verdict,

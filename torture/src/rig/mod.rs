@@ -19,7 +19,9 @@ mod disk;
 mod files;
 mod grading;
 mod hosts;
+mod kept;
 mod ram;
+mod settings;
 mod writers;
 
 pub use destinations::Destination;
@@ -27,6 +29,7 @@ pub use disk::Disk;
 pub use files::Wal;
 pub use grading::Verdict;
 pub use hosts::Host;
+pub use kept::Step;
 pub use ram::Ram;
 pub use writers::Writer;
 
@@ -107,6 +110,10 @@ pub struct Rig {
     destinations: Vec<Destination>,
     /// The one that is meant.
     meant: usize,
+    /// Its settings, where it is told them in a file.
+    config: Option<PathBuf>,
+    /// All that was ever shipped.
+    shadow: Option<kept::Shadow>,
     /// Numbers logs, ledgers and outputs.
     serial: u64,
     /// A bucket's, if one of the destinations is in it.
@@ -138,6 +145,8 @@ impl Rig {
             branches: 0,
             destinations: vec![Destination::directory(&dir.join("replica"))],
             meant: 0,
+            config: None,
+            shadow: None,
             serial: 0,
             store: None,
             server: None,

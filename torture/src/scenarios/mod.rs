@@ -12,6 +12,7 @@ mod power;
 mod replaced;
 mod stores;
 mod time;
+mod upkeep;
 
 use crate::rig::{Result, Rig};
 use crate::tally::Tally;
@@ -345,6 +346,37 @@ pub const INVENTORY: &[Scenario] = &[
         seeds: 2,
         faults: &["put dropped"],
         run: stores::dropping,
+    },
+    Scenario {
+        name: "upkeep",
+        adversity: "SIGKILL of the daemon, `compact` and `prune` in the middle of merging, thinning out, \
+                    deleting and snapshots, days made seconds",
+        how: "a directory and a bucket, stopped at each kind of request or at sight, then killed: what \
+              `keep` promises comes back as it was shipped, what is gone is refused with points that are \
+              there; at the end the last commit exactly, and nothing left over",
+        seeds: 4,
+        faults: &[
+            "daemon killed",
+            "compact killed",
+            "prune killed",
+            "stopped before a merge is put",
+            "stopped between a merge and its deletes",
+            "stopped while a merge is read back",
+            "stopped after points were thinned out",
+            "stopped before a delete of what was merged",
+            "stopped after a delete of what was merged",
+            "stopped after a delete of a snapshot",
+            "stopped after a delete of a part",
+            "stopped between a part and its manifest",
+            "stopped before a manifest",
+            "left in the directory: a merge and all that it stands for",
+            "left in the directory: some of what was merged",
+            "left in the directory: parts without a manifest",
+            "promised point",
+            "thinned point refused",
+            "target time",
+        ],
+        run: upkeep::upkeep,
     },
     Scenario {
         name: "damaged-replica",

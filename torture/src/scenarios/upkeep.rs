@@ -1,0 +1,288 @@
+//! A long life in a few seconds: change-sets are merged, points become fewer, old snapshots go, and
+//! whoever does it is killed in the middle of it.
+
+use super::busy;
+use crate::replica;
+use crate::rig::{Failure, Result, Rig, Step, violation};
+use crate::store::{Moment, Stop};
+use crate::workload::writer::Args;
+use bakelite::backend::Backend;
+use bakelite::name::{Change, Name};
+use bakelite::replica::{Replica, read_manifest};
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The places of the destinations.
+const DIRECTORY: usize = 0;
+const BUCKET: usize = 1;
+
+/// Days as seconds: windows of a quarter of a second and of one, every commit for a second and a half,
+/// then ten points a second, and nothing older than four. Points that become fewer are level 3.
+pub const SETTINGS: &str = "ship_interval = \"50ms\"\nsnapshot_interval = \"1s\"\n\
+     compaction = [\"250ms\", \"1s\"]\nkeep = [\"all:1500ms\", \"100ms:4s\"]";
+pub const STEPS: [Step; 2] = [Step { density: 0, age: 1500 }, Step { density: 100, age: 4000 }];
+/// By when a replica that is written to has all of this.
+const AGE: Duration = Duration::from_millis(6500);
+/// A daemon has made a round by then, unless the machine is very slow.
+const ROUND: Duration = Duration::from_millis(2500);
+const LIVES: usize = 9;
+
+use Moment::{After, Before};
+
+const fn stop(method: &'static str, part: &'static str, moment: Moment) -> Stop {
+    Stop { method, part, skip: 0, moment }
+}
+
+/// Moments of upkeep and of snapshots, as the bucket sees them, and what the figures call them.
+const MOMENTS: &[(&str, Stop)] = &[
+    ("stopped before a merge is put", stop("PUT", "/change/1/", Before)),
+    ("stopped between a merge and its deletes", stop("PUT", "/change/2/", After)),
+    ("stopped while a merge is read back", stop("GET", "/change/1/", Before)),
+    ("stopped after points were thinned out", stop("PUT", "/change/3/", After)),
+    ("stopped before a delete of what was merged", stop("DELETE", "/change/0/", Before)),
+    ("stopped after a delete of what was merged", stop("DELETE", "/change/1/", After)),
+    ("stopped after a delete of a snapshot", stop("DELETE", "/snapshot/", After)),
+    ("stopped after a delete of a part", stop("DELETE", "/part/", After)),
+    ("stopped between a part and its manifest", stop("PUT", "/part/", After)),
+    ("stopped before a manifest", stop("PUT", "/snapshot/", Before)),
+];
+
+/// What is seen in a directory right before a kill.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sight {
+    Merged,
+    Deleted,
+    Part,
+}
+
+pub fn upkeep(rig: &mut Rig) -> Result<()> {
+    begin(rig)?;
+    rig.go()?;
+    let began = Instant::now();
+    rig.start_daemon()?;
+    rig.sync()?;
+    for life in 0..LIVES {
+        match life % 3 {
+            0 => strike_at_a_stop(rig)?,
+            1 => strike_at_sight(rig)?,
+            _ => strike_at_a_command(rig)?,
+        }
+        note_what_is_left(rig)?;
+        let few = if began.elapsed() < AGE { 1 } else { 3 };
+        grade_both(rig, few)?;
+        if rig.host().daemon.is_none() {
+            rig.start_daemon()?;
+        }
+    }
+    rest(rig)
+}
+
+fn begin(rig: &mut Rig) -> Result<()> {
+    rig.set_destinations(Vec::new());
+    rig.add_named_directory("disk-1")?;
+    rig.add_store()?;
+    rig.configure(SETTINGS)?;
+    rig.cast_shadow(&STEPS)?;
+    let pace = Some(*rig.rng.pick(&[2000, 6000]));
+    rig.create(Args { pace, ..busy() })
+}
+
+/// Each destination has what `keep` promises.
+fn grade_both(rig: &mut Rig, number: usize) -> Result<()> {
+    for at in [DIRECTORY, BUCKET] {
+        rig.mean(at);
+        rig.grade_kept(number)?;
+    }
+    Ok(())
+}
+
+/// The moment that came least often, with some requests of its kind before it.
+fn moment(rig: &mut Rig, all: &[(&'static str, Stop)]) -> (&'static str, Stop) {
+    let times = |name: &str| rig.tally.faults.get(name).copied().unwrap_or(0);
+    let least = all.iter().map(|(name, _)| times(name)).min().unwrap_or(0);
+    let rare: Vec<_> = all.iter().filter(|(name, _)| times(name) == least).copied().collect();
+    let (name, stop) = *rig.rng.pick(&rare);
+    let skip = if stop.method == "DELETE" { rig.rng.below(3) } else { 0 };
+    (name, Stop { skip, ..stop })
+}
+
+fn strike_at_a_stop(rig: &mut Rig) -> Result<()> {
+    let (name, stop) = moment(rig, MOMENTS);
+    rig.store().stop_at(stop);
+    let reached = rig.store().wait_for_stop(ROUND);
+    let killed = rig.kill_daemon();
+    rig.store().let_go();
+    killed?;
+    rig.tally.fault(if reached { name } else { "stop not reached" });
+    Ok(())
+}
+
+fn strike_at_sight(rig: &mut Rig) -> Result<()> {
+    rig.mean(DIRECTORY);
+    let sight = *rig.rng.pick(&[Sight::Merged, Sight::Deleted, Sight::Part]);
+    let root = rig.replica();
+    let seen = wait_to_see(&root, sight)?;
+    rig.kill_daemon()?;
+    rig.tally.fault(if seen { "killed at sight" } else { "nothing seen" });
+    Ok(())
+}
+
+/// A command in the middle of its work, beside the daemon or alone.
+fn strike_at_a_command(rig: &mut Rig) -> Result<()> {
+    if rig.rng.one_in(2) {
+        rig.kill_daemon()?;
+    }
+    let (verb, all) = match rig.rng.one_in(2) {
+        true => ("compact", &MOMENTS[..6]),
+        false => ("prune", &MOMENTS[6..8]),
+    };
+    let (name, stop) = moment(rig, all);
+    rig.store().stop_at(stop);
+    let mut command = rig.start_upkeep(verb)?;
+    let reached = rig.store().wait_for_stop(Duration::from_millis(300));
+    let killed = command.kill();
+    rig.store().let_go();
+    match killed? {
+        Ok(()) => rig.tally.fault(&format!("{verb} killed")),
+        Err(status) if status.success() => rig.tally.fault(&format!("{verb} was faster")),
+        // A destination that just came back has its upkeep wait.
+        Err(status) if status.code() == Some(8) => rig.tally.fault(&format!("{verb} put off")),
+        Err(status) => return violation(format!("{verb}: {status}: {}", command.complaint())),
+    }
+    rig.tally.fault(if reached { name } else { "stop not reached" });
+    Ok(())
+}
+
+/// Looks at a directory until something comes or goes, for as long as a round may take.
+fn wait_to_see(root: &Path, sight: Sight) -> Result<bool> {
+    let began = Instant::now();
+    let mut before = seen(root, sight);
+    while began.elapsed() < ROUND {
+        let now = seen(root, sight);
+        let is_it = match sight {
+            Sight::Merged | Sight::Part => now.difference(&before).next().is_some(),
+            Sight::Deleted => before.difference(&now).next().is_some(),
+        };
+        if is_it {
+            return Ok(true);
+        }
+        before = now;
+        std::thread::sleep(Duration::from_micros(100));
+    }
+    Ok(false)
+}
+
+fn seen(root: &Path, sight: Sight) -> BTreeSet<String> {
+    let folders: &[&str] = match sight {
+        Sight::Merged => &["change/1", "change/2", "change/3"],
+        Sight::Deleted => &["change/0", "change/1", "change/2", "change/3", "snapshot"],
+        Sight::Part => &["part"],
+    };
+    let entries = folders.iter().flat_map(|folder| std::fs::read_dir(root.join(folder)));
+    let names = entries.flatten().flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    names.filter(|name| !name.starts_with('.')).collect()
+}
+
+/// In which states the kill has really left the destinations, whatever it was aimed at.
+fn note_what_is_left(rig: &mut Rig) -> Result<()> {
+    for at in [DIRECTORY, BUCKET] {
+        rig.mean(at);
+        let place = if at == BUCKET { "bucket" } else { "directory" };
+        let (source, replica) = listed(rig)?;
+        let changes: Vec<Change> = replica.changes.values().flatten().copied().collect();
+        for by in changes.iter().filter(|change| change.level > 0) {
+            let is_in = |it: &&Change| {
+                it.level < by.level
+                    && it.span.timeline == by.span.timeline
+                    && it.span.first >= by.span.first
+                    && it.span.last <= by.span.last
+            };
+            let commits = |it: &Change| it.span.last.0 - it.span.first.0 + 1;
+            let left: u64 = changes.iter().filter(is_in).map(commits).sum();
+            match left {
+                0 => {}
+                left if left >= commits(by) => {
+                    rig.tally.fault(&format!("left in the {place}: a merge and all that it stands for"));
+                }
+                _ => rig.tally.fault(&format!("left in the {place}: some of what was merged")),
+            }
+        }
+        if has_unnamed_parts(&*source, &replica)? {
+            rig.tally.fault(&format!("left in the {place}: parts without a manifest"));
+        }
+    }
+    Ok(())
+}
+
+fn has_unnamed_parts(source: &dyn Backend, replica: &Replica) -> Result<bool> {
+    let mut named = BTreeSet::new();
+    for span in &replica.snapshots {
+        let manifest = read_manifest(source, span).map_err(broken)?;
+        named.extend(manifest.parts.iter().map(|part| part.part));
+    }
+    Ok(replica.parts.keys().any(|part| !named.contains(part)))
+}
+
+/// The one that is meant.
+fn listed(rig: &Rig) -> Result<(Arc<dyn Backend>, Replica)> {
+    let source = replica::open(&rig.source()).map_err(broken)?;
+    let replica = Replica::list(&*source).map_err(broken)?;
+    Ok((source, replica))
+}
+
+fn broken(error: impl std::fmt::Display) -> Failure {
+    Failure::Violation(format!("after a kill: {error}"))
+}
+
+/// Nobody writes any more: the last commit exactly, every promise, and what upkeep ends with.
+fn rest(rig: &mut Rig) -> Result<()> {
+    let seq = rig.pause()?;
+    rig.sync()?;
+    rig.grade_all_exact(seq)?;
+    rig.drain()?;
+    settle(rig)?;
+    for at in [DIRECTORY, BUCKET] {
+        rig.mean(at);
+        rig.grade_exact(seq)?;
+        rig.grade_kept(6)?;
+        let (source, replica) = listed(rig)?;
+        if has_unnamed_parts(&*source, &replica)? {
+            return violation(format!("{source}: parts that no manifest names are left"));
+        }
+        let source = rig.source();
+        if !rig.verify(&source)? {
+            return violation(format!("verify finds fault with {source} after upkeep"));
+        }
+    }
+    Ok(())
+}
+
+/// Upkeep comes to an end: with nobody at work a further round finds nothing to do, but for a window
+/// that has just passed, and no part is there that no manifest names.
+fn settle(rig: &mut Rig) -> Result<()> {
+    let mut before = BTreeSet::new();
+    for _ in 0..4 {
+        for verb in ["compact", "prune"] {
+            rig.upkeep(verb)?;
+        }
+        let now = names(rig)?;
+        if now == before {
+            return Ok(());
+        }
+        before = now;
+    }
+    violation("upkeep never ends")
+}
+
+/// All names of both destinations.
+fn names(rig: &mut Rig) -> Result<BTreeSet<(usize, Name)>> {
+    let mut all = BTreeSet::new();
+    for at in [DIRECTORY, BUCKET] {
+        rig.mean(at);
+        let replica = listed(rig)?.1;
+        all.extend(replica.objects.into_iter().map(|entry| (at, entry.name)));
+    }
+    Ok(all)
+}
