@@ -84,11 +84,20 @@ pub fn restore_here(
     output: &Path,
     target: Target,
 ) -> Result<Landed, Refused> {
-    let refused = |error: bakelite::error::Error| {
-        let hint = error.hint.as_deref().map(|hint| format!(" / hint: {hint}")).unwrap_or_default();
-        Refused { status: error.status as i32, message: format!("{error}{hint}") }
-    };
-    let source = open(source).map_err(|error| refused(error.into()))?;
+    restore_from(&open(source).map_err(|error| refused(&error.into()))?, output, target)
+}
+
+fn refused(error: &bakelite::error::Error) -> Refused {
+    let hint = error.hint.as_deref().map(|hint| format!(" / hint: {hint}")).unwrap_or_default();
+    Refused { status: error.status as i32, message: format!("{error}{hint}") }
+}
+
+/// The same, from a replica that is open.
+pub fn restore_from(
+    source: &Arc<dyn Backend>,
+    output: &Path,
+    target: Target,
+) -> Result<Landed, Refused> {
     let options = Options {
         output,
         target,
@@ -97,7 +106,7 @@ pub fn restore_here(
         force: false,
         dry_run: false,
     };
-    let report = restore(&source, &options, &Silent).map_err(refused)?;
+    let report = restore(source, &options, &Silent).map_err(|error| refused(&error))?;
     let (commit, timeline) = (report.commit.0, report.timeline.0);
     Ok(Landed { commit, timeline, time: report.time })
 }

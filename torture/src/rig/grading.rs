@@ -235,7 +235,7 @@ impl Rig {
         self.judged(&output, restored, expect)
     }
 
-    fn judged(
+    pub(super) fn judged(
         &mut self,
         output: &Path,
         restored: std::result::Result<Landed, Refused>,

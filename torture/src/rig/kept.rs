@@ -6,6 +6,7 @@
 //! the program's own code: with `all` every one, else the last of each stretch of time.
 
 use super::{Failure, Result, Rig, Verdict, violation};
+use crate::meanwhile::Meanwhile;
 use crate::oracle::Expect;
 use crate::replica::{self, Refused};
 use crate::rng::shuffle;
@@ -20,6 +21,8 @@ use bakelite::restore::Target;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// An entry of `keep`, in milliseconds. A density of 0 keeps every commit.
@@ -73,7 +76,7 @@ impl Shadow {
     }
 
     /// Takes in what came since, and gives the points along the newest timeline.
-    fn points(&mut self, ever: Vec<(String, std::sync::Arc<Vec<u8>>)>) -> Result<Vec<Point>> {
+    fn points(&mut self, ever: Vec<(String, Arc<Vec<u8>>)>) -> Result<Vec<Point>> {
         for (key, body) in ever {
             let Some(name) = key.split_once('/').and_then(|(_, name)| name.parse().ok()) else {
                 continue;
@@ -160,17 +163,7 @@ impl Rig {
     /// that were ever shipped, of each age: what is promised comes back and is what it was, what is not
     /// may be refused, and then the points that are named come back; and for as many times.
     pub fn grade_kept(&mut self, number: usize) -> Result<()> {
-        let expect = Expect { floor: self.to().floor, ..Expect::default() };
-        let newest = self.grade(Target::Latest, &expect)?;
-        self.restored(newest.map(|(place, _)| place));
-        let Some((_, newest)) = newest else { return Ok(()) };
-        // The bucket may have been given something that the other one was not, before a kill.
-        let mut points = self.points_ever()?;
-        points.retain(|point| point.commit <= newest.commit);
-        if points.is_empty() || !self.is_of_the_same_line()? {
-            self.tally.fault("no common line");
-            return Ok(());
-        }
+        let points = self.points_here()?;
         let kept = self.promised(&points);
         let mut chosen = Vec::new();
         for wanted in [true, false] {
@@ -183,12 +176,29 @@ impl Rig {
         for at in chosen {
             self.grade_point(&points, at)?;
         }
-        for _ in 0..number {
+        for _ in 0..number.min(points.len()) {
             let (from, to) = (points[0].time, points[points.len() - 1].time + 200);
             let time = self.rng.between(from, to);
             self.grade_time(&points, time)?;
         }
         Ok(())
+    }
+
+    /// The points up to the newest commit of the one that is meant, which is right. The bucket may have
+    /// been given something that another one was not, before a kill. None where a kill has left the two
+    /// on different timelines.
+    fn points_here(&mut self) -> Result<Vec<Point>> {
+        let expect = Expect { floor: self.to().floor, ..Expect::default() };
+        let newest = self.grade(Target::Latest, &expect)?;
+        self.restored(newest.map(|(place, _)| place));
+        let newest = newest.map_or(0, |(_, newest)| newest.commit);
+        let mut points = self.points_ever()?;
+        points.retain(|point| point.commit <= newest);
+        if !self.is_of_the_same_line()? {
+            self.tally.fault("no common line");
+            points.clear();
+        }
+        Ok(points)
     }
 
     fn grade_point(&mut self, points: &[Point], at: usize) -> Result<()> {
@@ -212,6 +222,45 @@ impl Rig {
                 Ok(())
             }
         }
+    }
+
+    /// Restores a commit that is promised while upkeep is done, to its end, at one of the restore's own
+    /// requests: whatever of the plan has gone by then, it comes back as it was.
+    pub fn grade_through_upkeep(&mut self) -> Result<()> {
+        let points = self.points_here()?;
+        let kept = self.promised(&points);
+        let some: Vec<usize> = (0..points.len()).filter(|at| kept[*at]).collect();
+        if some.is_empty() {
+            return Ok(());
+        }
+        let at = match self.rng.one_in(2) {
+            true => points.len() - 1,
+            false => *self.rng.pick(&some),
+        };
+        self.learn(points[at])?;
+        let Point { commit, timeline, .. } = points[at];
+        let exactly = self.landed.get(&(timeline, commit)).copied();
+        let (target, expect) = (Target::Commit(CommitNo(commit)), Expect { exactly, ..Expect::default() });
+        let mut commands = ["compact", "prune"].map(|verb| self.bakelite(verb));
+        let upkeep = move || {
+            for command in &mut commands {
+                // What it says is asked of it elsewhere.
+                drop(command.stdout(Stdio::null()).stderr(Stdio::null()).status());
+            }
+        };
+        let inner = replica::open(&self.source()).or_else(Shadow::lie)?;
+        let source = Arc::new(Meanwhile::new(inner, self.rng.below(3), upkeep));
+        let shared: Arc<dyn Backend> = Arc::clone(&source) as _;
+        let output = self.new_output()?;
+        let restored = replica::restore_from(&shared, &output, target);
+        self.tally.faults("gone meanwhile", u64::from(source.vanished() > 0));
+        let anew = restored.is_ok() && source.vanished() > 0;
+        match self.judged(&output, restored, &expect)? {
+            Verdict::Refused(refused) if !self.promised(&points)[at] => self.grade_refusal(&refused)?,
+            verdict => drop(self.settle_verdict(target, verdict, &expect)?),
+        }
+        self.tally.faults("planned anew", u64::from(anew));
+        Ok(())
     }
 
     /// A point that is no more: the error says so, and names points that are there.

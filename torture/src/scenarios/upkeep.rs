@@ -7,46 +7,57 @@ use crate::rig::{Failure, Result, Rig, Step, violation};
 use crate::store::{Moment, Stop};
 use crate::workload::writer::Args;
 use bakelite::backend::Backend;
+use bakelite::error::Status;
 use bakelite::name::{Change, Name};
 use bakelite::replica::{Replica, read_manifest};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// The places of the destinations.
 const DIRECTORY: usize = 0;
 const BUCKET: usize = 1;
 
-/// Days as seconds: windows of a quarter of a second and of one, every commit for a second and a half,
-/// then ten points a second, and nothing older than four. Points that become fewer are level 3.
+/// Days as seconds: windows of a quarter of a second and of one, every commit for a second, then twenty
+/// points a second, and nothing older than three. Points that become fewer are level 3.
 pub const SETTINGS: &str = "ship_interval = \"50ms\"\nsnapshot_interval = \"1s\"\n\
-     compaction = [\"250ms\", \"1s\"]\nkeep = [\"all:1500ms\", \"100ms:4s\"]";
-pub const STEPS: [Step; 2] = [Step { density: 0, age: 1500 }, Step { density: 100, age: 4000 }];
-/// By when a replica that is written to has all of this.
-const AGE: Duration = Duration::from_millis(6500);
+     compaction = [\"250ms\", \"1s\"]\nkeep = [\"all:1s\", \"50ms:3s\"]";
+pub const STEPS: [Step; 2] = [Step { density: 0, age: 1000 }, Step { density: 50, age: 3000 }];
 /// A daemon has made a round by then, unless the machine is very slow.
 const ROUND: Duration = Duration::from_millis(2500);
 const LIVES: usize = 9;
 
 use Moment::{After, Before};
 
-const fn stop(method: &'static str, part: &'static str, moment: Moment) -> Stop {
-    Stop { method, part, skip: 0, moment }
+/// Objects that were made by merging, and those that were shipped.
+const MERGED: &[&str] = &["/change/1/", "/change/2/", "/change/3/"];
+const SHIPPED: &[&str] = &["/change/0/"];
+
+/// A moment of upkeep or of a snapshot, as the bucket sees it, and what the figures call it.
+type At = (&'static str, Stop);
+
+const fn at(name: &'static str, method: &'static str, kinds: &'static [&'static str], moment: Moment) -> At {
+    (name, Stop { method, kinds, skip: 0, moment })
 }
 
-/// Moments of upkeep and of snapshots, as the bucket sees them, and what the figures call them.
-const MOMENTS: &[(&str, Stop)] = &[
-    ("stopped before a merge is put", stop("PUT", "/change/1/", Before)),
-    ("stopped between a merge and its deletes", stop("PUT", "/change/2/", After)),
-    ("stopped while a merge is read back", stop("GET", "/change/1/", Before)),
-    ("stopped after points were thinned out", stop("PUT", "/change/3/", After)),
-    ("stopped before a delete of what was merged", stop("DELETE", "/change/0/", Before)),
-    ("stopped after a delete of what was merged", stop("DELETE", "/change/1/", After)),
-    ("stopped after a delete of a snapshot", stop("DELETE", "/snapshot/", After)),
-    ("stopped after a delete of a part", stop("DELETE", "/part/", After)),
-    ("stopped between a part and its manifest", stop("PUT", "/part/", After)),
-    ("stopped before a manifest", stop("PUT", "/snapshot/", Before)),
+const MERGING: [At; 6] = [
+    at("before a merge is put", "PUT", MERGED, Before),
+    at("between a merge and its deletes", "PUT", MERGED, After),
+    at("while a merge is read back", "GET", MERGED, Before),
+    at("after points were thinned out", "PUT", &["/change/3/"], After),
+    at("before a delete of what was merged", "DELETE", SHIPPED, Before),
+    at("after a delete of what was merged", "DELETE", SHIPPED, After),
+];
+const DELETING: [At; 3] = [
+    at("in the middle of deleting", "DELETE", &["/change/"], After),
+    at("after a delete of a snapshot", "DELETE", &["/snapshot/"], After),
+    at("after a delete of a part", "DELETE", &["/part/"], After),
+];
+const SNAPSHOTS: [At; 2] = [
+    at("between a part and its manifest", "PUT", &["/part/"], After),
+    at("before a manifest", "PUT", &["/snapshot/"], Before),
 ];
 
 /// What is seen in a directory right before a kill.
@@ -60,7 +71,6 @@ enum Sight {
 pub fn upkeep(rig: &mut Rig) -> Result<()> {
     begin(rig)?;
     rig.go()?;
-    let began = Instant::now();
     rig.start_daemon()?;
     rig.sync()?;
     for life in 0..LIVES {
@@ -70,8 +80,7 @@ pub fn upkeep(rig: &mut Rig) -> Result<()> {
             _ => strike_at_a_command(rig)?,
         }
         note_what_is_left(rig)?;
-        let few = if began.elapsed() < AGE { 1 } else { 3 };
-        grade_both(rig, few)?;
+        grade(rig, life % 2)?;
         if rig.host().daemon.is_none() {
             rig.start_daemon()?;
         }
@@ -85,37 +94,65 @@ fn begin(rig: &mut Rig) -> Result<()> {
     rig.add_store()?;
     rig.configure(SETTINGS)?;
     rig.cast_shadow(&STEPS)?;
-    let pace = Some(*rig.rng.pick(&[2000, 6000]));
+    let pace = Some(*rig.rng.pick(&[6000, 20_000]));
     rig.create(Args { pace, ..busy() })
 }
 
-/// Each destination has what `keep` promises.
-fn grade_both(rig: &mut Rig, number: usize) -> Result<()> {
+/// One destination has what `keep` promises, and both the newest commit.
+fn grade(rig: &mut Rig, thoroughly: usize) -> Result<()> {
     for at in [DIRECTORY, BUCKET] {
         rig.mean(at);
-        rig.grade_kept(number)?;
+        match at == thoroughly {
+            true => rig.grade_kept(1)?,
+            false => drop(rig.grade_latest()?),
+        }
     }
     Ok(())
 }
 
-/// The moment that came least often, with some requests of its kind before it.
-fn moment(rig: &mut Rig, all: &[(&'static str, Stop)]) -> (&'static str, Stop) {
-    let times = |name: &str| rig.tally.faults.get(name).copied().unwrap_or(0);
-    let least = all.iter().map(|(name, _)| times(name)).min().unwrap_or(0);
-    let rare: Vec<_> = all.iter().filter(|(name, _)| times(name) == least).copied().collect();
-    let (name, stop) = *rig.rng.pick(&rare);
-    let skip = if stop.method == "DELETE" { rig.rng.below(3) } else { 0 };
-    (name, Stop { skip, ..stop })
+/// Restores through upkeep, with the daemon's own beside it and without.
+pub fn restores(rig: &mut Rig) -> Result<()> {
+    begin(rig)?;
+    rig.go()?;
+    rig.start_daemon()?;
+    rig.sync()?;
+    for round in 0..8 {
+        thread::sleep(ROUND / 2);
+        let alone = round % 2 == 1;
+        if alone {
+            rig.sync()?;
+            rig.kill_daemon()?;
+        }
+        for at in [DIRECTORY, BUCKET] {
+            rig.mean(at);
+            rig.grade_through_upkeep()?;
+        }
+        if alone {
+            rig.start_daemon()?;
+        }
+    }
+    rest(rig)
+}
+
+/// Has the bucket stand still at one of these moments while `who` is at work: at another one each time
+/// and with each seed.
+fn stop_at_one(rig: &mut Rig, who: &str, all: &[At]) -> String {
+    let strikes = rig.tally.faults.iter().filter(|(name, _)| name.contains(who) && name.contains("stopped"));
+    let strikes: u64 = strikes.map(|(_, times)| times).sum();
+    let (when, stop) = all[((rig.seed * 5 + strikes) % all.len() as u64) as usize];
+    let skip = if stop.kinds == SHIPPED { rig.rng.below(3) } else { 0 };
+    rig.store().stop_at(Stop { skip, ..stop });
+    format!("{who} stopped {when}")
 }
 
 fn strike_at_a_stop(rig: &mut Rig) -> Result<()> {
-    let (name, stop) = moment(rig, MOMENTS);
-    rig.store().stop_at(stop);
+    let all = [&MERGING[..], &SNAPSHOTS[..]].concat();
+    let stopped = stop_at_one(rig, "daemon", &all);
     let reached = rig.store().wait_for_stop(ROUND);
     let killed = rig.kill_daemon();
     rig.store().let_go();
     killed?;
-    rig.tally.fault(if reached { name } else { "stop not reached" });
+    rig.tally.fault(&if reached { stopped } else { format!("no {stopped}") });
     Ok(())
 }
 
@@ -131,27 +168,36 @@ fn strike_at_sight(rig: &mut Rig) -> Result<()> {
 
 /// A command in the middle of its work, beside the daemon or alone.
 fn strike_at_a_command(rig: &mut Rig) -> Result<()> {
-    if rig.rng.one_in(2) {
+    let times = |name: &str| rig.tally.faults.get(name).copied().unwrap_or(0);
+    let (verb, all) = match times("prune killed") <= times("compact killed") {
+        true => ("prune", &DELETING[..]),
+        false => ("compact", &MERGING[..]),
+    };
+    // More than the daemon's own round has left to it.
+    thread::sleep(if verb == "prune" { ROUND } else { ROUND / 4 });
+    // Parts are only collected while no daemon may be about to name them.
+    if verb == "prune" || rig.rng.one_in(2) {
         rig.kill_daemon()?;
     }
-    let (verb, all) = match rig.rng.one_in(2) {
-        true => ("compact", &MOMENTS[..6]),
-        false => ("prune", &MOMENTS[6..8]),
-    };
-    let (name, stop) = moment(rig, all);
-    rig.store().stop_at(stop);
+    let stopped = stop_at_one(rig, verb, all);
     let mut command = rig.start_upkeep(verb)?;
-    let reached = rig.store().wait_for_stop(Duration::from_millis(300));
+    let began = Instant::now();
+    let mut reached = false;
+    while !reached && began.elapsed() < ROUND && command.ended()?.is_none() {
+        reached = rig.store().wait_for_stop(Duration::from_millis(20));
+    }
     let killed = command.kill();
     rig.store().let_go();
     match killed? {
         Ok(()) => rig.tally.fault(&format!("{verb} killed")),
         Err(status) if status.success() => rig.tally.fault(&format!("{verb} was faster")),
         // A destination that just came back has its upkeep wait.
-        Err(status) if status.code() == Some(8) => rig.tally.fault(&format!("{verb} put off")),
+        Err(status) if status.code() == Some(Status::Unreachable as i32) => {
+            rig.tally.fault(&format!("{verb} put off"));
+        }
         Err(status) => return violation(format!("{verb}: {status}: {}", command.complaint())),
     }
-    rig.tally.fault(if reached { name } else { "stop not reached" });
+    rig.tally.fault(&if reached { stopped } else { format!("no {stopped}") });
     Ok(())
 }
 
@@ -169,7 +215,7 @@ fn wait_to_see(root: &Path, sight: Sight) -> Result<bool> {
             return Ok(true);
         }
         before = now;
-        std::thread::sleep(Duration::from_micros(100));
+        thread::sleep(Duration::from_micros(100));
     }
     Ok(false)
 }
@@ -246,7 +292,7 @@ fn rest(rig: &mut Rig) -> Result<()> {
     for at in [DIRECTORY, BUCKET] {
         rig.mean(at);
         rig.grade_exact(seq)?;
-        rig.grade_kept(6)?;
+        rig.grade_kept(3)?;
         let (source, replica) = listed(rig)?;
         if has_unnamed_parts(&*source, &replica)? {
             return violation(format!("{source}: parts that no manifest names are left"));

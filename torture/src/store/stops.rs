@@ -15,8 +15,8 @@ pub enum Moment {
 #[derive(Clone, Copy, Debug)]
 pub struct Stop {
     pub method: &'static str,
-    /// What the key has in it.
-    pub part: &'static str,
+    /// The key has one of these in it.
+    pub kinds: &'static [&'static str],
     pub skip: u64,
     pub moment: Moment,
 }
@@ -35,8 +35,8 @@ impl Shared {
     pub(super) fn stand_still(&self, request: &Request, moment: Moment) -> bool {
         let mut state = self.state();
         let Stopping::Waiting(stop) = &mut state.stopping else { return false };
-        let fits = stop.method == request.method && request.key.contains(stop.part);
-        if !fits || stop.moment != moment {
+        let of_kind = stop.kinds.iter().any(|kind| request.key.contains(kind));
+        if stop.method != request.method || !of_kind || stop.moment != moment {
             return false;
         }
         if stop.skip > 0 {
