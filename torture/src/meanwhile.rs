@@ -48,7 +48,9 @@ impl Backend for Meanwhile {
     fn get(&self, name: &Name) -> Result<Vec<u8>, Error> {
         // Records of timelines stay; what a restore is made of may go.
         if !matches!(name, Name::Timeline(_)) {
-            let left = self.before.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+            let left = self
+                .before
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
             if left.is_err() {
                 self.happen();
             }

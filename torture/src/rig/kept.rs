@@ -127,7 +127,9 @@ impl Shadow {
 fn named(message: &str) -> Vec<u64> {
     let words: Vec<&str> = message.split_whitespace().collect();
     let pairs = words.windows(2).filter(|pair| pair[0] == "--commit");
-    pairs.filter_map(|pair| pair[1].trim_matches(|c: char| !c.is_ascii_digit()).parse().ok()).collect()
+    pairs
+        .filter_map(|pair| pair[1].trim_matches(|c: char| !c.is_ascii_digit()).parse().ok())
+        .collect()
 }
 
 impl Rig {
@@ -153,7 +155,9 @@ impl Rig {
     fn is_of_the_same_line(&self) -> Result<bool> {
         let newest = |source: &Source| -> Result<Timeline> {
             let replica = replica::open(source).or_else(Shadow::lie)?;
-            Ok(Replica::list(&*replica).or_else(|error| violation(error.message))?.newest_timeline())
+            Ok(Replica::list(&*replica)
+                .or_else(|error| violation(error.message))?
+                .newest_timeline())
         };
         let shadow = Source::File { root: self.shadow.as_ref().expect("it was cast").root.clone() };
         Ok(newest(&shadow)? == newest(&self.source())?)
@@ -205,7 +209,8 @@ impl Rig {
         let Point { commit, timeline, .. } = points[at];
         let target = Target::Commit(CommitNo(commit));
         self.learn(points[at])?;
-        let expect = Expect { exactly: self.landed.get(&(timeline, commit)).copied(), ..Expect::default() };
+        let expect =
+            Expect { exactly: self.landed.get(&(timeline, commit)).copied(), ..Expect::default() };
         let source = self.source();
         match self.verdict(&source, target, &expect)? {
             Verdict::Refused(refused) if !self.promised(points)[at] => self.grade_refusal(&refused),
@@ -240,7 +245,8 @@ impl Rig {
         self.learn(points[at])?;
         let Point { commit, timeline, .. } = points[at];
         let exactly = self.landed.get(&(timeline, commit)).copied();
-        let (target, expect) = (Target::Commit(CommitNo(commit)), Expect { exactly, ..Expect::default() });
+        let (target, expect) =
+            (Target::Commit(CommitNo(commit)), Expect { exactly, ..Expect::default() });
         let mut commands = ["compact", "prune"].map(|verb| self.bakelite(verb));
         let upkeep = move || {
             for command in &mut commands {
@@ -256,7 +262,9 @@ impl Rig {
         self.tally.faults("gone meanwhile", u64::from(source.vanished() > 0));
         let anew = restored.is_ok() && source.vanished() > 0;
         match self.judged(&output, restored, &expect)? {
-            Verdict::Refused(refused) if !self.promised(&points)[at] => self.grade_refusal(&refused)?,
+            Verdict::Refused(refused) if !self.promised(&points)[at] => {
+                self.grade_refusal(&refused)?
+            }
             verdict => drop(self.settle_verdict(target, verdict, &expect)?),
         }
         self.tally.faults("planned anew", u64::from(anew));
@@ -335,7 +343,8 @@ mod tests {
     #[test]
     fn the_last_of_each_stretch_is_promised_until_it_is_too_old() {
         let point = |commit, time| Point { commit, time, timeline: 1 };
-        let points = [point(1, 1000), point(2, 1003), point(3, 1009), point(4, 1010), point(5, 1200)];
+        let points =
+            [point(1, 1000), point(2, 1003), point(3, 1009), point(4, 1010), point(5, 1200)];
         let at = |now| promised(&points, &STEPS, now);
         assert_eq!(at(1100), [true; 5]);
         assert_eq!(at(1104), [false, false, true, true, true]);

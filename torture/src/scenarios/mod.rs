@@ -10,6 +10,7 @@ mod kills;
 mod lies;
 mod power;
 mod replaced;
+mod snapshots;
 mod stores;
 mod time;
 mod upkeep;
@@ -388,6 +389,25 @@ pub const INVENTORY: &[Scenario] = &[
         seeds: 4,
         faults: &["gone meanwhile", "planned anew"],
         run: upkeep::restores,
+    },
+    Scenario {
+        name: "snapshots",
+        adversity: "SIGKILL between a snapshot's parts and its manifest; a part that is wiped",
+        how: "several parts, read slowly or at once, beside a writer: each time the last commit exactly, no \
+              part is sent again that is there, a wiped one is noticed and put again, prune leaves none \
+              that no manifest names",
+        seeds: 4,
+        faults: &[
+            "before a part",
+            "between a part and its manifest",
+            "before a manifest",
+            "after a manifest",
+            "left: parts without a manifest",
+            "part wiped while away",
+            "part wiped under the daemon",
+            "wiped part noticed",
+        ],
+        run: snapshots::snapshots,
     },
     Scenario {
         name: "damaged-replica",

@@ -38,7 +38,12 @@ const SHIPPED: &[&str] = &["/change/0/"];
 /// A moment of upkeep or of a snapshot, as the bucket sees it, and what the figures call it.
 type At = (&'static str, Stop);
 
-const fn at(name: &'static str, method: &'static str, kinds: &'static [&'static str], moment: Moment) -> At {
+const fn at(
+    name: &'static str,
+    method: &'static str,
+    kinds: &'static [&'static str],
+    moment: Moment,
+) -> At {
     (name, Stop { method, kinds, skip: 0, moment })
 }
 
@@ -137,7 +142,8 @@ pub fn restores(rig: &mut Rig) -> Result<()> {
 /// Has the bucket stand still at one of these moments while `who` is at work: at another one each time
 /// and with each seed.
 fn stop_at_one(rig: &mut Rig, who: &str, all: &[At]) -> String {
-    let strikes = rig.tally.faults.iter().filter(|(name, _)| name.contains(who) && name.contains("stopped"));
+    let strikes =
+        rig.tally.faults.iter().filter(|(name, _)| name.contains(who) && name.contains("stopped"));
     let strikes: u64 = strikes.map(|(_, times)| times).sum();
     let (when, stop) = all[((rig.seed * 5 + strikes) % all.len() as u64) as usize];
     let skip = if stop.kinds == SHIPPED { rig.rng.below(3) } else { 0 };
@@ -227,7 +233,8 @@ fn seen(root: &Path, sight: Sight) -> BTreeSet<String> {
         Sight::Part => &["part"],
     };
     let entries = folders.iter().flat_map(|folder| std::fs::read_dir(root.join(folder)));
-    let names = entries.flatten().flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let names =
+        entries.flatten().flatten().filter_map(|entry| entry.file_name().into_string().ok());
     names.filter(|name| !name.starts_with('.')).collect()
 }
 
@@ -250,7 +257,8 @@ fn note_what_is_left(rig: &mut Rig) -> Result<()> {
             match left {
                 0 => {}
                 left if left >= commits(by) => {
-                    rig.tally.fault(&format!("left in the {place}: a merge and all that it stands for"));
+                    rig.tally
+                        .fault(&format!("left in the {place}: a merge and all that it stands for"));
                 }
                 _ => rig.tally.fault(&format!("left in the {place}: some of what was merged")),
             }

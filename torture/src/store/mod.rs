@@ -74,6 +74,8 @@ struct State {
     /// Whether whoever comes through the daemon's door may remove nothing.
     keeps_all: bool,
     denied: u64,
+    /// Parts that were put although they were there.
+    put_again: u64,
 }
 
 #[derive(Debug)]
@@ -109,6 +111,7 @@ impl Store {
             stopping: Stopping::Nothing,
             keeps_all: false,
             denied: 0,
+            put_again: 0,
         };
         let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
         let [honest, daemons] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0"));
@@ -186,6 +189,11 @@ impl Store {
     /// How many removals were denied.
     pub fn denied(&self) -> u64 {
         self.shared.state().denied
+    }
+
+    /// How many parts of snapshots were sent that were there.
+    pub fn put_again(&self) -> u64 {
+        self.shared.state().put_again
     }
 
     /// It holds these objects from now on and no others.
@@ -313,6 +321,7 @@ impl State {
 
     fn put(&mut self, request: &Request) -> Reply {
         if request.create_only && self.there(&request.key).is_some() {
+            self.put_again += u64::from(request.key.contains("/part/"));
             return Reply::error((412, "PreconditionFailed"));
         }
         if self.drops > 0 && request.key.contains("/change/") {
