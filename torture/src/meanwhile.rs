@@ -77,4 +77,8 @@ impl Backend for Meanwhile {
     fn delete(&self, _: &Name) -> Result<(), Error> {
         unreachable!("a reader removes nothing")
     }
+
+    fn renew(&self, _: &Name) -> Result<(), Error> {
+        unreachable!("a reader keeps nothing for longer")
+    }
 }
