@@ -54,13 +54,10 @@ pub fn open(source: &Destination) -> Result<Arc<dyn Backend>, backend::Error> {
     Ok(match source {
         Destination::File { root } => Arc::new(Fs::open(root)?),
         Destination::S3(place) => {
-            Arc::new(Retry::new(Arc::new(bucket(place)?), Patience::default()))
+            let s3 = S3::read(&with_keys(place))?;
+            Arc::new(Retry::new(Arc::new(s3), Patience::default()))
         }
     })
-}
-
-pub fn bucket(place: &config::S3) -> Result<S3, backend::Error> {
-    S3::open(&with_keys(place))
 }
 
 /// With the keys that the program finds in its environment.

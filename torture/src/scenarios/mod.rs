@@ -14,6 +14,7 @@ mod snapshots;
 mod stores;
 mod time;
 mod upkeep;
+mod worm;
 
 use crate::rig::{Result, Rig};
 use crate::tally::Tally;
@@ -408,6 +409,39 @@ pub const INVENTORY: &[Scenario] = &[
             "wiped part noticed",
         ],
         run: snapshots::snapshots,
+    },
+    Scenario {
+        name: "no-deletes",
+        adversity: "a bucket whose keys may remove nothing, beside a directory; the daemon killed",
+        how: "merging, thinning out and retention go on without, every point that `keep` promises comes \
+              back; once removals are allowed, nothing is left over",
+        seeds: 3,
+        faults: &[
+            "removal denied",
+            "daemon killed",
+            "promised point",
+            "compact done",
+            "prune done",
+        ],
+        run: worm::denied,
+    },
+    Scenario {
+        name: "locked-s3",
+        adversity: "a bucket with Object Lock on a real S3 server (SeaweedFS), and a thief of the daemon's \
+                    keys who hides, covers and removes what he can",
+        how: "beside another bucket and upkeep, under the daemon and while it is killed: restores exact \
+              throughout, no locked version removed, changed or locked for less long",
+        seeds: 2,
+        faults: &[
+            "daemon killed",
+            "hidden by a thief",
+            "covered by a thief",
+            "lock withstood a thief",
+            "version without a lock removed",
+            "locked object there",
+            "promised point",
+        ],
+        run: worm::locked,
     },
     Scenario {
         name: "damaged-replica",

@@ -238,8 +238,8 @@ fn seen(root: &Path, sight: Sight) -> BTreeSet<String> {
     names.filter(|name| !name.starts_with('.')).collect()
 }
 
-/// In which states the kill has really left the destinations, whatever it was aimed at.
-fn note_what_is_left(rig: &mut Rig) -> Result<()> {
+/// In which states a kill has really left the destinations, whatever it was aimed at.
+pub fn note_what_is_left(rig: &mut Rig) -> Result<()> {
     for at in [DIRECTORY, BUCKET] {
         rig.mean(at);
         let place = if at == BUCKET { "bucket" } else { "directory" };
@@ -290,13 +290,34 @@ fn broken(error: impl std::fmt::Display) -> Failure {
     Failure::Violation(format!("after a kill: {error}"))
 }
 
-/// Nobody writes any more: the last commit exactly, every promise, and what upkeep ends with.
+/// Nobody writes any more: the last commit exactly, and what upkeep ends with.
 fn rest(rig: &mut Rig) -> Result<()> {
     let seq = rig.pause()?;
     rig.sync()?;
     rig.grade_all_exact(seq)?;
     rig.drain()?;
-    settle(rig)?;
+    settle(rig, seq)
+}
+
+/// Upkeep comes to an end: with nobody at work a further round finds nothing to do, but for a window
+/// that has just passed. Then every promise holds, and no part is there that no manifest names.
+pub fn settle(rig: &mut Rig, seq: u64) -> Result<()> {
+    let mut before = BTreeSet::new();
+    let mut settled = false;
+    for _ in 0..4 {
+        for verb in ["compact", "prune"] {
+            rig.upkeep(verb)?;
+        }
+        let now = names(rig)?;
+        settled = now == before;
+        if settled {
+            break;
+        }
+        before = now;
+    }
+    if !settled {
+        return violation("upkeep never ends");
+    }
     for at in [DIRECTORY, BUCKET] {
         rig.mean(at);
         rig.grade_exact(seq)?;
@@ -311,23 +332,6 @@ fn rest(rig: &mut Rig) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Upkeep comes to an end: with nobody at work a further round finds nothing to do, but for a window
-/// that has just passed, and no part is there that no manifest names.
-fn settle(rig: &mut Rig) -> Result<()> {
-    let mut before = BTreeSet::new();
-    for _ in 0..4 {
-        for verb in ["compact", "prune"] {
-            rig.upkeep(verb)?;
-        }
-        let now = names(rig)?;
-        if now == before {
-            return Ok(());
-        }
-        before = now;
-    }
-    violation("upkeep never ends")
 }
 
 /// All names of both destinations.

@@ -9,11 +9,13 @@
 mod lies;
 mod real;
 mod stops;
+mod vault;
 mod wire;
 
 pub use lies::Lie;
 pub use real::Server;
 pub use stops::{Moment, Stop};
+pub use vault::Version;
 
 use crate::rng::Rng;
 use bakelite::config::Destination;
