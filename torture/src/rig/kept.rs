@@ -151,6 +151,12 @@ impl Rig {
         promised(points, &self.shadow.as_ref().expect("it was cast").steps, now())
     }
 
+    /// Whether it is older than anything that is kept.
+    fn is_old(&self, point: Point) -> bool {
+        let steps = &self.shadow.as_ref().expect("it was cast").steps;
+        steps.iter().all(|step| now().saturating_sub(point.time) > step.age)
+    }
+
     /// Whether both go on from the same timeline: a daemon that is killed in between leaves one behind.
     fn is_of_the_same_line(&self) -> Result<bool> {
         let newest = |source: &Source| -> Result<Timeline> {
@@ -213,7 +219,9 @@ impl Rig {
             Expect { exactly: self.landed.get(&(timeline, commit)).copied(), ..Expect::default() };
         let source = self.source();
         match self.verdict(&source, target, &expect)? {
-            Verdict::Refused(refused) if !self.promised(points)[at] => self.grade_refusal(&refused),
+            Verdict::Refused(refused) if !self.promised(points)[at] => {
+                self.grade_refusal(points[at], &refused)
+            }
             verdict => {
                 let Some((_, landed)) = self.settle_verdict(target, verdict, &expect)? else {
                     return violation(format!("commit {commit} is to be kept and is not there"));
@@ -263,7 +271,7 @@ impl Rig {
         let anew = restored.is_ok() && source.vanished() > 0;
         match self.judged(&output, restored, &expect)? {
             Verdict::Refused(refused) if !self.promised(&points)[at] => {
-                self.grade_refusal(&refused)?
+                self.grade_refusal(points[at], &refused)?
             }
             verdict => drop(self.settle_verdict(target, verdict, &expect)?),
         }
@@ -271,11 +279,15 @@ impl Rig {
         Ok(())
     }
 
-    /// A point that is no more: the error says so, and names points that are there.
-    fn grade_refusal(&mut self, refused: &Refused) -> Result<()> {
+    /// A point that is no more: the error says so, and names points that are there. Of one that is older
+    /// than all that is kept the change-sets go before their snapshot: whoever is killed in between leaves
+    /// a gap, which names alone do not tell from damage.
+    fn grade_refusal(&mut self, point: Point, refused: &Refused) -> Result<()> {
         let Refused { status, message } = refused;
         let named = named(message);
-        if *status != Status::Missing as i32 || named.is_empty() {
+        let in_a_gap = self.is_old(point) && message.contains("lies in a gap");
+        self.tally.faults("old point in a gap", u64::from(in_a_gap));
+        if (*status != Status::Missing as i32 && !in_a_gap) || named.is_empty() {
             return violation(format!("a point that is gone: status {status}: {message}"));
         }
         for commit in named {

@@ -430,7 +430,8 @@ pub const INVENTORY: &[Scenario] = &[
         adversity: "a bucket with Object Lock on a real S3 server (SeaweedFS), and a thief of the daemon's \
                     keys who hides, covers and removes what he can",
         how: "beside another bucket and upkeep, under the daemon and while it is killed: restores exact \
-              throughout, no locked version removed, changed or locked for less long",
+              throughout, no locked version removed, changed or locked for less long; \
+              upkeep removes what it may once a lock has ended",
         seeds: 2,
         faults: &[
             "daemon killed",
@@ -439,6 +440,7 @@ pub const INVENTORY: &[Scenario] = &[
             "lock withstood a thief",
             "version without a lock removed",
             "locked object there",
+            "removed once its lock had ended",
             "promised point",
         ],
         run: worm::locked,

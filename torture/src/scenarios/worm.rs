@@ -12,8 +12,8 @@ use std::time::Duration;
 
 /// By then a daemon has made a round of upkeep, unless the machine is very slow.
 const ROUND: Duration = Duration::from_millis(1400);
-/// Longer than a seed takes.
-const PERIOD: Duration = Duration::from_secs(3600);
+/// The shortest lock there is.
+const PERIOD: Duration = Duration::from_secs(60);
 /// Objects of a bucket with locks only become more.
 const FEWER: &str = "ship_interval = \"250ms\"\nsnapshot_interval = \"1s\"\n\
      compaction = [\"500ms\", \"1s\"]\nkeep = [\"all:1s\", \"50ms:3s\"]";
@@ -81,7 +81,7 @@ pub fn locked(rig: &mut Rig) -> Result<()> {
         rig.start_daemon()?;
         rig.sync()?;
         thread::sleep(ROUND);
-        vault.look(rig)?;
+        vault.look(rig, 8)?;
         let under = rig.rng.one_in(2);
         if !under {
             rig.kill_daemon()?;
@@ -94,7 +94,7 @@ pub fn locked(rig: &mut Rig) -> Result<()> {
             grade(rig, 1 - life % 2)?;
             rig.kill_daemon()?;
         }
-        vault.look(rig)?;
+        vault.look(rig, 8)?;
     }
     let seq = rig.pause()?;
     rig.start_daemon()?;
@@ -103,9 +103,15 @@ pub fn locked(rig: &mut Rig) -> Result<()> {
     vault.strike(rig)?;
     rig.drain()?;
     rig.grade_all_exact(seq)?;
+    vault.look(rig, 1)?;
+    vault.wait_for_an_end();
+    for verb in ["compact", "prune"] {
+        rig.upkeep(verb)?;
+    }
+    vault.look(rig, 1)?;
+    rig.grade_all_exact(seq)?;
     rig.mean(FIRST);
-    rig.grade_kept(2)?;
-    vault.look(rig)
+    rig.grade_kept(2)
 }
 
 /// What was ever seen to be locked: the first version of each object, with its bytes and the end of its
@@ -117,11 +123,21 @@ struct Vault {
 
 impl Vault {
     /// What was locked is there and the same, and still locked for as long; what is new is noted.
-    fn look(&mut self, rig: &mut Rig) -> Result<()> {
+    /// One in `one_in` is read.
+    fn look(&mut self, rig: &mut Rig, one_in: u64) -> Result<()> {
         let ever: BTreeMap<String, _> = rig.store().ever().into_iter().collect();
         let versions = rig.server().versions()?;
+        let mut gone = Vec::new();
         for (key, (first, bytes, until)) in &self.firsts {
             let there = versions.get(key).is_some_and(|all| all.contains(first));
+            if there && !rig.rng.one_in(one_in) {
+                continue;
+            }
+            if !there && ended(until) {
+                rig.tally.fault("removed once its lock had ended");
+                gone.push(key.clone());
+                continue;
+            }
             match there.then(|| rig.server().read(first)).transpose()? {
                 None => return violation(format!("{key} was locked until {until}, and is gone")),
                 Some((now, _)) if now != *bytes => {
@@ -133,6 +149,7 @@ impl Vault {
                 }
             }
         }
+        gone.iter().for_each(|key| drop(self.firsts.remove(key)));
         for (key, all) in &versions {
             let first = all.iter().rfind(|version| !version.is_marker);
             let is_ours = key
@@ -151,11 +168,22 @@ impl Vault {
         Ok(())
     }
 
+    /// Waits until the lock that ends first has ended, and some more with it.
+    fn wait_for_an_end(&self) {
+        let first = self.firsts.values().map(|(.., until)| until).min();
+        while first.is_some_and(|until| !ended(until)) {
+            thread::sleep(ROUND);
+        }
+        thread::sleep(3 * ROUND);
+    }
+
     /// The thief does one thing or another to each object, or leaves it alone.
     fn strike(&mut self, rig: &mut Rig) -> Result<()> {
-        let firsts: Vec<Version> = self.firsts.values().map(|(first, ..)| first.clone()).collect();
+        // What is about to end is left to upkeep.
+        let locked = self.firsts.values().filter(|(.., until)| !ended(until));
+        let firsts: Vec<Version> = locked.map(|(first, ..)| first.clone()).collect();
         for first in firsts {
-            let (hide, cover) = (rig.rng.one_in(3), rig.rng.one_in(3));
+            let (hide, cover) = (rig.rng.one_in(4), rig.rng.one_in(4));
             let both = if rig.rng.one_in(2) { [false, true] } else { [true, false] };
             for covers in both {
                 let did = match covers {
@@ -171,8 +199,9 @@ impl Vault {
                     });
                 }
             }
-            if rig.rng.one_in(3) {
-                if rig.server().destroy(&first)? {
+            if rig.rng.one_in(6) {
+                let until = self.firsts[&first.key].2.clone();
+                if rig.server().destroy(&first)? && !ended(&until) {
                     return violation(format!("{} could be removed, it was not locked", first.key));
                 }
                 rig.tally.fault("lock withstood a thief");
@@ -193,4 +222,11 @@ impl Vault {
         }
         Ok(())
     }
+}
+
+/// Whether a lock may have ended, by a clock that is the server's as well, to the second.
+fn ended(until: &str) -> bool {
+    const SECONDS: usize = "2026-01-01T00:00:00".len();
+    let now = crate::replica::rfc3339(crate::ledger::Micros::now().0 / 1000);
+    until.get(..SECONDS) <= now.get(..SECONDS)
 }
