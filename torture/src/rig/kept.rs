@@ -226,7 +226,8 @@ impl Rig {
                 let Some((_, landed)) = self.settle_verdict(target, verdict, &expect)? else {
                     return violation(format!("commit {commit} is to be kept and is not there"));
                 };
-                if (landed.commit, landed.timeline) != (commit, timeline) {
+                // A snapshot may have been finished on a later timeline than its commit was made on.
+                if landed.commit != commit {
                     return violation(format!("asked for {commit} of {timeline}: {landed:?}"));
                 }
                 self.tally.targets += 1;

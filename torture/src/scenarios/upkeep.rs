@@ -244,30 +244,38 @@ pub fn note_what_is_left(rig: &mut Rig) -> Result<()> {
         rig.mean(at);
         let place = if at == BUCKET { "bucket" } else { "directory" };
         let (source, replica) = listed(rig)?;
-        let changes: Vec<Change> = replica.changes.values().flatten().copied().collect();
-        for by in changes.iter().filter(|change| change.level > 0) {
-            let is_in = |it: &&Change| {
-                it.level < by.level
-                    && it.span.timeline == by.span.timeline
-                    && it.span.first >= by.span.first
-                    && it.span.last <= by.span.last
-            };
-            let commits = |it: &Change| it.span.last.0 - it.span.first.0 + 1;
-            let left: u64 = changes.iter().filter(is_in).map(commits).sum();
-            match left {
-                0 => {}
-                left if left >= commits(by) => {
-                    rig.tally
-                        .fault(&format!("left in the {place}: a merge and all that it stands for"));
-                }
-                _ => rig.tally.fault(&format!("left in the {place}: some of what was merged")),
-            }
-        }
-        if has_unnamed_parts(&*source, &replica)? {
-            rig.tally.fault(&format!("left in the {place}: parts without a manifest"));
+        let (all, some) = merged_and_there(&replica);
+        let parts = u64::from(has_unnamed_parts(&*source, &replica)?);
+        for (what, times) in [
+            ("a merge and all that it stands for", all),
+            ("some of what was merged", some),
+            ("parts without a manifest", parts),
+        ] {
+            rig.tally.faults(&format!("left in the {place}: {what}"), times);
         }
     }
     Ok(())
+}
+
+/// How many merges there are beside all that they stand for, and beside some of it.
+fn merged_and_there(replica: &Replica) -> (u64, u64) {
+    let changes: Vec<Change> = replica.changes.values().flatten().copied().collect();
+    let commits = |it: &Change| it.span.last.0 - it.span.first.0 + 1;
+    let (mut all, mut some) = (0, 0);
+    for by in changes.iter().filter(|change| change.level > 0) {
+        let is_in = |it: &&Change| {
+            it.level < by.level
+                && it.span.timeline == by.span.timeline
+                && it.span.first >= by.span.first
+                && it.span.last <= by.span.last
+        };
+        match changes.iter().filter(is_in).map(commits).sum::<u64>() {
+            0 => {}
+            left if left >= commits(by) => all += 1,
+            _ => some += 1,
+        }
+    }
+    (all, some)
 }
 
 fn has_unnamed_parts(source: &dyn Backend, replica: &Replica) -> Result<bool> {
@@ -323,8 +331,8 @@ pub fn settle(rig: &mut Rig, seq: u64) -> Result<()> {
         rig.grade_exact(seq)?;
         rig.grade_kept(3)?;
         let (source, replica) = listed(rig)?;
-        if has_unnamed_parts(&*source, &replica)? {
-            return violation(format!("{source}: parts that no manifest names are left"));
+        if has_unnamed_parts(&*source, &replica)? || merged_and_there(&replica) != (0, 0) {
+            return violation(format!("{source}: upkeep has left something over"));
         }
         let source = rig.source();
         if !rig.verify(&source)? {
