@@ -82,3 +82,32 @@ impl Backend for Meanwhile {
         unreachable!("a reader keeps nothing for longer")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bakelite::backend::mem::Mem;
+    use bakelite::commit::{CommitNo, Time, Timeline};
+    use bakelite::name::{Change, Span};
+
+    fn name(number: u64) -> Name {
+        let (first, time, timeline) = (CommitNo(number), Time(5), Timeline(1));
+        let span = Span { first, last: first, time, timeline };
+        Name::Change(Change { level: 0, span, part: 0, end: true })
+    }
+
+    #[test]
+    fn it_happens_once_and_before_the_answer() {
+        let inner: Arc<dyn Backend> = Arc::new(Mem::default());
+        (1..=3).for_each(|number| inner.put(&name(number), b"x").unwrap());
+        let behind = Arc::clone(&inner);
+        let act = move || (1..=2).for_each(|number| behind.delete(&name(number)).unwrap());
+        let reader = Meanwhile::new(inner, 1, act);
+        assert_eq!(reader.get(&name(1)).unwrap(), b"x");
+        assert_eq!(
+            (reader.get(&name(2)).unwrap_err().kind, reader.vanished()),
+            (Kind::NotFound, 1)
+        );
+        assert_eq!(reader.get(&name(3)).unwrap(), b"x");
+    }
+}

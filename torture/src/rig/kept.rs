@@ -148,13 +148,20 @@ impl Rig {
     }
 
     fn promised(&self, points: &[Point]) -> Vec<bool> {
-        promised(points, &self.shadow.as_ref().expect("it was cast").steps, now())
+        promised(points, &self.shadow.as_ref().expect("it was cast").steps, self.reference(points))
+    }
+
+    /// Ages count from the newest commit, which may have come just now if a daemon runs.
+    fn reference(&self, points: &[Point]) -> u64 {
+        let newest = points.last().filter(|_| self.host().daemon.is_none());
+        newest.map_or_else(now, |newest| newest.time)
     }
 
     /// Whether it is older than anything that is kept.
-    fn is_old(&self, point: Point) -> bool {
+    fn is_old(&self, points: &[Point], at: usize) -> bool {
         let steps = &self.shadow.as_ref().expect("it was cast").steps;
-        steps.iter().all(|step| now().saturating_sub(point.time) > step.age)
+        let age = self.reference(points).saturating_sub(points[at].time);
+        steps.iter().all(|step| age > step.age)
     }
 
     /// Whether both go on from the same timeline: a daemon that is killed in between leaves one behind.
@@ -175,14 +182,16 @@ impl Rig {
     pub fn grade_kept(&mut self, number: usize) -> Result<()> {
         let points = self.points_here()?;
         let kept = self.promised(&points);
+        let class = |at: &usize| (kept[*at], self.is_old(&points, *at));
         let mut chosen = Vec::new();
-        for wanted in [true, false] {
-            let mut some: Vec<usize> = (0..points.len()).filter(|at| kept[*at] == wanted).collect();
+        for wanted in [(true, false), (false, false), (false, true)] {
+            let mut some: Vec<usize> = (0..points.len()).filter(|at| class(at) == wanted).collect();
             // The ends of what is promised are where it goes wrong.
-            chosen.extend(some.first().filter(|_| wanted));
-            shuffle(&mut self.rng, &mut some);
+            chosen.extend(some.first().filter(|_| wanted.0));
+            shuffle(&mut self.rng.clone(), &mut some);
             chosen.extend(some.into_iter().take(number));
         }
+        self.rng.number();
         for at in chosen {
             self.grade_point(&points, at)?;
         }
@@ -220,7 +229,8 @@ impl Rig {
         let source = self.source();
         match self.verdict(&source, target, &expect)? {
             Verdict::Refused(refused) if !self.promised(points)[at] => {
-                self.grade_refusal(points[at], &refused)
+                let is_old = self.is_old(points, at);
+                self.grade_refusal(is_old, &refused)
             }
             verdict => {
                 let Some((_, landed)) = self.settle_verdict(target, verdict, &expect)? else {
@@ -272,7 +282,8 @@ impl Rig {
         let anew = restored.is_ok() && source.vanished() > 0;
         match self.judged(&output, restored, &expect)? {
             Verdict::Refused(refused) if !self.promised(&points)[at] => {
-                self.grade_refusal(points[at], &refused)?
+                let is_old = self.is_old(&points, at);
+                self.grade_refusal(is_old, &refused)?;
             }
             verdict => drop(self.settle_verdict(target, verdict, &expect)?),
         }
@@ -283,10 +294,10 @@ impl Rig {
     /// A point that is no more: the error says so, and names points that are there. Of one that is older
     /// than all that is kept the change-sets go before their snapshot: whoever is killed in between leaves
     /// a gap, which names alone do not tell from damage.
-    fn grade_refusal(&mut self, point: Point, refused: &Refused) -> Result<()> {
+    fn grade_refusal(&mut self, is_old: bool, refused: &Refused) -> Result<()> {
         let Refused { status, message } = refused;
         let named = named(message);
-        let in_a_gap = self.is_old(point) && message.contains("lies in a gap");
+        let in_a_gap = is_old && message.contains("lies in a gap");
         self.tally.faults("old point in a gap", u64::from(in_a_gap));
         if (*status != Status::Missing as i32 && !in_a_gap) || named.is_empty() {
             return violation(format!("a point that is gone: status {status}: {message}"));
@@ -298,7 +309,7 @@ impl Rig {
             }
             self.tally.targets += 1;
         }
-        self.tally.fault("thinned point refused");
+        self.tally.fault(if is_old { "old point refused" } else { "thinned point refused" });
         Ok(())
     }
 

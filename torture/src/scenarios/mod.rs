@@ -378,6 +378,7 @@ pub const INVENTORY: &[Scenario] = &[
             "left in the directory: parts without a manifest",
             "promised point",
             "thinned point refused",
+            "old point refused",
             "target time",
         ],
         run: upkeep::upkeep,
@@ -387,7 +388,7 @@ pub const INVENTORY: &[Scenario] = &[
         adversity: "`compact` and `prune` in the middle of a restore, beside the daemon's own upkeep",
         how: "done to the end at one of the restore's own requests, so that what it planned with is gone: \
               it plans anew and comes back exactly",
-        seeds: 4,
+        seeds: 3,
         faults: &["gone meanwhile", "planned anew"],
         run: upkeep::restores,
     },
@@ -432,7 +433,7 @@ pub const INVENTORY: &[Scenario] = &[
         how: "beside another bucket and upkeep, under the daemon and while it is killed: restores exact \
               throughout, no locked version removed, changed or locked for less long; \
               upkeep removes what it may once a lock has ended",
-        seeds: 2,
+        seeds: 1,
         faults: &[
             "daemon killed",
             "hidden by a thief",

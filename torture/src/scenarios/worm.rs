@@ -16,7 +16,7 @@ const ROUND: Duration = Duration::from_millis(1400);
 const PERIOD: Duration = Duration::from_secs(60);
 /// Objects of a bucket with locks only become more.
 const FEWER: &str = "ship_interval = \"250ms\"\nsnapshot_interval = \"1s\"\n\
-     compaction = [\"500ms\", \"1s\"]\nkeep = [\"all:1s\", \"50ms:3s\"]";
+     compaction = [\"500ms\", \"1s\"]\nkeep = [\"all:1s\", \"50ms:4s\"]";
 
 /// The places of the destinations.
 const FIRST: usize = 0;
