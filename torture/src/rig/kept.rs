@@ -332,10 +332,7 @@ impl Rig {
         let target = Target::At(Time(time));
         let (source, expect) = (self.source(), Expect::default());
         let verdict = self.verdict(&source, target, &expect)?;
-        let refused = match &verdict {
-            Verdict::Refused(refused) if refused.nothing_there() => true,
-            _ => false,
-        };
+        let refused = matches!(&verdict, Verdict::Refused(refused) if refused.nothing_there());
         let landed = match refused {
             true => None,
             false => self.settle_verdict(target, verdict, &expect)?,
@@ -344,10 +341,11 @@ impl Rig {
         let by_then = points.iter().zip(kept).filter(|(point, kept)| *kept && point.time <= time);
         let least = by_then.map(|(point, _)| point.commit).max();
         let Some((_, landed)) = landed else {
-            return match least {
-                Some(least) => violation(format!("nothing at {time}, but {least} is promised")),
-                None => Ok(self.tally.fault("time refused")),
-            };
+            if let Some(least) = least {
+                return violation(format!("nothing at {time}, but {least} is promised"));
+            }
+            self.tally.fault("time refused");
+            return Ok(());
         };
         if landed.time.0 > time || Some(landed.commit) < least {
             return violation(format!("asked for {time}, got {landed:?}, promised is {least:?}"));

@@ -2,14 +2,12 @@
 //! again; what is not there any more is noticed.
 
 use super::busy;
-use crate::replica;
-use crate::rig::{Result, Rig, violation};
+use super::upkeep::{listed, named_parts};
+use crate::rig::{Failure, Result, Rig, violation};
 use crate::store::{Moment, Stop};
 use crate::workload::writer::Args;
-use bakelite::backend::Backend;
 use bakelite::name::{Name, Part};
-use bakelite::replica::{Replica, read_manifest};
-use std::collections::BTreeSet;
+use bakelite::replica::read_manifest;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -44,7 +42,7 @@ pub fn snapshots(rig: &mut Rig) -> Result<()> {
     rig.add_named_directory("disk-1")?;
     rig.add_store()?;
     // By seed one that takes its time, so that commits come between its parts.
-    let slow = if rig.seed % 2 == 0 { "\nsnapshot_rate = \"16MiB\"" } else { "" };
+    let slow = if rig.seed.is_multiple_of(2) { "\nsnapshot_rate = \"16MiB\"" } else { "" };
     rig.configure(&format!("{SETTINGS}{slow}"))?;
     rig.create(Args { pace: Some(6000), vacuum: None, ..busy() })?;
     rig.act(&format!("bulk {MIB}"))?;
@@ -106,7 +104,7 @@ fn strike(rig: &mut Rig, number: u64) -> Result<()> {
 /// It is not restored from without it, and the next snapshot has it again, although it did not change.
 fn wiped_parts(rig: &mut Rig) -> Result<()> {
     rig.mean(DIRECTORY);
-    let away = rig.seed / 2 % 2 == 0;
+    let away = (rig.seed / 2).is_multiple_of(2);
     if !away {
         rig.start_daemon()?;
         rig.sync()?;
@@ -149,21 +147,13 @@ fn further(rig: &mut Rig, before: u64) -> Result<u64> {
     }
 }
 
-/// The one that is meant.
-fn listed(rig: &Rig) -> Result<(std::sync::Arc<dyn Backend>, Replica)> {
-    let broken = |error: String| crate::rig::Failure::Violation(error);
-    let source = replica::open(&rig.source()).map_err(|error| broken(error.to_string()))?;
-    let replica = Replica::list(&*source).map_err(|error| broken(error.to_string()))?;
-    Ok((source, replica))
-}
-
-/// The parts that each manifest names, the newest one last, and which commit that is of.
+/// The parts of the newest snapshot, and which commit that is of.
 fn newest(rig: &Rig) -> Result<(Vec<Part>, u64)> {
     let (source, replica) = listed(rig)?;
     let newest = replica.snapshots.iter().max_by_key(|span| (span.last, span.timeline));
     let Some(newest) = newest else { return Ok((Vec::new(), 0)) };
     let manifest = read_manifest(&*source, newest);
-    let manifest = manifest.map_err(|error| crate::rig::Failure::Violation(error.to_string()))?;
+    let manifest = manifest.map_err(|error| Failure::Violation(error.to_string()))?;
     Ok((manifest.parts.iter().map(|part| part.part).collect(), newest.last.0))
 }
 
@@ -178,12 +168,6 @@ fn a_part(rig: &Rig) -> Result<(u64, Part)> {
 
 fn unnamed(rig: &Rig) -> Result<Vec<Part>> {
     let (source, replica) = listed(rig)?;
-    let mut named = BTreeSet::new();
-    for span in &replica.snapshots {
-        let manifest = read_manifest(&*source, span);
-        let manifest =
-            manifest.map_err(|error| crate::rig::Failure::Violation(error.to_string()))?;
-        named.extend(manifest.parts.iter().map(|part| part.part));
-    }
+    let named = named_parts(&*source, &replica)?;
     Ok(replica.parts.keys().filter(|part| !named.contains(part)).copied().collect())
 }

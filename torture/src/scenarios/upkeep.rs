@@ -8,7 +8,7 @@ use crate::store::{Moment, Stop};
 use crate::workload::writer::Args;
 use bakelite::backend::Backend;
 use bakelite::error::Status;
-use bakelite::name::{Change, Name};
+use bakelite::name::{Change, Name, Part};
 use bakelite::replica::{Replica, read_manifest};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -294,16 +294,22 @@ fn merged_and_there(replica: &Replica) -> (u64, u64) {
 }
 
 fn has_unnamed_parts(source: &dyn Backend, replica: &Replica) -> Result<bool> {
+    let named = named_parts(source, replica)?;
+    Ok(replica.parts.keys().any(|part| !named.contains(part)))
+}
+
+/// The parts that a manifest names.
+pub fn named_parts(source: &dyn Backend, replica: &Replica) -> Result<BTreeSet<Part>> {
     let mut named = BTreeSet::new();
     for span in &replica.snapshots {
         let manifest = read_manifest(source, span).map_err(broken)?;
         named.extend(manifest.parts.iter().map(|part| part.part));
     }
-    Ok(replica.parts.keys().any(|part| !named.contains(part)))
+    Ok(named)
 }
 
 /// The one that is meant.
-fn listed(rig: &Rig) -> Result<(Arc<dyn Backend>, Replica)> {
+pub fn listed(rig: &Rig) -> Result<(Arc<dyn Backend>, Replica)> {
     let source = replica::open(&rig.source()).map_err(broken)?;
     let replica = Replica::list(&*source).map_err(broken)?;
     Ok((source, replica))

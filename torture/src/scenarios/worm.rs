@@ -1,7 +1,7 @@
 //! Destinations that nothing can be removed from: for want of a right to it, or since it is locked.
 
 use super::busy;
-use super::upkeep::{SETTINGS, STEPS, note_what_is_left, settle};
+use super::upkeep::{SETTINGS, STEPS, listed, note_what_is_left, settle};
 use crate::rig::{Result, Rig, violation};
 use crate::store::Version;
 use crate::workload::writer::Args;
@@ -57,6 +57,7 @@ pub fn denied(rig: &mut Rig) -> Result<()> {
         grade(rig, 1 - life % 2)?;
     }
     rig.tally.faults("removal denied", rig.store().denied());
+    went_on_without(rig)?;
     rig.store().keep_all(false);
     let seq = rig.pause()?;
     rig.start_daemon()?;
@@ -66,9 +67,27 @@ pub fn denied(rig: &mut Rig) -> Result<()> {
     settle(rig, seq)
 }
 
+/// What the bucket could not let go of is gone from the directory: the one does not wait for the other.
+fn went_on_without(rig: &mut Rig) -> Result<()> {
+    rig.upkeep("compact")?;
+    let [mut directory, mut bucket] = [(0, 0); 2];
+    for (at, count) in [(FIRST, &mut directory), (BUCKET, &mut bucket)] {
+        rig.mean(at);
+        let (_, replica) = listed(rig)?;
+        let merged = replica.changes.keys().filter(|(_, level)| *level > 0).count();
+        *count = (replica.changes.len() - merged, merged);
+    }
+    match directory.1 > 0 && bucket.1 > 0 && directory.0 * 2 < bucket.0 {
+        true => Ok(()),
+        false => violation(format!(
+            "shipped and merged change-sets: {directory:?} in the directory, {bucket:?} in the bucket"
+        )),
+    }
+}
+
 /// Everything is locked, and a thief of the daemon's keys does what they may.
 pub fn locked(rig: &mut Rig) -> Result<()> {
-    let mode = if rig.seed % 2 == 0 { LockMode::Governance } else { LockMode::Compliance };
+    let mode = if rig.seed.is_multiple_of(2) { LockMode::Governance } else { LockMode::Compliance };
     rig.set_destinations(Vec::new());
     rig.add_vault(Lock { period: PERIOD, mode })?;
     rig.add_store()?;
