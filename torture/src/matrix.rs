@@ -78,7 +78,7 @@ seed repeats the choices and not the interleaving; a failure that hides is found
 - Full disks and failing devices under the database and the daemon's own state; clocks that step.
 - Databases overwritten in place, or replaced while an application has them open.
 - A store that damages what it holds, or gives back other bytes than it took, beneath a running daemon.
-- Encryption.
+- Upkeep and locks of sealed replicas.
 - A year, and clocks far from the store's: the harness makes days seconds, in upkeep, locks and
   snapshots alike, and a simulated year is a test of the library (`upkeep/tests/year.rs`). So is a crash at
   every call of upkeep, one after the other (`upkeep/tests/crash.rs`); here they are sampled.

@@ -22,7 +22,7 @@ pub struct Destination {
     /// What the daemon is told.
     pub(super) given: At,
     /// Where the same replica is read by who grades it.
-    read: At,
+    pub(super) read: At,
     /// The last commit known to be durable there.
     pub(super) floor: Option<Place>,
     /// The last one that was said to be.

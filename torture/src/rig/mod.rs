@@ -21,6 +21,7 @@ mod grading;
 mod hosts;
 mod kept;
 mod ram;
+mod sealing;
 mod settings;
 mod writers;
 
@@ -31,6 +32,8 @@ pub use grading::Verdict;
 pub use hosts::Host;
 pub use kept::Step;
 pub use ram::Ram;
+pub use sealing::Under;
+pub use settings::NAME;
 pub use writers::Writer;
 
 use crate::course::Place;
@@ -40,6 +43,7 @@ use crate::replica;
 use crate::rng::Rng;
 use crate::store::{Server, Store};
 use crate::tally::Tally;
+use bakelite::config::Sealing;
 use bakelite::error::Status;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -114,6 +118,8 @@ pub struct Rig {
     config: Option<PathBuf>,
     /// All that was ever shipped.
     shadow: Option<kept::Shadow>,
+    /// The keys of who reads the replica.
+    pub sealing: Sealing,
     /// Numbers logs, ledgers and outputs.
     serial: u64,
     /// A bucket's, if one of the destinations is in it.
@@ -147,6 +153,7 @@ impl Rig {
             meant: 0,
             config: None,
             shadow: None,
+            sealing: Sealing::default(),
             serial: 0,
             store: None,
             server: None,

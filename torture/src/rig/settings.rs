@@ -7,12 +7,12 @@ use bakelite::error::Status;
 use std::fmt::Write;
 use std::process::Stdio;
 
-/// What the database is called, and so the last part of each replica's root.
+/// The name of the database in the configuration: the last part of each replica's root.
 pub const NAME: &str = "app";
 
 impl Rig {
-    /// Writes a configuration with these settings, for a rig that has its destinations.
-    pub fn configure(&mut self, settings: &str) -> Result<()> {
+    /// From now on the program is told these settings in a file. The rig has its destinations.
+    pub fn set(&mut self, settings: &str) -> Result<()> {
         let db = self.db();
         let mut text = format!("[[database]]\nname = \"{NAME}\"\npath = {:?}\n{settings}\n", db);
         for destination in &self.destinations {

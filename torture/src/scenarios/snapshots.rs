@@ -43,7 +43,7 @@ pub fn snapshots(rig: &mut Rig) -> Result<()> {
     rig.add_store()?;
     // By seed one that takes its time, so that commits come between its parts.
     let slow = if rig.seed.is_multiple_of(2) { "\nsnapshot_rate = \"16MiB\"" } else { "" };
-    rig.configure(&format!("{SETTINGS}{slow}"))?;
+    rig.set(&format!("{SETTINGS}{slow}"))?;
     rig.create(Args { pace: Some(6000), vacuum: None, ..busy() })?;
     rig.act(&format!("bulk {MIB}"))?;
     strike(rig, 0)?;
@@ -106,8 +106,12 @@ fn wiped_parts(rig: &mut Rig) -> Result<()> {
     rig.mean(DIRECTORY);
     let away = (rig.seed / 2).is_multiple_of(2);
     if !away {
+        // It has made a snapshot, and knows what is there.
         rig.start_daemon()?;
-        rig.sync()?;
+        rig.go()?;
+        let before = newest(rig)?.1;
+        further(rig, before)?;
+        rig.pause()?;
     }
     let (before, part) = a_part(rig)?;
     std::fs::remove_file(rig.replica().join(Name::Part(part).to_string()))?;

@@ -99,7 +99,7 @@ fn begin(rig: &mut Rig) -> Result<()> {
     rig.set_destinations(Vec::new());
     rig.add_named_directory("disk-1")?;
     rig.add_store()?;
-    rig.configure(SETTINGS)?;
+    rig.set(SETTINGS)?;
     rig.cast_shadow(&STEPS)?;
     let pace = Some(*rig.rng.pick(&[6000, 20_000]));
     rig.create(Args { pace, ..busy() })

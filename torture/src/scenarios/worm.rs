@@ -39,7 +39,7 @@ pub fn denied(rig: &mut Rig) -> Result<()> {
     rig.set_destinations(Vec::new());
     rig.add_named_directory("disk-1")?;
     rig.add_store()?;
-    rig.configure(SETTINGS)?;
+    rig.set(SETTINGS)?;
     rig.cast_shadow(&STEPS)?;
     rig.create(Args { pace: Some(6000), ..busy() })?;
     rig.store().keep_all(true);
@@ -91,7 +91,7 @@ pub fn locked(rig: &mut Rig) -> Result<()> {
     rig.set_destinations(Vec::new());
     rig.add_vault(Lock { period: PERIOD, mode })?;
     rig.add_store()?;
-    rig.configure(FEWER)?;
+    rig.set(FEWER)?;
     rig.cast_shadow(&STEPS)?;
     rig.create(Args { pace: Some(20_000), ..busy() })?;
     rig.go()?;
