@@ -14,16 +14,12 @@ use bakelite::object::{KeyId, sealed_under};
 use bakelite::restore::Target;
 use bakelite::seal::Rule;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// What a destination holds: names and bytes.
 type Stored = Vec<(String, Vec<u8>)>;
-
-/// The name of the database in the configuration: the last part of each replica's root.
-pub const NAME: &str = "app";
 
 /// Under which key each object of a destination is, by its name.
 pub type Under = BTreeMap<String, Option<KeyId>>;
@@ -46,26 +42,8 @@ impl Rig {
         let key_files = key_files.iter().map(|file| file.to_path_buf()).collect();
         self.sealing = Sealing { key_files, rule };
         let (files, seal) = (&self.sealing.key_files, word(rule));
-        let mut text =
-            format!("[defaults]\ncompression = \"none\"\nkey_files = {files:?}\nseal = {seal:?}\n");
-        let _ = write!(text, "\n[[database]]\nname = {NAME:?}\npath = {:?}\n", self.db());
-        for destination in &self.destinations {
-            text.push_str("\n[[database.destination]]\n");
-            let _ = match &destination.given {
-                At::File { root } => {
-                    writeln!(text, "type = \"file\"\npath = {:?}", root.parent().unwrap_or(root))
-                }
-                At::S3(it) => writeln!(
-                    text,
-                    "type = \"s3\"\nbucket = {:?}\nendpoint = {:?}\nregion = {:?}",
-                    it.bucket, it.endpoint, it.region
-                ),
-            };
-        }
-        let file = self.dir.join("bakelite.toml");
-        fs::write(&file, text)?;
-        self.config = Some(file);
-        Ok(())
+        let settings = format!("compression = \"none\"\nkey_files = {files:?}\nseal = {seal:?}");
+        self.set(&settings)
     }
 
     /// The program, told to read with the keys that are known.
