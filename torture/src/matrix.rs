@@ -84,7 +84,8 @@ seed repeats the choices and not the interleaving; a failure that hides is found
   every call of upkeep, one after the other (`upkeep/tests/crash.rs`); here they are sampled.
 - Locks on any other store than SeaweedFS, and thieves who may lift a governance lock or remove a bucket.
 - Applications with another SQLite than the one linked here; other operating systems than Linux.
-- Forgery: a replica altered by somebody who also mends its checksums.
+- Forgery: a replica that is not sealed, altered by somebody who also mends its checksums. A sealed one
+  refuses that: the tests of `src/seal.rs` try more than ten thousand objects so.
 ";
 
 /// What stands in place of the number of violations where nothing could be tried.
