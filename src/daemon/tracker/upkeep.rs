@@ -102,7 +102,10 @@ impl Tracker {
         let error = match result {
             // The next shipment finds out for itself.
             Err(error) if error.status == Status::Locked => return,
-            Err(error) => Some(error),
+            Err(error) => {
+                self.shown.tally.count(error.status);
+                Some(error)
+            }
             Ok(done) => {
                 let tally = &mut self.shown.tally;
                 tally.merged += done.merged;
