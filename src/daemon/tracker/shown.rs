@@ -7,6 +7,7 @@ use crate::commit::Time;
 use crate::config::{Database, Destination, Observers};
 use crate::fanout::Standing;
 use crate::metrics::{Lane, Sample, Tally};
+use crate::seal::Rule;
 use std::time::{Duration, Instant};
 
 #[derive(Debug)]
@@ -74,6 +75,7 @@ impl Tracker {
         }
         let ago = u64::try_from(now.duration_since(moved).as_millis()).unwrap_or(u64::MAX);
         let snapshot = (self.snapshot > Time(0)).then_some(self.snapshot);
+        let sealing = &self.database.settings.sealing;
         let places = self.database.destinations.iter().enumerate();
         Sample {
             database: self.database.name.clone(),
@@ -83,6 +85,7 @@ impl Tracker {
             wal_frames: self.status.wal_frames,
             counts: self.status.counts,
             tally: self.shown.tally.clone(),
+            sealed: sealing.rule != Rule::None && !sealing.key_files.is_empty(),
             snapshot,
             moved: Time(clock::now().0.saturating_sub(ago)),
             destinations: places.map(|(at, place)| self.lane(at, place, snapshot)).collect(),

@@ -113,7 +113,10 @@ impl Tracker {
         let error = match result {
             // The next shipment finds out for itself.
             Err(error) if error.status == Status::Locked => return,
-            Err(error) => Some(error),
+            Err(error) => {
+                self.shown.tally.count(error.status);
+                Some(error)
+            }
             Ok(done) => {
                 self.upkeep.resting.extend(done.refusing.into_iter().map(|place| (place, now)));
                 let tally = &mut self.shown.tally;
