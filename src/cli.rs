@@ -6,13 +6,15 @@
 
 mod help;
 mod normal;
+mod restore;
 
-use crate::clock;
-use crate::commit::{CommitNo, Time, Timeline};
+pub use restore::{Existing, RestoreOf};
+
+use crate::commit::{CommitNo, Timeline};
 use crate::config::{self, Config, Database, Destination, Settings};
 use crate::error::{Error, Result, Status};
 use crate::progress::Mode;
-use crate::restore::{Check, Target};
+use crate::restore::Check;
 use crate::units;
 use argh::{ArgsInfo, FromArgs};
 use std::ffi::OsString;
@@ -98,41 +100,6 @@ pub struct SyncOf {
     #[argh(positional, arg_name = "DB DEST")]
     /// a database and the roots of its replicas: paths or s3://BUCKET/PREFIX
     pub given: Vec<String>,
-}
-
-/// rebuild a database as it stood at one commit
-#[derive(Debug, FromArgs, ArgsInfo)]
-#[argh(
-    subcommand,
-    name = "restore",
-    note = "The digest of the whole database is always proved; --check asks SQLite as well.",
-    example = "bakelite restore /mnt/backup/app --output /tmp/app.db --at 90m"
-)]
-pub struct RestoreOf {
-    #[argh(positional, arg_name = "SOURCE")]
-    /// the root of a replica, else the first one configured
-    pub source: Option<String>,
-    #[argh(option, arg_name = "FILE")]
-    /// where the database goes
-    pub output: String,
-    #[argh(option, arg_name = "TIME")]
-    /// the last commit by then: RFC 3339, or an age such as 90m
-    pub at: Option<String>,
-    #[argh(option, arg_name = "N", from_str_fn(commit))]
-    /// this commit
-    pub commit: Option<CommitNo>,
-    #[argh(option, arg_name = "T", from_str_fn(timeline))]
-    /// on an abandoned branch: the one of this timeline
-    pub timeline: Option<Timeline>,
-    #[argh(option, arg_name = "HOW", default = "Check::None", from_str_fn(check))]
-    /// none (default), quick or full: SQLite's own check
-    pub check: Check,
-    #[argh(switch)]
-    /// replace FILE if it exists, once the new one is proved
-    pub force: bool,
-    #[argh(switch)]
-    /// find the commit and what it takes, write nothing
-    pub dry_run: bool,
 }
 
 /// show the restore points of a replica, or its objects
@@ -432,32 +399,6 @@ fn spelled_out(path: &str, destinations: &[String]) -> Result<Database> {
 fn cannot_stand(option: &str, given: &str) -> Error {
     Error::new(Status::Usage, "arguments", option, format!("cannot stand with {given}"))
         .hint(format!("leave out {option} or {given}"))
-}
-
-impl RestoreOf {
-    /// The commit that is wanted, ages counting back from `now`.
-    pub fn target(&self, now: Time) -> Result<Target> {
-        match (&self.at, self.commit) {
-            (None, None) => Ok(Target::Latest),
-            (None, Some(commit)) => Ok(Target::Commit(commit)),
-            (Some(time), None) => {
-                let at = clock::parse_target(time, now).map_err(|mut error| {
-                    let what = error.message.strip_prefix("time: ").unwrap_or(&error.message);
-                    error.message = format!("restore: --at: {what}");
-                    error
-                });
-                at.map(Target::At)
-            }
-            (Some(_), Some(_)) => {
-                Err(Error::new(Status::Usage, "restore", "--at", "cannot stand with --commit")
-                    .hint("a commit has one time: leave out --at or --commit"))
-            }
-        }
-    }
-
-    pub fn output(&self) -> Result<PathBuf> {
-        config::absolute("--output", &self.output)
-    }
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ use crate::error::{Error, Result};
 use crate::{clock, restore, units};
 use serde::Serialize;
 use std::io::{self, Write};
+use std::path::Path;
 
 /// The version of the JSON documents.
 const SCHEMA: u32 = 1;
@@ -83,8 +84,17 @@ pub struct Restored {
     what: RestoredFacts,
     checked: &'static str,
     output: String,
+    existed: bool,
     dry_run: bool,
     fallbacks: Vec<FallbackOf>,
+}
+
+/// A file that was to be restored only if it is missing, and is not.
+#[derive(Debug, Serialize)]
+pub struct Untouched {
+    schema: u32,
+    output: String,
+    existed: bool,
 }
 
 /// An object that came from another destination than the others.
@@ -163,7 +173,7 @@ impl Restored {
         let what = RestoredFacts::from(report);
         let (dry_run, fallbacks) =
             (options.dry_run, fallbacks.iter().map(FallbackOf::from).collect());
-        Self { schema: SCHEMA, what, checked, output, dry_run, fallbacks }
+        Self { schema: SCHEMA, what, checked, output, existed: false, dry_run, fallbacks }
     }
 }
 
@@ -177,6 +187,18 @@ impl Document for Restored {
             how => format!("  SQLite's {how} check passed\n"),
         };
         format!("restored {}\n{}{checked}", self.output, self.what.text())
+    }
+}
+
+impl Untouched {
+    pub fn new(output: &Path) -> Self {
+        Self { schema: SCHEMA, output: output.display().to_string(), existed: true }
+    }
+}
+
+impl Document for Untouched {
+    fn text(&self) -> String {
+        format!("{} exists, nothing was restored\n", self.output)
     }
 }
 

@@ -6,7 +6,7 @@ use crate::backend::retry::{Patience, Retry};
 use crate::backend::s3::S3;
 use crate::check::{self, Finding};
 use crate::cli::{
-    Arguments, CheckOf, CompactOf, DaemonOf, DoctorOf, InitOf, ListOf, PruneOf, RepairOf,
+    Arguments, CheckOf, CompactOf, DaemonOf, DoctorOf, Existing, InitOf, ListOf, PruneOf, RepairOf,
     RestoreOf, StatusOf, SyncOf, UsageOf, VerifyOf,
 };
 use crate::clock;
@@ -86,13 +86,19 @@ fn say(message: &str, hint: Option<&str>) {
 }
 
 pub fn restore(arguments: &Arguments, of: &RestoreOf) -> Result<Outcome> {
-    let output = of.output()?;
+    let (output, existing) = (of.output()?, of.existing()?);
+    if existing == Existing::Keep && output.is_file() {
+        if !arguments.quiet || arguments.json {
+            report::show(&report::Untouched::new(&output), arguments.json)?;
+        }
+        return Ok(Outcome::Well);
+    }
     let options = Options {
         output: &output,
         target: of.target(clock::now())?,
         timeline: of.timeline,
         check: of.check,
-        force: of.force,
+        force: existing == Existing::Replace,
         dry_run: of.dry_run,
     };
     let destinations = arguments.copies(of.source.as_deref())?;

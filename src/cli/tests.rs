@@ -1,4 +1,6 @@
 use super::*;
+use crate::commit::Time;
+use crate::restore::Target;
 use std::path::Path;
 
 fn asked(words: &[&str]) -> Result<Asked> {
@@ -80,14 +82,18 @@ fn restore_reads_its_options() {
     ]);
     assert_eq!(of.target(Time(0)).unwrap(), Target::Commit(CommitNo(12)));
     assert_eq!(of.timeline, Some(Timeline(3)));
-    assert_eq!((of.check, of.force, of.dry_run), (Check::Full, true, true));
+    assert_eq!((of.check, of.dry_run), (Check::Full, true));
+    assert_eq!(of.existing().unwrap(), Existing::Replace);
     assert_eq!((all.progress, of.source), (Mode::Never, None));
     let (all, of) = restore_of(&["restore", "--output", "o"]);
     assert_eq!(of.target(Time(0)).unwrap(), Target::Latest);
     assert_eq!(of.timeline, None);
-    assert_eq!((of.check, of.force, of.dry_run), (Check::None, false, false));
+    assert_eq!((of.check, of.dry_run), (Check::None, false));
+    assert_eq!(of.existing().unwrap(), Existing::Refuse);
     assert_eq!(all.progress, Mode::Auto);
     assert!(of.output().unwrap().is_absolute());
+    let (_, of) = restore_of(&["restore", "--if-missing", "--output", "o"]);
+    assert_eq!(of.existing().unwrap(), Existing::Keep);
     let (_, of) = restore_of(&["restore", "--output", "o", "--at", "1s"]);
     assert_eq!(of.target(Time(5000)).unwrap(), Target::At(Time(4000)));
 }
@@ -280,6 +286,12 @@ const BAD: &[(&[&str], &str, &str)] = &[
         "restore: --at: 2025-11-23 14:00: a time without its zone",
         "add Z for UTC",
     ),
+    (
+        &["restore", "s", "--output", "o", "--if-missing", "--force"],
+        "restore: --if-missing: cannot stand with --force",
+        "leaves a FILE that exists alone",
+    ),
+    (&["restore", "--if-mising"], "restore: --if-mising: no such option", "--if-missing?"),
     (&["restore", "s", "--output", ""], "--output: \"\": ", "give a path"),
     (&["restore", "", "--output", "o"], "destination: \"\": ", "give a path"),
     (
@@ -328,6 +340,7 @@ fn prepare(words: &[&str]) -> Result<()> {
         | Verb::Check(CheckOf { given, .. }) => all.databases(given).map(drop),
         Verb::Restore(of) => {
             of.output()?;
+            of.existing()?;
             of.target(Time(1_763_906_400_000))?;
             all.copies(of.source.as_deref()).map(drop)
         }

@@ -53,6 +53,7 @@ fn restore_says_where_it_landed() {
         ("schema", json!(1)),
         ("checked", json!("quick")),
         ("output", json!("/tmp/app.db")),
+        ("existed", json!(false)),
         ("dry_run", json!(false)),
         ("fallbacks", json!([])),
     ] {
@@ -83,6 +84,13 @@ fn restore_says_where_it_landed() {
     assert!(text.starts_with("would restore /tmp/app.db\n"), "{text}");
     assert!(!text.contains("passed"), "nothing was checked: {text}");
     assert!(!text.contains("objects"), "nothing was read: {text}");
+}
+
+#[test]
+fn restore_says_that_it_left_a_file_alone() {
+    let document = Untouched::new(Path::new("/tmp/app.db"));
+    same(&document, &json!({ "schema": 1, "output": "/tmp/app.db", "existed": true }));
+    assert_eq!(document.text(), "/tmp/app.db exists, nothing was restored\n");
 }
 
 #[test]
