@@ -33,6 +33,7 @@ pub mod copies;
 pub mod keep;
 pub mod list;
 pub mod mend;
+pub mod redo;
 pub mod repair;
 pub mod replica;
 pub mod restore;

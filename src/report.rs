@@ -122,6 +122,8 @@ struct RestoredFacts {
     bytes: u64,
     objects: u64,
     seconds: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rewritten: Option<u32>,
 }
 
 impl From<&restore::Report> for RestoredFacts {
@@ -136,6 +138,7 @@ impl From<&restore::Report> for RestoredFacts {
             bytes: report.bytes,
             objects: report.objects,
             seconds: (report.seconds * 1000.0).round() / 1000.0,
+            rewritten: report.rewritten,
         }
     }
 }
@@ -144,7 +147,10 @@ impl RestoredFacts {
     fn text(&self) -> String {
         let read = units::bytes(self.bytes);
         let Self { objects, seconds, .. } = self;
-        self.state() + &format!("  {read} read from {objects} objects in {seconds:.2} s\n")
+        let rewritten = self.rewritten.map(|pages| format!(", {pages} pages rewritten"));
+        let rewritten = rewritten.unwrap_or_default();
+        self.state()
+            + &format!("  {read} read from {objects} objects in {seconds:.2} s{rewritten}\n")
     }
 
     /// What the commit is, without what it took to restore it.

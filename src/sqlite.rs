@@ -72,6 +72,31 @@ pub fn check(path: &Path, pragma: &str) -> rusqlite::Result<String> {
     open(Path::new(&uri), flags)?.query_row(&format!("PRAGMA {pragma}(1)"), [], |row| row.get(0))
 }
 
+/// Has a WAL moved into the database that it lies beside, and removed. Nobody else may have that open,
+/// and nobody can open it meanwhile. If `pragma` is given and its first word about the two is not
+/// `ok`, that is returned, and both are left as they were.
+pub fn absorb_wal(path: &Path, pragma: Option<&str>) -> rusqlite::Result<Option<String>> {
+    let connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    keep_wal(&connection, true)?;
+    // Said before the first read, it also spares the wal-index a file of its own.
+    connection.execute_batch("PRAGMA synchronous = FULL; PRAGMA locking_mode = EXCLUSIVE")?;
+    touch(&connection)?;
+    if let Some(pragma) = pragma {
+        let sql = format!("PRAGMA {pragma}(1)");
+        let found: String = connection.query_row(&sql, [], |row| row.get(0))?;
+        if found != "ok" {
+            return Ok(Some(found));
+        }
+    }
+    let busy = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+    if busy {
+        return Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_BUSY), None));
+    }
+    keep_wal(&connection, false)?;
+    connection.close().map_err(|(_, error)| error)?;
+    Ok(None)
+}
+
 /// A short-lived connection that reads at a mark, checkpoints, or holds the write lock.
 pub struct Session {
     connection: Connection,
@@ -86,7 +111,7 @@ impl fmt::Debug for Session {
 impl Session {
     pub fn open(path: &Path) -> rusqlite::Result<Self> {
         let connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        keep_wal(&connection)?;
+        keep_wal(&connection, true)?;
         Ok(Self { connection })
     }
 
@@ -118,9 +143,9 @@ fn touch(connection: &Connection) -> rusqlite::Result<()> {
 
 /// If this connection is the last one, its close must neither checkpoint nor unlink the WAL: what is
 /// in there may not be captured yet.
-fn keep_wal(connection: &Connection) -> rusqlite::Result<()> {
+fn keep_wal(connection: &Connection, keep: bool) -> rusqlite::Result<()> {
     let option = rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
-    connection.set_db_config(option, true).map(drop)
+    connection.set_db_config(option, keep).map(drop)
 }
 
 /// A connection that runs no transaction after its first one, and its file handles.
@@ -157,7 +182,7 @@ impl fmt::Debug for Opened {
 impl Opened {
     pub fn open(path: &Path) -> rusqlite::Result<Self> {
         let connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        keep_wal(&connection)?;
+        keep_wal(&connection, true)?;
         connection.busy_timeout(OPEN_TIMEOUT)?;
         Ok(Self(connection))
     }

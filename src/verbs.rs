@@ -102,7 +102,12 @@ pub fn restore(arguments: &Arguments, of: &RestoreOf) -> Result<Outcome> {
         dry_run: of.dry_run,
     };
     let destinations = arguments.copies(of.source.as_deref())?;
-    let work = |source: &_| restore::restore(source, &options, &bar(arguments));
+    let work = |source: &_| match existing {
+        Existing::Update => restore::update(source, &options, &bar(arguments)),
+        Existing::Refuse | Existing::Keep | Existing::Replace => {
+            restore::restore(source, &options, &bar(arguments))
+        }
+    };
     let (report, fallbacks) = match &destinations[..] {
         [one] => (work(&open(one)?)?, Vec::new()),
         all => from_all(all, work)?,

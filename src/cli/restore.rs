@@ -15,6 +15,8 @@ pub enum Existing {
     Refuse,
     /// It is what was wanted.
     Keep,
+    /// It is a stale copy.
+    Update,
     Replace,
 }
 
@@ -52,6 +54,9 @@ pub struct RestoreOf {
     /// do nothing if FILE exists
     pub if_missing: bool,
     #[argh(switch)]
+    /// FILE is a stale copy: rewrite the pages that differ
+    pub delta: bool,
+    #[argh(switch)]
     /// find the commit and what it takes, write nothing
     pub dry_run: bool,
 }
@@ -79,17 +84,20 @@ impl RestoreOf {
 
     /// What becomes of a file that is there; no more than one of the switches can say.
     pub fn existing(&self) -> Result<Existing> {
-        match (self.force, self.if_missing) {
-            (false, false) => Ok(Existing::Refuse),
-            (true, false) => Ok(Existing::Replace),
-            (false, true) => Ok(Existing::Keep),
-            (true, true) => Err(Error::new(
-                Status::Usage,
-                "restore",
-                "--if-missing",
-                "cannot stand with --force",
-            )
-            .hint("one leaves a FILE that exists alone, the other replaces it")),
+        let switches = [
+            (self.if_missing, "--if-missing", Existing::Keep),
+            (self.delta, "--delta", Existing::Update),
+            (self.force, "--force", Existing::Replace),
+        ];
+        let mut given = switches.into_iter().filter(|(given, ..)| *given);
+        match (given.next(), given.next()) {
+            (None, _) => Ok(Existing::Refuse),
+            (Some((_, _, existing)), None) => Ok(existing),
+            (Some((_, one, _)), Some((_, other, _))) => {
+                let cause = format!("cannot stand with {other}");
+                Err(Error::new(Status::Usage, "restore", one, cause)
+                    .hint("each of them says what becomes of a FILE that exists: choose one"))
+            }
         }
     }
 

@@ -92,8 +92,10 @@ fn restore_reads_its_options() {
     assert_eq!(of.existing().unwrap(), Existing::Refuse);
     assert_eq!(all.progress, Mode::Auto);
     assert!(of.output().unwrap().is_absolute());
-    let (_, of) = restore_of(&["restore", "--if-missing", "--output", "o"]);
-    assert_eq!(of.existing().unwrap(), Existing::Keep);
+    for (switch, existing) in [("--if-missing", Existing::Keep), ("--delta", Existing::Update)] {
+        let (_, of) = restore_of(&["restore", switch, "--output", "o"]);
+        assert_eq!(of.existing().unwrap(), existing);
+    }
     let (_, of) = restore_of(&["restore", "--output", "o", "--at", "1s"]);
     assert_eq!(of.target(Time(5000)).unwrap(), Target::At(Time(4000)));
 }
@@ -205,7 +207,7 @@ const BAD: &[(&[&str], &str, &str)] = &[
     (&["--output", "f", "list"], "list: --output: no such option", "see: bakelite list --help"),
     (&["list", "--object"], "list: --object: no such option", "did you mean --objects?"),
     (&["restore", "--outptu", "f"], "restore: --outptu: no such option", "--output?"),
-    (&["restore", "--delta"], "restore: --delta: no such option", "bakelite restore --help"),
+    (&["restore", "--delta"], "restore: --output: missing", "bakelite restore --help"),
     (&["verify", "--deeply"], "verify: --deeply: no such option", "did you mean --deep?"),
     (&["sync", "--jsno"], "sync: --jsno: no such option", "did you mean --json?"),
     (&["list", "-ofile"], "list: -ofile: no such option", "see: bakelite list --help"),
@@ -289,7 +291,17 @@ const BAD: &[(&[&str], &str, &str)] = &[
     (
         &["restore", "s", "--output", "o", "--if-missing", "--force"],
         "restore: --if-missing: cannot stand with --force",
-        "leaves a FILE that exists alone",
+        "choose one",
+    ),
+    (
+        &["restore", "s", "--output", "o", "--force", "--delta"],
+        "restore: --delta: cannot stand with --force",
+        "choose one",
+    ),
+    (
+        &["restore", "s", "--output", "o", "--delta", "--if-missing"],
+        "restore: --if-missing: cannot stand with --delta",
+        "choose one",
     ),
     (&["restore", "--if-mising"], "restore: --if-mising: no such option", "--if-missing?"),
     (&["restore", "s", "--output", ""], "--output: \"\": ", "give a path"),

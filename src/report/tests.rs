@@ -27,6 +27,7 @@ fn restored() -> restore::Report {
         bytes: 3 << 20,
         objects: 12,
         seconds: 0.412_345,
+        rewritten: None,
     }
 }
 
@@ -79,6 +80,10 @@ fn restore_says_where_it_landed() {
              SQLite's quick check passed\n"
         )
     );
+    let updated = restore::Report { rewritten: Some(3), ..restored() };
+    let document = Restored::new(&updated, &options, &[]);
+    assert_eq!(serde_json::to_value(&document).unwrap()["rewritten"], 3);
+    assert!(document.text().contains(" objects in 0.41 s, 3 pages rewritten\n"));
     options.dry_run = true;
     let text = Restored::new(&restored(), &options, &[]).text();
     assert!(text.starts_with("would restore /tmp/app.db\n"), "{text}");

@@ -36,7 +36,7 @@ fn get_on(
     timeline: Option<Timeline>,
 ) -> Result<(Vec<u8>, Commit)> {
     let replica = Replica::list(&**source)?;
-    let plan = choose(&**source, &replica, target, timeline)?;
+    let plan = choose(&**source, &replica, target, timeline)?.plan;
     let wanted = Wanted::read(&**source, &plan)?;
     let file = tempfile::tempfile().unwrap();
     Writer::new(&**source, &wanted, &file, &Quiet, &replica).run(&plan)?;
