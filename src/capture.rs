@@ -14,6 +14,7 @@ use crate::change::Builder;
 use crate::commit::{Chain, Commit, CommitNo, Digest, PageHash, PageNo, PageSize, Time, Timeline};
 use crate::cursor::State;
 use crate::index::Index;
+use crate::seal::NameKey;
 use crate::snapshot::Manifest;
 use crate::source::{Caught, Look, Mark, Sink, Source, Still, Trouble};
 use crate::wal::{Position, Salts};
@@ -45,6 +46,8 @@ pub struct Capture {
     handed: Mark,
     snapshot: Time,
     roll: Option<Roll>,
+    /// Hides what is in a snapshot's parts from who reads their names.
+    names: Option<NameKey>,
     /// The time of the last resync that was tried: each try names its objects anew.
     tried: Time,
 }
@@ -110,7 +113,22 @@ impl Capture {
             failed: None,
         };
         let mark = *source.mark();
-        Self { source, ledger, identity, mark, handed: mark, snapshot, roll: None, tried: Time(0) }
+        Self {
+            source,
+            ledger,
+            identity,
+            mark,
+            handed: mark,
+            snapshot,
+            roll: None,
+            names: None,
+            tried: Time(0),
+        }
+    }
+
+    #[must_use]
+    pub fn with_names(self, names: Option<NameKey>) -> Self {
+        Self { names, ..self }
     }
 
     pub fn last(&self) -> &Commit {

@@ -1,20 +1,18 @@
 //! The command line: arguments as typed, then as meant.
 //!
 //! `normal` puts the arguments into the one order that argh reads and refuses what does not exist,
-//! in our own words; argh turns the rest into the types below; `help` shows them. Nothing is opened
-//! here but the configuration.
+//! in our own words; argh turns the rest into the types below; `help` shows them. `about` finds what
+//! they name: nothing is opened there but the configuration.
 
+mod about;
 mod help;
 mod normal;
-mod restore;
-
-pub use restore::{Existing, RestoreOf};
 
 use crate::commit::{CommitNo, Timeline};
-use crate::config::{self, Config, Database, Destination, Settings};
 use crate::error::{Error, Result, Status};
 use crate::progress::Mode;
 use crate::restore::Check;
+use crate::seal::Rule;
 use crate::units;
 use argh::{ArgsInfo, FromArgs};
 use std::ffi::OsString;
@@ -42,6 +40,12 @@ pub struct Arguments {
     #[argh(option, arg_name = "NAME")]
     /// one database of the configuration
     pub db: Option<String>,
+    #[argh(option, arg_name = "FILE")]
+    /// a key of replicas, instead of those configured; the first one writes
+    pub key_file: Vec<String>,
+    #[argh(option, arg_name = "WHAT", from_str_fn(seal))]
+    /// auto, all, new or none: what is sealed, instead of what is configured
+    pub seal: Option<Rule>,
     #[argh(switch)]
     /// one JSON document on standard output
     pub json: bool,
@@ -69,6 +73,8 @@ pub enum Verb {
     Compact(CompactOf),
     Prune(PruneOf),
     Usage(UsageOf),
+    Keygen(KeygenOf),
+    Reencrypt(ReencryptOf),
     Doctor(DoctorOf),
     Init(InitOf),
     Version(VersionOf),
@@ -100,6 +106,58 @@ pub struct SyncOf {
     #[argh(positional, arg_name = "DB DEST")]
     /// a database and the roots of its replicas: paths or s3://BUCKET/PREFIX
     pub given: Vec<String>,
+}
+
+/// rebuild a database as it stood at one commit
+#[derive(Debug, FromArgs, ArgsInfo)]
+#[argh(
+    subcommand,
+    name = "restore",
+    note = "The digest of the whole database is always proved; --check asks SQLite as well.",
+    example = "bakelite restore /mnt/backup/app --output /tmp/app.db --at 90m"
+)]
+pub struct RestoreOf {
+    #[argh(positional, arg_name = "SOURCE")]
+    /// the root of a replica, else the first one configured
+    pub source: Option<String>,
+    #[argh(option, arg_name = "FILE")]
+    /// where the database goes
+    pub output: String,
+    #[argh(option, arg_name = "TIME")]
+    /// the last commit by then: RFC 3339, or an age such as 90m
+    pub at: Option<String>,
+    #[argh(option, arg_name = "N", from_str_fn(commit))]
+    /// this commit
+    pub commit: Option<CommitNo>,
+    #[argh(option, arg_name = "T", from_str_fn(timeline))]
+    /// on an abandoned branch: the one of this timeline
+    pub timeline: Option<Timeline>,
+    #[argh(option, arg_name = "HOW", default = "Check::None", from_str_fn(check))]
+    /// none (default), quick or full: SQLite's own check
+    pub check: Check,
+    #[argh(switch)]
+    /// replace FILE if it exists, once the new one is proved
+    pub force: bool,
+    #[argh(switch)]
+    /// do nothing if FILE exists
+    pub if_missing: bool,
+    #[argh(switch)]
+    /// FILE is a stale copy: rewrite the pages that differ
+    pub delta: bool,
+    #[argh(switch)]
+    /// find the commit and what it takes, write nothing
+    pub dry_run: bool,
+}
+
+/// What is done about a file that is where the restored one is to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Existing {
+    Refuse,
+    /// It is what was wanted.
+    Keep,
+    /// It is a stale copy.
+    Update,
+    Replace,
 }
 
 /// show the restore points of a replica, or its objects
@@ -237,6 +295,40 @@ pub struct InitOf {
     pub given: Vec<String>,
 }
 
+/// make a key to seal replicas with
+#[derive(Debug, FromArgs, ArgsInfo)]
+#[argh(
+    subcommand,
+    name = "keygen",
+    note = "Keep a copy elsewhere: without the key, nothing that is sealed with it comes back.",
+    example = "bakelite keygen /etc/bakelite/key"
+)]
+pub struct KeygenOf {
+    #[argh(positional, arg_name = "FILE")]
+    /// where the key goes; never over another file
+    pub file: String,
+}
+
+/// rewrite replicas, so that the first key seals all of them
+#[derive(Debug, FromArgs, ArgsInfo)]
+#[argh(
+    subcommand,
+    name = "reencrypt",
+    note = "Can be stopped at any moment; run again, it goes on.",
+    example = "bakelite reencrypt --db app"
+)]
+pub struct ReencryptOf {
+    #[argh(positional, arg_name = "SOURCE")]
+    /// the root of a replica, else every one configured
+    pub source: Option<String>,
+    #[argh(switch)]
+    /// open all objects instead, so that no key is needed any more
+    pub to_plain: bool,
+    #[argh(switch)]
+    /// count what is sealed under which key, write nothing
+    pub dry_run: bool,
+}
+
 /// show the versions of bakelite, its format and SQLite
 #[derive(Debug, FromArgs, ArgsInfo)]
 #[argh(subcommand, name = "version", example = "bakelite version --json")]
@@ -288,6 +380,10 @@ fn progress(text: &str) -> std::result::Result<Mode, String> {
     }
 }
 
+fn seal(text: &str) -> std::result::Result<Rule, String> {
+    text.parse().map_err(|wrong: &str| wrong.into())
+}
+
 fn check(text: &str) -> std::result::Result<Check, String> {
     match text {
         "none" => Ok(Check::None),
@@ -311,94 +407,6 @@ fn timeline(text: &str) -> std::result::Result<Timeline, String> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     let number = text.parse::<u32>().ok().filter(|&number| digits && number > 0);
     number.map(Timeline).ok_or_else(|| "not a timeline's number, which counts from 1".into())
-}
-
-impl Arguments {
-    /// The databases that a verb of the form `[DB DEST...]` is about.
-    pub fn databases(&self, given: &[String]) -> Result<Vec<Database>> {
-        let Some((path, destinations)) = given.split_first() else {
-            return Config::load(self.config.as_deref())?.choose(self.db.as_deref());
-        };
-        self.alone("DB")?;
-        spelled_out(path, destinations).map(|database| vec![database])
-    }
-
-    /// What `init` is to write, and the file that it goes to.
-    pub fn begun(&self, given: &[String]) -> Result<(PathBuf, Database)> {
-        let Some((path, destinations)) = given.split_first() else {
-            let error = Error::new(Status::Usage, "init", "DB", "missing");
-            return Err(error.hint(help::pointer("init")));
-        };
-        if self.db.is_some() {
-            return Err(cannot_stand("--db", "DB"));
-        }
-        Ok((config::file(self.config.as_deref()), spelled_out(path, destinations)?))
-    }
-
-    /// The replicas that a verb of the form `[SOURCE]` is about; at least one.
-    pub fn sources(&self, given: Option<&str>) -> Result<Vec<Destination>> {
-        Ok(self.replicas(given)?.concat())
-    }
-
-    /// The same, those of each database together.
-    pub fn replicas(&self, given: Option<&str>) -> Result<Vec<Vec<Destination>>> {
-        if let Some(url) = given {
-            self.alone("SOURCE")?;
-            return Ok(vec![vec![Destination::parse(url)?]]);
-        }
-        let databases = Config::load(self.config.as_deref())?.choose(self.db.as_deref())?;
-        Ok(databases.into_iter().map(|database| database.destinations).collect())
-    }
-
-    /// The same, each with the settings of its database.
-    pub fn settings(&self, given: Option<&str>) -> Result<Vec<(Destination, Settings)>> {
-        if given.is_some() {
-            let sources = self.sources(given)?.into_iter();
-            return Ok(sources.map(|source| (source, Settings::default())).collect());
-        }
-        let with_settings = |it: Database| {
-            let settings = it.settings;
-            it.destinations.into_iter().map(move |each| (each, settings.clone()))
-        };
-        Ok(self.databases(&[])?.into_iter().flat_map(with_settings).collect())
-    }
-
-    /// The replicas of one database, in the order of the configuration.
-    pub fn copies(&self, given: Option<&str>) -> Result<Vec<Destination>> {
-        if given.is_some() {
-            return self.sources(given);
-        }
-        let mut databases = self.databases(&[])?;
-        if databases.len() > 1 {
-            let names: Vec<_> = databases.iter().map(|each| each.name.as_str()).collect();
-            return Err(Error::new(Status::Usage, "arguments", "SOURCE", "which database?")
-                .hint(format!("choose one with --db: {}", names.join(", "))));
-        }
-        Ok(databases.remove(0).destinations)
-    }
-
-    /// With everything on the command line, no configuration is read; asking for one is a mistake.
-    fn alone(&self, given: &str) -> Result<()> {
-        let option = match (&self.config, &self.db) {
-            (Some(_), _) => "--config",
-            (None, Some(_)) => "--db",
-            (None, None) => return Ok(()),
-        };
-        Err(cannot_stand(option, given))
-    }
-}
-
-fn spelled_out(path: &str, destinations: &[String]) -> Result<Database> {
-    if destinations.is_empty() {
-        return Err(Error::new(Status::Usage, "arguments", path, "a DB without a DEST")
-            .hint("name where its replica goes: a path, file:///path or s3://BUCKET/PREFIX"));
-    }
-    Database::given(path, destinations)
-}
-
-fn cannot_stand(option: &str, given: &str) -> Error {
-    Error::new(Status::Usage, "arguments", option, format!("cannot stand with {given}"))
-        .hint(format!("leave out {option} or {given}"))
 }
 
 #[cfg(test)]

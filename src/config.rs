@@ -14,6 +14,7 @@ pub use s3::{Credentials, Lock, LockMode, S3, Secret, UrlStyle};
 
 use crate::error::{Error, Result, Status};
 use crate::keep::Keep;
+use crate::seal::Rule;
 use crate::units;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -24,6 +25,8 @@ use std::{env, fmt, fs, io, path};
 pub const DEFAULT_FILE: &str = "/etc/bakelite/bakelite.toml";
 /// The variable of the environment that says otherwise.
 pub const FILE_VARIABLE: &str = "BAKELITE_CONFIG";
+/// Key files, with colons between them, for commands that read no configuration.
+pub const KEYS_VARIABLE: &str = "BAKELITE_KEY_FILES";
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -58,6 +61,22 @@ pub struct Settings {
     /// The windows in which change-sets are merged.
     pub compaction: Vec<Duration>,
     pub keep: Keep,
+    pub sealing: Sealing,
+}
+
+/// What a database's replicas are sealed with.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Sealing {
+    /// The first one writes, all of them read.
+    pub key_files: Vec<PathBuf>,
+    pub rule: Rule,
+}
+
+/// Where a replica is read from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    pub destination: Destination,
+    pub sealing: Sealing,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +105,7 @@ impl Default for Settings {
             compression: Compression::Zstd,
             compaction: [30, 300, 3600].map(Duration::from_secs).into(),
             keep: Keep::default(),
+            sealing: Sealing::default(),
         }
     }
 }
@@ -153,6 +173,12 @@ fn unreadable(file: &Path, cause: &io::Error) -> Error {
 }
 
 impl Database {
+    pub fn origins(self) -> Vec<Origin> {
+        let sealing = self.settings.sealing;
+        let origin = |destination| Origin { destination, sealing: sealing.clone() };
+        self.destinations.into_iter().map(origin).collect()
+    }
+
     /// A database as given on the command line, with every setting at its default.
     pub fn given(path: &str, destinations: &[String]) -> Result<Self> {
         let path = absolute("database", path)?;
@@ -206,6 +232,12 @@ fn state_dir_beside(path: &Path) -> PathBuf {
 
 fn duplicate<T: PartialEq>(items: &[T]) -> Option<&T> {
     items.iter().enumerate().find(|(at, item)| items[..*at].contains(item)).map(|(_, item)| item)
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        self.destination.fmt(f)
+    }
 }
 
 impl Destination {

@@ -315,6 +315,10 @@ impl Backend for Copies {
         self.refuse("replace", name)
     }
 
+    fn renew(&self, name: &Name) -> std::result::Result<(), backend::Error> {
+        self.refuse("renew", name)
+    }
+
     /// From the one that leads, else from the next one that has it whole. If nobody has, it is as the
     /// leading one has it, for the reader to refuse.
     fn get(&self, name: &Name) -> std::result::Result<Vec<u8>, backend::Error> {

@@ -110,6 +110,7 @@ impl From<backend::Error> for Error {
         let status = match error.kind {
             NotFound => Status::Missing,
             Corrupt => Status::Integrity,
+            Key => Status::Key,
             Exists | Denied | Locked | Full | Transient | Other => Status::Unreachable,
         };
         Self { status, message: error.to_string(), hint: error.hint, object: None }

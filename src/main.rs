@@ -1,7 +1,7 @@
 //! The program: reads its arguments, runs one command, and is the one place that prints errors.
 
 use bakelite::cli::{self, Arguments, Asked, Verb};
-use bakelite::error::{self, Error, Result, Status};
+use bakelite::error::{self, Error, Result};
 use bakelite::report;
 use bakelite::verbs::{self, Outcome};
 use std::env;
@@ -18,7 +18,6 @@ fn main() -> ExitCode {
     match done {
         Ok(Outcome::Well) => ExitCode::SUCCESS,
         Ok(Outcome::Found(status)) => ExitCode::from(status as u8),
-        Ok(Outcome::Findings) => ExitCode::from(Status::Integrity as u8),
         Err(error) => fail(&error, json),
     }
 }
@@ -38,6 +37,8 @@ fn run(arguments: &Arguments) -> Result<Outcome> {
         Verb::Usage(of) => verbs::usage(arguments, of),
         Verb::Doctor(of) => verbs::doctor(arguments, of),
         Verb::Init(of) => verbs::init(arguments, of),
+        Verb::Keygen(of) => verbs::keygen(arguments, of),
+        Verb::Reencrypt(of) => verbs::reencrypt(arguments, of),
         Verb::Version(_) => verbs::version(arguments),
     }
 }

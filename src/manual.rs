@@ -88,7 +88,9 @@ fn the_synopsis_has_every_flag_and_argument() {
         assert_eq!(found, flags.len(), "{}: {own}", verb.name);
         flags.iter().for_each(|flag| assert!(own.contains(&format!("Fl {flag}")), "{flag}: {own}"));
         for positional in verb.command.positionals {
-            assert!(own.contains(&format!(".Op Ar {}", positional.name)), "{own}");
+            let optional = positional.optionality != argh::Optionality::Required;
+            let written = if optional { ".Op Ar" } else { ".Ar" };
+            assert!(own.contains(&format!("{written} {}", positional.name)), "{own}");
         }
     }
 }
@@ -118,7 +120,8 @@ fn the_files_and_variables_documented_are_those_there_are() {
     assert!(items(&section(CONFIG, "FILES"), "Pa").contains(&config::DEFAULT_FILE));
     let environment = section(COMMANDS, "ENVIRONMENT");
     let keys = s3::VARIABLES.join(" , ");
-    let expected = [config::FILE_VARIABLE, &keys, "SSL_CERT_FILE", "COLUMNS"];
+    let expected =
+        [config::FILE_VARIABLE, config::KEYS_VARIABLE, &keys, "SSL_CERT_FILE", "COLUMNS"];
     assert_eq!(items(&environment, "Ev"), expected);
 }
 

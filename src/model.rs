@@ -268,7 +268,7 @@ impl Writer {
             PageHash::of(page, bytes)
         });
         let part = part_name(self.size, PageNo(next), &hashes.collect::<Vec<_>>());
-        let body = snapshot::encode_part(part, self.size, &bytes, Compression::Zstd);
+        let body = snapshot::encode_part(part, None, self.size, &bytes, Compression::Zstd);
         let _there_already = self.store.put(&Name::Part(part), &body);
         self.parts.push(PartRef { part, pages: end - next, commit: self.last().number });
     }

@@ -7,6 +7,10 @@
 //! This module does no I/O and does not know what the blocks of a kind mean: see `change` and
 //! `snapshot`.
 
+mod sealed;
+
+pub use sealed::{Envelope, KeyId, SealedObject, is_plain, sealed_under};
+
 use crate::commit::{Chain, PageSize};
 use crate::name::Name;
 use std::fmt;
@@ -15,12 +19,14 @@ pub const MAGIC: [u8; 8] = *b"bakelite";
 pub const VERSION: u16 = 1;
 /// No object is larger. What does not fit is split into parts.
 pub const MAX_BYTES: usize = 32 << 20;
+/// What sealing adds to an object stays below this, but for a second header.
+pub const SEALED_MORE: usize = 64 << 10;
 /// A block's bytes before compression, at most. Larger ones compress hardly better, and cost memory
 /// in every writer and reader.
 pub const BLOCK_BYTES: usize = 256 << 10;
 
 const FIXED: usize = 128;
-const ENTRY: usize = 8;
+pub const ENTRY: usize = 8;
 const TRAILER: usize = 4 + 4 + 32;
 
 /// How the blocks are stored.
@@ -51,6 +57,10 @@ pub enum Damage {
     BadMagic,
     NewerVersion(u16),
     UnknownSeal(u8),
+    /// It may be sound: its checksums are right, and nobody has opened it.
+    Sealed(KeyId),
+    /// What is in there was not sealed under this name with this key, or was changed.
+    Forged,
     UnknownCompression(u8),
     WrongKind(u8),
     WrongName,
@@ -72,6 +82,8 @@ impl fmt::Display for Damage {
                 write!(f, "its format is version {found}, this program reads up to {VERSION}")
             }
             Self::UnknownSeal(found) => write!(f, "it is sealed with unknown algorithm {found}"),
+            Self::Sealed(key) => write!(f, "it is sealed under key {key}, which was not given"),
+            Self::Forged => write!(f, "it was changed after it was sealed"),
             Self::UnknownCompression(found) => write!(f, "unknown compression {found}"),
             Self::WrongKind(found) => write!(f, "it is of kind {found}, not what its name says"),
             Self::WrongName => write!(f, "it was written under another name"),
@@ -113,22 +125,27 @@ impl fmt::Debug for Encoder {
 
 impl Encoder {
     pub fn new(name: &Name, header: &Header, compression: Compression) -> Self {
-        let name_text = name.to_string();
-        let mut body = Vec::with_capacity(FIXED + name_text.len());
-        body.extend_from_slice(&MAGIC);
-        body.extend_from_slice(&VERSION.to_le_bytes());
-        body.push(kind_byte(name));
-        body.push(0); // not sealed
-        body.push(matches!(compression, Compression::Zstd).into());
-        body.extend_from_slice(&[0; 3 + 8 + 24]); // reserved, key id, salt
-        body.extend_from_slice(&header.page_size.get().to_le_bytes());
-        body.extend_from_slice(&(name_text.len() as u32).to_le_bytes());
-        body.extend_from_slice(&header.parent.0);
-        body.extend_from_slice(&header.chain.0);
-        body.extend_from_slice(&[0; 8]);
-        assert_eq!(body.len(), FIXED, "the header's size is part of the format");
-        body.extend_from_slice(name_text.as_bytes());
+        let Header { page_size, parent, chain } = *header;
+        let page_size = page_size.get();
+        Self::begin(name, &Head { compression, envelope: None, page_size, parent, chain })
+    }
+
+    /// One whose blocks are sealed already and have so many bytes in all. What else a header says is
+    /// inside.
+    pub fn sealed(name: &Name, envelope: &Envelope, bytes: usize) -> Self {
+        let mut encoder = Self::begin(name, &Head::around(*envelope));
+        encoder.body.reserve_exact(bytes + TRAILER);
+        encoder
+    }
+
+    fn begin(name: &Name, head: &Head) -> Self {
+        let (body, compression) = (head.encode(name), head.compression);
         Self { body, directory: Vec::new(), compression, plain: 0 }
+    }
+
+    /// What was written so far: at the beginning, the header.
+    pub fn written(&self) -> &[u8] {
+        &self.body
     }
 
     pub fn block(&mut self, plain: &[u8]) {
@@ -143,6 +160,18 @@ impl Encoder {
         self.directory.extend_from_slice(&(plain.len() as u32).to_le_bytes());
     }
 
+    /// Adds a block, sealed in its place by `seal`, which gives the tag that comes after it.
+    pub fn sealed_block(&mut self, plain: &[u8], seal: impl FnOnce(&mut [u8]) -> [u8; 16]) {
+        let start = self.body.len();
+        self.body.extend_from_slice(plain);
+        let tag = seal(&mut self.body[start..]);
+        self.body.extend_from_slice(&tag);
+        let stored = self.body.len() - start;
+        self.plain += stored;
+        self.directory.extend_from_slice(&(stored as u32).to_le_bytes());
+        self.directory.extend_from_slice(&(stored as u32).to_le_bytes());
+    }
+
     pub fn finish(self) -> Vec<u8> {
         let Self { mut body, directory, plain, .. } = self;
         body.extend_from_slice(&directory);
@@ -150,8 +179,9 @@ impl Encoder {
         body.extend_from_slice(&crc32fast::hash(&body).to_le_bytes());
         let hash = blake3::hash(&body);
         body.extend_from_slice(hash.as_bytes());
-        assert!(body.len() <= MAX_BYTES, "an object has at most {MAX_BYTES} bytes");
-        assert!(plain <= MAX_BYTES, "nor has it more before compression");
+        let most = most(&body);
+        assert!(body.len() <= most, "an object has at most {most} bytes");
+        assert!(plain <= most, "nor has it more before compression");
         body
     }
 }
@@ -185,19 +215,17 @@ impl fmt::Debug for Object {
 
 impl Object {
     pub fn open(name: &Name, bytes: Vec<u8>) -> Result<Self, Damage> {
-        let end = bytes.len().checked_sub(TRAILER).ok_or(Damage::Short)?;
-        if !bytes.starts_with(&MAGIC) {
-            return Err(Damage::BadMagic);
+        let Container { head, bytes, blocks, .. } = Container::open(name, bytes)?;
+        if let Some(envelope) = head.envelope {
+            return Err(Damage::Sealed(envelope.key));
         }
-        // First, and alike in all versions: what a damaged header says of its version means nothing.
-        let (summed, hash) = bytes.split_at(bytes.len() - 32);
-        if blake3::hash(summed).as_bytes() != hash {
-            return Err(Damage::BadHash);
-        }
-        let (header, compression, start) = read_header(name, &bytes)?;
-        check_crc(summed)?;
-        let blocks = read_directory(&bytes, start, end)?;
-        Ok(Self { header, bytes, compression, blocks })
+        let Head { compression, parent, chain, page_size, .. } = head;
+        let page_size = PageSize::new(page_size).ok_or(Damage::BadHeader)?;
+        Ok(Self { header: Header { page_size, parent, chain }, bytes, compression, blocks })
+    }
+
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
     }
 
     pub fn len(&self) -> usize {
@@ -231,40 +259,122 @@ impl Object {
     }
 }
 
-/// What the header says, and where it ends.
-fn read_header(name: &Name, bytes: &[u8]) -> Result<(Header, Compression, usize), Damage> {
-    let mut fields = Fields(bytes.get(MAGIC.len()..FIXED).ok_or(Damage::Short)?);
-    match u16::from_le_bytes(fields.array()?) {
-        VERSION => {}
-        0 => return Err(Damage::BadHeader),
-        newer => return Err(Damage::NewerVersion(newer)),
+/// What a header says besides its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Head {
+    compression: Compression,
+    envelope: Option<Envelope>,
+    page_size: u32,
+    parent: Chain,
+    chain: Chain,
+}
+
+const SEALED: u8 = 1;
+
+impl Head {
+    /// That of a sealed object says nothing of what is inside.
+    fn around(envelope: Envelope) -> Self {
+        let (parent, chain) = (Chain::default(), Chain::default());
+        let envelope = Some(envelope);
+        Self { compression: Compression::None, envelope, page_size: 0, parent, chain }
     }
-    let [kind, seal, compression] = fields.array()?;
-    if kind != kind_byte(name) {
-        return Err(Damage::WrongKind(kind));
+
+    fn encode(&self, name: &Name) -> Vec<u8> {
+        let name_text = name.to_string();
+        let mut bytes = Vec::with_capacity(FIXED + name_text.len());
+        bytes.extend_from_slice(&MAGIC);
+        bytes.extend_from_slice(&VERSION.to_le_bytes());
+        bytes.push(kind_byte(name));
+        bytes.push(if self.envelope.is_some() { SEALED } else { 0 });
+        bytes.push(matches!(self.compression, Compression::Zstd).into());
+        bytes.extend_from_slice(&[0; 3]);
+        let none = Envelope { key: KeyId([0; 8]), salt: [0; 24] };
+        let Envelope { key, salt } = self.envelope.unwrap_or(none);
+        bytes.extend_from_slice(&key.0);
+        bytes.extend_from_slice(&salt);
+        bytes.extend_from_slice(&self.page_size.to_le_bytes());
+        bytes.extend_from_slice(&(name_text.len() as u32).to_le_bytes());
+        bytes.extend_from_slice(&self.parent.0);
+        bytes.extend_from_slice(&self.chain.0);
+        bytes.extend_from_slice(&[0; 8]);
+        assert_eq!(bytes.len(), FIXED, "the header's size is part of the format");
+        bytes.extend_from_slice(name_text.as_bytes());
+        bytes
     }
-    if seal != 0 {
-        return Err(Damage::UnknownSeal(seal));
+
+    /// What the header says, and where it ends.
+    fn decode(name: &Name, bytes: &[u8]) -> Result<(Self, usize), Damage> {
+        let mut fields = Fields(bytes.get(MAGIC.len()..FIXED).ok_or(Damage::Short)?);
+        match u16::from_le_bytes(fields.array()?) {
+            VERSION => {}
+            0 => return Err(Damage::BadHeader),
+            newer => return Err(Damage::NewerVersion(newer)),
+        }
+        let [kind, seal, compression] = fields.array()?;
+        if kind != kind_byte(name) {
+            return Err(Damage::WrongKind(kind));
+        }
+        if seal > SEALED {
+            return Err(Damage::UnknownSeal(seal));
+        }
+        let compression = match compression {
+            0 => Compression::None,
+            1 => Compression::Zstd,
+            other => return Err(Damage::UnknownCompression(other)),
+        };
+        if fields.array()? != [0; 3] {
+            return Err(Damage::BadHeader);
+        }
+        let envelope = Envelope { key: KeyId(fields.array()?), salt: fields.array()? };
+        let envelope = match seal {
+            SEALED => Some(envelope),
+            _ if envelope == (Envelope { key: KeyId([0; 8]), salt: [0; 24] }) => None,
+            _ => return Err(Damage::BadHeader),
+        };
+        let (page_size, name_bytes) = (fields.u32()?, fields.u32()? as usize);
+        let (parent, chain) = (Chain(fields.array()?), Chain(fields.array()?));
+        if fields.array()? != [0; 8] {
+            return Err(Damage::BadHeader);
+        }
+        let written = bytes.get(FIXED..FIXED.saturating_add(name_bytes)).ok_or(Damage::Short)?;
+        if written != name.to_string().as_bytes() {
+            return Err(Damage::WrongName);
+        }
+        Ok((Self { compression, envelope, page_size, parent, chain }, FIXED + name_bytes))
     }
-    let compression = match compression {
-        0 => Compression::None,
-        1 => Compression::Zstd,
-        other => return Err(Damage::UnknownCompression(other)),
-    };
-    if fields.array::<35>()? != [0; 35] {
-        return Err(Damage::BadHeader);
+}
+
+/// An object's frame: all is where it should be, and as it was stored.
+#[derive(Debug)]
+struct Container {
+    head: Head,
+    bytes: Vec<u8>,
+    /// Where the blocks begin.
+    start: usize,
+    blocks: Blocks,
+}
+
+impl Container {
+    fn open(name: &Name, bytes: Vec<u8>) -> Result<Self, Damage> {
+        let end = bytes.len().checked_sub(TRAILER).ok_or(Damage::Short)?;
+        if !bytes.starts_with(&MAGIC) {
+            return Err(Damage::BadMagic);
+        }
+        // First, and alike in all versions: what a damaged header says of its version means nothing.
+        let (summed, hash) = bytes.split_at(bytes.len() - 32);
+        if blake3::hash(summed).as_bytes() != hash {
+            return Err(Damage::BadHash);
+        }
+        let (head, start) = Head::decode(name, &bytes)?;
+        check_crc(summed)?;
+        let blocks = read_directory(&bytes, start, end)?;
+        Ok(Self { head, bytes, start, blocks })
     }
-    let page_size = PageSize::new(fields.u32()?).ok_or(Damage::BadHeader)?;
-    let name_bytes = fields.u32()? as usize;
-    let (parent, chain) = (Chain(fields.array()?), Chain(fields.array()?));
-    if fields.array()? != [0; 8] {
-        return Err(Damage::BadHeader);
-    }
-    let written = bytes.get(FIXED..FIXED.saturating_add(name_bytes)).ok_or(Damage::Short)?;
-    if written != name.to_string().as_bytes() {
-        return Err(Damage::WrongName);
-    }
-    Ok((Header { page_size, parent, chain }, compression, FIXED + name_bytes))
+}
+
+/// How many bytes an object may have, stored and before compression. One that is sealed holds another.
+fn most(bytes: &[u8]) -> usize {
+    MAX_BYTES + if sealed_under(bytes).is_some() { SEALED_MORE } else { 0 }
 }
 
 fn check_crc(summed: &[u8]) -> Result<(), Damage> {
@@ -279,7 +389,7 @@ fn read_directory(bytes: &[u8], start: usize, end: usize) -> Result<Blocks, Dama
     let directory = count.checked_mul(ENTRY).and_then(|size| end.checked_sub(size));
     let directory = directory.filter(|&at| at >= start).ok_or(Damage::BadDirectory)?;
     let mut entries = Fields(&bytes[directory..end]);
-    let (mut at, mut left) = (start, MAX_BYTES);
+    let (mut at, mut left) = (start, most(bytes));
     let mut blocks = Vec::with_capacity(count);
     for _ in 0..count {
         let (stored, plain) = (entries.u32()? as usize, entries.u32()? as usize);

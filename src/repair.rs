@@ -184,7 +184,8 @@ impl Place {
                     },
                     // Upkeep has removed it since.
                     Read::Unreadable(error) if error.kind == Kind::NotFound => {}
-                    Read::Unreadable(error) if error.kind == Kind::Corrupt => {
+                    // And one that anybody could have put there, though all has to be sealed.
+                    Read::Unreadable(error) if matches!(error.kind, Kind::Corrupt | Kind::Key) => {
                         bad.insert(name, error.cause);
                     }
                     Read::Unreadable(error) => {

@@ -361,9 +361,16 @@ pub fn damaged(source: &dyn Backend, name: &Name, damage: Damage) -> Error {
         Damage::NewerVersion(_) | Damage::UnknownSeal(_) | Damage::UnknownCompression(_) => {
             Status::Newer
         }
+        Damage::Sealed(_) => Status::Key,
         _ => Status::Integrity,
     };
-    Error::new(status, "read", format!("{source}/{name}"), damage).about(name)
+    let error = Error::new(status, "read", format!("{source}/{name}"), damage).about(name);
+    match damage {
+        Damage::Sealed(_) => error.hint(
+            "name the file of that key too, with key_files, --key-file or BAKELITE_KEY_FILES",
+        ),
+        _ => error,
+    }
 }
 
 /// Parts 0, 1, 2 and so on to the one marked as the last.

@@ -19,6 +19,7 @@ use crate::commit::{Commit, CommitNo, Digest, Time, Timeline};
 use crate::durable::{self, Overwrite};
 use crate::error::{Error, Result, Status};
 use crate::replica::Replica;
+use std::fs::{File, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -274,10 +275,7 @@ fn publish(temp: tempfile::NamedTempFile, output: &Path, old: Old) -> Result<()>
         }
     };
     if let Ok(old) = output.metadata() {
-        let file = temp.as_file();
-        file.set_permissions(old.permissions()).map_err(failed("keep the mode of"))?;
-        let (uid, gid) = (Some(old.uid()), Some(old.gid()));
-        std::os::unix::fs::fchown(file, uid, gid).map_err(failed("keep the owner of"))?;
+        keep_mode_and_owner(temp.as_file(), &old, output)?;
     }
     if old == Old::Replaced {
         // The new file is safe on disk before anything of the old database goes, and that goes
@@ -294,6 +292,14 @@ fn publish(temp: tempfile::NamedTempFile, output: &Path, old: Old) -> Result<()>
         Old::Replaced | Old::Updated => Overwrite::Replace,
     };
     durable::publish(temp, output, overwrite).map_err(failed("publish"))
+}
+
+fn keep_mode_and_owner(file: &File, old: &Metadata, output: &Path) -> Result<()> {
+    let failed =
+        |operation| move |error: std::io::Error| Error::io(operation, output.display(), &error);
+    file.set_permissions(old.permissions()).map_err(failed("keep the mode of"))?;
+    let (uid, gid) = (Some(old.uid()), Some(old.gid()));
+    std::os::unix::fs::fchown(file, uid, gid).map_err(failed("keep the owner of"))
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use crate::change::{put_commit, take_commit};
 use crate::commit::{Chain, Commit, CommitNo, PageHash, PageNo, PageSize, Time, Timeline};
 use crate::name::{self, Name, Span};
 use crate::object::{BLOCK_BYTES, Compression, Damage, Encoder, Fields, Header, Object};
+use crate::seal::NameKey;
 
 /// The bytes of pages that a part covers.
 pub const PART_BYTES: usize = 4 << 20;
@@ -51,9 +52,16 @@ pub fn part_name(page_size: PageSize, first: PageNo, hashes: &[PageHash]) -> nam
     name::Part { page: first, hash: u128::from_le_bytes(half) }
 }
 
-/// `bytes` are the pages one after the other.
+/// A part's name from which only the key tells what is in there; then its table has the hash.
+pub fn hidden(part: name::Part, names: Option<&NameKey>) -> (name::Part, Option<u128>) {
+    let hide = |names: &NameKey| (name::Part { hash: names.hide(part.hash), ..part }, part.hash);
+    names.map(hide).map_or((part, None), |(part, hash)| (part, Some(hash)))
+}
+
+/// `bytes` are the pages one after the other, and `content` their hash, if the name hides it.
 pub fn encode_part(
     part: name::Part,
+    content: Option<u128>,
     page_size: PageSize,
     bytes: &[u8],
     compression: Compression,
@@ -63,7 +71,9 @@ pub fn encode_part(
     let mut encoder = Encoder::new(&Name::Part(part), &header, compression);
     bytes.chunks(BLOCK_BYTES).for_each(|block| encoder.block(block));
     let pages = (bytes.len() / page_size.bytes()) as u32;
-    encoder.block(&[part.page.0.to_le_bytes(), pages.to_le_bytes()].concat());
+    let mut table = [part.page.0.to_le_bytes(), pages.to_le_bytes()].concat();
+    content.iter().for_each(|hash| table.extend_from_slice(&hash.to_le_bytes()));
+    encoder.block(&table);
     encoder.finish()
 }
 
@@ -72,6 +82,7 @@ pub fn encode_part(
 pub struct PartPages {
     object: Object,
     first: PageNo,
+    /// Of its pages.
     hash: u128,
     pages: u32,
 }
@@ -82,11 +93,12 @@ impl PartPages {
         let table = object.table()?;
         let mut fields = Fields(&table);
         let (first, pages) = (PageNo(fields.u32()?), fields.u32()?);
+        let hash = if fields.end().is_ok() { part.hash } else { fields.u128()? };
         fields.end()?;
         if first != part.page || first.0 == 0 || first.0.checked_add(pages).is_none() {
             return Err(Damage::BadTable("a part that covers other pages"));
         }
-        Ok(Self { object, first, hash: part.hash, pages })
+        Ok(Self { object, first, hash, pages })
     }
 
     pub fn page_size(&self) -> PageSize {
@@ -97,7 +109,8 @@ impl PartPages {
         self.pages
     }
 
-    /// Decodes every page, and compares them with the hash in the name.
+    /// Decodes every page, and compares them with the hash in the name, or in the table if the name
+    /// hides it.
     pub fn check(&self) -> Result<(), Damage> {
         let mut hashes = Vec::new();
         self.each(|page, bytes| {
@@ -105,7 +118,7 @@ impl PartPages {
             Ok::<(), Damage>(())
         })?;
         let same = part_name(self.page_size(), self.first, &hashes).hash == self.hash;
-        same.then_some(()).ok_or(Damage::BadTable("pages other than its name says"))
+        same.then_some(()).ok_or(Damage::BadTable("pages other than its hash says"))
     }
 
     /// Hands each page to `each`, in order.

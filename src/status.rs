@@ -44,6 +44,8 @@ pub struct Status {
     /// Pages compared by the resync under way, and all.
     pub comparing: Option<(u32, u32)>,
     pub spool_bytes: u64,
+    /// The id of the key that seals what is shipped.
+    pub key: Option<String>,
     pub destinations: Vec<DestinationStatus>,
 }
 
@@ -67,6 +69,8 @@ pub struct Record {
     pub comparing: Option<(u32, u32)>,
     /// The last commit captured, durable or not.
     pub commit: u64,
+    /// The id of the key that seals what is shipped.
+    pub key: Option<String>,
     pub error: Option<String>,
     pub lanes: Vec<LaneRecord>,
     /// Since when each destination lacks something that was published, by the milliseconds of `Time`.
@@ -194,6 +198,7 @@ fn one(database: &Database) -> Result<Status> {
         counts: record.counts,
         comparing: record.comparing.filter(|_| running),
         spool_bytes: record.lanes.iter().map(|lane| lane.spooled).sum(),
+        key: record.key.clone(),
         destinations: destinations.collect(),
     })
 }

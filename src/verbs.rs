@@ -4,26 +4,30 @@ use crate::backend::Backend;
 use crate::backend::fs::Fs;
 use crate::backend::retry::{Patience, Retry};
 use crate::backend::s3::S3;
+use crate::backend::sealed::sealed;
 use crate::check::{self, Finding};
 use crate::cli::{
-    Arguments, CheckOf, CompactOf, DaemonOf, DoctorOf, Existing, InitOf, ListOf, PruneOf, RepairOf,
-    RestoreOf, StatusOf, SyncOf, UsageOf, VerifyOf,
+    Arguments, CheckOf, CompactOf, DaemonOf, DoctorOf, Existing, InitOf, KeygenOf, ListOf, PruneOf,
+    ReencryptOf, RepairOf, RestoreOf, StatusOf, SyncOf, UsageOf, VerifyOf,
 };
 use crate::clock;
-use crate::config::{self, Config, Database, Destination};
+use crate::config::{self, Config, Database, Destination, Origin};
 use crate::copies::{Copies, Fallback};
 use crate::daemon::{self, Stop, Task};
 use crate::doctor;
 use crate::error::{self, Error, Result, Status};
 use crate::init;
+use crate::key;
 use crate::list;
 use crate::memory;
 use crate::object;
 use crate::place::{self, Warning};
 use crate::progress::Bar;
+use crate::reencrypt::{self, Order};
 use crate::repair;
 use crate::report::{self, Checked, Kept};
 use crate::restore::{self, Options};
+use crate::seal::{Key, Keys, Rule};
 use crate::sqlite;
 use crate::status;
 use crate::upkeep::Mode;
@@ -38,9 +42,7 @@ use std::sync::Arc;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     Well,
-    /// It found damage and has said so.
-    Findings,
-    /// It found what this status stands for, and has said so.
+    /// It did what it could, and has said what this status stands for.
     Found(Status),
 }
 
@@ -101,14 +103,14 @@ pub fn restore(arguments: &Arguments, of: &RestoreOf) -> Result<Outcome> {
         force: existing == Existing::Replace,
         dry_run: of.dry_run,
     };
-    let destinations = arguments.copies(of.source.as_deref())?;
+    let origins = arguments.copies(of.source.as_deref())?;
     let work = |source: &_| match existing {
         Existing::Update => restore::update(source, &options, &bar(arguments)),
         Existing::Refuse | Existing::Keep | Existing::Replace => {
             restore::restore(source, &options, &bar(arguments))
         }
     };
-    let (report, fallbacks) = match &destinations[..] {
+    let (report, fallbacks) = match &origins[..] {
         [one] => (work(&open(one)?)?, Vec::new()),
         all => from_all(all, work)?,
     };
@@ -122,10 +124,10 @@ pub fn restore(arguments: &Arguments, of: &RestoreOf) -> Result<Outcome> {
 /// Works on all copies as one, and tells what was not as it should be. An object that does not fit
 /// what it is put to is tried again as another copy has it.
 fn from_all<T>(
-    destinations: &[Destination],
+    origins: &[Origin],
     work: impl Fn(&Arc<dyn Backend>) -> Result<T>,
 ) -> Result<(T, Vec<Fallback>)> {
-    let copies = Arc::new(Copies::open(destinations.iter().map(open).collect())?);
+    let copies = Arc::new(Copies::open(origins.iter().map(open).collect())?);
     copies.notes.iter().for_each(|note| say(note, None));
     let source = Arc::clone(&copies) as Arc<dyn Backend>;
     let done = loop {
@@ -208,10 +210,10 @@ pub fn verify(arguments: &Arguments, of: &VerifyOf) -> Result<Outcome> {
     let (mut checked, mut differing) = (Vec::new(), Vec::new());
     for database in arguments.replicas(of.source.as_deref())? {
         let mut copies = Vec::new();
-        for destination in &database {
-            let source = destination.to_string();
-            let report = open(destination)
-                .and_then(|source| verify::verify(&source, of.deep, &bar(arguments)));
+        for origin in &database {
+            let source = origin.to_string();
+            let report =
+                open(origin).and_then(|source| verify::verify(&source, of.deep, &bar(arguments)));
             let report = match report {
                 // One that cannot be looked at keeps nobody from looking at the others.
                 Err(error) if database.len() > 1 && of_the_copy(error.status) => {
@@ -229,7 +231,13 @@ pub fn verify(arguments: &Arguments, of: &VerifyOf) -> Result<Outcome> {
     if !(arguments.quiet && verified.ok()) || arguments.json {
         report::show(&verified, arguments.json)?;
     }
-    Ok(if verified.ok() { Outcome::Well } else { Outcome::Findings })
+    let found = differing.len() + checked.iter().map(|it| it.report.findings.len()).sum::<usize>();
+    let closed = checked.iter().filter(|it| it.report.closed.is_some()).count();
+    Ok(match found {
+        0 => Outcome::Well,
+        _ if found == closed => Outcome::Found(Status::Key),
+        _ => Outcome::Found(Status::Integrity),
+    })
 }
 
 pub fn compact(arguments: &Arguments, of: &CompactOf) -> Result<Outcome> {
@@ -283,14 +291,59 @@ pub fn repair(arguments: &Arguments, of: &RepairOf) -> Result<Outcome> {
     for database in arguments.databases(&of.given)? {
         let settled = status::settled(&database)?;
         let order = repair::Order { dry_run: of.dry_run, settled };
-        let places = database.destinations.iter().map(open).collect();
+        let places = database.origins().iter().map(open).collect();
         reports.push(repair::repair(places, order, &bar(arguments))?);
     }
     let repaired = report::Repaired::new(&reports, of.dry_run);
     if !(arguments.quiet && repaired.is_silent()) || arguments.json {
         report::show(&repaired, arguments.json)?;
     }
-    Ok(if repaired.ok() { Outcome::Well } else { Outcome::Findings })
+    Ok(if repaired.ok() { Outcome::Well } else { Outcome::Found(Status::Integrity) })
+}
+
+pub fn keygen(arguments: &Arguments, of: &KeygenOf) -> Result<Outcome> {
+    let file = config::absolute("FILE", &of.file)?;
+    let id = key::generate(&file)?;
+    if !arguments.quiet || arguments.json {
+        report::show(&report::Made::new(&file, id), arguments.json)?;
+    }
+    Ok(Outcome::Well)
+}
+
+pub fn reencrypt(arguments: &Arguments, of: &ReencryptOf) -> Result<Outcome> {
+    let origins = arguments.sources(of.source.as_deref())?;
+    let mut status = None;
+    let mut all = Vec::new();
+    for origin in &origins {
+        let keys = key::load(&origin.sealing)?;
+        let target = target(&keys, of)?;
+        let order = Order { keys: &keys, target, dry_run: of.dry_run };
+        let source = open_bare(&origin.destination)?;
+        let report = reencrypt::reencrypt(&*source, order, &bar(arguments))?;
+        let failed = (report.remaining > 0).then_some(Status::Unreachable);
+        status = status.or(report.errors.first().map(|error| error.status)).or(failed);
+        all.push((origin.to_string(), target.map(|key| key.id), report));
+    }
+    let said = report::Reencrypted::new(&all, of.dry_run);
+    if !(arguments.quiet && status.is_none()) || arguments.json {
+        report::show(&said, arguments.json)?;
+    }
+    Ok(status.map_or(Outcome::Well, Outcome::Found))
+}
+
+/// The key that is to seal everything; `None` where nothing is to be sealed.
+fn target<'a>(keys: &'a Keys, of: &ReencryptOf) -> Result<Option<&'a Key>> {
+    let refuse = |thing, cause| Error::new(Status::Usage, "reencrypt", thing, cause);
+    match (of.to_plain, keys.all.first()) {
+        (false, None) => Err(refuse("key_files", "there is no key to seal with")
+            .hint("make one with `bakelite keygen FILE`, and name it in key_files or --key-file")),
+        (false, first) => Ok(first),
+        (true, Some(_)) if keys.rule != Rule::None => {
+            Err(refuse("--to-plain", "a daemon would go on sealing, and refuse what is not sealed")
+                .hint("set seal = \"none\", start the daemon again, then run this again"))
+        }
+        (true, _) => Ok(None),
+    }
 }
 
 pub fn version(arguments: &Arguments) -> Result<Outcome> {
@@ -308,7 +361,13 @@ fn bar(arguments: &Arguments) -> Bar {
     Bar::new(arguments.progress, arguments.quiet)
 }
 
-fn open(destination: &Destination) -> Result<Arc<dyn Backend>> {
+/// Opens a replica to read it: its objects come as they were before they were sealed.
+fn open(origin: &Origin) -> Result<Arc<dyn Backend>> {
+    let keys = key::load(&origin.sealing)?;
+    Ok(sealed(open_bare(&origin.destination)?, &keys))
+}
+
+fn open_bare(destination: &Destination) -> Result<Arc<dyn Backend>> {
     match destination {
         Destination::File { root } => Ok(Arc::new(Fs::open(root)?)),
         Destination::S3(place) => {
@@ -320,7 +379,7 @@ fn open(destination: &Destination) -> Result<Arc<dyn Backend>> {
 /// Works on the first copy. Another one may end at another commit, so choosing it after a failure
 /// is left to the person who asked; they are told how.
 fn from_first<T>(
-    copies: &[Destination],
+    copies: &[Origin],
     work: impl FnOnce(&Arc<dyn Backend>) -> Result<T>,
 ) -> Result<T> {
     let (first, others) = copies.split_first().expect("a database has a destination");

@@ -9,7 +9,7 @@ use crate::change::ChangeSet;
 use crate::commit::{CommitNo, Timeline};
 use crate::error::{Error, Result, Status};
 use crate::name::Name;
-use crate::object::Damage;
+use crate::object::{Damage, KeyId};
 use crate::replica::{Replica, damaged};
 use crate::restore::{self, Check, Options, Progress, Target};
 use crate::snapshot::{Fork, Manifest, PartPages};
@@ -34,6 +34,8 @@ pub struct Report {
     pub findings: Vec<Finding>,
     /// What a deep check restored.
     pub restored: Option<restore::Report>,
+    /// The key of an object that nobody here can open: then only checksums were checked.
+    pub closed: Option<KeyId>,
     /// The hashes of the objects that are sound.
     pub sound: BTreeMap<Name, [u8; 32]>,
 }
@@ -44,7 +46,8 @@ impl Report {
         let finding = finding(place, error);
         let remedy = error.hint.clone().unwrap_or(finding.remedy);
         let findings = vec![Finding { remedy, ..finding }];
-        Self { objects: 0, bytes: 0, findings, restored: None, sound: BTreeMap::new() }
+        let sound = BTreeMap::new();
+        Self { objects: 0, bytes: 0, findings, restored: None, closed: None, sound }
     }
 }
 
@@ -57,7 +60,7 @@ pub fn verify(source: &Arc<dyn Backend>, deep: bool, progress: &dyn Progress) ->
     let bytes = replica.objects.iter().map(|entry| entry.bytes).sum();
     let objects = replica.objects.len() as u64;
     let (findings, sound) = (Vec::new(), BTreeMap::new());
-    let mut report = Report { objects, bytes, findings, restored: None, sound };
+    let mut report = Report { objects, bytes, findings, restored: None, closed: None, sound };
     let (mut done, mut links) = (0, Links::default());
     ahead(
         &replica.objects,
@@ -65,10 +68,12 @@ pub fn verify(source: &Arc<dyn Backend>, deep: bool, progress: &dyn Progress) ->
         |entry| Ok(read(&**source, &entry.name)),
         |entry, read| {
             report.findings.extend(object(&**source, &replica, entry, &read, &mut links)?);
-            if let Read::Sound(hash, content) = read
-                && !content.is_placeholder()
-            {
-                report.sound.insert(entry.name.clone(), hash);
+            match read {
+                Read::Sound(hash, content) if !content.is_placeholder() => {
+                    report.sound.insert(entry.name.clone(), hash);
+                }
+                Read::Damaged(Damage::Sealed(key)) => report.closed = Some(key),
+                _ => {}
             }
             done += entry.bytes;
             progress.at(done, bytes);
@@ -80,6 +85,10 @@ pub fn verify(source: &Arc<dyn Backend>, deep: bool, progress: &dyn Progress) ->
         where_: format!("{source}/{key}"),
         remedy: "nothing reads it; remove it if you know where it comes from".into(),
     }));
+    if let Some(key) = report.closed {
+        report.findings.push(not_opened(source.to_string(), key));
+        return Ok(report);
+    }
     report.findings.extend(links.findings(&**source, &replica)?);
     if deep {
         match drill(source, None, progress) {
@@ -105,6 +114,15 @@ fn finding(place: String, error: &dyn std::fmt::Display) -> Finding {
         remedy: "run: bakelite repair; it takes what is whole from another destination, and says \
                  what is lost"
             .into(),
+    }
+}
+
+/// What is inside, and how it hangs together, can be said by those alone who have the key.
+fn not_opened(place: String, key: KeyId) -> Finding {
+    Finding {
+        what: format!("sealed under key {key}, which was not given: only checksums were checked"),
+        where_: place,
+        remedy: "name the key's file too, with key_files, --key-file or BAKELITE_KEY_FILES".into(),
     }
 }
 
@@ -175,7 +193,12 @@ fn object(
     let place = format!("{source}/{name}");
     let content = match read {
         Read::Sound(_, content) => content,
-        Read::Unreadable(error) => return Ok(Some(finding(place, error))),
+        Read::Unreadable(error) => {
+            let finding = finding(place, error);
+            let remedy = error.hint.clone().unwrap_or(finding.remedy);
+            return Ok(Some(Finding { remedy, ..finding }));
+        }
+        Read::Damaged(Damage::Sealed(_)) => return Ok(None),
         Read::Damaged(damage) => {
             return match damaged(source, name, *damage) {
                 error if error.status == Status::Newer => Err(error),

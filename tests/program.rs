@@ -10,7 +10,7 @@ fn bakelite(words: &[&str]) -> Output {
 
 fn command(words: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bakelite"));
-    command.args(words).env_remove("BAKELITE_CONFIG");
+    command.args(words).env_remove("BAKELITE_CONFIG").env_remove("BAKELITE_KEY_FILES");
     command
 }
 
@@ -114,4 +114,53 @@ fn a_daemon_that_starts_while_a_sync_looks_for_one_is_not_refused() {
     assert_eq!(second.status.code(), Some(6), "{second:?}");
     daemon.kill().unwrap();
     daemon.wait().unwrap();
+}
+
+/// From a key to a sealed replica and back, with the statuses that scripts see on the way.
+#[test]
+fn a_sealed_replica_takes_its_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let app = rusqlite::Connection::open(dir.path().join("app.db")).unwrap();
+    app.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t (x); INSERT INTO t VALUES (7)")
+        .unwrap();
+    let run = |words: &str| {
+        let words: Vec<&str> = words.split(' ').collect();
+        command(&words).current_dir(dir.path()).output().unwrap()
+    };
+    let status = |words: &str| run(words).status.code();
+    let made = run("keygen one --json");
+    let made: Value = serde_json::from_slice(&made.stdout).unwrap();
+    let id = made["key"].as_str().unwrap().to_owned();
+    assert_eq!((made["schema"].as_i64(), id.len()), (Some(1), 16));
+    assert_eq!(status("keygen one"), Some(9));
+    assert_eq!(status("keygen two --quiet"), Some(0));
+    assert_eq!(status("sync app.db replica --key-file one"), Some(0));
+    let refused = run("restore replica --output out.db");
+    assert_eq!(refused.status.code(), Some(7));
+    assert!(text(&refused.stderr).contains(&format!("it is sealed under key {id}")), "{refused:?}");
+    assert_eq!(status("list replica --key-file two"), Some(7));
+    assert_eq!(status("list replica --key-file missing"), Some(7));
+    let restore = ["restore", "replica", "--output", "out.db"];
+    let mut with_environment = command(&restore);
+    with_environment.current_dir(dir.path()).env("BAKELITE_KEY_FILES", dir.path().join("one"));
+    assert!(with_environment.status().unwrap().success());
+    let out = rusqlite::Connection::open(dir.path().join("out.db")).unwrap();
+    assert_eq!(out.query_row("SELECT x FROM t", [], |row| row.get(0)), Ok(7));
+    assert_eq!(status("reencrypt replica"), Some(2), "no key");
+    let dry = run("reencrypt replica --key-file two --key-file one --dry-run --json");
+    let dry: Value = serde_json::from_slice(&dry.stdout).unwrap();
+    let found = &dry["replicas"][0]["found"][0];
+    assert_eq!(
+        (found["key"].as_str(), &found["objects"]),
+        (Some(&*id), &dry["replicas"][0]["objects"])
+    );
+    assert_eq!(status("reencrypt replica --key-file two"), Some(7), "the old key is wanted");
+    assert_eq!(status("reencrypt replica --key-file two --key-file one"), Some(0));
+    assert_eq!(status("verify replica --deep --key-file one"), Some(7));
+    assert_eq!(status("verify replica --deep --key-file two"), Some(0));
+    assert_eq!(status("reencrypt replica --key-file two --to-plain"), Some(2), "a daemon seals");
+    assert_eq!(status("reencrypt replica --key-file two --to-plain --seal none"), Some(0));
+    assert_eq!(status("verify replica --deep"), Some(0));
+    assert_eq!(status("list replica --key-file two"), Some(7), "not sealed");
+    assert_eq!(status("list replica --key-file two --seal new"), Some(0));
 }

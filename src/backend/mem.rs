@@ -66,6 +66,10 @@ impl Backend for Mem {
         Ok(())
     }
 
+    fn renew(&self, _: &Name) -> Result<(), Error> {
+        Ok(())
+    }
+
     fn get(&self, name: &Name) -> Result<Vec<u8>, Error> {
         let body = self.objects().get(&name.to_string()).cloned();
         body.ok_or_else(|| self.error("get", name, Kind::NotFound))

@@ -11,6 +11,7 @@ pub mod later;
 pub mod mem;
 pub mod retry;
 pub mod s3;
+pub mod sealed;
 pub mod worm;
 
 use crate::name::Name;
@@ -40,9 +41,7 @@ pub trait Backend: fmt::Display + Send + Sync {
 
     /// Keeps an object that is there from being removed for as long as one that is put now. Stores
     /// without locks have nothing to do.
-    fn renew(&self, _name: &Name) -> Result<(), Error> {
-        Ok(())
-    }
+    fn renew(&self, name: &Name) -> Result<(), Error>;
 }
 
 /// One page of a listing.
@@ -84,6 +83,8 @@ pub enum Kind {
     Locked,
     Full,
     Corrupt,
+    /// It is not sealed as it has to be.
+    Key,
     /// Likely to go away by itself: a time-out, a reset, a busy server.
     Transient,
     Other,

@@ -26,7 +26,7 @@
 use super::Capture;
 use crate::commit::{PageHash, PageNo, PageSize};
 use crate::name;
-use crate::snapshot::{Manifest, PartRef, part_name, part_pages};
+use crate::snapshot::{Manifest, PartRef, hidden, part_name, part_pages};
 use crate::source::{Pin, Trouble};
 use std::io;
 use std::ops::Range;
@@ -59,6 +59,8 @@ impl Roll {
 #[derive(Debug)]
 pub struct RawPart {
     pub part: name::Part,
+    /// The hash of its pages, where its name hides it.
+    pub content: Option<u128>,
     pub page_size: PageSize,
     pub bytes: Vec<u8>,
 }
@@ -89,7 +91,7 @@ impl Capture {
         for _ in 0..TURN {
             let Some(pages) = self.next_pages() else { return Ok(None) };
             let hashes = self.ledger.hashes(pages.clone())?;
-            let part = part_name(self.ledger.page_size, PageNo(pages.start), &hashes);
+            let (part, _) = self.named(PageNo(pages.start), &hashes);
             let number = self.ledger.last.number;
             let chosen = (number.0 + self.part_count()).is_multiple_of(READ_ALL_THE_SAME);
             if self.ledger.last.digest.is_none() || chosen || !stored(&part) {
@@ -165,9 +167,14 @@ impl Capture {
         if !known {
             self.ledger.index.set_range(first, &hashes)?;
         }
-        let part = part_name(page_size, first, &hashes);
+        let (part, content) = self.named(first, &hashes);
         self.add(part, pages);
-        Ok(Some(RawPart { part, page_size, bytes }))
+        Ok(Some(RawPart { part, content, page_size, bytes }))
+    }
+
+    /// A part's name, and the hash of its pages, if the name hides it.
+    fn named(&self, first: PageNo, hashes: &[PageHash]) -> (name::Part, Option<u128>) {
+        hidden(part_name(self.ledger.page_size, first, hashes), self.names.as_ref())
     }
 
     /// Whether every part of the snapshot under way was read, or need not be.

@@ -59,7 +59,10 @@ fn usage(verb: &CommandInfoWithArgs) -> String {
     let mut out = format!("Usage: bakelite {}", verb.name);
     for positional in verb.positionals {
         let more = if positional.optionality == Optionality::Repeating { "..." } else { "" };
-        out += &format!(" [{}{more}]", positional.name);
+        out += &match positional.optionality {
+            Optionality::Required => format!(" {}", positional.name),
+            _ => format!(" [{}{more}]", positional.name),
+        };
     }
     for flag in verb.flags.iter().filter(|flag| flag.optionality == Optionality::Required) {
         out += &format!(" {}", spelled_long(flag));

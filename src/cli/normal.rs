@@ -186,6 +186,10 @@ fn complete(verb: &CommandInfoWithArgs, sorted: &Sorted) -> Result<()> {
     if let Some(flag) = verb.flags.iter().filter(required).find(|flag| !given(flag.long)) {
         return Err(refuse(flag.long, "missing"));
     }
+    let mut needed = verb.positionals.iter().filter(|it| it.optionality == Optionality::Required);
+    if let Some(missing) = needed.nth(sorted.words.len()) {
+        return Err(refuse(missing.name, "missing"));
+    }
     let many = verb.positionals.iter().any(|each| each.optionality == Optionality::Repeating);
     match sorted.words.get(verb.positionals.len()) {
         Some(word) if !many => Err(refuse(word, "one argument too many")),

@@ -131,7 +131,7 @@ fn every_verbs_help_fits_a_screen_and_ends_in_an_example() {
     }
     for (name, text) in &screens {
         // The program's own has a line for each command.
-        let most = if name == "bakelite" { 16 + verbs().len() } else { 23 };
+        let most = if name == "bakelite" { 20 + verbs().len() } else { 23 };
         assert!(text.lines().count() <= most, "{name} has {} lines", text.lines().count());
         text.lines().for_each(|line| assert!(line.len() <= 79, "{name}: {line}"));
         let last = text.lines().last().unwrap();
@@ -191,8 +191,6 @@ const BAD: &[(&[&str], &str, &str)] = &[
     (&["check", "--max"], "check: --max: no such option", "did you mean --max-age?"),
     (&["check", "/a.db"], "arguments: /a.db: a DB without a DEST", "name where its replica goes"),
     (&["repair", "/a/app.db"], "arguments: /a/app.db: a DB without a DEST", "name where"),
-    (&["reencrypt"], "arguments: reencrypt: no such command", "there are daemon"),
-    (&["keygen", "k"], "arguments: keygen: no such command", "there are daemon"),
     (&["doctor", "--fix"], "doctor: --fix: no such option", "see: bakelite doctor --help"),
     (&["doctor", "/a.db"], "arguments: /a.db: a DB without a DEST", "name where its replica goes"),
     (&["docter"], "arguments: docter: no such command", "did you mean doctor?"),
@@ -337,6 +335,14 @@ const BAD: &[(&[&str], &str, &str)] = &[
         "config: /nonexistent/b.toml: No such file or directory (os error 2)",
         "--config FILE",
     ),
+    (&["keygen"], "keygen: FILE: missing", "see: bakelite keygen --help"),
+    (&["keygen", "a", "b"], "keygen: b: one argument too many", "see: "),
+    (
+        &["list", "/m", "--seal", "some"],
+        "list: --seal some: not one of auto, all, new, none",
+        "see: ",
+    ),
+    (&["list", "/m", "--key-file="], "--key-file: \"\": ", "give a path"),
     (&["list", "-c", "/"], "config: /: Is a directory (os error 21)", "--config FILE"),
 ];
 
@@ -362,7 +368,8 @@ fn prepare(words: &[&str]) -> Result<()> {
         Verb::Verify(of) => all.sources(of.source.as_deref()).map(drop),
         Verb::Doctor(of) => all.databases(&of.given).map(drop),
         Verb::Init(of) => all.begun(&of.given).map(drop),
-        Verb::Version(_) => Ok(()),
+        Verb::Reencrypt(of) => all.sources(of.source.as_deref()).map(drop),
+        Verb::Keygen(_) | Verb::Version(_) => Ok(()),
     }
 }
 

@@ -147,6 +147,12 @@ impl<'a> Field<'a> {
         Ok(path)
     }
 
+    pub(super) fn paths(&self) -> Result<Vec<PathBuf>> {
+        let example = format!("{} = [\"/etc/bakelite/key\"]", self.key);
+        let array = self.value.as_array().ok_or_else(|| self.not_a("list", &example))?;
+        array.iter().map(|item| Self { value: item.get_ref(), ..*self }.path()).collect()
+    }
+
     /// A duration from `low` to `high`, which are durations themselves.
     pub(super) fn duration(&self, low: &str, high: &str) -> Result<Duration> {
         let text = self.string().map_err(|error| match self.value.as_integer() {

@@ -56,7 +56,8 @@ pub const KEYS: &[Key] = &[
     key(Place::Setting, "compression"),
     key(Place::Setting, "compaction"),
     key(Place::Setting, "keep"),
-    later(Place::Setting, "key_files"),
+    key(Place::Setting, "key_files"),
+    key(Place::Setting, "seal"),
     later(Place::Setting, "metrics_file"),
     later(Place::Setting, "metrics_listen"),
     later(Place::Setting, "ping_url"),
@@ -306,6 +307,13 @@ fn set(settings: &mut Settings, field: &Field) -> Result<()> {
         "keep" => {
             let keep = Keep::parse(&field.strings()?);
             settings.keep = keep.map_err(|(cause, hint)| field.refuse(cause).hint(hint))?;
+        }
+        "key_files" => settings.sealing.key_files = field.paths()?,
+        "seal" => {
+            let rule = field.string()?.parse();
+            settings.sealing.rule = rule.map_err(|cause: &str| {
+                field.refuse(cause).hint("leave it out, or write seal = \"auto\"")
+            })?;
         }
         _ => field.must_be_off()?,
     }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::seal::Rule;
 
 fn parse(text: &str) -> Result<Config> {
     let variable = |name: &str| (name == "ROOT").then(|| "/srv".to_owned());
@@ -40,7 +41,8 @@ fn every_setting_can_stand_in_both_places() {
     let lines = "poll_interval = \"20ms\"\nship_interval = \"0s\"\nsnapshot_interval = \"7d\"\n\
                  snapshot_rate = \"10MiB\"\n\
                  checkpoint_pages = 0x10\nwal_max = \"1GiB\"\nspool_max = 4096\n\
-                 compression = \"none\"\ncompaction = [\"1m\"]\nkeep = [\"1h:2d\"]\n";
+                  compression = \"none\"\ncompaction = [\"1m\"]\nkeep = [\"1h:2d\"]\n\
+                  key_files = [\"/k\", \"${ROOT}/l\"]\nseal = \"new\"\n";
     let expected = Settings {
         poll_interval: Duration::from_millis(20),
         ship_interval: Some(Duration::ZERO),
@@ -52,6 +54,7 @@ fn every_setting_can_stand_in_both_places() {
         compression: Compression::None,
         compaction: vec![Duration::from_secs(60)],
         keep: Keep::parse(&["1h:2d".to_owned()]).unwrap(),
+        sealing: Sealing { key_files: vec!["/k".into(), "/srv/l".into()], rule: Rule::New },
     };
     assert_eq!(only(&with(lines, "", "")).settings, expected);
     assert_eq!(only(&with("", lines, "")).settings, expected);
@@ -89,7 +92,7 @@ fn a_database_that_is_not_there_is_missing() {
 
 #[test]
 fn keys_of_later_versions_may_be_there_but_off() {
-    let off = "key_files = []\nmetrics_file = \"\"\n\
+    let off = "metrics_file = \"\"\n\
                metrics_listen = \"\"\nping_url = \"\"";
     assert_eq!(only(&with(off, "", "in_step = true")), only(&with("", "", "")));
     assert_eq!(only(&with("", off, "lock = \"\"")), only(&with("", "", "")));
@@ -147,7 +150,6 @@ const BAD: &[(&str, &str, &str, &str)] = &[
     ("defaults", "spool_max = false", "2: spool_max: a boolean where a string", "write"),
     ("defaults", "compression = \"gzip\"", "2: compression: \"gzip\" is no kind", "\"zstd\""),
     ("defaults", "compression = 3", "2: compression: an integer where a string", "write"),
-    ("defaults", "key_files = [\"/k\"]", "2: key_files: not supported yet", "leave it out"),
     ("defaults", "keep = \"all\"", "2: keep: a string where a list belongs", "keep = [\"...\"]"),
     ("defaults", "keep = [\"all\"]", "2: keep: \"all\" is no density and age", "density:age"),
     ("defaults", "keep = [\"1h:7d\", \"5m:8d\"]", "2: keep: \"5m:8d\" does not go on", "ages rise"),
@@ -159,8 +161,11 @@ const BAD: &[(&str, &str, &str, &str)] = &[
     ),
     ("defaults", "compaction = [\"5\"]", "2: compaction: \"5\" is not a duration", "such as 200ms"),
     ("defaults", "compaction = [\"1h\", \"5m\"]", "2: compaction: 5m is not longer", "rising"),
+    ("defaults", "key_files = [\"k\"]", "2: key_files: \"k\" is not an absolute", "from / on"),
+    ("defaults", "key_files = [7]", "2: key_files: an integer where a string", "write"),
+    ("defaults", "seal = \"some\"", "2: seal: not one of auto, all, new, none", "seal = \"auto\""),
     ("defaults", "metrics_listen = \":1\"", "2: metrics_listen: not supported", "leave it out"),
-    ("database", "key_files = \"/k\"", "6: key_files: not supported yet", "leave it out"),
+    ("database", "key_files = \"/k\"", "6: key_files: a string where a list", "[\"/etc"),
     ("database", "nmae = \"x\"", "6: nmae: unknown key", "did you mean name?"),
     ("database", "destinations = []", "6: destinations: unknown key", "mean destination?"),
     ("database", "state_dir = \"state\"", "6: state_dir: \"state\" is not an abs", "from / on"),

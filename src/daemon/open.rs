@@ -27,6 +27,8 @@ use crate::durable;
 use crate::error::{Error, Result, Status};
 use crate::fanout::Fanout;
 use crate::index::Index;
+use crate::key;
+use crate::object::KeyId;
 use crate::ship::{Shipper, cursor_path};
 use crate::source::{Mark, Source};
 use crate::sqlite::{HEAD_BYTES, Handles, Opened};
@@ -53,6 +55,8 @@ pub struct Live {
     /// Held as long as it is watched.
     pub lock: Arc<File>,
     pub files: Files,
+    /// What seals what it ships.
+    pub key: Option<KeyId>,
 }
 
 /// How the life of a database begins.
@@ -106,7 +110,8 @@ pub fn open(database: &Database, order: Order) -> Result<Live> {
     let cursor = load_cursor(database, &index)?;
     let least = before.max(cursor.map_or(Timeline(0), |state| state.timeline));
     let shipped = cursor.is_some_and(|state| state.snapshot > Time(0));
-    let (stores, mut reachable) = connect(database, shipped)?;
+    let keys = key::load(&database.settings.sealing)?;
+    let (stores, mut reachable) = connect(database, &keys, shipped)?;
     let stores = Arc::new(stores);
     let source = Source::new(handles, page_size, cursor.map(|state| state.mark));
     let source = source.map_err(|trouble| failed("read", &database.path, trouble))?;
@@ -123,12 +128,7 @@ pub fn open(database: &Database, order: Order) -> Result<Live> {
     let (mut state, mut source) = (cursor, source);
     for _ in 0..CLAIMS {
         let listed = ground::list(&opening.stores, &mut reachable)?;
-        let own = claimed.load(Ordering::Relaxed);
-        if listed.iter().any(|each| own > 0 && each.replica.newest_timeline().0 > own) {
-            let cause = "another daemon has taken its replica up";
-            let error = Error::new(Status::Locked, "watch", database.path.display(), cause);
-            return Err(error.hint("let only one daemon write a replica"));
-        }
+        refuse_taken_over(&listed, claimed.load(Ordering::Relaxed), &database.path)?;
         let Beginning { at, tip, begin, holders, source: back } =
             opening.begin(state, source, listed)?;
         (state, source) = (at, back);
@@ -155,11 +155,22 @@ pub fn open(database: &Database, order: Order) -> Result<Live> {
         let Tip { commit: last, chain, .. } = tip;
         let snapshot = state.map_or(Time(0), |state| state.snapshot);
         let start = Start { page_size, timeline, identity, last, chain, snapshot };
-        let capture = Capture::new(source, index, &start);
-        return Ok(Live { capture, shipper, begin, lock, files });
+        let capture = Capture::new(source, index, &start).with_names(keys.names());
+        let key = keys.sealing().map(|key| key.id);
+        return Ok(Live { capture, shipper, begin, lock, files, key });
     }
     let cause = "its destinations do not come to rest";
     let error = Error::new(Status::Unreachable, "claim", database.path.display(), cause);
+    Err(error.hint("let only one daemon write a replica"))
+}
+
+/// Refuses to go on once somebody has claimed a timeline after this daemon's `own`.
+fn refuse_taken_over(listed: &[Listed], own: u32, path: &Path) -> Result<()> {
+    if own == 0 || listed.iter().all(|each| each.replica.newest_timeline().0 <= own) {
+        return Ok(());
+    }
+    let cause = "another daemon has taken its replica up";
+    let error = Error::new(Status::Locked, "watch", path.display(), cause);
     Err(error.hint("let only one daemon write a replica"))
 }
 

@@ -8,7 +8,7 @@ use crate::backend::Backend;
 use crate::clock;
 use crate::commit::{CommitNo, Timeline};
 use crate::compact::Policy;
-use crate::config::{self, Database, Destination};
+use crate::config::{self, Database, Origin};
 use crate::cursor;
 use crate::error::{Error, Result, Status};
 use crate::fanout::Fanout;
@@ -34,7 +34,7 @@ pub enum Task {
 }
 
 /// How a command opens a destination.
-pub type Open = dyn Fn(&Destination) -> Result<Arc<dyn Backend>>;
+pub type Open = dyn Fn(&Origin) -> Result<Arc<dyn Backend>>;
 
 /// A round beside the shipping, on the destinations that lack nothing.
 pub fn beside(
@@ -78,10 +78,8 @@ pub fn upkeep(database: &Database, task: Task, open: &Open) -> Result<Done> {
         config::Compression::None => Compression::None,
     };
     let (mut destinations, mut errors) = (Vec::new(), Vec::new());
-    for destination in &database.destinations {
-        let opened =
-            is_current(database, &destination.to_string()).and_then(|()| open(destination));
-        match opened {
+    for origin in database.clone().origins() {
+        match is_current(database, &origin.to_string()).and_then(|()| open(&origin)) {
             Ok(opened) => destinations.push(opened),
             Err(error) => errors.push(error),
         }

@@ -102,11 +102,11 @@ impl Fanout {
     /// Stores a part of a snapshot wherever it is not. It is named by its content: one that is there
     /// is the same.
     pub fn put_part(&self, raw: &RawPart) -> Result<()> {
-        let RawPart { part, page_size, bytes } = raw;
+        let RawPart { part, content, page_size, bytes } = raw;
         if self.has_part(part) {
             return self.renew(&[*part]);
         }
-        let body = encode_part(*part, *page_size, bytes, self.compression);
+        let body = encode_part(*part, *content, *page_size, bytes, self.compression);
         self.put(&Name::Part(*part), &body)
     }
 
@@ -130,7 +130,7 @@ mod tests {
     fn part(page: u32) -> RawPart {
         let (page_size, bytes) = (PageSize::new(512).unwrap(), vec![7; 512]);
         let part = part_name(page_size, PageNo(page), &[PageHash::of(PageNo(page), &bytes)]);
-        RawPart { part, page_size, bytes }
+        RawPart { part, content: None, page_size, bytes }
     }
 
     fn lanes(count: usize) -> (Vec<Arc<Faulty>>, Fanout, tempfile::TempDir) {
@@ -191,6 +191,12 @@ mod tests {
     }
 
     fn encode(raw: &RawPart) -> Vec<u8> {
-        encode_part(raw.part, raw.page_size, &raw.bytes, crate::object::Compression::Zstd)
+        encode_part(
+            raw.part,
+            raw.content,
+            raw.page_size,
+            &raw.bytes,
+            crate::object::Compression::Zstd,
+        )
     }
 }

@@ -86,14 +86,15 @@ fn rewritten(body: &[u8], at: usize, bytes: &[u8]) -> Vec<u8> {
 
 #[test]
 fn a_newer_format_is_refused_with_a_status_of_its_own() {
-    use crate::error::Status::{Integrity, Newer};
+    use crate::error::Status::{Integrity, Key, Newer};
     let store = crate::backend::mem::Mem::new();
     for (name, body) in each_kind() {
         for (at, bytes, damage, status) in [
             (8, &[2, 0][..], Damage::NewerVersion(2), Newer),
             (8, &[0, 3], Damage::NewerVersion(0x300), Newer),
             (8, &[0, 0], Damage::BadHeader, Integrity),
-            (11, &[1], Damage::UnknownSeal(1), Newer),
+            (11, &[2], Damage::UnknownSeal(2), Newer),
+            (11, &[1], Damage::Sealed(crate::object::KeyId([0; 8])), Key),
             (12, &[9], Damage::UnknownCompression(9), Newer),
             (13, &[1], Damage::BadHeader, Integrity),
             (120, &[1], Damage::BadHeader, Integrity),
@@ -244,7 +245,7 @@ fn a_manifest_whose_parts_leave_a_gap_is_refused() {
 fn a_part_of_other_pages_than_its_name_says_is_found() {
     let size = PageSize::new(512).unwrap();
     let part = crate::snapshot::part_name(size, PageNo(3), &[]);
-    let body = crate::snapshot::encode_part(part, size, &[7; 1024], Compression::Zstd);
+    let body = crate::snapshot::encode_part(part, None, size, &[7; 1024], Compression::Zstd);
     let found = PartPages::open(part, body).unwrap().check();
-    assert_eq!(found, Err(Damage::BadTable("pages other than its name says")));
+    assert_eq!(found, Err(Damage::BadTable("pages other than its hash says")));
 }

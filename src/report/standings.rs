@@ -26,6 +26,8 @@ struct DatabaseOf {
     counts: Counts,
     comparing: Option<Comparing>,
     spool_bytes: u64,
+    /// What seals what is shipped.
+    key: Option<String>,
     destinations: Vec<DestinationOf>,
 }
 
@@ -79,6 +81,7 @@ impl From<&status::Status> for DatabaseOf {
             counts: it.counts,
             comparing: it.comparing.map(|(done, total)| Comparing { done, total }),
             spool_bytes: it.spool_bytes,
+            key: it.key.clone(),
             destinations: it.destinations.iter().map(DestinationOf::from).collect(),
         }
     }
@@ -127,6 +130,9 @@ impl Document for Standings {
                 out,
                 "  WAL {wal_frames} frames, missed {missed}, resyncs {resyncs}{healed}, spool {spool}"
             );
+            if let Some(key) = &database.key {
+                let _ = writeln!(out, "  sealed under key {key}");
+            }
             if let Some(Comparing { done, total }) = comparing {
                 let _ = writeln!(out, "  comparing page {done} of {total}");
             }

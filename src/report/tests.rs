@@ -200,6 +200,7 @@ fn standing() -> Standing {
         },
         comparing: None,
         spool_bytes: 2048,
+        key: None,
         destinations: vec![
             destination("file:///m/app", Some((CommitNo(4), TIME)), None),
             destination("file:///n/app", None, Some("put: full")),
@@ -214,7 +215,7 @@ fn status_shows_each_destination() {
         "name": "app", "path": "/a/app.db", "state": "running", "commit": 7, "time": SHOWN,
         "wal_frames": 4, "missed": 0, "resyncs": 1, "resync_pages": 2, "resync_bytes": 3072,
         "divergences": 0, "timelines": 4, "fences": 0, "comparing": null, "spool_bytes": 2048,
-        "destinations": [
+        "key": null, "destinations": [
             { "url": "file:///m/app", "standing": "current", "floor": 4, "floor_time": SHOWN,
               "behind_commits": 3, "error": null },
             { "url": "file:///n/app", "standing": "current", "floor": null, "floor_time": null,
@@ -225,6 +226,9 @@ fn status_shows_each_destination() {
     let healing = Standing { comparing: Some((7, 10)), ..standing() };
     let text = Standings::new(&[healing]).text();
     assert!(text.contains("\n  comparing page 7 of 10\n"), "{text}");
+    let sealed = Standing { key: Some("a6012c0a03700252".into()), ..standing() };
+    let text = Standings::new(&[sealed]).text();
+    assert!(text.contains("\n  sealed under key a6012c0a03700252\n"), "{text}");
     let counts = Counts { divergences: 2, ..Counts::default() };
     let text = Standings::new(&[Standing { counts, ..standing() }]).text();
     assert!(text.contains("\n  2 times not what was captured"), "{text}");
@@ -249,6 +253,7 @@ fn verify_is_ok_only_without_findings() {
             bytes: 50,
             findings,
             restored,
+            closed: None,
             sound: BTreeMap::new(),
         },
     };
@@ -342,4 +347,34 @@ fn findings_say_what_where_and_the_remedy() {
     same(&document, &expected);
     assert_eq!(document.text(), "/a: there\n/a: warning: hot\n  cool it\n");
     same(&Findings::new(&[], &[]), &json!({ "schema": 1, "ok": true, "findings": [] }));
+}
+
+#[test]
+fn reencrypt_says_what_was_found_and_what_remains() {
+    use crate::object::KeyId;
+    let id = KeyId([1; 8]);
+    let error = Error::new(Status::Unreachable, "replace", "/m/part/1", "denied");
+    let report = crate::reencrypt::Report {
+        objects: 9,
+        bytes: 2048,
+        rewritten: 6,
+        remaining: 1,
+        found: [(None, 7), (Some(id), 1)].into(),
+        errors: vec![error],
+    };
+    let document = Reencrypted::new(&[("file:///m".into(), Some(id), report)], false);
+    let expected = json!({ "schema": 1, "ok": false, "dry_run": false,
+        "findings": [{ "what": "replace: /m/part/1: denied", "where": "file:///m",
+            "remedy": "run `bakelite reencrypt` again" }],
+        "replicas": [{ "source": "file:///m", "key": "0101010101010101", "ok": false, "objects": 9,
+            "bytes": 2048, "rewritten": 6, "remaining": 1, "found": [
+                { "key": null, "objects": 7 }, { "key": "0101010101010101", "objects": 1 } ] }],
+    });
+    same(&document, &expected);
+    assert_eq!(
+        document.text(),
+        "replace: /m/part/1: denied\n  run `bakelite reencrypt` again\n\
+         file:///m: 6 of 9 objects rewritten, 2.0 KiB; 1 remain as they are\n  \
+         not sealed: 7 found\n  key 0101010101010101: 1 found\n"
+    );
 }

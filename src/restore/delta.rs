@@ -10,7 +10,7 @@
 
 use super::choose::Chosen;
 use super::writer::{Sink, Stop, Wanted, Writer};
-use super::{Done, Options, Progress, companions, pragma, refuse_companions};
+use super::{Done, Options, Progress, companions, keep_mode_and_owner, pragma, refuse_companions};
 use crate::ahead::ahead;
 use crate::backend::Backend;
 use crate::commit::{Digest, PageHash, PageNo, PageSize};
@@ -24,7 +24,7 @@ use crate::sqlite;
 use rusqlite::ErrorCode;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use tempfile::NamedTempFile;
@@ -39,24 +39,38 @@ pub(super) fn update(
     options: &Options,
     progress: &dyn Progress,
 ) -> Result<Option<Done>> {
-    let Some(file) = open(options.output, wanted.manifest.page_size)? else { return Ok(None) };
-    let failed = |operation| move |error: io::Error| at(options.output, operation, &error);
-    let metadata = file.metadata().map_err(failed("read"))?;
-    let stale = Stale::new(options.output, file, wanted).map_err(failed("create a file beside"))?;
+    let output = options.output;
+    let Some(file) = open(output, wanted.manifest.page_size)? else { return Ok(None) };
+    let old = file.metadata().map_err(|error| at(output, "read", &error))?;
+    let Some((redo, done)) = collect(source, replica, chosen, wanted, (output, file), progress)?
+    else {
+        return Ok(None);
+    };
+    if let Some(redo) = redo {
+        keep_mode_and_owner(redo.as_file(), &old, output)?;
+        take(redo, options)?;
+    }
+    Ok(Some(done))
+}
+
+/// The pages that the copy lacks, if there are any, once they are proved to be all of them.
+pub(super) fn collect(
+    source: &dyn Backend,
+    replica: &Replica,
+    chosen: &Chosen,
+    wanted: &Wanted,
+    (path, file): (&Path, File),
+    progress: &dyn Progress,
+) -> Result<Option<(Option<NamedTempFile>, Done)>> {
+    let failed = |error: io::Error| at(path, "write a file beside", &error);
+    let stale = Stale::new(path, file, wanted).map_err(failed)?;
     let mut writer = Writer::new(source, wanted, stale, progress, replica);
     if !writer.bring(replica, chosen, progress)? {
         return Ok(None);
     }
     let (bytes, objects) = writer.read();
-    let (redo, pages) = writer.sink.finish(metadata.len()).map_err(failed("write beside"))?;
-    if let Some(redo) = redo {
-        let mode = redo.as_file().set_permissions(metadata.permissions());
-        mode.map_err(failed("keep the mode of"))?;
-        let (uid, gid) = (Some(metadata.uid()), Some(metadata.gid()));
-        std::os::unix::fs::fchown(redo.as_file(), uid, gid).map_err(failed("keep the owner of"))?;
-        take(redo, options)?;
-    }
-    Ok(Some(Done { bytes, objects, rewritten: Some(pages) }))
+    let (redo, pages) = writer.sink.finish().map_err(failed)?;
+    Ok(Some((redo, Done { bytes, objects, rewritten: Some(pages) })))
 }
 
 /// A copy of a database with such pages; `None` if the target is missing, or of another kind.
@@ -163,7 +177,8 @@ impl Stale {
     }
 
     /// The WAL, if there is anything to change, and how many pages it changes.
-    fn finish(self, bytes: u64) -> io::Result<(Option<NamedTempFile>, u32)> {
+    fn finish(self) -> io::Result<(Option<NamedTempFile>, u32)> {
+        let bytes = self.file.metadata()?.len();
         let mut first = vec![0; self.page_size.bytes()];
         self.read(&mut first, 0)?;
         let mut redo = self.redo.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -195,6 +210,9 @@ impl Writer<'_, Stale> {
         progress: &dyn Progress,
     ) -> Result<bool> {
         let differing = self.scan(progress)?;
+        if self.is_proved() {
+            return Ok(true);
+        }
         let plan = &chosen.plan;
         let budget: u64 = differing.iter().map(|part| self.bytes_of(&part.name())).sum();
         let names = |changes: &[Vec<_>]| changes.concat().into_iter().map(Name::Change);

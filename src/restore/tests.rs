@@ -14,6 +14,7 @@ use std::os::unix::fs::FileExt;
 
 mod branch;
 mod damage;
+mod delta;
 mod files;
 mod golden;
 mod hints;

@@ -51,6 +51,10 @@ impl Backend for Busy {
         self.store.replace(name, body)
     }
 
+    fn renew(&self, name: &Name) -> Result<(), Error> {
+        self.store.renew(name)
+    }
+
     fn get(&self, name: &Name) -> Result<Vec<u8>, Error> {
         self.call();
         self.store.get(name)

@@ -2,6 +2,7 @@
 
 use crate::backend::retry::{Patience, Retry};
 use crate::backend::s3::S3;
+use crate::backend::sealed::sealed;
 use crate::backend::{self, Backend, fs::Fs, later::Later};
 use crate::clock;
 use crate::config::{self, Database, Destination};
@@ -9,6 +10,7 @@ use crate::durable;
 use crate::error::{Error, Result, Status};
 use crate::fanout::Fanout;
 use crate::object::Compression;
+use crate::seal::Keys;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
@@ -21,7 +23,11 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Opens the destinations, and puts there what an earlier life has left in their spools. Those that
 /// cannot be reached are behind, and so is one that does not answer while another does; one has to be
 /// there. Mirrors are not waited for: what they lack is copied to them later.
-pub fn connect(database: &Database, shipped: bool) -> Result<(Fanout, Vec<usize>)> {
+pub fn connect(
+    database: &Database,
+    keys: &Arc<Keys>,
+    shipped: bool,
+) -> Result<(Fanout, Vec<usize>)> {
     let later = |destination: &Destination| {
         let to = destination.clone();
         Arc::new(Later::new(destination.to_string(), move || open_destination(&to, shipped)))
@@ -32,9 +38,11 @@ pub fn connect(database: &Database, shipped: bool) -> Result<(Fanout, Vec<usize>
         config::Compression::None => Compression::None,
     };
     let is_mirror = |at: usize| database.mirrors.contains(&database.destinations[at]);
-    let backends = all.iter().enumerate();
-    let backends =
-        backends.map(|(at, each)| (Arc::clone(each) as Arc<dyn Backend>, is_mirror(at))).collect();
+    let backends = all.iter().enumerate().map(|(at, each)| {
+        let each = Arc::clone(each) as Arc<dyn Backend>;
+        (sealed(each, keys), is_mirror(at))
+    });
+    let backends = backends.collect();
     let settings = &database.settings;
     let stores = Fanout::new(backends, compression, &database.state_dir, settings.spool_max)?;
     let mut reachable = Vec::new();

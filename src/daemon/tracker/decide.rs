@@ -112,6 +112,15 @@ impl Tracker {
             && u128::from(clock::now().0.saturating_sub(snapshot.0)) >= interval
     }
 
+    /// Whether the snapshot under way lacks only its manifest.
+    fn snapshot_is_whole(&self) -> bool {
+        self.snapshot_ready
+            && self.parts == 0
+            && self.again.is_empty()
+            && self.renew.is_empty()
+            && !self.renewing
+    }
+
     /// What the next pass of capture has to do; `None` if there is nothing to do yet.
     pub(super) fn orders(
         &mut self,
@@ -134,14 +143,7 @@ impl Tracker {
         }
         let surveyed = self.survey == Survey::Done;
         let (begin_snapshot, begin_roll) = (begin_snapshot && surveyed, begin_roll && surveyed);
-        let finish = rolling
-            && !self.lost
-            && due
-            && self.snapshot_ready
-            && self.parts == 0
-            && self.again.is_empty()
-            && self.renew.is_empty()
-            && !self.renewing;
+        let finish = rolling && !self.lost && due && self.snapshot_is_whole();
         let long = look.is_some_and(|look| self.wal_bytes(capture, look) > self.wal_max());
         // While a first snapshot is under way, a loss would begin it again from its first page.
         let first = rolling && capture.last().digest.is_none();

@@ -55,12 +55,13 @@ impl Tracker {
     pub(super) fn opened(&mut self, result: Result<Box<Live>>, now: Instant) {
         match result {
             Ok(live) => {
-                let Live { capture, shipper, begin, lock, files } = *live;
+                let Live { capture, shipper, begin, lock, files, key } = *live;
                 (self.lock, self.files) = (Some(lock), Some(files));
                 self.set_lanes(shipper.stores.count(), now);
                 self.stores = Some(Arc::clone(&shipper.stores));
                 self.shipper = Some(Box::new(shipper));
                 self.status.counts.timelines += 1;
+                self.status.key = key.map(|id| id.to_string());
                 (self.identified_at, self.gone_since) = (now, None);
                 self.begin(begin, &capture);
                 self.opened_once = true;

@@ -283,7 +283,7 @@ fn pages_that_do_not_give_the_digest_are_refused() {
     let mut pages = writer.image(1);
     pages[700] ^= 1;
     let compression = crate::object::Compression::Zstd;
-    let body = crate::snapshot::encode_part(part, writer.size, &pages, compression);
+    let body = crate::snapshot::encode_part(part, None, writer.size, &pages, compression);
     writer.store.objects().insert(key, body);
     let error = get(&writer.source(), Target::Latest).unwrap_err();
     assert_eq!(error.status, Status::Integrity);

@@ -35,6 +35,10 @@ impl Backend for Together {
         self.inner.replace(name, body)
     }
 
+    fn renew(&self, name: &Name) -> Answer<()> {
+        self.inner.renew(name)
+    }
+
     fn get(&self, name: &Name) -> Answer<Vec<u8>> {
         if (self.these)(name) {
             self.all_here.wait();

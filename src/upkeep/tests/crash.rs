@@ -77,6 +77,10 @@ impl Backend for Mortal {
         self.call(|| self.inner.replace(name, body))
     }
 
+    fn renew(&self, name: &Name) -> Result<(), Error> {
+        self.call(|| self.inner.renew(name))
+    }
+
     fn get(&self, name: &Name) -> Result<Vec<u8>, Error> {
         self.call(|| self.inner.get(name))
     }

@@ -98,7 +98,7 @@ impl Year {
         let hashes: Vec<_> =
             (1..=PAGES).map(|at| PageHash::of(PageNo(at), &page(at, number.0))).collect();
         let part = part_name(self.size, PageNo(1), &hashes);
-        let body = encode_part(part, self.size, &bytes, Compression::Zstd);
+        let body = encode_part(part, None, self.size, &bytes, Compression::Zstd);
         self.store.put(&Name::Part(part), &body).unwrap();
         let manifest = Manifest {
             commit: self.last,

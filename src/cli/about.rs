@@ -1,0 +1,167 @@
+//! What a command is about: the databases, replicas and restore point that its arguments and the
+//! configuration name.
+
+use super::{Arguments, Existing, RestoreOf, help};
+use crate::clock;
+use crate::commit::Time;
+use crate::config::{self, Config, Database, Destination, Origin, Sealing, Settings};
+use crate::error::{Error, Result, Status};
+use crate::restore::Target;
+use crate::seal::Rule;
+use std::env;
+use std::path::PathBuf;
+
+impl Arguments {
+    /// The databases that a verb of the form `[DB DEST...]` is about.
+    pub fn databases(&self, given: &[String]) -> Result<Vec<Database>> {
+        let Some((path, destinations)) = given.split_first() else {
+            let config = Config::load(self.config.as_deref())?;
+            let mut databases = config.choose(self.db.as_deref())?;
+            for database in &mut databases {
+                let sealing = &mut database.settings.sealing;
+                *sealing = self.sealing(std::mem::take(sealing))?;
+            }
+            return Ok(databases);
+        };
+        self.alone("DB")?;
+        let mut database = spelled_out(path, destinations)?;
+        database.settings.sealing = self.sealing(sealing_of_environment())?;
+        Ok(vec![database])
+    }
+
+    /// What `init` is to write, and the file that it goes to.
+    pub fn begun(&self, given: &[String]) -> Result<(PathBuf, Database)> {
+        let Some((path, destinations)) = given.split_first() else {
+            let error = Error::new(Status::Usage, "init", "DB", "missing");
+            return Err(error.hint(help::pointer("init")));
+        };
+        if self.db.is_some() {
+            return Err(cannot_stand("--db", "DB"));
+        }
+        Ok((config::file(self.config.as_deref()), spelled_out(path, destinations)?))
+    }
+
+    /// The replicas that a verb of the form `[SOURCE]` is about; at least one.
+    pub fn sources(&self, given: Option<&str>) -> Result<Vec<Origin>> {
+        Ok(self.replicas(given)?.concat())
+    }
+
+    /// The same, those of each database together.
+    pub fn replicas(&self, given: Option<&str>) -> Result<Vec<Vec<Origin>>> {
+        if let Some(url) = given {
+            self.alone("SOURCE")?;
+            let sealing = self.sealing(sealing_of_environment())?;
+            return Ok(vec![vec![Origin { destination: Destination::parse(url)?, sealing }]]);
+        }
+        Ok(self.databases(&[])?.into_iter().map(Database::origins).collect())
+    }
+
+    /// The same, each with the settings of its database.
+    pub fn settings(&self, given: Option<&str>) -> Result<Vec<(Origin, Settings)>> {
+        if given.is_some() {
+            let sources = self.sources(given)?.into_iter();
+            return Ok(sources.map(|source| (source, Settings::default())).collect());
+        }
+        let with_settings = |it: Database| {
+            let settings = it.settings.clone();
+            it.origins().into_iter().map(move |each| (each, settings.clone()))
+        };
+        Ok(self.databases(&[])?.into_iter().flat_map(with_settings).collect())
+    }
+
+    /// The replicas of one database, in the order of the configuration.
+    pub fn copies(&self, given: Option<&str>) -> Result<Vec<Origin>> {
+        if given.is_some() {
+            return self.sources(given);
+        }
+        let mut databases = self.databases(&[])?;
+        if databases.len() > 1 {
+            let names: Vec<_> = databases.iter().map(|each| each.name.as_str()).collect();
+            return Err(Error::new(Status::Usage, "arguments", "SOURCE", "which database?")
+                .hint(format!("choose one with --db: {}", names.join(", "))));
+        }
+        Ok(databases.remove(0).origins())
+    }
+
+    /// What the options say goes before what is said elsewhere.
+    fn sealing(&self, elsewhere: Sealing) -> Result<Sealing> {
+        let given = self.key_file.iter().map(|file| config::absolute("--key-file", file));
+        let given = given.collect::<Result<Vec<_>>>()?;
+        let key_files = if given.is_empty() { elsewhere.key_files } else { given };
+        Ok(Sealing { key_files, rule: self.seal.unwrap_or(elsewhere.rule) })
+    }
+
+    /// With everything on the command line, no configuration is read; asking for one is a mistake.
+    fn alone(&self, given: &str) -> Result<()> {
+        let option = match (&self.config, &self.db) {
+            (Some(_), _) => "--config",
+            (None, Some(_)) => "--db",
+            (None, None) => return Ok(()),
+        };
+        Err(cannot_stand(option, given))
+    }
+}
+
+fn spelled_out(path: &str, destinations: &[String]) -> Result<Database> {
+    if destinations.is_empty() {
+        return Err(Error::new(Status::Usage, "arguments", path, "a DB without a DEST")
+            .hint("name where its replica goes: a path, file:///path or s3://BUCKET/PREFIX"));
+    }
+    Database::given(path, destinations)
+}
+
+fn cannot_stand(option: &str, given: &str) -> Error {
+    Error::new(Status::Usage, "arguments", option, format!("cannot stand with {given}"))
+        .hint(format!("leave out {option} or {given}"))
+}
+
+fn sealing_of_environment() -> Sealing {
+    let files = env::var_os(config::KEYS_VARIABLE).unwrap_or_default();
+    let files = env::split_paths(&files).filter(|file| !file.as_os_str().is_empty());
+    Sealing { key_files: files.collect(), rule: Rule::Auto }
+}
+
+impl RestoreOf {
+    /// The commit that is wanted, ages counting back from `now`.
+    pub fn target(&self, now: Time) -> Result<Target> {
+        match (&self.at, self.commit) {
+            (None, None) => Ok(Target::Latest),
+            (None, Some(commit)) => Ok(Target::Commit(commit)),
+            (Some(time), None) => {
+                let at = clock::parse_target(time, now).map_err(|mut error| {
+                    let what = error.message.strip_prefix("time: ").unwrap_or(&error.message);
+                    error.message = format!("restore: --at: {what}");
+                    error
+                });
+                at.map(Target::At)
+            }
+            (Some(_), Some(_)) => {
+                Err(Error::new(Status::Usage, "restore", "--at", "cannot stand with --commit")
+                    .hint("a commit has one time: leave out --at or --commit"))
+            }
+        }
+    }
+
+    /// What becomes of a file that is there; no more than one of the switches can say.
+    pub fn existing(&self) -> Result<Existing> {
+        let switches = [
+            (self.if_missing, "--if-missing", Existing::Keep),
+            (self.delta, "--delta", Existing::Update),
+            (self.force, "--force", Existing::Replace),
+        ];
+        let mut given = switches.into_iter().filter(|(given, ..)| *given);
+        match (given.next(), given.next()) {
+            (None, _) => Ok(Existing::Refuse),
+            (Some((_, _, existing)), None) => Ok(existing),
+            (Some((_, one, _)), Some((_, other, _))) => {
+                let cause = format!("cannot stand with {other}");
+                Err(Error::new(Status::Usage, "restore", one, cause)
+                    .hint("each of them says what becomes of a FILE that exists: choose one"))
+            }
+        }
+    }
+
+    pub fn output(&self) -> Result<PathBuf> {
+        config::absolute("--output", &self.output)
+    }
+}
