@@ -63,6 +63,7 @@ pub struct Arguments {
 #[argh(subcommand)]
 pub enum Verb {
     Daemon(DaemonOf),
+    Run(RunOf),
     Sync(SyncOf),
     Restore(RestoreOf),
     List(ListOf),
@@ -91,6 +92,20 @@ pub enum Verb {
 pub struct DaemonOf {
     #[argh(positional, arg_name = "DB DEST")]
     /// a database and the roots of its replicas: paths or s3://BUCKET/PREFIX
+    pub given: Vec<String>,
+}
+
+/// run an application, with the daemon that backs it up
+#[derive(Debug, FromArgs, ArgsInfo)]
+#[argh(
+    subcommand,
+    name = "run",
+    note = "Restores what is missing, then runs CMD; ends when all is shipped, with CMD's status.",
+    example = "bakelite run /var/lib/app/app.db /mnt/backup/app -- app --port 80"
+)]
+pub struct RunOf {
+    #[argh(positional, arg_name = "DB DEST ... -- CMD ARG")]
+    /// a database and the roots of its replicas, as daemon has them, and the command
     pub given: Vec<String>,
 }
 

@@ -58,6 +58,17 @@ impl Stop {
 
 /// Watches and ships `databases` until `stop` is set; then everything committed by then is durable.
 pub fn run(databases: &[Database], stop: &Stop, progress: &dyn Progress) -> Result<()> {
+    run_beside(None, databases, stop, progress)
+}
+
+/// The same, beside an application that is started when `ready` is called: every database was taken up,
+/// or is not there yet, and is waited for.
+pub fn run_beside(
+    ready: Option<&dyn Fn()>,
+    databases: &[Database],
+    stop: &Stop,
+    progress: &dyn Progress,
+) -> Result<()> {
     crate::sqlite::version()
         .map_err(|cause| Error::new(crate::error::Status::Failed, "start", "SQLite", cause))?;
     let (done, results) = channel();
@@ -66,7 +77,10 @@ pub fn run(databases: &[Database], stop: &Stop, progress: &dyn Progress) -> Resu
     let now = clock::instant();
     daemon.trackers =
         databases.iter().map(|each| Tracker::new(each, databases.len() == 1, now)).collect();
-    daemon.run(stop, progress)
+    if ready.is_some() {
+        daemon.trackers.iter_mut().for_each(Tracker::await_database);
+    }
+    daemon.run(ready, stop, progress)
 }
 
 #[derive(Debug)]
@@ -80,17 +94,28 @@ struct Daemon {
 }
 
 impl Daemon {
-    fn run(&mut self, stop: &Stop, progress: &dyn Progress) -> Result<()> {
+    fn run(
+        &mut self,
+        mut ready: Option<&dyn Fn()>,
+        stop: &Stop,
+        progress: &dyn Progress,
+    ) -> Result<()> {
         loop {
             if stop.is_set() && !self.draining {
-                self.draining = true;
-                self.trackers.iter_mut().for_each(Tracker::drain);
+                self.drain();
             }
             let now = clock::instant();
             let wake = self.turn(now);
             self.report(progress);
             if let Some(ended) = self.ended() {
                 return ended;
+            }
+            if let Some(ready) = ready.take_if(|_| self.is_ready()) {
+                match self.trackers.iter().any(Tracker::is_ended) {
+                    // It would run without a backup from its first commit on.
+                    true => self.drain(),
+                    false => ready(),
+                }
             }
             self.wait(wake.saturating_duration_since(now).min(NAP));
         }
@@ -136,6 +161,16 @@ impl Daemon {
             let errors = self.trackers.iter_mut().filter_map(Tracker::take_error);
             errors.into_iter().next().map_or(Ok(()), Err)
         })
+    }
+
+    fn drain(&mut self) {
+        self.draining = true;
+        self.trackers.iter_mut().for_each(Tracker::drain);
+    }
+
+    /// Whether no database is still being taken up for the first time.
+    fn is_ready(&self) -> bool {
+        self.trackers.iter().all(Tracker::was_tried)
     }
 
     fn report(&self, progress: &dyn Progress) {

@@ -56,6 +56,7 @@ pub mod memory;
 pub mod place;
 pub mod progress;
 pub mod report;
+pub mod run;
 pub mod status;
 pub mod units;
 pub mod verbs;

@@ -1,5 +1,9 @@
 //! The commands: from arguments to the functions that do the work, and from those to what is said.
 
+mod run;
+
+pub use run::run;
+
 use crate::backend::Backend;
 use crate::backend::fs::Fs;
 use crate::backend::retry::{Patience, Retry};
@@ -44,6 +48,8 @@ pub enum Outcome {
     Well,
     /// It did what it could, and has said what this status stands for.
     Found(Status),
+    /// The command that it ran has ended with this status.
+    Ended(u8),
 }
 
 pub fn daemon(arguments: &Arguments, of: &DaemonOf) -> Result<Outcome> {
@@ -110,15 +116,22 @@ pub fn restore(arguments: &Arguments, of: &RestoreOf) -> Result<Outcome> {
             restore::restore(source, &options, &bar(arguments))
         }
     };
-    let (report, fallbacks) = match &origins[..] {
-        [one] => (work(&open(one)?)?, Vec::new()),
-        all => from_all(all, work)?,
-    };
+    let (report, fallbacks) = from_one_or_all(&origins, work)?;
     if !arguments.quiet || arguments.json {
         let restored = report::Restored::new(&report, &options, &fallbacks);
         report::show(&restored, arguments.json)?;
     }
     Ok(Outcome::Well)
+}
+
+fn from_one_or_all<T>(
+    origins: &[Origin],
+    work: impl Fn(&Arc<dyn Backend>) -> Result<T>,
+) -> Result<(T, Vec<Fallback>)> {
+    match origins {
+        [one] => Ok((work(&open(one)?)?, Vec::new())),
+        all => from_all(all, work),
+    }
 }
 
 /// Works on all copies as one, and tells what was not as it should be. An object that does not fit

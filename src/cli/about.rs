@@ -1,7 +1,7 @@
 //! What a command is about: the databases, replicas and restore point that its arguments and the
 //! configuration name.
 
-use super::{Arguments, Existing, RestoreOf, help};
+use super::{Arguments, Existing, RestoreOf, RunOf, help};
 use crate::clock;
 use crate::commit::Time;
 use crate::config::{self, Config, Database, Destination, Origin, Sealing, Settings};
@@ -119,6 +119,18 @@ fn sealing_of_environment() -> Sealing {
     let files = env::var_os(config::KEYS_VARIABLE).unwrap_or_default();
     let files = env::split_paths(&files).filter(|file| !file.as_os_str().is_empty());
     Sealing { key_files: files.collect(), rule: Rule::Auto }
+}
+
+impl RunOf {
+    /// `DB DEST...`, and the command with its arguments.
+    pub fn parts(&self) -> Result<(&[String], &[String])> {
+        let dashes = self.given.iter().position(|word| word == "--");
+        let parts = dashes.map(|at| (&self.given[..at], &self.given[at + 1..]));
+        parts.filter(|(_, command)| !command.is_empty()).ok_or_else(|| {
+            Error::new(Status::Usage, "run", "CMD", "missing")
+                .hint("the command follows --, as in: bakelite run DB DEST -- CMD ARG")
+        })
+    }
 }
 
 impl RestoreOf {

@@ -101,6 +101,25 @@ fn restore_reads_its_options() {
 }
 
 #[test]
+fn a_command_follows_two_dashes_with_its_own_options() {
+    let parts = |words: &[&str]| {
+        let Verb::Run(of) = run(words).verb else { panic!("{words:?}") };
+        let (given, command) = of.parts().unwrap();
+        (given.join(" "), command.join(" "))
+    };
+    let all = |given: &str, command: &str| (given.to_owned(), command.to_owned());
+    assert_eq!(parts(&["run", "a", "b", "--", "app", "-x"]), all("a b", "app -x"));
+    assert_eq!(parts(&["run", "--quiet", "--", "app"]), all("", "app"));
+    let own = ["--db", "x", "run", "--", "app", "--db=y", "--", "--help", "--json"];
+    assert_eq!(parts(&own), all("", "app --db=y -- --help --json"));
+    let arguments = run(&own);
+    assert_eq!((arguments.db.as_deref(), arguments.json), (Some("x"), false));
+    // Elsewhere they only end the options.
+    let Verb::Daemon(of) = run(&["daemon", "a", "--", "b"]).verb else { panic!() };
+    assert_eq!(of.given, ["a", "b"]);
+}
+
+#[test]
 fn a_database_and_its_destinations_need_no_configuration() {
     let arguments = run(&["daemon", "/a/app.db", "/m/app", "file:///n/app"]);
     let Verb::Daemon(of) = &arguments.verb else { panic!("{arguments:?}") };
@@ -316,6 +335,12 @@ const BAD: &[(&[&str], &str, &str)] = &[
         "destination: file://host/path: a file URL with a host or a relative path",
         "three slashes",
     ),
+    (&["run"], "run: CMD: missing", "the command follows --"),
+    (&["run", "/a/app.db", "/m"], "run: CMD: missing", "the command follows --"),
+    (&["run", "/a/app.db", "/m", "--"], "run: CMD: missing", "the command follows --"),
+    (&["run", "/a/app.db", "--", "app"], "arguments: /a/app.db: a DB without a DEST", "name where"),
+    (&["run", "--restart", "--", "app"], "run: --restart: no such option", "bakelite run --help"),
+    (&["rnu", "--", "app"], "arguments: rnu: no such command", "did you mean run?"),
     (&["daemon", "/a/app.db"], "arguments: /a/app.db: a DB without a DEST", "name where"),
     (&["sync", "", "/m"], "database: \"\": ", "give a path"),
     (&["sync", "/", "/m"], "database: /: not a file's path", "name the database's file"),
@@ -356,6 +381,7 @@ fn prepare(words: &[&str]) -> Result<()> {
         | Verb::Repair(RepairOf { given, .. })
         | Verb::Status(StatusOf { given })
         | Verb::Check(CheckOf { given, .. }) => all.databases(given).map(drop),
+        Verb::Run(of) => all.databases(of.parts()?.0).map(drop),
         Verb::Restore(of) => {
             of.output()?;
             of.existing()?;
