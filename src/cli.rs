@@ -223,6 +223,12 @@ pub struct VerifyOf {
     #[argh(switch)]
     /// restore it all into a scratch file and check that as well
     pub deep: bool,
+    #[argh(option, arg_name = "SELECT")]
+    /// with --deep: a statement for the restored database
+    pub sql: Option<String>,
+    #[argh(option, arg_name = "VALUE")]
+    /// what it has to give
+    pub expect: Option<String>,
 }
 
 /// heal what is missing or damaged from another destination

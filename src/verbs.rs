@@ -220,14 +220,15 @@ pub fn init(arguments: &Arguments, of: &InitOf) -> Result<Outcome> {
 }
 
 pub fn verify(arguments: &Arguments, of: &VerifyOf) -> Result<Outcome> {
+    let question = of.question()?;
+    let check =
+        |source: &_| verify::verify_asking(source, of.deep, question.as_ref(), &bar(arguments));
     let (mut checked, mut differing) = (Vec::new(), Vec::new());
     for database in arguments.replicas(of.source.as_deref())? {
         let mut copies = Vec::new();
         for origin in &database {
             let source = origin.to_string();
-            let report =
-                open(origin).and_then(|source| verify::verify(&source, of.deep, &bar(arguments)));
-            let report = match report {
+            let report = match open(origin).and_then(|source| check(&source)) {
                 // One that cannot be looked at keeps nobody from looking at the others.
                 Err(error) if database.len() > 1 && of_the_copy(error.status) => {
                     verify::Report::failed(source.clone(), &error)

@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 use std::fs;
 use std::io::{BufRead, BufReader, Lines};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, ChildStderr, ChildStdout, Command, Output, Stdio};
 
 /// Not a test: what `run` runs, in a process of its own. It says how many rows it finds, adds one and

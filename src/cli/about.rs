@@ -1,13 +1,15 @@
 //! What a command is about: the databases, replicas and restore point that its arguments and the
 //! configuration name.
 
-use super::{Arguments, Existing, RestoreOf, RunOf, help};
+use super::{Arguments, Existing, RestoreOf, RunOf, VerifyOf, help};
 use crate::clock;
 use crate::commit::Time;
 use crate::config::{self, Config, Database, Destination, Origin, Sealing, Settings};
 use crate::error::{Error, Result, Status};
 use crate::restore::Target;
 use crate::seal::Rule;
+use crate::sqlite;
+use crate::verify::Question;
 use std::env;
 use std::path::PathBuf;
 
@@ -130,6 +132,27 @@ impl RunOf {
             Error::new(Status::Usage, "run", "CMD", "missing")
                 .hint("the command follows --, as in: bakelite run DB DEST -- CMD ARG")
         })
+    }
+}
+
+impl VerifyOf {
+    pub fn question(&self) -> Result<Option<Question>> {
+        let refuse = |thing: &str, cause: &str, hint: &str| {
+            Err(Error::new(Status::Usage, "verify", thing, cause).hint(hint))
+        };
+        let Some(sql) = &self.sql else {
+            return match &self.expect {
+                None => Ok(None),
+                Some(_) => refuse("--expect", "needs --sql", "say what is asked: --sql SELECT"),
+            };
+        };
+        if !self.deep {
+            return refuse("--sql", "needs --deep", "only a deep check restores a database to ask");
+        }
+        match sqlite::objection(sql) {
+            Some(cause) => refuse("--sql", &cause, "give one SELECT, in quotes"),
+            None => Ok(Some(Question { sql: sql.clone(), expect: self.expect.clone() })),
+        }
     }
 }
 

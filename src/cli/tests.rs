@@ -195,7 +195,7 @@ fn json_is_wanted_whatever_else_is_wrong() {
 
 /// What is said of a bad command line: its message, and a word of its hint.
 const BAD: &[(&[&str], &str, &str)] = &[
-    (&[], "arguments: COMMAND: missing", "daemon, sync, restore, list"),
+    (&[], "arguments: COMMAND: missing", "daemon, run, sync, restore"),
     (&["--json"], "arguments: COMMAND: missing", "bakelite --help"),
     (&[""], "arguments: : no such command", "there are daemon"),
     (&["-"], "arguments: -: no such command", "there are daemon"),
@@ -225,6 +225,22 @@ const BAD: &[(&[&str], &str, &str)] = &[
     (&["list", "--object"], "list: --object: no such option", "did you mean --objects?"),
     (&["restore", "--outptu", "f"], "restore: --outptu: no such option", "--output?"),
     (&["restore", "--delta"], "restore: --output: missing", "bakelite restore --help"),
+    (&["verify", "/m", "--sql", "SELECT 1"], "verify: --sql: needs --deep", "a deep check"),
+    (&["verify", "/m", "--deep", "--expect", "1"], "verify: --expect: needs --sql", "--sql SELECT"),
+    (&["verify", "/m", "--deep", "--sql", "SELEC 1"], "verify: --sql: not a SELECT", "one SELECT"),
+    (&["verify", "/m", "--deep", "--sql", "DROP TABLE t"], "verify: --sql: not a SELECT", "one"),
+    (
+        &["verify", "/m", "--deep", "--sql", "SELECT 1; SELECT 2"],
+        "verify: --sql: more than one statement",
+        "one SELECT",
+    ),
+    (
+        &["verify", "/m", "--deep", "--sql", "WITH x AS (SELECT 1) DELETE FROM sqlite_schema"],
+        "verify: --sql: ",
+        "one SELECT",
+    ),
+    (&["verify", "/m", "--deep", "--sql", "SELECT ("], "verify: --sql: ", "in quotes"),
+    (&["verify", "/m", "--deep", "--sql="], "verify: --sql: not a SELECT", "one SELECT"),
     (&["verify", "--deeply"], "verify: --deeply: no such option", "did you mean --deep?"),
     (&["sync", "--jsno"], "sync: --jsno: no such option", "did you mean --json?"),
     (&["list", "-ofile"], "list: -ofile: no such option", "see: bakelite list --help"),
@@ -391,7 +407,10 @@ fn prepare(words: &[&str]) -> Result<()> {
         Verb::List(of) => all.copies(of.source.as_deref()).map(drop),
         Verb::Prune(of) => all.databases(&of.given).map(drop),
         Verb::Usage(of) => all.sources(of.source.as_deref()).map(drop),
-        Verb::Verify(of) => all.sources(of.source.as_deref()).map(drop),
+        Verb::Verify(of) => {
+            of.question()?;
+            all.sources(of.source.as_deref()).map(drop)
+        }
         Verb::Doctor(of) => all.databases(&of.given).map(drop),
         Verb::Init(of) => all.begun(&of.given).map(drop),
         Verb::Reencrypt(of) => all.sources(of.source.as_deref()).map(drop),

@@ -253,6 +253,7 @@ fn verify_is_ok_only_without_findings() {
             bytes: 50,
             findings,
             restored,
+            answer: None,
             closed: None,
             sound: BTreeMap::new(),
         },
