@@ -104,3 +104,40 @@ fn a_replica_that_is_not_there_yet_has_a_status_of_its_own() {
         assert!(!setup.path("new.db").exists());
     }
 }
+
+/// A standby that is refreshed from time to time.
+#[test]
+fn a_stale_copy_is_brought_up_to_date() {
+    let setup = Setup::new();
+    let words = ["replica", "--output", "copy.db", "--delta"];
+    let (status, said) = setup.ask(&words);
+    assert_eq!((status, &said["rewritten"]), (Some(0), &Value::Null), "made anew: {said}");
+    setup.app().execute_batch("INSERT INTO t VALUES (2)").unwrap();
+    setup.sync();
+    let (status, said) = setup.ask(&words);
+    assert_eq!(status, Some(0), "{said}");
+    assert!(said["rewritten"].as_u64().unwrap() > 0, "{said}");
+    let files = || fs::read_dir(&setup.dir).unwrap().map(|it| it.unwrap().file_name());
+    assert_eq!(files().filter(|name| name.to_str().unwrap().contains("copy")).count(), 1);
+    assert_eq!(rows(&setup.path("copy.db")), 2);
+    let said = setup.run(&[&["restore"], &words[..]].concat()).stdout;
+    assert!(std::str::from_utf8(&said).unwrap().contains(", 0 pages rewritten\n"));
+    let open = Connection::open(setup.path("copy.db")).unwrap();
+    open.execute_batch("INSERT INTO t VALUES (3)").unwrap();
+    assert_eq!(setup.ask(&words).0, Some(9), "somebody has it open");
+}
+
+/// A drill from a timer: the status says whether the restored database says what it should.
+#[test]
+fn a_drill_asks_the_restored_database() {
+    let setup = Setup::new();
+    let drill = |expect: &str| {
+        let words = ["verify", "replica", "--deep", "--json", "--sql", "SELECT sum(x) FROM t"];
+        let output = setup.run(&[&words[..], &["--expect", expect]].concat());
+        let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(said["replicas"][0]["answer"], "1", "{said}");
+        (output.status.code(), said["findings"].as_array().unwrap().len())
+    };
+    assert_eq!(drill("1"), (Some(0), 0));
+    assert_eq!(drill("2"), (Some(4), 1));
+}

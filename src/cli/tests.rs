@@ -234,11 +234,6 @@ const BAD: &[(&[&str], &str, &str)] = &[
         "verify: --sql: more than one statement",
         "one SELECT",
     ),
-    (
-        &["verify", "/m", "--deep", "--sql", "WITH x AS (SELECT 1) DELETE FROM sqlite_schema"],
-        "verify: --sql: ",
-        "one SELECT",
-    ),
     (&["verify", "/m", "--deep", "--sql", "SELECT ("], "verify: --sql: ", "in quotes"),
     (&["verify", "/m", "--deep", "--sql="], "verify: --sql: not a SELECT", "one SELECT"),
     (&["verify", "--deeply"], "verify: --deeply: no such option", "did you mean --deep?"),
