@@ -96,9 +96,12 @@ impl Supervisor<'_> {
                 return Ok(if *status == 0 { by_signal(*signal) } else { *status });
             }
             self.take(event)?;
-            match (&self.phase, &self.daemon) {
-                (&Phase::Draining(status), Some(_)) => return self.end(status),
-                _ => {}
+            let drained = match self.phase {
+                Phase::Draining(status) => self.daemon.is_some().then_some(status),
+                Phase::Starting | Phase::Running(_) => None,
+            };
+            if let Some(status) = drained {
+                return self.end(status);
             }
         }
     }

@@ -196,7 +196,9 @@ fn what_is_no_copy_is_restored_whole_or_refused() {
         .unwrap();
     for copy in [None, Some(Vec::new()), Some(fs::read(&other).unwrap())] {
         fs::remove_file(&output).ok();
-        copy.map(|bytes| fs::write(&output, bytes).unwrap());
+        if let Some(bytes) = copy {
+            fs::write(&output, bytes).unwrap();
+        }
         let report = updated(&writer, &output, Check::Full).unwrap();
         assert!(fs::read(&output).unwrap() == *images.last().unwrap());
         assert_eq!(report.rewritten, None);
