@@ -71,7 +71,8 @@ pub fn damage(source: &dyn Backend, name: &Name, bytes: &[u8]) -> Option<Damage>
 }
 
 impl Copies {
-    /// Lists those that can be. An error is that of the first, if none can, or if all are empty.
+    /// Lists those that can be. Where none holds a replica, the error is that of one which cannot be
+    /// listed: only if all answer, and all are empty, is there none.
     pub fn open(sources: Vec<Result<Arc<dyn Backend>>>) -> Result<Self> {
         let list = |source: Result<Arc<dyn Backend>>| {
             let source = source?;
@@ -83,21 +84,24 @@ impl Copies {
                 sources.into_iter().map(|source| scope.spawn(move || list(source))).collect();
             threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
         });
-        let (mut all, mut notes, mut failed) = (Vec::new(), Vec::new(), None);
+        let (mut all, mut notes) = (Vec::new(), Vec::new());
+        let (mut failed, mut empty) = (None, None);
         for copy in listed {
             match copy {
                 Ok(copy) if !copy.replica.is_empty() => all.push(copy),
                 Ok(copy) => {
                     notes.push(format!("restore: {}: there is no replica here", copy.source));
-                    failed.get_or_insert_with(|| nothing(&copy.source));
+                    empty.get_or_insert_with(|| nothing(&copy.source));
                 }
                 Err(error) => {
                     notes.push(error.to_string());
-                    failed.get_or_insert(error);
+                    let kind =
+                        if error.status == Status::Missing { &mut empty } else { &mut failed };
+                    kind.get_or_insert(error);
                 }
             }
         }
-        match failed {
+        match failed.or(empty) {
             Some(error) if all.is_empty() => return Err(error),
             _ => {}
         }

@@ -1,5 +1,9 @@
 //! The commands: from arguments to the functions that do the work, and from those to what is said.
 
+mod run;
+
+pub use run::run;
+
 use crate::backend::Backend;
 use crate::backend::fs::Fs;
 use crate::backend::retry::{Patience, Retry};
@@ -7,7 +11,7 @@ use crate::backend::s3::S3;
 use crate::backend::sealed::sealed;
 use crate::check::{self, Finding};
 use crate::cli::{
-    Arguments, CheckOf, CompactOf, DaemonOf, DoctorOf, InitOf, KeygenOf, ListOf, PruneOf,
+    Arguments, CheckOf, CompactOf, DaemonOf, DoctorOf, Existing, InitOf, KeygenOf, ListOf, PruneOf,
     ReencryptOf, RepairOf, RestoreOf, StatusOf, SyncOf, UsageOf, VerifyOf,
 };
 use crate::clock;
@@ -45,6 +49,8 @@ pub enum Outcome {
     Well,
     /// It did what it could, and has said what this status stands for.
     Found(Status),
+    /// The command that it ran has ended with this status.
+    Ended(u8),
 }
 
 pub fn daemon(arguments: &Arguments, of: &DaemonOf) -> Result<Outcome> {
@@ -102,21 +108,29 @@ fn say(message: &str, hint: Option<&str>) {
 }
 
 pub fn restore(arguments: &Arguments, of: &RestoreOf) -> Result<Outcome> {
-    let output = of.output()?;
+    let (output, existing) = (of.output()?, of.existing()?);
+    if existing == Existing::Keep && output.is_file() {
+        if !arguments.quiet || arguments.json {
+            report::show(&report::Untouched::new(&output), arguments.json)?;
+        }
+        return Ok(Outcome::Well);
+    }
     let options = Options {
         output: &output,
         target: of.target(clock::now())?,
         timeline: of.timeline,
         check: of.check,
-        force: of.force,
+        force: existing == Existing::Replace,
         dry_run: of.dry_run,
     };
     let origins = arguments.copies(of.source.as_deref())?;
-    let work = |source: &_| restore::restore(source, &options, &bar(arguments));
-    let (report, fallbacks) = match &origins[..] {
-        [one] => (work(&open(one)?)?, Vec::new()),
-        all => from_all(all, work)?,
+    let work = |source: &_| match existing {
+        Existing::Update => restore::update(source, &options, &bar(arguments)),
+        Existing::Refuse | Existing::Keep | Existing::Replace => {
+            restore::restore(source, &options, &bar(arguments))
+        }
     };
+    let (report, fallbacks) = from_one_or_all(&origins, work)?;
     if !arguments.quiet || arguments.json {
         let restored = report::Restored::new(&report, &options, &fallbacks);
         report::show(&restored, arguments.json)?;
@@ -124,7 +138,18 @@ pub fn restore(arguments: &Arguments, of: &RestoreOf) -> Result<Outcome> {
     Ok(Outcome::Well)
 }
 
-/// Works on all copies as one, and tells what was not as it should be.
+fn from_one_or_all<T>(
+    origins: &[Origin],
+    work: impl Fn(&Arc<dyn Backend>) -> Result<T>,
+) -> Result<(T, Vec<Fallback>)> {
+    match origins {
+        [one] => Ok((work(&open(one)?)?, Vec::new())),
+        all => from_all(all, work),
+    }
+}
+
+/// Works on all copies as one, and tells what was not as it should be. An object that does not fit
+/// what it is put to is tried again as another copy has it.
 fn from_all<T>(
     origins: &[Origin],
     work: impl Fn(&Arc<dyn Backend>) -> Result<T>,
@@ -215,14 +240,15 @@ pub fn init(arguments: &Arguments, of: &InitOf) -> Result<Outcome> {
 }
 
 pub fn verify(arguments: &Arguments, of: &VerifyOf) -> Result<Outcome> {
+    let question = of.question()?;
+    let check =
+        |source: &_| verify::verify_asking(source, of.deep, question.as_ref(), &bar(arguments));
     let (mut checked, mut differing) = (Vec::new(), Vec::new());
     for database in arguments.replicas(of.source.as_deref())? {
         let mut copies = Vec::new();
         for origin in &database {
             let source = origin.to_string();
-            let report =
-                open(origin).and_then(|source| verify::verify(&source, of.deep, &bar(arguments)));
-            let report = match report {
+            let report = match open(origin).and_then(|source| check(&source)) {
                 // One that cannot be looked at keeps nobody from looking at the others.
                 Err(error) if database.len() > 1 && of_the_copy(error.status) => {
                     verify::Report::failed(source.clone(), &error)
