@@ -191,3 +191,19 @@ fn the_examples_are_commands() {
         assert!(matches!(asked, Ok(Asked::Run(_))), "{example}: {asked:?}");
     }
 }
+
+/// What the page says of the unit is in it.
+#[test]
+fn the_unit_is_as_the_page_has_it() {
+    const UNIT: &str = include_str!("../man/bakelite.service");
+    let title = "STARTING IT WITH THE SYSTEM";
+    assert!(UNIT.contains(&format!("bakelite(1), {title}")));
+    let lines = section(COMMANDS, title).into_iter().filter(|line| line.contains('='));
+    let keys: Vec<&str> = lines.map(|line| line.split('=').next().unwrap()).collect();
+    assert_eq!(keys, ["User", "ReadWritePaths"]);
+    for key in keys {
+        assert!(UNIT.contains(&format!("\n{key}=")), "{key}");
+    }
+    let fenced = Status::Locked as u8;
+    assert!(UNIT.contains(&format!("\nRestartPreventExitStatus={fenced}\n")));
+}
