@@ -121,7 +121,7 @@ fn the_files_and_variables_documented_are_those_there_are() {
     let environment = section(COMMANDS, "ENVIRONMENT");
     let keys = s3::VARIABLES.join(" , ");
     let expected =
-        [config::FILE_VARIABLE, config::KEYS_VARIABLE, &keys, "SSL_CERT_FILE", "COLUMNS"];
+        [config::FILE_VARIABLE, config::KEYS_VARIABLE, &keys, "SSL_CERT_FILE", "TMPDIR", "COLUMNS"];
     assert_eq!(items(&environment, "Ev"), expected);
 }
 

@@ -115,8 +115,11 @@ fn attempt(
     let wanted = Wanted::read(&**source, &plan).map_err(nearest)?;
     let (mut bytes, mut objects) = (0, 0);
     if !options.dry_run {
-        let temp = durable::temp_beside(options.output)
-            .map_err(|error| Error::io("create a file beside", options.output.display(), &error))?;
+        let temp = durable::temp_beside(options.output).map_err(|cause| {
+            let parent = durable::parent(options.output).display();
+            Error::io("create a file beside", options.output.display(), &cause)
+                .hint(format!("choose a directory that can be written to; this is {parent}"))
+        })?;
         let writer = Writer::new(&**source, &wanted, temp.as_file(), progress, replica);
         (bytes, objects) = writer.run(&plan).map_err(nearest)?;
         check(temp.path(), options.check)?;
@@ -171,6 +174,10 @@ fn companions(output: &Path) -> impl Iterator<Item = PathBuf> {
 }
 
 fn refuse_to_overwrite(options: &Options) -> Result<()> {
+    if options.output.is_dir() && !options.dry_run {
+        let error = Error::new(Status::Exists, "restore", options.output.display(), "a directory");
+        return Err(error.hint("name a file in it, or another one"));
+    }
     if options.force || options.dry_run {
         return Ok(());
     }

@@ -91,7 +91,12 @@ pub fn verify(source: &Arc<dyn Backend>, deep: bool, progress: &dyn Progress) ->
     }
     report.findings.extend(links.findings(&**source, &replica)?);
     if deep {
-        match drill(source, None, progress) {
+        let drilled = |timeline| match drill(source, timeline, progress) {
+            // This machine failed, not the replica.
+            Err(error) if error.status == Status::Failed => Err(error.hint(SCRATCH)),
+            done => Ok(done),
+        };
+        match drilled(None)? {
             Ok(restored) => report.restored = Some(restored),
             Err(error) => report.findings.push(finding(source.to_string(), &error)),
         }
@@ -99,7 +104,7 @@ pub fn verify(source: &Arc<dyn Backend>, deep: bool, progress: &dyn Progress) ->
         for branch in replica.branches(&**source).into_iter().flatten().flatten() {
             let newest = replica.newest(&branch.ancestry);
             if newest.is_some_and(|newest| newest.last > branch.after) {
-                let failed = drill(source, branch.timeline(), progress).err();
+                let failed = drilled(branch.timeline())?.err();
                 report.findings.extend(failed.map(|error| finding(source.to_string(), &error)));
             }
         }
@@ -242,6 +247,8 @@ pub fn compare(copies: &[(String, &Report)]) -> Vec<Finding> {
     }
     findings
 }
+
+const SCRATCH: &str = "TMPDIR names a directory with room for a whole database";
 
 /// Restores the newest commit, or a branch's, beside the system's temporary files, and throws it away.
 fn drill(
