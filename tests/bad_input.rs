@@ -347,9 +347,9 @@ fn a_configuration_with_a_mistake() {
 /// A place with a replica and a sealed one, keys good and bad, and things that are something else.
 fn cluttered() -> Place {
     let place = Place::replicated();
-    let two = Connection::open(place.path("two.db")).unwrap();
+    let two = Connection::open(place.path("app.db2")).unwrap();
     two.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t (x)").unwrap();
-    for words in ["keygen key", "keygen other", "sync two.db sealed --key-file key"] {
+    for words in ["keygen key", "keygen other", "sync app.db2 sealed --key-file key"] {
         assert!(place.run(words).status.success(), "{words}");
     }
     let key = fs::read_to_string(place.path("key")).unwrap();
@@ -408,7 +408,7 @@ const BAD: &[(&str, i32, &str, &str)] = &[
         "mount what belongs there, or for a replica that is new: mkdir -p DIR/new",
     ),
     (
-        "sync two.db new --seal all",
+        "sync app.db2 new --seal all",
         2,
         "seal: key_files: there is no key to seal with",
         "make one with `bakelite keygen FILE`, and name it there",
@@ -533,14 +533,14 @@ const BAD: &[(&str, i32, &str, &str)] = &[
     (
         "list s3://bucket/x?endpoint=http://127.0.0.1:1",
         8,
-        "list: s3://bucket/x/timeline/: Connection refused",
-        "see whether http://127.0.0.1:1/ is right, and can be reached from here",
+        "get: s3://bucket/x/timeline/00000001: Connection refused",
+        "see whether http://127.0.0.1:1 is right, and can be reached from here",
     ),
     (
         "list s3://bucket/x?endpoint=http://no.such.host.invalid",
         8,
-        "list: s3://bucket/x/timeline/: failed to lookup address information: ",
-        "see whether http://no.such.host.invalid/ is right, and can be reached from here",
+        "get: s3://bucket/x/timeline/00000001: failed to lookup address information: ",
+        "see whether http://no.such.host.invalid is right, and can be reached from here",
     ),
 ];
 

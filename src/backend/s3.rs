@@ -207,7 +207,7 @@ impl S3 {
         let url = self.sign(&credentials, ask);
         let timeout = self.most.map_or(time, |most| most.min(time));
         let request = Request { method, url: &url, headers, body, timeout };
-        let endpoint = self.bucket.base_url();
+        let endpoint = self.bucket.base_url().origin().ascii_serialization();
         http::send(&request).map_err(|failure| failed(Refusal::unanswered(failure, endpoint)))
     }
 
