@@ -129,7 +129,9 @@ fn completions_know_every_command_and_option() {
         check(shell, &["bakelite", ""], &commands.iter().cloned().collect());
         check(shell, &["bakelite", "--"], &offered(None));
         check(shell, &["bakelite", "-c", "file", "--"], &offered(None));
-        for verb in &commands {
+        // The three ask the program in the same way; one is tried with every command.
+        let most = if shell == 0 { commands.len() } else { 3 };
+        for verb in &commands[..most] {
             let options = offered(Some(verb));
             assert!(options.contains("--json"), "{verb}: {options:?}");
             check(shell, &["bakelite", "--db", "app", verb, "x", "--"], &options);

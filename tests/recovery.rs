@@ -22,8 +22,10 @@ const RECOVERY: &str = include_str!("../man/bakelite-recovery.7");
 const COMMANDS: &str = include_str!("../man/bakelite.1");
 const PROGRAM: &str = env!("CARGO_BIN_EXE_bakelite");
 
+type Trouble = fn(&mut Machine);
+
 /// What makes the trouble of a section. Each begins on a machine where all is well.
-const TROUBLES: [(&str, fn(&mut Machine)); 15] = [
+const TROUBLES: [(&str, Trouble); 15] = [
     ("Where to look first", |_| ()),
     ("The disk or the machine is gone", Machine::lose_the_database),
     ("Nothing is left but a replica", Machine::lose_the_database),
@@ -41,7 +43,7 @@ const TROUBLES: [(&str, fn(&mut Machine)); 15] = [
     ("Two machines write to one replica", Machine::write_from_elsewhere),
     ("The clock was wrong", |_| ()),
     ("A disk is full", |_| ()),
-    ("The WAL grows", |machine| machine.commit(50)),
+    ("The WAL grows", Machine::read_without_end),
     ("The daemon does not stay up", |_| ()),
     ("Whether it would work", |_| ()),
 ];
@@ -93,6 +95,8 @@ fn steps(text: &str) -> Vec<Step> {
 struct Machine {
     dir: TempDir,
     app: Option<Connection>,
+    /// A connection of the application's, in a transaction.
+    reader: Option<Connection>,
     daemon: Option<Child>,
     /// When all was well.
     time: String,
@@ -118,7 +122,7 @@ impl Machine {
 
     fn bare() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let mut machine = Self { dir, app: None, daemon: None, time: String::new() };
+        let mut machine = Self { dir, app: None, reader: None, daemon: None, time: String::new() };
         for folder in
             ["/var/lib/app", "/mnt/backup/app", "/mnt/offsite", "/mnt/bucket", "/etc/bakelite"]
         {
@@ -181,7 +185,11 @@ impl Machine {
         for word in words.split(' ') {
             match (words.split(' ').next().unwrap(), word) {
                 ("start", "app") => self.start_app(),
-                ("stop", "app") => self.app = None,
+                ("stop", "app") => self.stop_app(),
+                ("restart", "app") => {
+                    self.stop_app();
+                    self.start_app();
+                }
                 ("start", "bakelite") => self.start_daemon(),
                 ("stop", "bakelite") => self.stop_daemon(),
                 (verb, word) => assert_eq!(verb, word, "systemctl {words}"),
@@ -199,7 +207,12 @@ impl Machine {
         let (file, sql) = (words.next().unwrap(), words.next().unwrap());
         assert_eq!(words.next(), None);
         let database = Connection::open(file).unwrap();
-        sql.split(';').map(|each| rows(&database, each)).collect()
+        let said: String = sql.split(';').map(|each| rows(&database, each)).collect();
+        if sql == "PRAGMA wal_checkpoint" {
+            let numbers: Vec<&str> = said.trim().split('|').collect();
+            assert_eq!(numbers[1], numbers[2], "all of the WAL is taken in");
+        }
+        said
     }
 
     fn query(&self, sql: &str, file: &str) -> String {
@@ -208,6 +221,10 @@ impl Machine {
 
     fn start_app(&mut self) {
         self.app = Some(Connection::open(self.path("/var/lib/app/app.db")).unwrap());
+    }
+
+    fn stop_app(&mut self) {
+        (self.app, self.reader) = (None, None);
     }
 
     fn start_daemon(&mut self) {
@@ -265,6 +282,16 @@ impl Machine {
     fn delete_rows(&mut self) {
         self.app.as_ref().unwrap().execute_batch("DELETE FROM orders").unwrap();
         self.run("bakelite sync");
+    }
+
+    fn read_without_end(&mut self) {
+        let reader = Connection::open(self.path("/var/lib/app/app.db")).unwrap();
+        reader.execute_batch("BEGIN; SELECT count(*) FROM orders").unwrap();
+        self.reader = Some(reader);
+        self.commit(20);
+        let kept = self.query("PRAGMA wal_checkpoint", "/var/lib/app/app.db");
+        let numbers: Vec<&str> = kept.trim().split('|').collect();
+        assert_ne!(numbers[1], numbers[2], "the reader keeps some of the WAL");
     }
 
     fn lose_the_key(&mut self) {
