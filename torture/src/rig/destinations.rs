@@ -11,7 +11,7 @@ use crate::oracle::Expect;
 use crate::replica::{self, Claim};
 use crate::store::{Server, Store};
 use bakelite::commit::Time;
-use bakelite::config::Destination as At;
+use bakelite::config::{Destination as At, Lock};
 use bakelite::restore::Target;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -20,9 +20,9 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub struct Destination {
     /// What the daemon is told.
-    given: At,
+    pub(super) given: At,
     /// Where the same replica is read by who grades it.
-    read: At,
+    pub(super) read: At,
     /// The last commit known to be durable there.
     pub(super) floor: Option<Place>,
     /// The last one that was said to be.
@@ -92,11 +92,25 @@ impl Rig {
     /// One more destination: a bucket of a real server.
     pub fn add_server(&mut self) -> Result<()> {
         let server = Server::start(&self.programs.torture, &self.dir.join("weed"))?;
+        self.add_bucket_of(server, None)
+    }
+
+    /// The same with Object Lock. Who reads is not told of it.
+    pub fn add_vault(&mut self, lock: Lock) -> Result<()> {
+        let server = Server::start_vault(&self.programs.torture, &self.dir.join("weed"))?;
+        self.add_bucket_of(server, Some(lock))
+    }
+
+    fn add_bucket_of(&mut self, server: Option<Server>, lock: Option<Lock>) -> Result<()> {
         let Some(server) = server else {
             let what = "no S3 server is installed; run: make test, with pip for python3";
             return Err(Failure::NotPermitted(what.into()));
         };
-        self.destinations.push(Destination::new(server.destination(), server.destination()));
+        let (mut given, read) = (server.destination(), server.destination());
+        if let At::S3(place) = &mut given {
+            place.lock = lock;
+        }
+        self.destinations.push(Destination::new(given, read));
         self.server = Some(server);
         Ok(())
     }
@@ -165,6 +179,9 @@ impl Rig {
 
     /// Database and destinations, as words of a command line.
     pub(super) fn of(&self) -> Vec<String> {
+        if let Some(config) = &self.config {
+            return vec!["--config".to_owned(), config.display().to_string()];
+        }
         let database = self.db().display().to_string();
         let given = self.destinations.iter().map(|it| it.given.to_string());
         std::iter::once(database).chain(given).collect()

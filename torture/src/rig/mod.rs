@@ -19,7 +19,10 @@ mod disk;
 mod files;
 mod grading;
 mod hosts;
+mod kept;
 mod ram;
+mod sealing;
+mod settings;
 mod writers;
 
 pub use destinations::Destination;
@@ -27,7 +30,10 @@ pub use disk::Disk;
 pub use files::Wal;
 pub use grading::Verdict;
 pub use hosts::Host;
+pub use kept::Step;
 pub use ram::Ram;
+pub use sealing::Under;
+pub use settings::NAME;
 pub use writers::Writer;
 
 use crate::course::Place;
@@ -37,6 +43,7 @@ use crate::replica;
 use crate::rng::Rng;
 use crate::store::{Server, Store};
 use crate::tally::Tally;
+use bakelite::config::Sealing;
 use bakelite::error::Status;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -107,6 +114,12 @@ pub struct Rig {
     destinations: Vec<Destination>,
     /// The one that is meant.
     meant: usize,
+    /// Its settings, where it is told them in a file.
+    config: Option<PathBuf>,
+    /// All that was ever shipped.
+    shadow: Option<kept::Shadow>,
+    /// The keys of who reads the replica.
+    pub sealing: Sealing,
     /// Numbers logs, ledgers and outputs.
     serial: u64,
     /// A bucket's, if one of the destinations is in it.
@@ -138,6 +151,9 @@ impl Rig {
             branches: 0,
             destinations: vec![Destination::directory(&dir.join("replica"))],
             meant: 0,
+            config: None,
+            shadow: None,
+            sealing: Sealing::default(),
             serial: 0,
             store: None,
             server: None,
