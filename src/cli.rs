@@ -444,3 +444,5 @@ fn timeline(text: &str) -> std::result::Result<Timeline, String> {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) use tests::mistakes_tried;

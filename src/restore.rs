@@ -165,8 +165,11 @@ fn attempt(
             .map_err(nearest)?;
     }
     if done.is_none() && !options.dry_run {
-        let temp = durable::temp_beside(options.output)
-            .map_err(|error| Error::io("create a file beside", options.output.display(), &error))?;
+        let temp = durable::temp_beside(options.output).map_err(|cause| {
+            let parent = durable::parent(options.output).display();
+            Error::io("create a file beside", options.output.display(), &cause)
+                .hint(format!("choose a directory that can be written to; this is {parent}"))
+        })?;
         let writer = Writer::new(&**source, &wanted, temp.as_file(), progress, replica);
         let (bytes, objects) = writer.run(plan).map_err(nearest)?;
         check(temp.path(), options.check)?;
@@ -224,6 +227,10 @@ fn companions(output: &Path) -> impl Iterator<Item = PathBuf> {
 }
 
 fn refuse(output: &Path, old: Old) -> Result<()> {
+    if output.is_dir() {
+        let error = Error::new(Status::Exists, "restore", output.display(), "a directory");
+        return Err(error.hint("name a file in it, or another one"));
+    }
     match old {
         Old::Refused => refuse_any(std::iter::once(output.to_owned()).chain(companions(output))),
         Old::Replaced => Ok(()),

@@ -5,10 +5,10 @@ use std::fs;
 use std::path::Path;
 
 /// A source file without its tests.
-struct Source {
+pub(crate) struct Source {
     /// Below the package, as `src/wal.rs`.
-    path: String,
-    text: String,
+    pub(crate) path: String,
+    pub(crate) text: String,
 }
 
 impl Source {
@@ -54,7 +54,7 @@ fn first_word(text: &str) -> &str {
 }
 
 /// Every file of the library and of the torture workspace, tests left out.
-fn sources() -> Vec<Source> {
+pub(crate) fn sources() -> Vec<Source> {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut found = Vec::new();
     for root in ["src", "torture/src"] {

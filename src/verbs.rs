@@ -419,7 +419,10 @@ fn from_first<T>(
 ) -> Result<T> {
     let (first, others) = copies.split_first().expect("a database has a destination");
     open(first).and_then(|source| work(&source)).map_err(|error| match (others.first(), &error) {
-        (Some(next), Error { hint: None, status, .. }) if of_the_copy(*status) => {
+        // What is to be done about the copy itself comes after that, but for damage.
+        (Some(next), Error { hint, status, .. })
+            if of_the_copy(*status) && (hint.is_none() || *status != Status::Integrity) =>
+        {
             error.hint(format!("there is another copy; give it as SOURCE: {next}"))
         }
         _ => error,

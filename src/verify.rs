@@ -100,7 +100,7 @@ pub fn verify_asking(
     }
     report.findings.extend(links.findings(&**source, &replica)?);
     if deep {
-        drill_all(source, &replica, question, &mut report, progress);
+        drill_all(source, &replica, question, &mut report, progress)?;
     }
     Ok(report)
 }
@@ -167,9 +167,9 @@ fn drill_all(
     question: Option<&Question>,
     report: &mut Report,
     progress: &dyn Progress,
-) {
+) -> Result<()> {
     let ask = |path: &Path| question.map(|question| (question, sqlite::ask(path, &question.sql)));
-    match drill(source, None, ask, progress) {
+    match drill(source, None, ask, progress)? {
         Ok((restored, answer)) => {
             report.restored = Some(restored);
             let wrong = answer.as_ref().and_then(|(question, answer)| differs(question, answer));
@@ -191,10 +191,11 @@ fn drill_all(
     for branch in replica.branches(&**source).into_iter().flatten().flatten() {
         let newest = replica.newest(&branch.ancestry);
         if newest.is_some_and(|newest| newest.last > branch.after) {
-            let failed = drill(source, branch.timeline(), |_| (), progress).err();
+            let failed = drill(source, branch.timeline(), |_| (), progress)?.err();
             report.findings.extend(failed.map(|error| finding(source.to_string(), &error)));
         }
     }
+    Ok(())
 }
 
 /// What is wrong with an answer.
@@ -345,15 +346,18 @@ pub fn compare(copies: &[(String, &Report)]) -> Vec<Finding> {
     findings
 }
 
+const SCRATCH: &str = "TMPDIR names a directory with room for a whole database";
+
 /// Restores the newest commit, or a branch's, beside the system's temporary files, looks at it, and
-/// throws it away.
+/// throws it away. What comes of that is about the replica, unless this machine failed.
 fn drill<T>(
     source: &Arc<dyn Backend>,
     timeline: Option<Timeline>,
     look: impl FnOnce(&Path) -> T,
     progress: &dyn Progress,
-) -> Result<(restore::Report, T)> {
-    let failed = |error: std::io::Error| Error::io("create", "a scratch directory", &error);
+) -> Result<Result<(restore::Report, T)>> {
+    let failed =
+        |error: std::io::Error| Error::io("create", "a scratch directory", &error).hint(SCRATCH);
     let scratch = tempfile::tempdir().map_err(failed)?;
     let options = Options {
         output: &scratch.path().join("restored.db"),
@@ -363,8 +367,10 @@ fn drill<T>(
         force: false,
         dry_run: false,
     };
-    let restored = restore::restore(source, &options, progress)?;
-    Ok((restored, look(options.output)))
+    match restore::restore(source, &options, progress) {
+        Err(error) if error.status == Status::Failed => Err(error.hint(SCRATCH)),
+        restored => Ok(restored.map(|restored| (restored, look(options.output)))),
+    }
 }
 
 #[cfg(test)]

@@ -231,7 +231,8 @@ impl S3 {
         let url = self.sign(&credentials, ask);
         let timeout = self.most.map_or(time, |most| most.min(time));
         let request = Request { method, url: &url, headers, body, timeout };
-        http::send(&request).map_err(|failure| failed(failure.into()))
+        let endpoint = self.bucket.base_url().origin().ascii_serialization();
+        http::send(&request).map_err(|failure| failed(Refusal::unanswered(failure, endpoint)))
     }
 
     fn sign(&self, credentials: &Credentials, ask: &Ask) -> String {

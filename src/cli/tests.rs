@@ -390,7 +390,29 @@ const BAD: &[(&[&str], &str, &str)] = &[
     (&["status", "--from="], "destination: \"\": ", "give a path"),
     (&["check", "--from"], "arguments: --from: needs a value", "--from VALUE"),
     (&["list", "-c", "/"], "config: /: Is a directory (os error 21)", "--config FILE"),
+    (&["help", "frobnicate"], "arguments: frobnicate: no such command", "there are daemon"),
+    (&["keygen"], "keygen: FILE: missing", "see: bakelite keygen --help"),
+    (&["keygen", "a", "b"], "keygen: b: one argument too many", "see: bakelite keygen --help"),
+    (&["sync", "--seal", "most"], "sync: --seal most: not one of auto, all, new, none", "see: "),
+    (&["list", "--to-plain"], "list: --to-plain: no such option", "see: bakelite list --help"),
+    (&["list", "/m", "--key-file", ""], "--key-file: \"\": ", "give a path"),
+    (
+        &["restore", "--output", "o", "--at", "2025-02-30T00:00:00Z"],
+        "restore: --at: 2025-02-30T00:00:00Z: ",
+        "RFC 3339",
+    ),
+    (
+        &["restore", "--output", "o", "--at", "2999-01-01T00:00:00"],
+        "restore: --at: 2999-01-01T00:00:00: a time without its zone",
+        "add Z for UTC",
+    ),
+    (&["restore", "--output", "o", "--at="], "restore: --at: : neither a time nor an age", "RFC"),
+    (&["list", "S3://bucket/x"], "destination: S3://bucket/x: unknown scheme", "use a path"),
 ];
+
+pub(crate) fn mistakes_tried() -> usize {
+    BAD.len()
+}
 
 /// Goes as far as a command does before it opens anything but the configuration.
 fn prepare(words: &[&str]) -> Result<()> {

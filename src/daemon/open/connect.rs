@@ -112,11 +112,14 @@ fn open_destination(
 }
 
 fn unreachable(error: backend::Error, destination: &Destination, shipped: bool) -> Error {
+    let is_absent = error.kind == backend::Kind::NotFound;
     let error = Error { status: Status::Unreachable, ..Error::from(error) };
     match destination {
-        Destination::File { .. } if shipped => {
-            error.hint("commits were shipped there before: mount what belongs there")
-        }
+        Destination::File { .. } if shipped && !is_absent => error,
+        Destination::File { root } if shipped => error.hint(format!(
+            "mount what belongs there, or for a replica that is new: mkdir -p {}",
+            root.display()
+        )),
         Destination::File { root } => {
             error.hint(format!("make or mount it: {}", durable::parent(root).display()))
         }
