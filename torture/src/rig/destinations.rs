@@ -184,7 +184,7 @@ impl Rig {
         }
         let database = self.db().display().to_string();
         let given = self.destinations.iter().map(|it| it.given.to_string());
-        std::iter::once(database).chain(given).collect()
+        std::iter::once(database).chain(given).chain(self.sealing_words()).collect()
     }
 
     /// Somebody has taken from the one that is meant what it held: no claim of before holds for it.

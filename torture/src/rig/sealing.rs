@@ -49,13 +49,16 @@ impl Rig {
     /// The program, told to read with the keys that are known.
     pub(super) fn reader(&self, verb: &str) -> Command {
         let mut command = replica::command(&self.programs.bakelite, verb);
-        for file in &self.sealing.key_files {
-            command.arg("--key-file").arg(file);
-        }
-        if self.sealing.rule != Rule::Auto {
-            command.args(["--seal", word(self.sealing.rule)]);
-        }
+        command.args(self.sealing_words());
         command
+    }
+
+    /// The keys as words of a command line.
+    pub(super) fn sealing_words(&self) -> Vec<String> {
+        let files = self.sealing.key_files.iter();
+        let files = files.flat_map(|file| ["--key-file".to_owned(), file.display().to_string()]);
+        let rule = Some(self.sealing.rule).filter(|rule| *rule != Rule::Auto);
+        files.chain(rule.map(|rule| format!("--seal={}", word(rule)))).collect()
     }
 
     /// Starts `bakelite reencrypt` on all destinations, to be killed while it works.

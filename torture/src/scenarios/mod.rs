@@ -483,6 +483,22 @@ pub const INVENTORY: &[Scenario] = &[
         run: damage::objects,
     },
     Scenario {
+        name: "damaged-sealed",
+        adversity: "each object of a sealed replica damaged in each way",
+        how: "as above; what is put in an object's place from another replica was sealed with the same \
+              key",
+        seeds: 2,
+        faults: &[
+            "damage flipped",
+            "damage cut",
+            "damage swapped",
+            "damage older",
+            "damage renamed",
+            "damage foreign",
+        ],
+        run: damage::sealed_objects,
+    },
+    Scenario {
         name: "lying-ledger",
         adversity: "each lie in the ledger (the oracle's own red path)",
         how: "digests changed and exchanged, commits invented, forgotten, moved in time: all \
