@@ -45,6 +45,9 @@ struct Found {
     agreed: HashMap<(usize, Timeline), bool>,
 }
 
+/// How often destinations are listed anew.
+const ANEW: u32 = 5;
+
 /// An object that was not taken from the destination that leads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fallback {
@@ -106,6 +109,36 @@ impl Copies {
         let mut copies = Self { all, lead: 0, entries: BTreeMap::new(), notes, found };
         copies.choose();
         Ok(copies)
+    }
+
+    /// Does `work` on all of them as one. An object that does not fit what it is put to is tried again
+    /// as another copy has it. They are opened anew where upkeep has removed what was listed.
+    pub fn all_as_one<T>(
+        open: impl Fn() -> Result<Self>,
+        work: impl Fn(&Arc<dyn Backend>) -> Result<T>,
+    ) -> Result<(T, Arc<Self>)> {
+        let (mut copies, mut anew) = (Arc::new(open()?), 0);
+        loop {
+            match work(&(Arc::clone(&copies) as Arc<dyn Backend>)) {
+                Ok(done) => return Ok((done, copies)),
+                Err(error) if anew < ANEW && copies.is_outdated(&error) => {
+                    (copies, anew) = (Arc::new(open()?), anew + 1);
+                }
+                Err(error) if copies.distrust(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Whether what was missed is listed nowhere any more.
+    fn is_outdated(&self, error: &Error) -> bool {
+        let Some(name) = error.object.as_deref() else { return false };
+        let gone = |copy: &Copy| {
+            let listed = copy.source.list(&name.to_string(), None);
+            listed.is_ok_and(|listed| listed.entries.is_empty())
+        };
+        let mut holders = self.all.iter().filter(|copy| copy.holds(name)).peekable();
+        holders.peek().is_some() && holders.all(gone)
     }
 
     /// Has the newest one lead.

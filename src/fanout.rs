@@ -23,6 +23,7 @@ use crate::backend::{Backend, Kind};
 use crate::clock;
 use crate::commit::{CommitNo, Time, Timeline};
 use crate::error::{Error, Result, Status};
+use crate::keep::Keep;
 use crate::name::{Change, Name, Span};
 use crate::object::Compression;
 use crate::recent::Recent;
@@ -30,6 +31,7 @@ use crate::spool::Spool;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
@@ -43,6 +45,8 @@ pub struct Fanout {
     lanes: Vec<Arc<Lane>>,
     pub compression: Compression,
     pub recent: Recent,
+    /// What is older than that is not copied to one that lacks it.
+    pub keep: Keep,
     spool_max: u64,
 }
 
@@ -58,6 +62,8 @@ struct Lane {
     mirror: bool,
     spool: Spool,
     debt: Mutex<Debt>,
+    /// How many objects it has taken or refused.
+    answers: AtomicU64,
     known: parts::Known,
 }
 
@@ -125,7 +131,9 @@ impl Lane {
     /// Stores an object; one that is there already with the same bytes was stored by us, its reply
     /// lost. Other bytes mean that somebody else writes this replica.
     fn store(&self, name: &Name, body: &[u8]) -> Result<()> {
-        match self.destination.put(name, body) {
+        let put = self.destination.put(name, body);
+        self.answers.fetch_add(1, Ordering::Relaxed);
+        match put {
             Err(error) if error.kind == Kind::Exists => {
                 self.compare(name, body)?;
                 Ok(self.destination.renew(name)?)
@@ -270,11 +278,12 @@ impl Fanout {
             let copy = spool.is_marked();
             let debt = Mutex::new(Debt { pending, copy, ..Debt::default() });
             let known = parts::Known::default();
-            Ok(Arc::new(Lane { destination, mirror, spool, debt, known }))
+            let answers = AtomicU64::new(0);
+            Ok(Arc::new(Lane { destination, mirror, spool, debt, answers, known }))
         };
         let lanes = destinations.into_iter().map(lane).collect::<Result<_>>()?;
         let recent = Recent::new(state_dir);
-        Ok(Self { lanes, compression, recent, spool_max })
+        Ok(Self { lanes, compression, recent, keep: Keep::default(), spool_max })
     }
 
     /// How many destinations there are.
@@ -389,6 +398,11 @@ impl Fanout {
             .unwrap_or(Ok(()))
     }
 
+    /// How many objects were taken or refused so far, by all of them.
+    pub fn answers(&self) -> u64 {
+        self.lanes.iter().map(|lane| lane.answers.load(Ordering::Relaxed)).sum()
+    }
+
     /// Bytes in all spools.
     pub fn spooled(&self) -> u64 {
         self.lanes.iter().map(|lane| lane.debt().pending.values().sum::<u64>()).sum()
@@ -451,7 +465,7 @@ impl Fanout {
                     let thing = &lane.destination;
                     return Err(Error::new(Status::Integrity, "copy to", thing, cause));
                 };
-                lane.copy_from(&*sibling.destination)?;
+                lane.copy_from(&*sibling.destination, &self.keep)?;
             }
             while lane.pay_one(Lane::put)? {}
             let mut debt = lane.debt();

@@ -4,6 +4,7 @@
 //! This process holds SQLite's locks, so it never opens a database or `-shm` file by itself: closing
 //! that would drop them (trap 60). Copies are made by `cp`, and a child does the damage.
 
+pub mod mortal;
 pub mod power;
 pub mod rig;
 
@@ -261,7 +262,7 @@ fn serve_as_a_child() {
 fn drain(path: &Path) -> String {
     let stop = Stop::default();
     stop.flag().store(true, Ordering::Relaxed);
-    match daemon::run(&[config(path)], &stop, &rig::Quiet) {
+    match daemon::run(&[config(path)], &stop, None, &rig::Quiet) {
         Ok(()) => "ok".into(),
         Err(error) => format!("{:?}", error.status),
     }

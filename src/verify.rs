@@ -4,7 +4,7 @@
 //! each abandoned branch. What lies on a branch counts as much as anything else.
 
 use crate::ahead::ahead;
-use crate::backend::{self, Backend, Entry};
+use crate::backend::{self, Backend, Entry, Kind};
 use crate::change::ChangeSet;
 use crate::commit::{CommitNo, Timeline};
 use crate::error::{Error, Result, Status};
@@ -14,7 +14,7 @@ use crate::replica::{Replica, damaged};
 use crate::restore::{self, Check, Options, Progress, Target};
 use crate::snapshot::{Fork, Manifest, PartPages};
 use crate::sqlite;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -63,6 +63,9 @@ pub struct Question {
     pub expect: Option<String>,
 }
 
+/// How often what has come since is looked at, after something that was listed is found gone.
+const PASSES: u32 = 5;
+
 pub fn verify(source: &Arc<dyn Backend>, deep: bool, progress: &dyn Progress) -> Result<Report> {
     verify_asking(source, deep, None, progress)
 }
@@ -84,25 +87,8 @@ pub fn verify_asking(
     let (findings, sound) = (Vec::new(), BTreeMap::new());
     let mut report =
         Report { objects, bytes, findings, restored: None, answer: None, closed: None, sound };
-    let (mut done, mut links) = (0, Links::default());
-    ahead(
-        &replica.objects,
-        |entry| entry.bytes,
-        |entry| Ok(read(&**source, &entry.name)),
-        |entry, read| {
-            report.findings.extend(object(&**source, &replica, entry, &read, &mut links)?);
-            match read {
-                Read::Sound(hash, content) if !content.is_placeholder() => {
-                    report.sound.insert(entry.name.clone(), hash);
-                }
-                Read::Damaged(Damage::Sealed(key)) => report.closed = Some(key),
-                _ => {}
-            }
-            done += entry.bytes;
-            progress.at(done, bytes);
-            Ok(())
-        },
-    )?;
+    let mut links = Links::default();
+    let replica = read_all(&**source, replica, &mut report, &mut links, progress)?;
     report.findings.extend(replica.foreign.iter().map(|key| Finding {
         what: "not an object of ours".into(),
         where_: format!("{source}/{key}"),
@@ -166,6 +152,61 @@ fn differs(question: &Question, answer: &std::result::Result<String, String>) ->
         }
         (Ok(_), _) => None,
     }
+}
+
+/// Reads every object; the replica as it is then. What upkeep has merged or deleted meanwhile is not
+/// missing: what took its place is read instead.
+fn read_all(
+    source: &dyn Backend,
+    mut replica: Replica,
+    report: &mut Report,
+    links: &mut Links,
+    progress: &dyn Progress,
+) -> Result<Replica> {
+    let (total, mut done) = (report.bytes, 0);
+    let mut unread = replica.objects.clone();
+    let mut found = BTreeMap::new();
+    for pass in 1.. {
+        let mut gone = BTreeSet::new();
+        ahead(
+            &unread,
+            |entry| entry.bytes,
+            |entry| Ok(read(source, &entry.name)),
+            |entry, read| {
+                let name = entry.name.clone();
+                done += entry.bytes;
+                progress.at(done.min(total), total);
+                if matches!(&read, Read::Unreadable(error) if error.kind == Kind::NotFound)
+                    && pass < PASSES
+                {
+                    gone.insert(name);
+                    return Ok(());
+                }
+                let wrong = object(source, &replica, entry, &read, links)?;
+                found.extend(wrong.map(|finding| (name.clone(), finding)));
+                match read {
+                    Read::Sound(hash, content) if !content.is_placeholder() => {
+                        report.sound.insert(name, hash);
+                    }
+                    Read::Damaged(Damage::Sealed(key)) => report.closed = Some(key),
+                    _ => {}
+                }
+                Ok(())
+            },
+        )?;
+        if gone.is_empty() {
+            break;
+        }
+        let now = Replica::list(source)?;
+        let known: BTreeSet<&Name> = replica.objects.iter().map(|entry| &entry.name).collect();
+        let is_new = |entry: &&Entry| !known.contains(&entry.name) || gone.contains(&entry.name);
+        unread = now.objects.iter().filter(is_new).cloned().collect();
+        links.retain(&now);
+        replica = now;
+    }
+    let there: BTreeSet<&Name> = replica.objects.iter().map(|entry| &entry.name).collect();
+    report.findings.extend(found.into_iter().filter(|it| there.contains(&it.0)).map(|it| it.1));
+    Ok(replica)
 }
 
 fn finding(place: String, error: &dyn std::fmt::Display) -> Finding {
