@@ -139,13 +139,7 @@ impl Daemon {
         self.trackers.insert(self.newest, tracker);
     }
 
-    fn run(
-        &mut self,
-        mut ready: Option<&dyn Fn()>,
-        stop: &Stop,
-        reload: Option<&Reload>,
-        progress: &dyn Progress,
-    ) -> Result<()> {
+    fn run(&mut self, stop: &Stop, reload: Option<&Reload>, progress: &dyn Progress) -> Result<()> {
         loop {
             if stop.is_set() && !self.draining {
                 self.drain();
@@ -221,7 +215,7 @@ impl Daemon {
 
     /// Whether no database is still being taken up for the first time.
     fn is_ready(&self) -> bool {
-        self.trackers.values().all(Tracker::was_tried)
+        self.trackers.values().all(Tracker::has_begun)
     }
 
     fn report(&self, progress: &dyn Progress) {
