@@ -22,6 +22,9 @@ use std::process::{Command, Stdio};
 /// The name of the database in the configuration: the last part of each replica's root.
 pub const NAME: &str = "app";
 
+/// Files and their names.
+type Files = Vec<(String, Vec<u8>)>;
+
 /// Under which key each object of a destination is, by its name.
 pub type Under = BTreeMap<String, Option<KeyId>>;
 
@@ -103,7 +106,7 @@ impl Rig {
 
     /// How the objects of each destination are sealed.
     pub fn under(&mut self) -> Result<Vec<Under>> {
-        let of = |files: Vec<(String, Vec<u8>)>| {
+        let of = |files: Files| {
             let objects = files.into_iter().filter(|(name, _)| name.parse::<Name>().is_ok());
             objects.map(|(name, bytes)| (name, sealed_under(&bytes))).collect()
         };
@@ -111,7 +114,7 @@ impl Rig {
     }
 
     /// Every file on each destination, unfinished ones too.
-    fn stored(&mut self) -> Result<Vec<Vec<(String, Vec<u8>)>>> {
+    fn stored(&mut self) -> Result<Vec<Files>> {
         let all = self.destinations.iter().map(|destination| match &destination.read {
             At::File { root } => files(root, root),
             bucket => objects(bucket),
@@ -189,7 +192,7 @@ fn word(rule: Rule) -> &'static str {
 }
 
 /// The files below a directory; those that vanish meanwhile are left out.
-fn files(dir: &Path, root: &Path) -> Result<Vec<(String, Vec<u8>)>> {
+fn files(dir: &Path, root: &Path) -> Result<Files> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();
@@ -207,7 +210,7 @@ fn files(dir: &Path, root: &Path) -> Result<Vec<(String, Vec<u8>)>> {
     Ok(found)
 }
 
-fn objects(bucket: &At) -> Result<Vec<(String, Vec<u8>)>> {
+fn objects(bucket: &At) -> Result<Files> {
     let failed = |error: bakelite::backend::Error| Failure::Harness(error.to_string());
     let source = replica::open(bucket).map_err(failed)?;
     let mut found = Vec::new();
