@@ -180,7 +180,7 @@ impl Backend for PowerCut {
     }
 
     fn renew(&self, _: &Name) -> Answer<()> {
-        panic!("nothing is locked for longer")
+        panic!("no lock is renewed")
     }
 }
 
