@@ -9,7 +9,7 @@ use std::{fs, thread};
 
 /// An address that is free, and stays so: nobody else uses this one of the loopback's.
 fn free(last: u8) -> SocketAddr {
-    TcpListener::bind(([127, 77, 0, last], 0)).unwrap().local_addr().unwrap()
+    TcpListener::bind(SocketAddr::from(([127, 77, 0, last], 0))).unwrap().local_addr().unwrap()
 }
 
 fn asked(at: SocketAddr, request: &str) -> String {
