@@ -1,15 +1,15 @@
 //! A daemon as those see it who are told of it: over a socket, in a file, by a ping.
 
 use crate::config::Database;
-use crate::daemon::tests::Running;
+use crate::daemon::tests::{Running, wait_until};
 use crate::testkit::{Db, commits};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::{fs, thread};
 
-/// An address that is free just now.
-fn free() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+/// An address that is free, and stays so: nobody else uses this one of the loopback's.
+fn free(last: u8) -> SocketAddr {
+    TcpListener::bind(SocketAddr::from(([127, 77, 0, last], 0))).unwrap().local_addr().unwrap()
 }
 
 fn asked(at: SocketAddr, request: &str) -> String {
@@ -18,9 +18,10 @@ fn asked(at: SocketAddr, request: &str) -> String {
             thread::yield_now();
             continue;
         };
-        connection.write_all(request.as_bytes()).unwrap();
+        // One that is refused before it was read to its end breaks off, in one way or the other.
         let mut reply = String::new();
-        connection.read_to_string(&mut reply).unwrap();
+        let sent = connection.write_all(request.as_bytes());
+        sent.and_then(|()| connection.read_to_string(&mut reply)).ok();
         return reply;
     }
 }
@@ -41,11 +42,11 @@ fn metrics(at: SocketAddr) -> String {
 #[test]
 fn a_page_of_metrics_says_what_is_durable() {
     let db = Db::new(4096);
-    let at = free();
+    let at = free(1);
     let mut config = db.config();
     config.settings.observers.metrics_listen = Some(at);
-    // One that connects and says nothing keeps nobody out for ever.
     let (daemon, flag, wanted) = Running::reloading(std::slice::from_ref(&config));
+    wait_until(true, &config);
     commits(&db.open(), 3);
     crate::daemon::sync(std::slice::from_ref(&config)).unwrap();
     let page = metrics(at);
@@ -60,7 +61,7 @@ fn a_page_of_metrics_says_what_is_durable() {
     assert!(head.starts_with("HTTP/1.1 200 ") && head.ends_with("\r\n\r\n"), "{head}");
     assert_eq!(asked(at, &"x".repeat(9000)), "", "too long to be a request");
     // A reload moves the page, and does not interrupt the watch.
-    let other = free();
+    let other = free(2);
     config.settings.observers.metrics_listen = Some(other);
     wanted.send(Ok(vec![config])).unwrap();
     flag.store(true, std::sync::atomic::Ordering::Relaxed);
@@ -107,7 +108,7 @@ fn a_ping_comes_when_everything_is_durable() {
     let missing = databases[1].dir.path().join("moved");
     fs::rename(&databases[1].path, &missing).unwrap();
     let (daemon, ..) = Running::reloading(&configs);
-    crate::daemon::tests::wait_until(true, &configs[0]);
+    wait_until(true, &configs[0]);
     crate::daemon::sync(&configs[..1]).unwrap();
     listener.set_nonblocking(true).unwrap();
     assert!(listener.accept().is_err(), "one of them is not watched yet");
