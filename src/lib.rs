@@ -55,6 +55,7 @@ pub mod memory;
 pub mod place;
 pub mod progress;
 pub mod report;
+pub mod sabotage;
 pub mod status;
 pub mod units;
 pub mod verbs;

@@ -18,6 +18,7 @@ use crate::commit::{Commit, CommitNo, Digest, Time, Timeline};
 use crate::durable::{self, Overwrite};
 use crate::error::{Error, Result, Status};
 use crate::replica::Replica;
+use crate::sabotage;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use writer::{Wanted, Writer};
@@ -115,7 +116,11 @@ fn attempt(
     let wanted = Wanted::read(&**source, &plan).map_err(nearest)?;
     let (mut bytes, mut objects) = (0, 0);
     if !options.dry_run {
-        let temp = durable::temp_beside(options.output)
+        let temp = match sabotage::is("restore-in-place") {
+            true => in_place(options.output),
+            false => durable::temp_beside(options.output),
+        };
+        let temp = temp
             .map_err(|error| Error::io("create a file beside", options.output.display(), &error))?;
         let writer = Writer::new(&**source, &wanted, temp.as_file(), progress, replica);
         (bytes, objects) = writer.run(&plan).map_err(nearest)?;
@@ -134,6 +139,12 @@ fn attempt(
         objects,
         seconds: start.elapsed().as_secs_f64(),
     })
+}
+
+/// What a wrong program does: killed, it leaves half a database.
+fn in_place(output: &Path) -> std::io::Result<tempfile::NamedTempFile> {
+    let file = std::fs::File::create(output)?;
+    Ok(tempfile::NamedTempFile::from_parts(file, tempfile::TempPath::try_from_path(output)?))
 }
 
 /// Where an object is to blame: what can be restored without it.
@@ -198,6 +209,7 @@ fn check(path: &Path, check: Check) -> Result<()> {
 /// until this moment.
 fn publish(temp: tempfile::NamedTempFile, options: &Options) -> Result<()> {
     let output = options.output;
+    let force = options.force || sabotage::is("restore-in-place");
     let failed = |operation| {
         move |error: std::io::Error| {
             let status = match error.kind() {
@@ -214,7 +226,7 @@ fn publish(temp: tempfile::NamedTempFile, options: &Options) -> Result<()> {
         let (uid, gid) = (Some(old.uid()), Some(old.gid()));
         std::os::unix::fs::fchown(file, uid, gid).map_err(failed("keep the owner of"))?;
     }
-    if options.force {
+    if force {
         // The new file is safe on disk before anything of the old database goes, and that goes
         // before the new one takes its name: an old WAL must never be played into it.
         durable::sync_data(temp.as_file()).map_err(failed("sync"))?;
@@ -224,7 +236,7 @@ fn publish(temp: tempfile::NamedTempFile, options: &Options) -> Result<()> {
     } else {
         refuse_to_overwrite(options)?;
     }
-    let overwrite = if options.force { Overwrite::Replace } else { Overwrite::Never };
+    let overwrite = if force { Overwrite::Replace } else { Overwrite::Never };
     durable::publish(temp, output, overwrite).map_err(failed("publish"))
 }
 
