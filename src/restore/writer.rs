@@ -251,8 +251,8 @@ impl<'a> Writer<'a> {
         bytes: &[u8],
     ) -> std::result::Result<(), Stop> {
         let end = self.wanted.commit.pages;
-        let known = self.is_written(page) && !sabotage::is("older-page-wins");
-        if page.0 > end || page.0 > self.sizes.least_from(commit) || known {
+        let known = |page| self.is_written(page) && !sabotage::is("older-page-wins");
+        if page.0 > end || page.0 > self.sizes.least_from(commit) || known(page) {
             return Ok(());
         }
         let part = self.wanted.manifest.parts.partition_point(|part| part.range().end <= page.0);
