@@ -412,7 +412,8 @@ mod tests {
     fn names_are_unique_words() {
         let names: HashSet<_> = INVENTORY.iter().map(|scenario| scenario.name).collect();
         assert_eq!(names.len(), INVENTORY.len());
-        assert!(names.iter().all(|name| name.chars().all(|c| c.is_ascii_lowercase() || c == '-')));
+        let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        assert!(names.iter().all(|name| name.chars().all(is_plain)));
         assert!(INVENTORY.iter().all(|scenario| scenario.seeds > 0 && !scenario.faults.is_empty()));
     }
 
