@@ -17,7 +17,7 @@ use crate::rng::Rng;
 use bakelite::config::Destination;
 use lies::Liar;
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
+use std::io::{self, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
@@ -137,6 +137,12 @@ impl Store {
         }
     }
 
+    /// Whether the first of those that hang still waits. It has waited in vain once it hangs up.
+    pub fn is_waited_for(&self) -> bool {
+        let state = self.shared.state();
+        state.hanging.first().is_some_and(|first| still_waits(first).unwrap_or(false))
+    }
+
     /// From now on one request in `one_in` is lied to; none with `None`.
     pub fn lie(&self, one_in: Option<u64>) {
         self.shared.state().liar.lie(one_in);
@@ -170,6 +176,19 @@ impl Store {
 impl Drop for Store {
     fn drop(&mut self) {
         self.door(Door::Ended);
+    }
+}
+
+/// Whether whoever has sent something here has not hung up.
+fn still_waits(mut connection: &TcpStream) -> io::Result<bool> {
+    connection.set_nonblocking(true)?;
+    let mut sent = [0; 4096];
+    loop {
+        match connection.read(&mut sent) {
+            Ok(0) => return Ok(false),
+            Ok(_) => {}
+            Err(error) => return Ok(error.kind() == io::ErrorKind::WouldBlock),
+        }
     }
 }
 
