@@ -32,7 +32,7 @@ pub fn choose(
         return Err(nothing_there(source, replica, timeline));
     };
     let commit = match target {
-        Target::Latest if sabotage::is("restore-without-last") => CommitNo(newest.first.0 - 1),
+        Target::Latest if sabotage::is("restore-without-last") => CommitNo(newest.last.0 - 1),
         Target::Latest => newest.last,
         Target::Commit(commit) => commit,
         Target::At(time) => commit_at(source, replica, &runs, &newest, time)?,

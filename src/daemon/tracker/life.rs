@@ -158,8 +158,7 @@ impl Tracker {
             self.parcel = Some(Box::new(Parcel::new(batch)));
         }
         // Only a pass that began after the last part was read has captured all that it may hold.
-        let settled = complete && part.is_none() || sabotage::is("manifest-of-torn-parts");
-        self.snapshot_ready = settled && capture.parts_are_read();
+        self.snapshot_ready = complete && part.is_none() && capture.parts_are_read();
         self.drained |= complete && drain;
         part.iter().for_each(|part| self.pace_parts(part.bytes.len(), now));
         self.again.extend(part);

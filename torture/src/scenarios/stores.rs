@@ -57,6 +57,7 @@ pub fn outage(rig: &mut Rig) -> Result<()> {
     rig.go()?;
     rig.start_daemon()?;
     rig.sync()?;
+    rig.until_further(DIRECTORY)?;
     let (door, fault) = match rig.seed % 2 {
         0 => (Door::Closed, "refused"),
         _ => (Door::Hanging, "hung"),

@@ -137,10 +137,11 @@ impl Store {
         }
     }
 
-    /// Whether the first of those that hang still waits. It has waited in vain once it hangs up.
+    /// Whether the first of those that were never answered still waits. To be asked once.
     pub fn is_waited_for(&self) -> bool {
         let state = self.shared.state();
-        state.hanging.first().is_some_and(|first| still_waits(first).unwrap_or(false))
+        let mut asked = state.hanging.iter().filter_map(|it| still_waits(it).ok().flatten());
+        asked.next().unwrap_or(false)
     }
 
     /// From now on one request in `one_in` is lied to; none with `None`.
@@ -179,16 +180,20 @@ impl Drop for Store {
     }
 }
 
-/// Whether whoever has sent something here has not hung up.
-fn still_waits(mut connection: &TcpStream) -> io::Result<bool> {
+/// Whether whoever has sent something here has not hung up; `None`: nothing was sent.
+fn still_waits(mut connection: &TcpStream) -> io::Result<Option<bool>> {
     connection.set_nonblocking(true)?;
-    let mut sent = [0; 4096];
+    let (mut sent, mut bytes) = ([0; 4096], 0);
     loop {
-        match connection.read(&mut sent) {
-            Ok(0) => return Ok(false),
-            Ok(_) => {}
-            Err(error) => return Ok(error.kind() == io::ErrorKind::WouldBlock),
-        }
+        let waits = match connection.read(&mut sent) {
+            Ok(0) => false,
+            Ok(more) => {
+                bytes += more;
+                continue;
+            }
+            Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+        };
+        return Ok((bytes > 0).then_some(waits));
     }
 }
 
