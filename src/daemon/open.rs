@@ -53,8 +53,6 @@ pub struct Live {
     pub capture: Capture,
     pub shipper: Shipper,
     pub begin: Begin,
-    /// Held as long as it is watched.
-    pub lock: Arc<File>,
     pub files: Files,
     /// What seals what it ships.
     pub key: Option<KeyId>,
@@ -91,14 +89,14 @@ pub struct Order {
     pub claimed: Arc<AtomicU32>,
     /// The database was seen to differ from the page index.
     pub distrust: bool,
-    /// The lock, if this daemon holds it already.
-    pub lock: Option<Arc<File>>,
     /// The files as they were, if others have taken their place.
     pub replaced: Option<Files>,
 }
 
-pub fn open(database: &Database, order: Order) -> Result<Live> {
-    let Order { purpose, claimed, distrust, lock: held, replaced } = order;
+/// Takes a database up. The lock is left in `held` by an opening that fails as well: who tries again
+/// has it all along, or a `sync` of the meantime would look like another host.
+pub fn open(database: &Database, order: Order, held: &mut Option<Arc<File>>) -> Result<Live> {
+    let Order { purpose, claimed, distrust, replaced } = order;
     if let Some(before) = replaced.filter(|_| purpose == Purpose::Daemon) {
         refuse_half_replaced(&database.path, before)?;
     }
@@ -158,7 +156,7 @@ pub fn open(database: &Database, order: Order) -> Result<Live> {
         let start = Start { page_size, timeline, identity, last, chain, snapshot };
         let capture = Capture::new(source, index, &start).with_names(keys.names());
         let key = keys.sealing().map(|key| key.id);
-        return Ok(Live { capture, shipper, begin, lock, files, key });
+        return Ok(Live { capture, shipper, begin, files, key });
     }
     let cause = "its destinations do not come to rest";
     let error = Error::new(Status::Unreachable, "claim", database.path.display(), cause);

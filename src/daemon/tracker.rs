@@ -51,7 +51,8 @@ const REST: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "a handful of them are on their way at a time")]
 pub enum Done {
-    Opened(Result<Box<Live>>),
+    /// And the lock, if that was to be had.
+    Opened(Result<Box<Live>>, Option<Arc<File>>),
     Captured(Box<Capture>, Captured),
     Shipped(Box<Shipper>, Box<Parcel>, Result<()>),
     LargeShipped(Box<Capture>, Box<Shipper>, Result<()>),
@@ -299,10 +300,13 @@ impl Tracker {
                     purpose,
                     claimed: Arc::clone(&self.claimed),
                     distrust: self.distrust,
-                    lock: self.lock.clone(),
                     replaced: self.replaced(now),
                 };
-                Some(Box::new(move || Done::Opened(open::open(&database, order).map(Box::new))))
+                let mut lock = self.lock.clone();
+                Some(Box::new(move || {
+                    let live = open::open(&database, order, &mut lock);
+                    Done::Opened(live.map(Box::new), lock)
+                }))
             }
             Phase::Here(capture) if self.is_resting(&capture, now) => {
                 self.phase = Phase::Here(capture);
@@ -426,7 +430,7 @@ impl Tracker {
         let idle = idle && !self.draining;
         self.next_look = if idle { now + self.pause(now) } else { now };
         match done {
-            Done::Opened(result) => self.opened(result, now),
+            Done::Opened(result, lock) => self.opened(result, lock, now),
             Done::Captured(capture, captured) => self.captured(capture, captured, now),
             Done::Shipped(shipper, parcel, result) => {
                 self.shipper = Some(shipper);

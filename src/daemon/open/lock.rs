@@ -28,9 +28,12 @@ const SYNC: &[u8] = b"sync\n";
 pub fn take(
     database: &Database,
     purpose: Purpose,
-    held: Option<Arc<File>>,
+    held: &mut Option<Arc<File>>,
 ) -> Result<(Arc<File>, Timeline)> {
-    let lock = held.map_or_else(|| wait(database, purpose).map(Arc::new), Ok)?;
+    let lock = match held {
+        Some(lock) => Arc::clone(lock),
+        None => Arc::clone(held.insert(Arc::new(wait(database, purpose)?))),
+    };
     let claimed = line(&database.state_dir, 2).unwrap_or_default();
     sign(&lock, purpose, None, claimed)
         .map_err(|error| Error::io("write", database.state_dir.join("lock").display(), &error))?;

@@ -18,6 +18,7 @@ use crate::sabotage;
 use crate::ship::Parcel;
 use crate::source::{Pin, Trouble};
 use crate::status::{LaneRecord, Record};
+use std::fs::File;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -33,7 +34,7 @@ impl Tracker {
             Done::Checkpointed(_) => self.checkpointing = false,
             Done::Renewed(..) => self.renewing = false,
             Done::Kept(_) => self.upkeep.end(),
-            Done::Opened(_)
+            Done::Opened(..)
             | Done::Captured(..)
             | Done::Shipped(..)
             | Done::LargeShipped(..)
@@ -53,11 +54,17 @@ impl Tracker {
         }
     }
 
-    pub(super) fn opened(&mut self, result: Result<Box<Live>>, now: Instant) {
+    pub(super) fn opened(
+        &mut self,
+        result: Result<Box<Live>>,
+        lock: Option<Arc<File>>,
+        now: Instant,
+    ) {
+        self.lock = lock;
         match result {
             Ok(live) => {
-                let Live { capture, shipper, begin, lock, files, key } = *live;
-                (self.lock, self.files) = (Some(lock), Some(files));
+                let Live { capture, shipper, begin, files, key } = *live;
+                self.files = Some(files);
                 self.set_lanes(shipper.stores.count(), now);
                 self.stores = Some(Arc::clone(&shipper.stores));
                 self.shipper = Some(Box::new(shipper));

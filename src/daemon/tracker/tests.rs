@@ -87,7 +87,7 @@ impl Sim {
         for job in turn.into_iter().chain(shipment).chain(payments) {
             self.jobs += 1;
             let mut done = job();
-            if let Done::Opened(Ok(live)) = &mut done {
+            if let Done::Opened(Ok(live), _) = &mut done {
                 self.opened += 1;
                 if let Some(faulty) = &self.faulty {
                     let state_dir = &self.tracker.database.state_dir;
@@ -382,6 +382,25 @@ fn trap_19_a_large_transaction_whose_wal_is_lost_is_healed() {
     commits(&writer, 2);
     faulty.heal();
     sim.until(|sim| sim.opened == 2 && sim.is_current());
+    agrees(&db);
+}
+
+/// Torture, a store that lies: a daemon took its database up again and again, and a `sync` between two
+/// of its tries claimed a timeline. The daemon took it for another host's, and ended with status 6.
+#[test]
+fn a_daemon_that_cannot_begin_yet_keeps_its_lock() {
+    let (db, writer) = new_db();
+    let root = db.dir.path().join("replica");
+    fs::write(&root, "in its way").unwrap();
+    let mut sim = Sim::new(&db);
+    sim.for_ms(3000);
+    assert_eq!(sim.opened, 0);
+    assert!(open::try_lock(&db.config().state_dir).unwrap().is_none(), "not locked");
+    fs::remove_file(&root).unwrap();
+    commits(&writer, 2);
+    sim.until(|sim| sim.opened == 1 && sim.is_current());
+    assert!(sim.drain().is_none());
+    assert!(is_unlocked(&db));
     agrees(&db);
 }
 
