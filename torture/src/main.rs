@@ -256,16 +256,18 @@ fn sabotage(args: &Saboteurs) -> Result<Outcome, String> {
     }
     let named: Option<Vec<_>> = args.names.iter().map(|name| saboteurs::find(name)).collect();
     let named = named.ok_or("no such saboteur; run: torture saboteurs --list")?;
+    let saboteurs = if named.is_empty() { saboteurs::TABLE.iter().collect() } else { named };
     let (caught, outcome) = saboteurs::run(&saboteurs::Plan {
-        saboteurs: if named.is_empty() { saboteurs::TABLE.iter().collect() } else { named },
+        tests: saboteurs::tests_of(&saboteurs)?,
+        saboteurs,
         seed: args.seed,
         most: args.most,
         jobs: args.jobs.max(1),
         torture: programs(None)?.torture,
-        tests: saboteurs::build_tests()?,
     })?;
     if args.record {
-        saboteurs::record(&caught)?;
+        let section = saboteurs::record(&caught)?;
+        write(PAGE, &saboteurs::renewed(&read(PAGE)?, &section))?;
     }
     Ok(outcome)
 }

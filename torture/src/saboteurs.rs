@@ -198,8 +198,9 @@ impl Plan {
         if said.contains("running 0 tests") {
             return Err(format!("there is no test {test}"));
         }
-        let failed = said.lines().find_map(|line| line.strip_prefix("    "));
-        let failed = failed.unwrap_or(test).to_owned();
+        // In the list at the end each name has a line of its own.
+        let mut names = said.lines().filter_map(|line| line.strip_prefix("    "));
+        let failed = names.rfind(|name| name.contains(test)).unwrap_or(test).to_owned();
         Ok((!output.status.success()).then_some(failed))
     }
 }
@@ -214,8 +215,12 @@ fn without_dir(saw: &str, dir: &Path) -> String {
     saw.replace(&*dir.to_string_lossy(), "DIR").chars().filter(|c| !c.is_control()).collect()
 }
 
-/// Builds the library's tests as saboteurs, and says where they are.
-pub fn build_tests() -> Result<PathBuf, String> {
+/// Builds the library's tests as saboteurs, if any of them is needed, and says where they are.
+pub fn tests_of(saboteurs: &[&Saboteur]) -> Result<PathBuf, String> {
+    let mut catchers = saboteurs.iter().flat_map(|saboteur| saboteur.catchers);
+    if !catchers.any(|catcher| matches!(catcher, Catcher::Test(_))) {
+        return Ok(PathBuf::new());
+    }
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command.args(["test", "--no-run", "--package", "bakelite", "--lib", "--profile", "sabotage"]);
@@ -268,12 +273,20 @@ struct Record {
 
 const RECORD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/saboteurs.json");
 
-/// Writes down what became of some. What is known of others stays.
-pub fn record(more: &[Caught]) -> Result<(), String> {
+/// Writes down what became of some; what is known of others stays. The page's section, for the page.
+pub fn record(more: &[Caught]) -> Result<String, String> {
     let caught = Record::read(Path::new(RECORD)).map(|known| known.caught).unwrap_or_default();
     let mut record = Record { date: run::today(), commit: run::commit(), caught };
     record.add(more);
-    record.write(Path::new(RECORD))
+    record.write(Path::new(RECORD))?;
+    Ok(record.section())
+}
+
+/// A page with this section in place of the one that it ends with.
+pub fn renewed(page: &str, section: &str) -> String {
+    let title = TEXT.trim_start().lines().next().expect("it has a title");
+    let before = page.split(title).next().unwrap_or_default();
+    format!("{}\n{section}", before.trim_end())
 }
 
 /// The section of the matrix. It shows what was recorded when this was built.
@@ -397,6 +410,13 @@ mod tests {
             assert!(known, "{name}; run: make saboteurs");
         }
         assert_eq!(record.caught.len(), TABLE.len());
+    }
+
+    #[test]
+    fn a_page_gets_a_new_section() {
+        let page = format!("before\n{}", section());
+        assert_eq!(renewed(&page, &section()), page);
+        assert_eq!(renewed("before\n", &section()), page);
     }
 
     #[test]

@@ -194,19 +194,14 @@ pub const TABLE: &[Saboteur] = &[
         "first-page-only",
         "takes the first page of a listing for all of it",
         "I6",
-        &[
-            Scenario("lying-s3"),
-            Test(
-                "backend::s3::tests::trap_76_listings_in_small_pages_stale_twice_and_out_of_order",
-            ),
-        ],
+        &[Test("backend::s3::tests::trap_76_listings_in_small_pages_stale_twice_and_out_of_order")],
     ),
     row(
         "failed-put-is-done",
         "takes a put that failed for one that was done",
         "I5",
         &[
-            Scenario("lying-s3"),
+            Scenario("fan-out"),
             Test(
                 "backend::retry::tests::trap_69_what_passes_is_waited_out_and_what_lasts_is_reported",
             ),

@@ -137,7 +137,7 @@ impl Store {
         }
     }
 
-    /// Whether the first of those that were never answered still waits. To be asked once.
+    /// Whether the first put that was never answered still waits. To be asked once.
     pub fn is_waited_for(&self) -> bool {
         let state = self.shared.state();
         let mut asked = state.hanging.iter().filter_map(|it| still_waits(it).ok().flatten());
@@ -180,21 +180,15 @@ impl Drop for Store {
     }
 }
 
-/// Whether whoever has sent something here has not hung up; `None`: nothing was sent.
+/// Whether whoever wants to put something here has not hung up; `None`: it is no put.
 fn still_waits(mut connection: &TcpStream) -> io::Result<Option<bool>> {
     connection.set_nonblocking(true)?;
-    let (mut sent, mut bytes) = ([0; 4096], 0);
-    loop {
-        let waits = match connection.read(&mut sent) {
-            Ok(0) => false,
-            Ok(more) => {
-                bytes += more;
-                continue;
-            }
-            Err(error) => error.kind() == io::ErrorKind::WouldBlock,
-        };
-        return Ok((bytes > 0).then_some(waits));
-    }
+    let mut sent = Vec::new();
+    let waits = match connection.read_to_end(&mut sent) {
+        Ok(_) => false,
+        Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+    };
+    Ok(sent.starts_with(b"PUT ").then_some(waits))
 }
 
 fn url(address: SocketAddr, prefix: &str) -> Destination {
