@@ -86,6 +86,7 @@ pub enum Verb {
     subcommand,
     name = "daemon",
     note = "SIGTERM or SIGINT ships everything committed and ends; a second one ends at once.",
+    note = "SIGHUP reads the configuration again.",
     example = "bakelite daemon /var/lib/app/app.db /mnt/backup/app"
 )]
 pub struct DaemonOf {
@@ -157,11 +158,19 @@ pub struct ListOf {
 
 /// show how each database and its destinations stand
 #[derive(Debug, FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "status", example = "bakelite status --db app --json")]
+#[argh(
+    subcommand,
+    name = "status",
+    example = "bakelite status --db app --json",
+    example = "bakelite status --from /mnt/backup"
+)]
 pub struct StatusOf {
     #[argh(positional, arg_name = "DB DEST")]
     /// a database and the roots of its replicas: paths or s3://BUCKET/PREFIX
     pub given: Vec<String>,
+    #[argh(option, arg_name = "DEST")]
+    /// every replica at or below this place, from its names alone
+    pub from: Option<String>,
 }
 
 /// whether all that is committed is backed up; silent if so
@@ -179,6 +188,9 @@ pub struct CheckOf {
     #[argh(option, arg_name = "DUR", from_str_fn(duration))]
     /// how old a commit may be that a destination lacks: 5m
     pub max_age: Option<Duration>,
+    #[argh(option, arg_name = "DEST")]
+    /// every replica at or below this place; with --max-age, by the age of its last commit
+    pub from: Option<String>,
 }
 
 /// check that a replica is whole: names, chain, hashes

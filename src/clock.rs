@@ -7,7 +7,7 @@ use crate::units;
 use jiff::Timestamp;
 use jiff::civil;
 use jiff::fmt::rfc2822;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// The time of day; a clock set before 1970 reads as 1970.
 pub fn now() -> Time {
@@ -18,6 +18,12 @@ pub fn now() -> Time {
 /// The steady clock, for how long something took.
 pub fn instant() -> Instant {
     Instant::now()
+}
+
+/// How long the machine has been up, as the system counts it for others to compare.
+pub fn monotonic() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs() as u32)
 }
 
 /// `2025-11-23T14:00:00.123Z`. A time past the year 9999 shows as that year's end.

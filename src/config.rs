@@ -16,6 +16,7 @@ use crate::error::{Error, Result, Status};
 use crate::keep::Keep;
 use crate::seal::Rule;
 use crate::units;
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -62,6 +63,15 @@ pub struct Settings {
     pub compaction: Vec<Duration>,
     pub keep: Keep,
     pub sealing: Sealing,
+    pub observers: Observers,
+}
+
+/// Who is told how a database stands. Of no matter to the work itself.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Observers {
+    pub metrics_file: Option<PathBuf>,
+    pub metrics_listen: Option<SocketAddr>,
+    pub ping_url: Option<String>,
 }
 
 /// What a database's replicas are sealed with.
@@ -106,6 +116,7 @@ impl Default for Settings {
             compaction: [30, 300, 3600].map(Duration::from_secs).into(),
             keep: Keep::default(),
             sealing: Sealing::default(),
+            observers: Observers::default(),
         }
     }
 }

@@ -11,14 +11,18 @@
 //! shipment waits for a destination, capture goes on until the next change-set is full, and then the
 //! WAL is pinned as it is.
 
+mod listen;
+mod observe;
 mod open;
 mod owed;
 mod pool;
+mod reload;
 mod sync;
 mod tracker;
 mod upkeep;
 
 pub use open::{open_database, try_lock};
+pub use reload::Reload;
 pub use sync::{Published, daemon_runs, sync};
 pub use tracker::SHIP_FILE;
 pub use upkeep::{Task, upkeep};
@@ -26,8 +30,11 @@ pub use upkeep::{Task, upkeep};
 use crate::clock;
 use crate::config::Database;
 use crate::error::{Error, Result};
+use crate::notify::Notify;
 use crate::restore::Progress;
+use observe::Watch;
 use pool::Pool;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -57,38 +64,75 @@ impl Stop {
 }
 
 /// Watches and ships `databases` until `stop` is set; then everything committed by then is durable.
-pub fn run(databases: &[Database], stop: &Stop, progress: &dyn Progress) -> Result<()> {
+pub fn run(
+    databases: &[Database],
+    stop: &Stop,
+    reload: Option<&Reload>,
+    progress: &dyn Progress,
+) -> Result<()> {
     crate::sqlite::version()
         .map_err(|cause| Error::new(crate::error::Status::Failed, "start", "SQLite", cause))?;
-    let (done, results) = channel();
-    let (pool, slow) = (Pool::new(WORKERS, &done), Pool::new(SLOW_WORKERS, &done));
-    let mut daemon = Daemon { trackers: Vec::new(), pool, slow, results, draining: false };
     let now = clock::instant();
-    daemon.trackers =
-        databases.iter().map(|each| Tracker::new(each, databases.len() == 1, now)).collect();
-    daemon.run(stop, progress)
+    // One that drains at once has nobody to tell.
+    let told = !stop.is_set();
+    let notify = Notify::of_environment().filter(|_| told).transpose();
+    let notify = notify.map_err(|error| Error::io("start", "NOTIFY_SOCKET", &error))?;
+    let (done, results) = channel();
+    let mut daemon = Daemon {
+        trackers: BTreeMap::new(),
+        newest: 0,
+        waiting: Vec::new(),
+        pool: Pool::new(WORKERS, &done),
+        slow: Pool::new(SLOW_WORKERS, &done),
+        results,
+        draining: false,
+        watch: Watch::new(notify, now),
+    };
+    let alone = databases.len() == 1;
+    databases.iter().for_each(|each| daemon.watch(Tracker::new(each, alone, now)));
+    if told {
+        daemon.set_observers(now);
+    }
+    daemon.run(stop, reload, progress)
 }
 
 #[derive(Debug)]
 struct Daemon {
-    trackers: Vec<Tracker>,
+    /// By numbers that are never used again, which jobs carry along.
+    trackers: BTreeMap<usize, Tracker>,
+    newest: usize,
+    /// To be watched as soon as what is in their way has ended.
+    waiting: Vec<Database>,
     pool: Pool<(usize, Done)>,
     /// For what waits for destinations that are behind.
     slow: Pool<(usize, Done)>,
     results: Receiver<(usize, Done)>,
     draining: bool,
+    watch: Watch,
 }
 
 impl Daemon {
-    fn run(&mut self, stop: &Stop, progress: &dyn Progress) -> Result<()> {
+    fn watch(&mut self, mut tracker: Tracker) {
+        self.newest += 1;
+        if self.draining {
+            tracker.drain();
+        }
+        self.trackers.insert(self.newest, tracker);
+    }
+
+    fn run(&mut self, stop: &Stop, reload: Option<&Reload>, progress: &dyn Progress) -> Result<()> {
         loop {
             if stop.is_set() && !self.draining {
                 self.draining = true;
-                self.trackers.iter_mut().for_each(Tracker::drain);
+                self.tell_stopping();
+                self.trackers.values_mut().for_each(Tracker::drain);
             }
+            self.reload(reload.filter(|_| !self.draining));
+            self.replace();
             let now = clock::instant();
             let wake = self.turn(now);
             self.report(progress);
+            self.observe(now);
             if let Some(ended) = self.ended() {
                 return ended;
             }
@@ -99,7 +143,7 @@ impl Daemon {
     /// Gives every database its turn. When the next one is due.
     fn turn(&mut self, now: Instant) -> Instant {
         let mut wake = now + NAP;
-        for (at, tracker) in self.trackers.iter_mut().enumerate() {
+        for (&at, tracker) in &mut self.trackers {
             if tracker.due(now) {
                 if let Some(job) = tracker.turn(now) {
                     self.pool.run(move || (at, job()));
@@ -125,21 +169,22 @@ impl Daemon {
         };
         let now = clock::instant();
         for (at, done) in std::iter::once(first).chain(self.results.try_iter()) {
-            self.trackers[at].done(done, now);
+            let tracker = self.trackers.get_mut(&at);
+            tracker.expect("one with a job under way is kept").done(done, now);
         }
     }
 
     /// How the run ended, once it has: when all is drained, or when nothing is left to watch.
     fn ended(&mut self) -> Option<Result<()>> {
-        let all = self.trackers.iter().all(Tracker::is_ended);
-        all.then(|| {
-            let errors = self.trackers.iter_mut().filter_map(Tracker::take_error);
+        let all = self.trackers.values().all(Tracker::is_ended);
+        (all && self.waiting.is_empty()).then(|| {
+            let errors = self.trackers.values_mut().filter_map(Tracker::take_error);
             errors.into_iter().next().map_or(Ok(()), Err)
         })
     }
 
     fn report(&self, progress: &dyn Progress) {
-        let rolling = self.trackers.iter().filter_map(Tracker::rolling);
+        let rolling = self.trackers.values().filter_map(Tracker::rolling);
         let (done, total) =
             rolling.fold((0, 0), |sum, (done, total)| (sum.0 + done, sum.1 + total));
         if total > 0 {

@@ -13,9 +13,9 @@
 //! Errors are bare; callers know the words.
 
 use crate::sabotage;
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use tempfile::NamedTempFile;
 
@@ -39,6 +39,13 @@ pub fn create(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// the new one, whole.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     publish(write_temp(path, bytes)?, path, Overwrite::Replace)
+}
+
+/// The same, for a file that everybody may read.
+pub fn replace_readable(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temp = write_temp(path, bytes)?;
+    temp.as_file().set_permissions(Permissions::from_mode(0o644))?;
+    publish(temp, path, Overwrite::Replace)
 }
 
 /// An empty file beside `path`, readable by its owner alone, removed when dropped.

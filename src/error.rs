@@ -23,6 +23,20 @@ pub enum Status {
 }
 
 impl Status {
+    /// Every one. The match in `kind` refuses to compile when one is added, and has to be here too.
+    pub const ALL: [Self; 10] = [
+        Self::Failed,
+        Self::Usage,
+        Self::Missing,
+        Self::Integrity,
+        Self::Stale,
+        Self::Locked,
+        Self::Key,
+        Self::Unreachable,
+        Self::Exists,
+        Self::Newer,
+    ];
+
     /// One word, for JSON.
     pub fn kind(self) -> &'static str {
         match self {

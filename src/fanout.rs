@@ -31,6 +31,7 @@ use crate::spool::Spool;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
@@ -59,6 +60,8 @@ struct Lane {
     mirror: bool,
     spool: Spool,
     debt: Mutex<Debt>,
+    /// How many objects it has taken or refused.
+    answers: AtomicU64,
     known: parts::Known,
 }
 
@@ -129,7 +132,9 @@ impl Lane {
         if sabotage::is("ack-before-put") {
             return self.store_later(name, body);
         }
-        match self.destination.put(name, body) {
+        let put = self.destination.put(name, body);
+        self.answers.fetch_add(1, Ordering::Relaxed);
+        match put {
             Err(error) if error.kind == Kind::Exists => {
                 self.compare(name, body)?;
                 Ok(self.destination.renew(name)?)
@@ -290,7 +295,8 @@ impl Fanout {
             let copy = spool.is_marked();
             let debt = Mutex::new(Debt { pending, copy, ..Debt::default() });
             let known = parts::Known::default();
-            Ok(Arc::new(Lane { destination, mirror, spool, debt, known }))
+            let answers = AtomicU64::new(0);
+            Ok(Arc::new(Lane { destination, mirror, spool, debt, answers, known }))
         };
         let lanes = destinations.into_iter().map(lane).collect::<Result<_>>()?;
         let recent = Recent::new(state_dir);
@@ -409,6 +415,11 @@ impl Fanout {
             .map(|lane| lane.still_ours(timeline))
             .find(|it| it.as_ref().is_err_and(|error| error.status == Status::Locked))
             .unwrap_or(Ok(()))
+    }
+
+    /// How many objects were taken or refused so far, by all of them.
+    pub fn answers(&self) -> u64 {
+        self.lanes.iter().map(|lane| lane.answers.load(Ordering::Relaxed)).sum()
     }
 
     /// Bytes in all spools.

@@ -5,6 +5,8 @@ use crate::backend::s3;
 use crate::cli::{self, Arguments, Asked};
 use crate::config::{self, Config, KEYS, Key, Place, Settings};
 use crate::error::Status;
+use crate::metrics;
+use crate::notify;
 use argh::{ArgsInfo, CommandInfoWithArgs, FlagInfoKind};
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -95,22 +97,12 @@ fn the_synopsis_has_every_flag_and_argument() {
     }
 }
 
-/// Every status. The match refuses to compile when one is added that is not in the list.
-fn statuses() -> [Status; 10] {
-    use Status::*;
-    let all = [Failed, Usage, Missing, Integrity, Stale, Locked, Key, Unreachable, Exists, Newer];
-    match all[0] {
-        Failed | Usage | Missing | Integrity | Stale => all,
-        Locked | Key | Unreachable | Exists | Newer => all,
-    }
-}
-
 #[test]
 fn the_exit_statuses_documented_are_those_there_are() {
     let section = section(COMMANDS, "EXIT STATUS");
     let documented: Vec<&str> = section.iter().filter_map(|it| it.strip_prefix(".It ")).collect();
     let mut expected = vec!["0".to_owned()];
-    expected.extend(statuses().iter().map(|&status| (status as u8).to_string()));
+    expected.extend(Status::ALL.iter().map(|&status| (status as u8).to_string()));
     assert_eq!(documented, expected);
 }
 
@@ -120,8 +112,9 @@ fn the_files_and_variables_documented_are_those_there_are() {
     assert!(items(&section(CONFIG, "FILES"), "Pa").contains(&config::DEFAULT_FILE));
     let environment = section(COMMANDS, "ENVIRONMENT");
     let keys = s3::VARIABLES.join(" , ");
-    let expected =
-        [config::FILE_VARIABLE, config::KEYS_VARIABLE, &keys, "SSL_CERT_FILE", "COLUMNS"];
+    let notify = notify::VARIABLES.join(" , ");
+    let (file, key_files) = (config::FILE_VARIABLE, config::KEYS_VARIABLE);
+    let expected = [file, key_files, &keys, "SSL_CERT_FILE", "COLUMNS", &notify];
     assert_eq!(items(&environment, "Ev"), expected);
 }
 
@@ -141,10 +134,9 @@ fn the_configuration_keys_documented_are_those_there_are() {
         ("Databases", Place::Database),
         ("Destinations", Place::Destination),
     ] {
-        let keys = named(&|key| key.supported && key.place == place);
+        let keys = named(&|key| key.place == place);
         assert_eq!(documented_keys(name), keys, "{name}");
     }
-    assert_eq!(documented_keys("Keys of later versions"), named(&|key| !key.supported));
     let top = items(&section(CONFIG, "CONFIGURATION"), "Li");
     let plain: BTreeSet<&str> = top.into_iter().map(|item| item.trim_matches(['[', ']'])).collect();
     assert_eq!(plain, named(&|key| key.place == Place::Top));
@@ -190,4 +182,23 @@ fn the_examples_are_commands() {
         let asked = cli::parse(example.split(' ').map(OsString::from));
         assert!(matches!(asked, Ok(Asked::Run(_))), "{example}: {asked:?}");
     }
+}
+
+#[test]
+fn the_metrics_documented_are_those_there_are_and_alerts_are_about_them() {
+    let section = section(CONFIG, "Metrics");
+    let of_databases = metrics::OF_DATABASES.iter().map(|it| it.name);
+    let of_destinations = metrics::OF_DESTINATIONS.iter().map(|it| it.name);
+    let whole = [metrics::BUILD, metrics::OBSERVED];
+    let all: Vec<_> = whole
+        .into_iter()
+        .chain(of_databases)
+        .chain([metrics::ERRORS])
+        .chain(of_destinations)
+        .collect();
+    assert_eq!(items(&section, "Li"), all);
+    let rules = section.iter().skip_while(|line| !line.starts_with("groups:"));
+    let words = rules.flat_map(|line| line.split(|c: char| !c.is_alphanumeric() && c != '_'));
+    let named: Vec<_> = words.filter(|word| word.starts_with("bakelite_")).collect();
+    assert!(named.len() >= 3 && named.iter().all(|word| all.contains(word)), "{named:?}");
 }

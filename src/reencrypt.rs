@@ -5,8 +5,8 @@
 //! and whoever runs this again goes on. What a daemon stores or removes meanwhile does no harm: an
 //! object's new bytes say what the old ones said.
 //!
-//! This knows bare destinations only, and decides for itself what it trusts: an object that is not
-//! sealed is taken for what it says that it is.
+//! This knows bare destinations only. What is not sealed is sealed only where the rule trusts it: else
+//! an object that anybody has slipped in would become one that nobody doubts any more.
 
 use crate::backend::{self, Backend, Kind, list_all};
 use crate::error::{Error, Result, Status};
@@ -14,7 +14,7 @@ use crate::name::Name;
 use crate::object::{KeyId, Object, sealed_under};
 use crate::replica::damaged;
 use crate::restore::Progress;
-use crate::seal::{Key, Keys};
+use crate::seal::{Key, Keys, Refused};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -24,6 +24,8 @@ use std::thread;
 const THREADS: usize = 4;
 /// What went wrong is told for so many objects; the others are counted.
 const TOLD: usize = 20;
+/// The way out, where it is not somebody else's.
+const NOT_SEALED: &str = "seal = \"new\", or --seal new, trusts what is not sealed, and seals it";
 
 #[derive(Clone, Copy, Debug)]
 pub struct Order<'a> {
@@ -127,10 +129,13 @@ impl Work<'_> {
     fn rewrite(&self, name: &Name, stored: Vec<u8>, under: Option<KeyId>) -> Result<Done> {
         let Order { keys, target, dry_run } = self.order;
         let wrong = |damage| damaged(self.source, name, damage);
-        let plain = match under.and_then(|id| keys.find(id)) {
-            Some(key) => key.open(name, stored).map_err(wrong)?,
-            None => stored,
-        };
+        let plain = keys.open(name, stored).map_err(|refused| match refused {
+            Refused::Damaged(damage) => wrong(damage),
+            Refused::NotSealed => {
+                let thing = format!("{}/{name}", self.source);
+                Error::new(Status::Key, "reencrypt", thing, refused).hint(NOT_SEALED)
+            }
+        })?;
         // One that no key here opens is refused by that too.
         let plain = Object::open(name, plain).map_err(wrong)?.into_bytes();
         if under == target.map(|key| key.id) {

@@ -4,6 +4,7 @@
 //! The JSON documents only ever grow. Their keys are the fields' names here.
 
 mod findings;
+mod fleet;
 mod kept;
 mod listing;
 mod repaired;
@@ -13,6 +14,7 @@ mod used;
 mod verified;
 
 pub use findings::Findings;
+pub use fleet::Fleet;
 pub use kept::{Compacted, Kept, PrunedObjects};
 pub use listing::{Objects, Points};
 pub use repaired::Repaired;

@@ -261,7 +261,7 @@ fn serve_as_a_child() {
 fn drain(path: &Path) -> String {
     let stop = Stop::default();
     stop.flag().store(true, Ordering::Relaxed);
-    match daemon::run(&[config(path)], &stop, &rig::Quiet) {
+    match daemon::run(&[config(path)], &stop, None, &rig::Quiet) {
         Ok(()) => "ok".into(),
         Err(error) => format!("{:?}", error.status),
     }

@@ -13,9 +13,10 @@ use crate::cli::{
 use crate::clock;
 use crate::config::{self, Config, Database, Destination, Origin};
 use crate::copies::{Copies, Fallback};
-use crate::daemon::{self, Stop, Task};
+use crate::daemon::{self, Reload, Stop, Task};
 use crate::doctor;
 use crate::error::{self, Error, Result, Status};
+use crate::fleet;
 use crate::init;
 use crate::key;
 use crate::list;
@@ -33,7 +34,7 @@ use crate::status;
 use crate::upkeep::Mode;
 use crate::usage;
 use crate::verify;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
@@ -51,21 +52,34 @@ pub fn daemon(arguments: &Arguments, of: &DaemonOf) -> Result<Outcome> {
     let databases = arguments.databases(&of.given)?;
     databases.iter().for_each(warn);
     let stop = Stop::default();
-    obey_signals(&stop).map_err(|cause| Error::io("daemon", "signals", &cause))?;
-    daemon::run(&databases, &stop, &bar(arguments))?;
+    let reload = of.given.is_empty().then(|| reload(arguments));
+    obey_signals(&stop, reload.as_ref()).map_err(|cause| Error::io("daemon", "signals", &cause))?;
+    daemon::run(&databases, &stop, reload.as_ref(), &bar(arguments))?;
     Ok(Outcome::Well)
 }
 
-/// The first SIGTERM or SIGINT asks for a drain; a second one does not wait for it.
+/// Reads the configuration as it was read at the start.
+fn reload(arguments: &Arguments) -> Reload<'_> {
+    Reload::new(|| {
+        let databases = arguments.databases(&[])?;
+        databases.iter().for_each(warn);
+        Ok(databases)
+    })
+}
+
+/// The first SIGTERM or SIGINT asks for a drain; a second one does not wait for it. SIGHUP has the
+/// configuration read again; without one, it means that the terminal is gone, and is as SIGTERM.
 ///
 /// The handlers run in the order of their registration: the one that exits comes first and does so
 /// only when the flag is set already.
-fn obey_signals(stop: &Stop) -> std::io::Result<()> {
+fn obey_signals(stop: &Stop, reload: Option<&Reload>) -> std::io::Result<()> {
     for signal in [SIGTERM, SIGINT] {
         let status = Status::Failed as i32;
         signal_hook::flag::register_conditional_shutdown(signal, status, stop.flag())?;
         signal_hook::flag::register(signal, stop.flag())?;
     }
+    let hangup = reload.map_or_else(|| stop.flag(), Reload::flag);
+    signal_hook::flag::register(SIGHUP, hangup)?;
     Ok(())
 }
 
@@ -153,14 +167,23 @@ pub fn list(arguments: &Arguments, of: &ListOf) -> Result<Outcome> {
 }
 
 pub fn status(arguments: &Arguments, of: &StatusOf) -> Result<Outcome> {
+    if let Some(root) = arguments.fleet(of.from.as_deref(), &of.given)? {
+        report::show(&report::Fleet::new(&fleet::survey(&root, &open_bare)?), arguments.json)?;
+        return Ok(Outcome::Well);
+    }
     let standings = status::status(&arguments.databases(&of.given)?)?;
     report::show(&report::Standings::new(&standings), arguments.json)?;
     Ok(Outcome::Well)
 }
 
 pub fn check(arguments: &Arguments, of: &CheckOf) -> Result<Outcome> {
-    let databases = arguments.databases(&of.given)?;
-    let findings = check::check(&databases, of.max_age.unwrap_or(check::MAX_AGE));
+    let findings = match arguments.fleet(of.from.as_deref(), &of.given)? {
+        Some(root) => fleet::check(&fleet::survey(&root, &open_bare)?, of.max_age, clock::now()),
+        None => {
+            let databases = arguments.databases(&of.given)?;
+            check::check(&databases, of.max_age.unwrap_or(check::MAX_AGE))
+        }
+    };
     if !findings.is_empty() || arguments.json {
         report::show(&report::Findings::new(&findings, &[]), arguments.json)?;
     }

@@ -1,8 +1,10 @@
 //! The program as scripts see it: exit statuses, what goes to which stream, one document for JSON.
 
 use serde_json::Value;
-use std::fs::File;
-use std::process::{Command, Output, Stdio};
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::os::unix::net::UnixDatagram;
+use std::process::{Child, Command, Output, Stdio};
 
 fn bakelite(words: &[&str]) -> Output {
     command(words).output().unwrap()
@@ -116,6 +118,52 @@ fn a_daemon_that_starts_while_a_sync_looks_for_one_is_not_refused() {
     daemon.wait().unwrap();
 }
 
+/// Has a daemon read its configuration again. The first line that it says of that comes back.
+fn hang_up(daemon: &Child, said: &mut impl BufRead) -> String {
+    let pid = daemon.id().to_string();
+    assert!(Command::new("kill").args(["-HUP", &pid]).status().unwrap().success());
+    let mut line = String::new();
+    said.read_line(&mut line).unwrap();
+    line
+}
+
+#[test]
+fn a_hangup_reads_the_configuration_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("bakelite.toml");
+    let database = |name: &str| {
+        let path = dir.path().join(name);
+        let wal = "PRAGMA journal_mode = WAL; CREATE TABLE IF NOT EXISTS t(x)";
+        rusqlite::Connection::open(&path).unwrap().execute_batch(wal).unwrap();
+        format!(
+            "[[database]]\nname = \"{name}\"\npath = \"{}\"\n[[database.destination]]\n\
+             type = \"file\"\npath = \"{}\"\n",
+            path.display(),
+            dir.path().join("backup").display()
+        )
+    };
+    fs::write(&config, database("a.db")).unwrap();
+    let words = ["daemon", "--config", config.to_str().unwrap()];
+    let mut daemon = Daemon(command(&words).stderr(Stdio::piped()).spawn().unwrap());
+    let mut said = BufReader::new(daemon.0.stderr.take().unwrap());
+    let sync = || command(&["sync", "--config", config.to_str().unwrap()]).status().unwrap();
+    while !dir.path().join("backup/a.db/snapshot").exists() {
+        assert_eq!(daemon.0.try_wait().unwrap(), None);
+    }
+    fs::write(&config, "nonsense = 1").unwrap();
+    let line = hang_up(&daemon.0, &mut said);
+    assert!(line.contains("nonsense: unknown key"), "{line}");
+    said.read_line(&mut String::new()).unwrap();
+    let mut line = String::new();
+    said.read_line(&mut line).unwrap();
+    assert!(line.contains("stays in force"), "{line}");
+    fs::write(&config, database("a.db") + &database("b.db")).unwrap();
+    let line = hang_up(&daemon.0, &mut said);
+    assert!(line.contains("reload: 1 stay, 0 end, 1 begin"), "{line}");
+    assert!(sync().success());
+    daemon.end();
+}
+
 /// From a key to a sealed replica and back, with the statuses that scripts see on the way.
 #[test]
 fn a_sealed_replica_takes_its_key() {
@@ -163,4 +211,80 @@ fn a_sealed_replica_takes_its_key() {
     assert_eq!(status("verify replica --deep"), Some(0));
     assert_eq!(status("list replica --key-file two"), Some(7), "not sealed");
     assert_eq!(status("list replica --key-file two --seal new"), Some(0));
+}
+
+/// What a service says of itself, up to these words.
+fn told(socket: &UnixDatagram, words: &str) -> String {
+    let (mut buffer, mut said) = ([0; 1000], String::new());
+    while !said.contains(words) {
+        let length = socket.recv(&mut buffer).unwrap();
+        said += text(&buffer[..length]);
+    }
+    said
+}
+
+/// Does not outlive its test.
+struct Daemon(Child);
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+    }
+}
+
+impl Daemon {
+    /// As SIGTERM does it.
+    fn end(&mut self) {
+        let pid = self.0.id().to_string();
+        assert!(Command::new("kill").arg(&pid).status().unwrap().success());
+        assert!(self.0.wait().unwrap().success());
+    }
+}
+
+#[test]
+fn systemd_is_told_how_a_daemon_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let app = rusqlite::Connection::open(dir.path().join("app.db")).unwrap();
+    app.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t (x)").unwrap();
+    let path = dir.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    let mut daemon = command(&["daemon", "app.db", "replica"]);
+    daemon.current_dir(dir.path()).env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "3000000");
+    let mut daemon = Daemon(daemon.spawn().unwrap());
+    assert!(told(&socket, "READY=1").contains("STATUS=watching 1 database"));
+    told(&socket, "WATCHDOG=1");
+    daemon.end();
+    told(&socket, "STOPPING=1");
+}
+
+/// Every replica below a place, as a script that watches a fleet sees it.
+#[test]
+fn a_fleet_is_looked_at_from_one_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = |words: &[&str]| command(words).current_dir(dir.path()).output().unwrap();
+    fs::create_dir_all(dir.path().join("fleet/shop")).unwrap();
+    for (db, replica) in [("a.db", "fleet/a"), ("b.db", "fleet/shop/b")] {
+        let app = rusqlite::Connection::open(dir.path().join(db)).unwrap();
+        app.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t (x)").unwrap();
+        assert!(run(&["sync", db, replica]).status.success());
+    }
+    let shown = run(&["status", "--from", "fleet", "--json"]);
+    let shown: Value = serde_json::from_slice(&shown.stdout).unwrap();
+    assert_eq!(shown["schema"], 1);
+    let replicas = shown["replicas"].as_array().unwrap();
+    let url = |at: usize| replicas[at]["url"].as_str().unwrap();
+    assert!(replicas.len() == 2 && url(0).ends_with("/fleet/a") && url(1).ends_with("/shop/b"));
+    assert!(replicas.iter().all(|it| it["commit"].is_u64() && it["error"].is_null()), "{shown}");
+    let check = |words: &[&str]| run(&[&["check", "--from", "fleet"], words].concat());
+    let well = check(&[]);
+    assert_eq!((well.status.code(), text(&well.stdout)), (Some(0), ""));
+    assert_eq!(check(&["--max-age", "1d"]).status.code(), Some(0));
+    let stale = check(&["--max-age", "0s", "--json"]);
+    assert_eq!(stale.status.code(), Some(5));
+    let stale: Value = serde_json::from_slice(&stale.stdout).unwrap();
+    assert_eq!((&stale["ok"], stale["findings"].as_array().unwrap().len()), (&false.into(), 2));
+    assert_eq!(run(&["status", "--from", "."]).status.code(), Some(0));
+    fs::remove_dir_all(dir.path().join("fleet/shop/b/snapshot")).unwrap();
+    assert_eq!(check(&[]).status.code(), Some(3));
+    assert_eq!(run(&["status", "--from", "fleet/shop/b/part"]).status.code(), Some(3));
 }

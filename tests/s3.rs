@@ -51,6 +51,20 @@ fn foreign_keys_are_told_apart() {
     conformance::foreign_keys(&s3, |key| weed().plant(&format!("{prefix}/{key}")));
 }
 
+#[test]
+fn what_lies_below_a_prefix_is_listed_page_by_page() {
+    let prefix = weed().fresh_prefix();
+    for key in ["a/x", "b/timeline/y", "b/z/w", "c0/x", "c/x", "d e/x", "file"] {
+        weed().plant(&format!("{prefix}/{key}"));
+    }
+    for page in [2, 1000] {
+        let s3 = S3::read(&place(&prefix, READER)).unwrap().with_page(page);
+        let mut names = s3.below().unwrap();
+        names.sort();
+        assert_eq!(names, ["a", "b", "c", "c0", "d e"], "{page} keys to a page");
+    }
+}
+
 /// The server may answer before it has read the body, and not read on.
 #[test]
 fn a_large_object_that_is_there_is_told() {

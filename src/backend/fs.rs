@@ -151,6 +151,21 @@ impl Fs {
         list::page(&self.root, prefix, &after, self.page)
     }
 
+    /// The directories right below, whatever they are.
+    pub fn below(&self) -> Result<Vec<String>, Error> {
+        let names = || -> io::Result<Vec<String>> {
+            let mut names = Vec::new();
+            for entry in fs::read_dir(&self.root)? {
+                let entry = entry?;
+                if entry.path().is_dir() {
+                    names.extend(entry.file_name().into_string());
+                }
+            }
+            Ok(names)
+        };
+        names().map_err(|cause| self.error("list", "", &cause))
+    }
+
     fn error(&self, operation: &'static str, name: &str, cause: &io::Error) -> Error {
         Error {
             operation,

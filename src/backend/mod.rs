@@ -3,6 +3,7 @@
 //! A backend makes one request a call; `retry` wraps one that is to be tried again. It never retries, never logs and never looks inside a body;
 //! it sees neither pages nor SQLite. Every backend passes the one suite in `conformance`.
 
+pub mod browse;
 pub mod conformance;
 pub mod faulty;
 pub mod fs;

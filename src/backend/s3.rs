@@ -200,6 +200,25 @@ impl S3 {
         page.map_err(|refusal| self.error("list", prefix, refusal))
     }
 
+    /// What stands between this place and the next slash, in every key below it.
+    pub fn below(&self) -> Result<Vec<String>, Error> {
+        let (mut names, mut token) = (Vec::new(), None);
+        loop {
+            let ask = Ask::Below { prefix: &self.root, token: token.as_deref(), most: self.page };
+            let reply = self.send("list", "", &ask)?;
+            let page = match reply.status {
+                200 if !refusal::is_error(&reply.body) => listing::below(&reply.body, &self.root),
+                _ => Err(Refusal::of(&reply)),
+            };
+            let (page, next) = page.map_err(|refusal| self.error("list", "", refusal))?;
+            names.extend(page);
+            match next {
+                Some(next) => token = Some(next),
+                None => return Ok(names),
+            }
+        }
+    }
+
     fn send(&self, operation: &'static str, name: &str, ask: &Ask) -> Result<Reply, Error> {
         let failed = |refusal| self.error(operation, name, refusal);
         let credentials = self.keys.now().map_err(failed)?;
@@ -242,6 +261,14 @@ impl S3 {
                 }
                 signed(list, &[])
             }
+            Ask::Below { prefix, token, most } => {
+                let mut list = bucket.list_objects_v2(credentials);
+                list.with_prefix(*prefix);
+                list.with_delimiter("/");
+                list.with_max_keys(*most);
+                token.iter().for_each(|token| list.with_continuation_token(*token));
+                signed(list, &[])
+            }
             Ask::List { prefix, after, most } => {
                 let mut list = bucket.list_objects_v2(credentials);
                 list.with_prefix(*prefix);
@@ -282,6 +309,7 @@ enum Ask<'a> {
     Delete { key: &'a str, version: Option<&'a str> },
     Versions { prefix: &'a str, key: &'a str, version: &'a str, most: usize },
     List { prefix: &'a str, after: &'a str, most: usize },
+    Below { prefix: &'a str, token: Option<&'a str>, most: usize },
 }
 
 impl Ask<'_> {
@@ -295,7 +323,9 @@ impl Ask<'_> {
             Ask::Head { .. } => (Method::Head, &[], &[], ANSWER),
             Ask::Get { time, .. } => (Method::Get, &[], &[], *time),
             Ask::Delete { .. } => (Method::Delete, &[], &[], ANSWER),
-            Ask::List { .. } | Ask::Versions { .. } => (Method::Get, &[], &[], 2 * ANSWER),
+            Ask::List { .. } | Ask::Below { .. } | Ask::Versions { .. } => {
+                (Method::Get, &[], &[], 2 * ANSWER)
+            }
         }
     }
 }

@@ -16,8 +16,7 @@ use std::fmt;
 use std::sync::Arc;
 
 /// The way out, if it is not somebody else's.
-const NOT_SEALED: &str =
-    "`bakelite reencrypt` seals it; seal = \"new\", or --seal new, trusts it until then";
+const NOT_SEALED: &str = "if it is yours, seal = \"new\", or --seal new, trusts it, and `bakelite reencrypt` then seals it";
 
 pub struct Sealed {
     inner: Arc<dyn Backend>,

@@ -29,6 +29,16 @@ impl Arguments {
         Ok(vec![database])
     }
 
+    /// The place that many replicas are below, if there is one given.
+    pub fn fleet(&self, from: Option<&str>, given: &[String]) -> Result<Option<Destination>> {
+        let Some(url) = from else { return Ok(None) };
+        if !given.is_empty() {
+            return Err(cannot_stand("--from", "DB"));
+        }
+        self.alone("--from")?;
+        Destination::parse(url).map(Some)
+    }
+
     /// What `init` is to write, and the file that it goes to.
     pub fn begun(&self, given: &[String]) -> Result<(PathBuf, Database)> {
         let Some((path, destinations)) = given.split_first() else {

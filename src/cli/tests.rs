@@ -321,6 +321,16 @@ const BAD: &[(&[&str], &str, &str)] = &[
         "see: ",
     ),
     (&["list", "/m", "--key-file="], "--key-file: \"\": ", "give a path"),
+    (&["status", "/a", "/m", "--from", "/m"], "arguments: --from: cannot stand with DB", "leave"),
+    (
+        &["check", "--from", "/m", "-c", "/x"],
+        "arguments: --config: cannot stand with --from",
+        "lea",
+    ),
+    (&["check", "--from", "/m", "--db", "x"], "arguments: --db: cannot stand with --from", "leave"),
+    (&["check", "--from", "gs://b"], "destination: gs://b: unknown scheme", "s3://"),
+    (&["status", "--from="], "destination: \"\": ", "give a path"),
+    (&["check", "--from"], "arguments: --from: needs a value", "--from VALUE"),
     (&["list", "-c", "/"], "config: /: Is a directory (os error 21)", "--config FILE"),
 ];
 
@@ -331,9 +341,13 @@ fn prepare(words: &[&str]) -> Result<()> {
         Verb::Daemon(DaemonOf { given })
         | Verb::Sync(SyncOf { given })
         | Verb::Compact(CompactOf { given })
-        | Verb::Repair(RepairOf { given, .. })
-        | Verb::Status(StatusOf { given })
-        | Verb::Check(CheckOf { given, .. }) => all.databases(given).map(drop),
+        | Verb::Repair(RepairOf { given, .. }) => all.databases(given).map(drop),
+        Verb::Status(StatusOf { given, from }) | Verb::Check(CheckOf { given, from, .. }) => {
+            match all.fleet(from.as_deref(), given)? {
+                Some(_) => Ok(()),
+                None => all.databases(given).map(drop),
+            }
+        }
         Verb::Restore(of) => {
             of.output()?;
             of.target(Time(1_763_906_400_000))?;

@@ -37,7 +37,6 @@ pub(super) struct Field<'a> {
     pub(super) at: usize,
     pub(super) place: Place,
     pub(super) key: &'static str,
-    pub(super) supported: bool,
     pub(super) value: &'a DeValue<'a>,
 }
 
@@ -49,9 +48,9 @@ impl<'a> Source<'a> {
     ) -> Result<Vec<Field<'a>>> {
         let field = |(key, value): (&'a Spanned<_>, &'a Spanned<_>)| {
             let known = self.known(key, places)?;
-            let Key { place, name, supported } = *known;
+            let Key { place, name } = *known;
             let (at, value) = (key.span().start, value.get_ref());
-            Ok(Field { source: self, at, place, key: name, supported, value })
+            Ok(Field { source: self, at, place, key: name, value })
         };
         let mut fields = table.iter().map(field).collect::<Result<Vec<_>>>()?;
         fields.sort_by_key(|field| field.at);
@@ -249,13 +248,6 @@ impl<'a> Field<'a> {
         if self.is_off() { Ok(None) } else { self.size().map(Some) }
     }
 
-    pub(super) fn must_be_off(&self) -> Result<()> {
-        if self.is_off() {
-            return Ok(());
-        }
-        Err(self.refuse("not supported yet by this version").hint("leave it out"))
-    }
-
     pub(super) fn boolean(&self) -> Result<bool> {
         let wrong = || self.not_a("boolean", &format!("{} = false", self.key));
         self.value.as_bool().ok_or_else(wrong)
@@ -277,8 +269,7 @@ impl<'a> Field<'a> {
             "path" => {
                 Err(self.refuse("belongs to a destination of type \"file\"").hint("write prefix"))
             }
-            _ if self.supported => Ok(()),
-            _ => self.must_be_off(),
+            _ => Ok(()),
         }
     }
 }

@@ -1,8 +1,7 @@
 //! From TOML to a `Config`: which keys there are, and what each may hold.
 //!
-//! An error names the file, the line and the key, and says what to write instead. A key that is
-//! known but not supported yet is refused when it is set to anything that would ask for more than
-//! this version does; it is never silently ignored.
+//! An error names the file, the line and the key, and says what to write instead. Nothing is silently
+//! ignored.
 
 use super::field::{Field, Section, Source};
 use super::s3::{self, Wrong};
@@ -12,6 +11,7 @@ use super::{
 };
 use crate::error::Result;
 use crate::keep::Keep;
+use std::net::SocketAddr;
 use std::time::Duration;
 use toml::de::DeTable;
 
@@ -30,16 +30,10 @@ pub enum Place {
 pub struct Key {
     pub place: Place,
     pub name: &'static str,
-    /// Whether this version can do what it asks for.
-    pub supported: bool,
 }
 
 const fn key(place: Place, name: &'static str) -> Key {
-    Key { place, name, supported: true }
-}
-
-const fn later(place: Place, name: &'static str) -> Key {
-    Key { place, name, supported: false }
+    Key { place, name }
 }
 
 /// Every key there is. bakelite.5 describes each, and a test holds the two together.
@@ -58,9 +52,9 @@ pub const KEYS: &[Key] = &[
     key(Place::Setting, "keep"),
     key(Place::Setting, "key_files"),
     key(Place::Setting, "seal"),
-    later(Place::Setting, "metrics_file"),
-    later(Place::Setting, "metrics_listen"),
-    later(Place::Setting, "ping_url"),
+    key(Place::Setting, "metrics_file"),
+    key(Place::Setting, "metrics_listen"),
+    key(Place::Setting, "ping_url"),
     key(Place::Database, "name"),
     key(Place::Database, "path"),
     key(Place::Database, "state_dir"),
@@ -289,6 +283,28 @@ fn holds_secret(section: &Section) -> bool {
     secret.is_some_and(|text| !text.is_empty() && !text.contains("${"))
 }
 
+/// Metrics are for this machine: whoever can connect reads them.
+fn loopback(text: &str) -> std::result::Result<SocketAddr, Wrong> {
+    let hint = "write an address of the loopback and a port, such as 127.0.0.1:9187";
+    let address = text.parse::<SocketAddr>().ok().filter(|address| address.port() > 0);
+    let address =
+        address.ok_or_else(|| (format!("{text:?} is not an address and a port"), hint))?;
+    match address.ip().is_loopback() {
+        true => Ok(address),
+        false => Err((format!("{} is not the loopback", address.ip()), hint)),
+    }
+}
+
+fn page(text: &str) -> std::result::Result<String, Wrong> {
+    let rest = text.strip_prefix("https://").or(text.strip_prefix("http://"));
+    let host = rest.and_then(|rest| rest.split(['/', '?', '#']).next()).unwrap_or_default();
+    let plain = |c: char| c.is_ascii_alphanumeric() || ".-:".contains(c);
+    let fit =
+        !host.is_empty() && host.chars().all(plain) && text.chars().all(|c| c.is_ascii_graphic());
+    let hint = "write the whole URL, such as https://hc-ping.com/...";
+    fit.then(|| text.to_owned()).ok_or_else(|| (format!("{text:?} is not the URL of a page"), hint))
+}
+
 fn set(settings: &mut Settings, field: &Field) -> Result<()> {
     match field.key {
         "poll_interval" => settings.poll_interval = field.duration("1ms", "1s")?,
@@ -315,7 +331,19 @@ fn set(settings: &mut Settings, field: &Field) -> Result<()> {
                 field.refuse(cause).hint("leave it out, or write seal = \"auto\"")
             })?;
         }
-        _ => field.must_be_off()?,
+        "metrics_file" => {
+            settings.observers.metrics_file =
+                (!field.is_off()).then(|| field.path()).transpose()?;
+        }
+        "metrics_listen" => {
+            let listen = (!field.is_off()).then(|| checked(field, loopback));
+            settings.observers.metrics_listen = listen.transpose()?;
+        }
+        "ping_url" => {
+            let url = (!field.is_off()).then(|| checked(field, page));
+            settings.observers.ping_url = url.transpose()?;
+        }
+        _ => unreachable!("{} is a setting", field.key),
     }
     Ok(())
 }

@@ -131,7 +131,7 @@ fn durable_on(
 fn pass(database: &Database) -> Result<()> {
     let stop = Stop::default();
     stop.flag().store(true, Ordering::Relaxed);
-    run(std::slice::from_ref(database), &stop, &Quiet)
+    run(std::slice::from_ref(database), &stop, None, &Quiet)
 }
 
 fn look(source: &Source, database: &Database) -> Result<Look> {

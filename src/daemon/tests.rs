@@ -12,7 +12,7 @@ use std::fs;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::{self, JoinHandle};
 
-struct Running {
+pub(super) struct Running {
     stop: Stop,
     thread: JoinHandle<Result<()>>,
 }
@@ -43,10 +43,22 @@ impl Running {
         let configs: Vec<_> = databases.iter().map(Db::config).collect();
         let stop = Stop::default();
         let asked = stop.clone();
-        Self { stop, thread: thread::spawn(move || run(&configs, &asked, &progress)) }
+        Self { stop, thread: thread::spawn(move || run(&configs, &asked, None, &progress)) }
     }
 
-    fn end(self) -> Result<()> {
+    /// Reads what is sent as its configuration, whenever it is told to.
+    pub(super) fn reloading(
+        databases: &[Database],
+    ) -> (Self, Arc<AtomicBool>, Sender<Result<Vec<Database>>>) {
+        let (configs, stop) = (databases.to_vec(), Stop::default());
+        let (sender, wanted) = channel();
+        let reload = Reload::new(move || wanted.recv().unwrap());
+        let (asked, flag) = (stop.clone(), reload.flag());
+        let thread = thread::spawn(move || run(&configs, &asked, Some(&reload), &Quiet));
+        (Self { stop, thread }, flag, sender)
+    }
+
+    pub(super) fn end(self) -> Result<()> {
         self.stop.flag().store(true, Ordering::Relaxed);
         self.thread.join().unwrap()
     }
@@ -127,7 +139,7 @@ fn a_saturating_writer_loses_nothing() {
 fn what_cannot_be_watched_is_refused() {
     let db = Db::new(512);
     let check = |status: Status, words: &str| {
-        let error = run(&[db.config()], &Stop::default(), &Quiet).unwrap_err();
+        let error = run(&[db.config()], &Stop::default(), None, &Quiet).unwrap_err();
         assert_eq!(error.status, status, "{error}");
         assert!(error.message.contains(words), "{error}");
     };
@@ -143,4 +155,102 @@ fn what_cannot_be_watched_is_refused() {
     fs::remove_file(&db.path).unwrap();
     check(Status::Missing, "No such file");
     assert!(!db.dir.path().join("state").exists(), "nothing half-made");
+}
+
+/// Returns once a daemon watches it, or once none does.
+pub(super) fn wait_until(watched: bool, database: &Database) {
+    while daemon_runs(database).unwrap() != watched {
+        thread::yield_now();
+    }
+}
+
+fn timelines(db: &Db) -> usize {
+    fs::read_dir(db.dir.path().join("replica/timeline")).unwrap().count()
+}
+
+/// Four databases: one stays, one is left out, one is changed, one is new.
+#[test]
+fn a_reload_begins_what_is_new_ends_what_is_gone_and_leaves_the_rest_alone() {
+    let databases: Vec<Db> = (0..4).map(|_| Db::new(4096)).collect();
+    let writers: Vec<_> = databases.iter().map(Db::open).collect();
+    let [stays, goes, mut changes, comes] =
+        [0, 1, 2, 3].map(|at| Database { name: at.to_string(), ..databases[at].config() });
+    let (daemon, flag, wanted) =
+        Running::reloading(&[stays.clone(), goes.clone(), changes.clone()]);
+    for config in [&stays, &goes, &changes] {
+        wait_until(true, config);
+        sync(std::slice::from_ref(config)).unwrap();
+    }
+    writers.iter().for_each(|writer| commits(writer, 3));
+    changes.settings.compression = crate::config::Compression::None;
+    wanted.send(Ok(vec![stays.clone(), changes.clone(), comes.clone()])).unwrap();
+    flag.store(true, Ordering::Relaxed);
+    wait_until(false, &goes);
+    agrees(&databases[1]);
+    wait_until(true, &comes);
+    writers.iter().for_each(|writer| commits(writer, 3));
+    while timelines(&databases[2]) < 2 {
+        thread::yield_now();
+    }
+    daemon.end().unwrap();
+    for at in [0, 2, 3] {
+        agrees(&databases[at]);
+    }
+    assert_eq!([0, 1, 2, 3].map(|at| timelines(&databases[at])), [1, 1, 2, 1]);
+    assert_eq!(snapshots(&databases[2]), 1, "it goes on from where it stopped");
+}
+
+#[test]
+fn a_configuration_that_is_wrong_changes_nothing() {
+    let db = Db::new(4096);
+    let writer = db.open();
+    let (daemon, flag, wanted) = Running::reloading(&[db.config()]);
+    wait_until(true, &db.config());
+    // Once it takes the second one up, it has dealt with the first.
+    for _ in 0..2 {
+        let refused = Error::new(Status::Usage, "config", "bakelite.toml:3", "unknown key");
+        wanted.send(Err(refused)).unwrap();
+        flag.store(true, Ordering::Relaxed);
+        while flag.load(Ordering::Relaxed) {
+            assert!(!daemon.thread.is_finished(), "it goes on");
+        }
+    }
+    commits(&writer, 3);
+    sync(&[db.config()]).unwrap();
+    agrees(&db);
+    daemon.end().unwrap();
+    assert_eq!(timelines(&db), 1);
+}
+
+/// What takes the place of a database waits until that has let go: two at a time on one file would
+/// fence each other.
+#[test]
+fn a_database_by_another_name_waits_for_the_one_before() {
+    let db = Db::new(4096);
+    let (daemon, flag, wanted) = Running::reloading(&[db.config()]);
+    wait_until(true, &db.config());
+    sync(&[db.config()]).unwrap();
+    for name in ["b", "c", "d"] {
+        wanted.send(Ok(vec![Database { name: name.into(), ..db.config() }])).unwrap();
+        flag.store(true, Ordering::Relaxed);
+        while flag.load(Ordering::Relaxed) {
+            thread::yield_now();
+        }
+    }
+    commits(&db.open(), 3);
+    daemon.end().unwrap();
+    agrees(&db);
+}
+
+#[test]
+fn two_that_share_a_file_or_a_replica_are_in_each_others_way() {
+    let (one, other) = (Db::new(4096).config(), Db::new(4096).config());
+    let tracker = Tracker::new(&one, false, clock::instant());
+    let check = |database: &Database, expected| {
+        assert_eq!(tracker.is_in_the_way_of(database), expected, "{database:?}");
+    };
+    check(&other, false);
+    check(&Database { path: one.path.clone(), ..other.clone() }, true);
+    check(&Database { state_dir: one.state_dir.clone(), ..other.clone() }, true);
+    check(&Database { destinations: one.destinations.clone(), ..other }, true);
 }

@@ -8,12 +8,14 @@ mod heal;
 mod lanes;
 mod life;
 mod pass;
+mod shown;
 mod upkeep;
 
 use super::open::{self, Files, Live, Order, Purpose};
 use super::owed::Owed;
 use crate::capture::{Capture, RawPart};
 use crate::clock;
+use crate::commit::Time;
 use crate::config::Database;
 use crate::cursor::State;
 use crate::error::{Error, Result, Status};
@@ -24,6 +26,7 @@ use crate::source::{Look, Seen};
 use crate::status;
 use crate::upkeep as round;
 use pass::{Captured, pass};
+use shown::Shown;
 use upkeep::Upkeep;
 
 pub use decide::SHIP_FILE;
@@ -136,6 +139,8 @@ pub struct Tracker {
     /// No new jobs; taken up anew once the last one is back.
     leaving: bool,
     draining: bool,
+    /// Not to be watched any more, or not like this.
+    retired: bool,
     /// A complete pass of capture began after the order to drain.
     drained: bool,
     checkpointing: bool,
@@ -172,8 +177,9 @@ pub struct Tracker {
     status_at: Instant,
     /// What each destination lacks, and since when.
     owed: Vec<Owed>,
-    /// Something can be restored.
-    restorable: bool,
+    /// When the last snapshot was finished; 0: nothing can be restored.
+    snapshot: Time,
+    shown: Shown,
     /// When the file is next asked whether it is still the one taken up.
     identified_at: Instant,
     gone_since: Option<Instant>,
@@ -207,6 +213,7 @@ impl Tracker {
             lost: false,
             leaving: false,
             draining: false,
+            retired: false,
             drained: false,
             checkpointing: false,
             upkeep: Upkeep::new(now),
@@ -234,7 +241,8 @@ impl Tracker {
             status_due: true,
             status_at: now,
             owed: vec![Owed::default(); database.destinations.len()],
-            restorable: false,
+            snapshot: Time(0),
+            shown: Shown::new(now),
             identified_at: now,
             gone_since: None,
             claimed: Arc::default(),
@@ -284,6 +292,9 @@ impl Tracker {
         if now.duration_since(self.last_news) >= STATUS_EVERY {
             // Else a shipment takes it along: a disk that is slow must not keep the loop from looking.
             self.write_status(now);
+        }
+        if !matches!(self.phase, Phase::Away) {
+            self.moved(now);
         }
         let job = self.next_job(now);
         self.jobs += usize::from(job.is_some());
@@ -421,6 +432,7 @@ impl Tracker {
     /// Takes in what a job brought back.
     pub fn done(&mut self, done: Done, now: Instant) {
         self.jobs -= 1;
+        self.moved(now);
         if let Phase::Closed | Phase::Ended = self.phase {
             self.next_look = now;
             self.too_late(&done);
@@ -476,6 +488,7 @@ impl Tracker {
                 self.checkpointing = false;
                 self.unchecked_since = None;
                 if let Err(error) = result {
+                    self.shown.tally.count(error.status);
                     self.log(&error.to_string());
                 }
             }

@@ -11,6 +11,7 @@ use crate::restore::Target;
 use crate::seal::Rule;
 use crate::testkit::rig::{Quiet, restored};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 /// Two snapshots, a large commit in parts, and what comes after.
 fn written() -> Writer {
@@ -127,6 +128,93 @@ fn trap_97_a_rewrite_cut_at_every_call_restores_at_every_point_and_is_finished_b
     assert!(cut > 100, "{cut}");
 }
 
+/// From one call on, nothing is done any more; whether that call itself still was is `late`.
+struct PowerCut {
+    inner: Arc<dyn Backend>,
+    at: u64,
+    late: bool,
+    calls: AtomicU64,
+}
+
+impl PowerCut {
+    fn call<T>(&self, inner: impl FnOnce() -> Answer<T>) -> Answer<T> {
+        let nth = self.calls.fetch_add(1, Ordering::SeqCst) + 1;
+        if nth < self.at {
+            return inner();
+        }
+        if nth == self.at && self.late {
+            inner()?;
+        }
+        let (place, name, cause) = (self.to_string(), String::new(), "the power is gone".into());
+        Err(backend::Error { operation: "call", place, name, kind: Kind::Other, cause, hint: None })
+    }
+}
+
+type Answer<T> = std::result::Result<T, backend::Error>;
+
+impl std::fmt::Display for PowerCut {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+impl Backend for PowerCut {
+    fn put(&self, _: &Name, _: &[u8]) -> Answer<()> {
+        panic!("nothing is stored under a new name")
+    }
+
+    fn replace(&self, name: &Name, body: &[u8]) -> Answer<()> {
+        self.call(|| self.inner.replace(name, body))
+    }
+
+    fn get(&self, name: &Name) -> Answer<Vec<u8>> {
+        self.call(|| self.inner.get(name))
+    }
+
+    fn list(&self, prefix: &str, after: Option<&Name>) -> Answer<backend::Listing> {
+        self.call(|| self.inner.list(prefix, after))
+    }
+
+    fn delete(&self, _: &Name) -> Answer<()> {
+        panic!("nothing is removed")
+    }
+}
+
+/// The machine dies at each call of the rewrite, before it or right after it, with all threads.
+#[test]
+fn trap_97_a_rewrite_dies_at_every_call_and_the_next_one_finishes() {
+    let writer = written();
+    for (from, to) in CONVERSIONS {
+        let both = of_both(from, to);
+        let target = to.and(both.all.first());
+        let cut = |at, late| {
+            let mem = replica(&writer, from);
+            let (inner, calls) = (Arc::clone(&mem) as Arc<dyn Backend>, AtomicU64::new(0));
+            (mem, PowerCut { inner, at, late, calls })
+        };
+        let (mem, whole) = cut(u64::MAX, false);
+        run(&whole, &both, target);
+        let (objects, calls) = (mem.objects().len() as u64, whole.calls.into_inner());
+        // Each kind is listed; each object is read, replaced and read back.
+        assert_eq!(calls, 4 + 3 * objects);
+        let mut mixed = 0;
+        for (at, late) in (1..=calls).flat_map(|at| [(at, false), (at, true)]) {
+            let (mem, dying) = cut(at, late);
+            let order = Order { keys: &both, target, dry_run: false };
+            let remaining = reencrypt(&dying, order, &Quiet).map_or(objects, |it| it.remaining);
+            assert!(remaining > 0, "{at}: unnoticed");
+            let done = target.map(|key| key.id);
+            let rewritten = under(&mem).iter().filter(|id| **id == done).count() as u64;
+            assert!(rewritten + remaining >= objects, "{at}: {rewritten}, {remaining} remain");
+            mixed += u64::from((1..objects).contains(&rewritten));
+            restores(&writer, &mem, &both);
+            assert_eq!(run(&*mem, &both, target).remaining, 0);
+            assert!(under(&mem).iter().all(|id| *id == done));
+        }
+        assert!(mixed > calls, "{mixed} of {} left a mixed replica", 2 * calls);
+    }
+}
+
 /// A destination that is gone is not asked for each of the other objects.
 #[test]
 fn an_outage_stops_the_rewrite_and_what_remains_is_counted() {
@@ -178,6 +266,30 @@ fn what_cannot_be_opened_stays_as_it_is() {
     statuses.sort_unstable();
     assert_eq!(statuses, [Status::Integrity as u8, Status::Key as u8]);
     assert_eq!([&damaged, &lost].map(|name| mem.objects()[name].clone()), before);
+}
+
+/// Whoever can write to the destination had put it there, and waited until the keys were changed.
+#[test]
+fn what_is_not_sealed_is_sealed_only_where_it_is_trusted() {
+    let writer = written();
+    let mem = replica(&writer, Some(1));
+    let planted = mem.objects().keys().next().unwrap().clone();
+    let plain = writer.store.objects()[&planted].clone();
+    mem.objects().insert(planted.clone(), plain.clone());
+    for rule in [Rule::Auto, Rule::All] {
+        let strict = keys(&[2, 1], rule);
+        for dry_run in [true, false] {
+            let order = Order { keys: &strict, target: strict.all.first(), dry_run };
+            let report = reencrypt(&*mem, order, &Quiet).unwrap();
+            assert_eq!((report.remaining, report.found[&None]), (1, 1), "{rule:?}");
+            assert_eq!(report.errors[0].status, Status::Key, "{rule:?}");
+            assert_eq!(mem.objects()[&planted], plain, "{rule:?}");
+        }
+    }
+    let trusting = keys(&[2, 1], Rule::New);
+    let report = run(&*mem, &trusting, trusting.all.first());
+    assert_eq!((report.rewritten, report.remaining), (1, 0));
+    restores(&writer, &mem, &keys(&[2], Rule::Auto));
 }
 
 #[test]

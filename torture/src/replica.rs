@@ -5,10 +5,12 @@ use crate::store::KEYS;
 use bakelite::backend::fs::Fs;
 use bakelite::backend::retry::{Patience, Retry};
 use bakelite::backend::s3::S3;
+use bakelite::backend::sealed::sealed;
 use bakelite::backend::{self, Backend, list_all};
 use bakelite::commit::{CommitNo, Time};
-use bakelite::config::{self, Credentials, Destination, Secret};
+use bakelite::config::{self, Credentials, Destination, Sealing, Secret};
 use bakelite::error::Status;
+use bakelite::key;
 use bakelite::name::Name;
 use bakelite::restore::{Check, Options, Progress, Target, restore};
 use serde_json::Value;
@@ -84,11 +86,22 @@ pub fn restore_here(
     output: &Path,
     target: Target,
 ) -> Result<Landed, Refused> {
+    restore_sealed(source, &Sealing::default(), output, target)
+}
+
+/// The same, of a replica that is sealed.
+pub fn restore_sealed(
+    source: &Destination,
+    sealing: &Sealing,
+    output: &Path,
+    target: Target,
+) -> Result<Landed, Refused> {
     let refused = |error: bakelite::error::Error| Refused {
         status: error.status as i32,
         message: error.to_string(),
     };
-    let source = open(source).map_err(|error| refused(error.into()))?;
+    let keys = key::load(sealing).map_err(refused)?;
+    let source = sealed(open(source).map_err(|error| refused(error.into()))?, &keys);
     let options = Options {
         output,
         target,
@@ -111,7 +124,7 @@ pub struct Branch {
 
 /// Restores with the program, as an operator would.
 pub fn restore_there(
-    program: &Path,
+    mut command: Command,
     source: &Destination,
     output: &Path,
     target: Target,
@@ -122,19 +135,18 @@ pub fn restore_there(
         Target::At(Time(millis)) => vec!["--at".to_owned(), rfc3339(millis)],
         Target::Commit(CommitNo(number)) => vec!["--commit".to_owned(), number.to_string()],
     };
-    restored(command(program, "restore").arg(source.to_string()).args(words), output, log)
+    restored(command.arg(source.to_string()).args(words), output, log)
 }
 
 /// Restores a commit of a branch, with the program.
 pub fn restore_branch(
-    program: &Path,
+    mut command: Command,
     source: &Destination,
     output: &Path,
     on: Branch,
     log: &Path,
 ) -> Result<Landed, Refused> {
     let Branch { commit, timeline } = on;
-    let mut command = command(program, "restore");
     command.arg(source.to_string()).args(["--commit", &commit.to_string()]);
     restored(command.args(["--timeline", &timeline.to_string()]), output, log)
 }
@@ -170,8 +182,7 @@ pub struct Points {
     pub branch: bool,
 }
 
-pub fn list(program: &Path, source: &Destination, log: &Path) -> Result<Vec<Points>, String> {
-    let mut command = command(program, "list");
+pub fn list(mut command: Command, source: &Destination, log: &Path) -> Result<Vec<Points>, String> {
     command.arg(source.to_string()).arg("--json");
     let done = process::run(&mut command, log).map_err(|error| error.to_string())?;
     let done = done.ok_or("list hung and was killed")?;

@@ -6,6 +6,7 @@
 use super::refusal::Refusal;
 use crate::backend::Entry;
 use rusty_s3::actions::ListObjectsV2;
+use rusty_s3::actions::list_objects_v2::ListObjectsV2Response;
 
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Page {
@@ -18,16 +19,37 @@ pub(super) struct Page {
 
 const ORDER: &str = "use a store that lists keys in the order of their bytes, as S3 does";
 
-/// Reads the keys below `root` that begin with `prefix` and come after `after`, both whole keys.
-pub(super) fn read(xml: &[u8], root: &str, prefix: &str, after: &str) -> Result<Page, Refusal> {
-    let unreadable = |cause: String| Refusal::passing(format!("an unreadable listing: {cause}"));
+fn unreadable(cause: String) -> Refusal {
+    Refusal::passing(format!("an unreadable listing: {cause}"))
+}
+
+fn parsed(xml: &[u8]) -> Result<ListObjectsV2Response, Refusal> {
     let text = std::str::from_utf8(xml).map_err(|error| unreadable(error.to_string()))?;
     // The parser takes a text that ends early for one that is whole.
     if !text.trim_end().ends_with("</ListBucketResult>") || !text.contains("<IsTruncated>") {
         return Err(unreadable("it is cut, or does not say whether more follows".to_owned()));
     }
-    let listed =
-        ListObjectsV2::parse_response(text).map_err(|error| unreadable(error.to_string()))?;
+    ListObjectsV2::parse_response(text).map_err(|error| unreadable(error.to_string()))
+}
+
+/// What the keys below `root` are grouped by, and where the next page begins.
+pub(super) fn below(xml: &[u8], root: &str) -> Result<(Vec<String>, Option<String>), Refusal> {
+    let listed = parsed(xml)?;
+    let mut names = Vec::new();
+    for group in listed.common_prefixes {
+        let name = group.prefix.strip_prefix(root).and_then(|rest| rest.strip_suffix('/'));
+        match name {
+            Some("") => {}
+            Some(name) => names.push(name.to_owned()),
+            None => return Err(unreadable(format!("{} is not below {root}", group.prefix))),
+        }
+    }
+    Ok((names, listed.next_continuation_token))
+}
+
+/// Reads the keys below `root` that begin with `prefix` and come after `after`, both whole keys.
+pub(super) fn read(xml: &[u8], root: &str, prefix: &str, after: &str) -> Result<Page, Refusal> {
+    let listed = parsed(xml)?;
     let mut page = Page { more: listed.next_continuation_token.is_some(), ..Page::default() };
     let mut before = after.to_owned();
     for object in listed.contents {
@@ -105,6 +127,29 @@ mod tests {
         assert_eq!(listed(&[A], B, false), Err(Kind::Other), "start-after is not heeded");
         assert_eq!(listed(&["snapshot/x"], "", false), Err(Kind::Other), "another prefix");
         assert_eq!(listed(&["timeline/x", A], "", false), Err(Kind::Other));
+    }
+
+    #[test]
+    fn what_keys_are_grouped_by_is_a_name_below() {
+        let groups = |all: &[&str], more: &str| {
+            let group =
+                |it: &&str| format!("<CommonPrefixes><Prefix>{it}</Prefix></CommonPrefixes>");
+            let all: String = all.iter().map(group).collect();
+            let xml = format!(
+                "<ListBucketResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">{all}{more}\
+                 </ListBucketResult>"
+            );
+            below(xml.as_bytes(), "fleet/").map_err(|refusal| refusal.kind)
+        };
+        let last = "<IsTruncated>false</IsTruncated>";
+        let names = |all: &[&str]| all.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>();
+        assert_eq!(groups(&["fleet/a/", "fleet/b/"], last), Ok((names(&["a", "b"]), None)));
+        let more =
+            "<IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken>";
+        assert_eq!(groups(&["fleet/a/"], more), Ok((names(&["a"]), Some("t".to_owned()))));
+        assert_eq!(groups(&["fleet//"], last), Ok((names(&[]), None)), "a name that is none");
+        assert_eq!(groups(&["other/a/"], last), Err(Kind::Transient));
+        assert_eq!(groups(&[], ""), Err(Kind::Transient), "whether more follows is not said");
     }
 
     #[test]

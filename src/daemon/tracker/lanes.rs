@@ -123,6 +123,7 @@ impl Tracker {
     }
 
     fn behind(&mut self, at: usize, error: Error, first: bool) {
+        self.shown.tally.count(error.status);
         if first {
             self.log(&error.to_string());
         }

@@ -89,7 +89,8 @@ impl Tracker {
             }
             Err(error) => {
                 self.phase = Phase::Closed;
-                self.put_failed(Error { status: Status::Failed, ..error }, now);
+                self.shown.tally.count(error.status);
+                self.try_later(Error { status: Status::Failed, ..error }, now);
             }
         }
     }
@@ -252,6 +253,11 @@ impl Tracker {
     /// A destination or a local disk did not take something. It is tried again, unless somebody else
     /// writes the replica, or the daemon is to end.
     pub(super) fn put_failed(&mut self, error: Error, now: Instant) {
+        self.shown.tally.count(error.status);
+        self.try_later(error, now);
+    }
+
+    fn try_later(&mut self, error: Error, now: Instant) {
         self.status.fail(&error);
         self.status_due = true;
         if self.retries == 0 {
@@ -311,11 +317,11 @@ impl Tracker {
     }
 
     /// While it is not known what there is to ship, or nothing could be restored yet, all is owed.
-    fn note_owed(&mut self, standings: &[Standing]) {
+    pub(super) fn note_owed(&mut self, standings: &[Standing]) {
         if let Phase::Here(capture) = &self.phase {
-            self.restorable = capture.snapshot() > Time(0);
+            self.snapshot = capture.snapshot();
         }
-        let counted = self.restorable
+        let counted = self.snapshot > Time(0)
             && self.stores.is_some()
             && self.healing.is_none()
             && !self.lost

@@ -2,6 +2,7 @@
 //! nothing waits for it: told to leave off, it does so after the object at hand.
 
 use super::{Done, Job, Phase, Survey, Tracker};
+use crate::clock;
 use crate::commit::Timeline;
 use crate::daemon::upkeep::{self as rounds, Task};
 use crate::error::{Result, Status};
@@ -102,7 +103,16 @@ impl Tracker {
             // The next shipment finds out for itself.
             Err(error) if error.status == Status::Locked => return,
             Err(error) => Some(error),
-            Ok(done) => done.errors.into_iter().next(),
+            Ok(done) => {
+                let tally = &mut self.shown.tally;
+                tally.merged += done.merged;
+                tally.deleted += done.deleted;
+                done.errors.iter().for_each(|error| tally.count(error.status));
+                if done.errors.is_empty() {
+                    tally.upkeep = Some(clock::now());
+                }
+                done.errors.into_iter().next()
+            }
         };
         if let Some(error) = error.as_ref().filter(|_| !self.upkeep.failing) {
             self.log(&error.to_string());

@@ -20,9 +20,9 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub struct Destination {
     /// What the daemon is told.
-    given: At,
+    pub(super) given: At,
     /// Where the same replica is read by who grades it.
-    read: At,
+    pub(super) read: At,
     /// The last commit known to be durable there.
     pub(super) floor: Option<Place>,
     /// The last one that was said to be.
@@ -165,6 +165,9 @@ impl Rig {
 
     /// Database and destinations, as words of a command line.
     pub(super) fn of(&self) -> Vec<String> {
+        if let Some(config) = &self.config {
+            return vec!["--config".to_owned(), config.display().to_string()];
+        }
         let database = self.db().display().to_string();
         let given = self.destinations.iter().map(|it| it.given.to_string());
         std::iter::once(database).chain(given).collect()

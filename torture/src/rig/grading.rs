@@ -90,8 +90,7 @@ impl Rig {
         let source = self.source();
         let log = self.path("log", "restore");
         let output = self.new_output()?;
-        let program = self.programs.bakelite.clone();
-        let restored = replica::restore_branch(&program, &source, &output, on, &log);
+        let restored = replica::restore_branch(self.reader("restore"), &source, &output, on, &log);
         let target = Target::Commit(CommitNo(commit));
         let verdict = self.judged(&output, restored, expect)?;
         let Some((_, landed)) = self.settle_verdict(target, verdict, expect)? else {
@@ -129,7 +128,7 @@ impl Rig {
     /// Restores the newest commit; it must be the live database byte for byte. Nobody may write.
     pub fn grade_bytes(&mut self) -> Result<()> {
         let output = self.new_output()?;
-        replica::restore_here(&self.source(), &output, Target::Latest)
+        replica::restore_sealed(&self.source(), &self.sealing, &output, Target::Latest)
             .map_err(|refused| Failure::Violation(refused.message))?;
         let scratch = self.new_output()?;
         let scratch = scratch.parent().expect("a directory of its own");
@@ -187,7 +186,7 @@ impl Rig {
         self.settle_verdict(target, verdict, expect)
     }
 
-    fn settle_verdict(
+    pub(super) fn settle_verdict(
         &mut self,
         target: Target,
         verdict: Verdict,
@@ -284,7 +283,7 @@ impl Rig {
     /// Starts the program to restore the newest commit, to be killed while it works.
     pub fn start_restore(&mut self, target: &Path) -> Result<Process> {
         let log = self.path("log", "restore");
-        let mut command = replica::command(&self.programs.bakelite, "restore");
+        let mut command = self.reader("restore");
         command.arg(self.source().to_string()).arg("--output").arg(target);
         Ok(Process::spawn(command.stdout(Stdio::null()), &log)?)
     }
@@ -302,9 +301,9 @@ impl Rig {
         let restored = match self.rng.one_in(SAMPLE) {
             true => {
                 let log = self.path("log", "restore");
-                replica::restore_there(&self.programs.bakelite, source, &output, target, &log)
+                replica::restore_there(self.reader("restore"), source, &output, target, &log)
             }
-            false => replica::restore_here(source, &output, target),
+            false => replica::restore_sealed(source, &self.sealing, &output, target),
         };
         Ok((output, restored))
     }
@@ -312,7 +311,7 @@ impl Rig {
     /// Whether `bakelite verify` finds a replica sound.
     pub fn verify(&mut self, source: &Source) -> Result<bool> {
         let log = self.path("log", "verify");
-        let mut command = replica::command(&self.programs.bakelite, "verify");
+        let mut command = self.reader("verify");
         let done = process::run(command.arg(source.to_string()), &log)?;
         self.tally.fault("verified");
         match done.map(|done| done.status.code()) {
@@ -330,7 +329,7 @@ impl Rig {
 
     fn points(&mut self) -> Result<Vec<Points>> {
         let log = self.path("log", "list");
-        let points = replica::list(&self.programs.bakelite, &self.source(), &log);
+        let points = replica::list(self.reader("list"), &self.source(), &log);
         points.map_err(Failure::Violation)
     }
 

@@ -20,6 +20,7 @@ mod files;
 mod grading;
 mod hosts;
 mod ram;
+mod sealing;
 mod writers;
 
 pub use destinations::Destination;
@@ -28,6 +29,7 @@ pub use files::Wal;
 pub use grading::Verdict;
 pub use hosts::Host;
 pub use ram::Ram;
+pub use sealing::{NAME, Under};
 pub use writers::Writer;
 
 use crate::course::Place;
@@ -37,6 +39,7 @@ use crate::replica;
 use crate::rng::Rng;
 use crate::store::{Server, Store};
 use crate::tally::Tally;
+use bakelite::config::Sealing;
 use bakelite::error::Status;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -107,6 +110,10 @@ pub struct Rig {
     destinations: Vec<Destination>,
     /// The one that is meant.
     meant: usize,
+    /// Its settings, where it is told them in a file.
+    config: Option<PathBuf>,
+    /// The keys of who reads the replica.
+    pub sealing: Sealing,
     /// Numbers logs, ledgers and outputs.
     serial: u64,
     /// A bucket's, if one of the destinations is in it.
@@ -138,6 +145,8 @@ impl Rig {
             branches: 0,
             destinations: vec![Destination::directory(&dir.join("replica"))],
             meant: 0,
+            config: None,
+            sealing: Sealing::default(),
             serial: 0,
             store: None,
             server: None,

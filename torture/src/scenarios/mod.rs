@@ -10,6 +10,7 @@ mod kills;
 mod lies;
 mod power;
 mod replaced;
+mod sealed;
 mod stores;
 mod time;
 
@@ -345,6 +346,25 @@ pub const INVENTORY: &[Scenario] = &[
         seeds: 2,
         faults: &["put dropped"],
         run: stores::dropping,
+    },
+    Scenario {
+        name: "rekeyed",
+        adversity: "a plain replica is sealed, its key changed and lost; `reencrypt` is killed in the \
+                    middle",
+        how: "a directory and a bucket beside a writer; the daemon killed too: each time all of it \
+              with all keys, right or status 7 with some; then one key is enough, no other opens it, \
+              and no file shows a piece of the database",
+        seeds: 4,
+        faults: &[
+            "killed mid-rewrite",
+            "daemon killed",
+            "rewritten",
+            "refused for lack of a key",
+            "wrong key",
+            "seen where it is plain",
+            "scanned",
+        ],
+        run: sealed::rekeyed,
     },
     Scenario {
         name: "damaged-replica",

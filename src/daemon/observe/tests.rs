@@ -1,0 +1,123 @@
+//! A daemon as those see it who are told of it: over a socket, in a file, by a ping.
+
+use crate::config::Database;
+use crate::daemon::tests::Running;
+use crate::testkit::{Db, commits};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::{fs, thread};
+
+/// An address that is free just now.
+fn free() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+fn asked(at: SocketAddr, request: &str) -> String {
+    loop {
+        let Ok(mut connection) = TcpStream::connect(at) else {
+            thread::yield_now();
+            continue;
+        };
+        connection.write_all(request.as_bytes()).unwrap();
+        let mut reply = String::new();
+        connection.read_to_string(&mut reply).unwrap();
+        return reply;
+    }
+}
+
+fn value(page: &str, metric: &str) -> Option<f64> {
+    let line = page.lines().find(|line| line.starts_with(&format!("{metric}{{")))?;
+    line.rsplit_once(' ')?.1.parse().ok()
+}
+
+fn metrics(at: SocketAddr) -> String {
+    let reply = asked(at, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
+    let (head, body) = reply.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && head.contains("version=0.0.4"), "{head}");
+    assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())), "{head}");
+    body.to_owned()
+}
+
+#[test]
+fn a_page_of_metrics_says_what_is_durable() {
+    let db = Db::new(4096);
+    let at = free();
+    let mut config = db.config();
+    config.settings.observers.metrics_listen = Some(at);
+    // One that connects and says nothing keeps nobody out for ever.
+    let (daemon, flag, wanted) = Running::reloading(std::slice::from_ref(&config));
+    commits(&db.open(), 3);
+    crate::daemon::sync(std::slice::from_ref(&config)).unwrap();
+    let page = metrics(at);
+    assert_eq!(value(&page, "bakelite_watched"), Some(1.0), "{page}");
+    assert_eq!(value(&page, "bakelite_current"), Some(1.0), "{page}");
+    let durable = value(&page, "bakelite_durable_commit");
+    assert!(durable.is_some() && durable == value(&page, "bakelite_captured_commit"), "{page}");
+    assert_eq!(value(&page, "bakelite_lag_seconds"), Some(0.0), "{page}");
+    assert!(asked(at, "GET /x HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 404 "));
+    assert!(asked(at, "PUT /metrics HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 405 "));
+    let head = asked(at, "HEAD /metrics HTTP/1.1\r\n\r\n");
+    assert!(head.starts_with("HTTP/1.1 200 ") && head.ends_with("\r\n\r\n"), "{head}");
+    assert_eq!(asked(at, &"x".repeat(9000)), "", "too long to be a request");
+    // A reload moves the page, and does not interrupt the watch.
+    let other = free();
+    config.settings.observers.metrics_listen = Some(other);
+    wanted.send(Ok(vec![config])).unwrap();
+    flag.store(true, std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(value(&metrics(other), "bakelite_timelines_total"), Some(1.0));
+    while TcpStream::connect(at).is_ok() {
+        thread::yield_now();
+    }
+    daemon.end().unwrap();
+}
+
+#[test]
+fn a_file_of_metrics_is_there_whole_and_for_all_to_read() {
+    use std::os::unix::fs::PermissionsExt;
+    let databases = [Db::new(4096), Db::new(512)];
+    let file = databases[0].dir.path().join("bakelite.prom");
+    let configs = [0, 1].map(|at: usize| {
+        let mut config = Database { name: at.to_string(), ..databases[at].config() };
+        config.settings.observers.metrics_file = Some(file.clone());
+        config
+    });
+    let (daemon, ..) = Running::reloading(&configs);
+    while !file.exists() {
+        thread::yield_now();
+    }
+    let page = fs::read_to_string(&file).unwrap();
+    for name in ["0", "1"] {
+        assert!(page.contains(&format!("bakelite_watched{{database=\"{name}\"}} ")), "{page}");
+    }
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o644);
+    daemon.end().unwrap();
+}
+
+/// The first ping comes once all of its databases are well, and not before.
+#[test]
+fn a_ping_comes_when_everything_is_durable() {
+    let databases = [Db::new(4096), Db::new(4096)];
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/secret", listener.local_addr().unwrap());
+    let configs = [0, 1].map(|at: usize| {
+        let mut config = Database { name: at.to_string(), ..databases[at].config() };
+        config.settings.observers.ping_url = Some(url.clone());
+        config
+    });
+    let missing = databases[1].dir.path().join("moved");
+    fs::rename(&databases[1].path, &missing).unwrap();
+    let (daemon, ..) = Running::reloading(&configs);
+    crate::daemon::tests::wait_until(true, &configs[0]);
+    crate::daemon::sync(&configs[..1]).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    assert!(listener.accept().is_err(), "one of them is not watched yet");
+    fs::rename(&missing, &databases[1].path).unwrap();
+    listener.set_nonblocking(false).unwrap();
+    let (mut connection, _) = listener.accept().unwrap();
+    assert!(databases[1].dir.path().join("replica/timeline").exists());
+    let mut head = [0; 16];
+    connection.read_exact(&mut head).unwrap();
+    assert_eq!(&head, b"GET /secret HTTP");
+    connection.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+    daemon.end().unwrap();
+}

@@ -1,0 +1,186 @@
+//! What a tracker shows of itself: to metrics, to whoever wants to know that it goes on, and to a
+//! configuration that has changed.
+
+use super::{Phase, Tracker};
+use crate::clock;
+use crate::commit::Time;
+use crate::config::{Database, Destination, Observers};
+use crate::fanout::Standing;
+use crate::metrics::{Lane, Sample, Tally};
+use std::time::{Duration, Instant};
+
+#[derive(Debug)]
+pub(super) struct Shown {
+    pub(super) tally: Tally,
+    /// When the watch last went on, and how much destinations had answered by then.
+    moved: Instant,
+    answers: u64,
+    /// As they were when they were last known.
+    standings: Vec<Standing>,
+}
+
+impl Shown {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { tally: Tally::default(), moved: now, answers: 0, standings: Vec::new() }
+    }
+}
+
+impl Tracker {
+    /// Its turn came and it could look, or a job is back.
+    pub(super) fn moved(&mut self, now: Instant) {
+        self.shown.moved = now;
+    }
+
+    /// When the watch last went on. A job that stores one object after the other goes on with each;
+    /// and whoever takes a database up waits for nothing that does not end by itself.
+    pub fn last_move(&mut self, now: Instant) -> Instant {
+        let answers = self.stores.as_ref().map(|stores| stores.answers());
+        let opening = answers.is_none() && !self.is_ended();
+        if opening || answers.is_some_and(|answers| answers != self.shown.answers) {
+            self.shown.moved = now;
+        }
+        self.shown.answers = answers.unwrap_or(0);
+        self.shown.moved
+    }
+
+    /// Whether it was tried by now to take it up, with whatever result.
+    pub fn has_begun(&self) -> bool {
+        self.opened_once || self.is_ended() || self.status.error.is_some()
+    }
+
+    pub fn name(&self) -> &str {
+        &self.database.name
+    }
+
+    pub fn observers(&self) -> &Observers {
+        &self.database.settings.observers
+    }
+
+    /// What keeps it from going well.
+    pub fn complaint(&self) -> Option<&str> {
+        self.status.error.as_deref()
+    }
+
+    pub fn sample(&mut self, now: Instant) -> Sample {
+        let moved = self.last_move(now);
+        if let Some(stores) = &self.stores {
+            self.shown.standings = stores.standings();
+        }
+        let standings = std::mem::take(&mut self.shown.standings);
+        self.note_owed(&standings);
+        self.shown.standings = standings;
+        if let Phase::Here(capture) = &self.phase {
+            self.snapshot = capture.snapshot();
+        }
+        let ago = u64::try_from(now.duration_since(moved).as_millis()).unwrap_or(u64::MAX);
+        let snapshot = (self.snapshot > Time(0)).then_some(self.snapshot);
+        let places = self.database.destinations.iter().enumerate();
+        Sample {
+            database: self.database.name.clone(),
+            watched: self.opened_once && !self.is_ended(),
+            failing: self.status.error.is_some(),
+            commit: self.status.commit,
+            wal_frames: self.status.wal_frames,
+            counts: self.status.counts,
+            tally: self.shown.tally.clone(),
+            snapshot,
+            moved: Time(clock::now().0.saturating_sub(ago)),
+            destinations: places.map(|(at, place)| self.lane(at, place, snapshot)).collect(),
+        }
+    }
+
+    fn lane(&self, at: usize, place: &Destination, snapshot: Option<Time>) -> Lane {
+        let standing = self.shown.standings.get(at);
+        let floor = standing.and_then(|it| it.floor).filter(|_| self.snapshot > Time(0));
+        let lock = match place {
+            Destination::S3(s3) => s3.lock.as_ref().map(|lock| lock.period),
+            Destination::File { .. } => None,
+        };
+        let until = |period: Duration| {
+            snapshot.map(|Time(time)| Time(time.saturating_add(period.as_millis() as u64)))
+        };
+        Lane {
+            url: place.to_string(),
+            mirror: self.database.mirrors.contains(place),
+            standing: standing.map(|it| it.kind),
+            floor: floor.map(|(commit, time)| (commit.0, time)),
+            owed_since: self.owed[at].since(),
+            spooled: standing.map_or(0, |it| it.spooled),
+            locked_until: lock.and_then(until),
+        }
+    }
+
+    /// Has it end, and give its place to another one.
+    pub fn retire(&mut self) {
+        self.retired = true;
+        self.drain();
+    }
+
+    pub fn is_retired(&self) -> bool {
+        self.retired
+    }
+
+    /// Whether this is how it watches that database, now and later.
+    pub fn watches(&self, database: &Database) -> bool {
+        let own = &self.database.settings;
+        let mut other = database.clone();
+        other.settings.observers = own.observers.clone();
+        !self.retired && *self.database == other
+    }
+
+    /// Who is told of it may change while it is watched.
+    pub fn tell(&mut self, observers: &Observers) {
+        if self.observers() != observers {
+            let mut database = (*self.database).clone();
+            database.settings.observers = observers.clone();
+            self.database = database.into();
+        }
+    }
+
+    /// Whether both would work on the same file, or write the same replica.
+    pub fn is_in_the_way_of(&self, database: &Database) -> bool {
+        let own = &self.database;
+        let places = || own.destinations.iter().map(ToString::to_string);
+        let mut others = database.destinations.iter().map(ToString::to_string);
+        own.path == database.path
+            || own.state_dir == database.state_dir
+            || others.any(|other| places().any(|place| place == other))
+    }
+
+    /// Ended, and all its jobs are back.
+    pub fn is_over(&self) -> bool {
+        self.is_ended() && self.jobs == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Backend;
+    use crate::backend::mem::Mem;
+    use crate::commit::Timeline;
+    use crate::name::Name;
+    use crate::testkit::Db;
+    use crate::testkit::rig::fanout;
+    use std::sync::Arc;
+
+    /// A job that has the database: it goes on while destinations answer, and no longer.
+    #[test]
+    fn a_job_that_stores_nothing_and_does_not_come_back_has_stopped() {
+        let db = Db::new(512);
+        let begun = clock::instant();
+        let mut tracker = Tracker::new(&db.config(), true, begun);
+        let mem: Arc<dyn Backend> = Arc::new(Mem::new());
+        let stores = Arc::new(fanout(vec![mem], db.dir.path(), 1 << 20));
+        (tracker.stores, tracker.phase) = (Some(Arc::clone(&stores)), Phase::Away);
+        let after = |seconds| begun + Duration::from_secs(seconds);
+        assert_eq!(tracker.last_move(after(9)), begun);
+        assert!(tracker.turn(after(10)).is_none());
+        assert_eq!(tracker.last_move(after(10)), begun, "a turn that cannot look is none");
+        stores.put(&Name::Timeline(Timeline(1)), b"x").unwrap();
+        assert_eq!(tracker.last_move(after(20)), after(20));
+        assert_eq!(tracker.last_move(after(30)), after(20));
+        tracker.stores = None;
+        assert_eq!(tracker.last_move(after(40)), after(40), "it is taken up, which ends by itself");
+    }
+}

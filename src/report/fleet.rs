@@ -1,0 +1,62 @@
+//! What `status --from` says.
+
+use super::{Document, SCHEMA};
+use crate::clock;
+use crate::fleet::{Found, Standing};
+use serde::Serialize;
+use std::fmt::Write;
+
+#[derive(Debug, Serialize)]
+pub struct Fleet {
+    schema: u32,
+    replicas: Vec<ReplicaOf>,
+}
+
+#[derive(Debug, Serialize)]
+struct ReplicaOf {
+    url: String,
+    timeline: Option<u32>,
+    commit: Option<u64>,
+    time: Option<String>,
+    snapshot_time: Option<String>,
+    objects: Option<usize>,
+    error: Option<String>,
+}
+
+impl From<&Standing> for ReplicaOf {
+    fn from(it: &Standing) -> Self {
+        let found = it.found.as_ref().ok();
+        let last = found.and_then(|found| found.last);
+        Self {
+            url: it.url.clone(),
+            timeline: found.map(|found| found.timeline.0),
+            commit: last.map(|(commit, _)| commit.0),
+            time: last.map(|(_, time)| clock::format(time)),
+            snapshot_time: found.and_then(|Found { snapshot, .. }| snapshot.map(clock::format)),
+            objects: found.map(|found| found.objects),
+            error: it.found.as_ref().err().map(ToString::to_string),
+        }
+    }
+}
+
+impl Fleet {
+    pub fn new(standings: &[Standing]) -> Self {
+        Self { schema: SCHEMA, replicas: standings.iter().map(ReplicaOf::from).collect() }
+    }
+}
+
+impl Document for Fleet {
+    fn text(&self) -> String {
+        let mut out = String::new();
+        for ReplicaOf { url, commit, time, snapshot_time, error, .. } in &self.replicas {
+            let _ = match (error, commit.zip(time.as_ref()), snapshot_time) {
+                (Some(error), ..) => writeln!(out, "{url}: {error}"),
+                (None, Some((commit, time)), Some(snapshot)) => {
+                    writeln!(out, "{url}: commit {commit} of {time}, snapshot of {snapshot}")
+                }
+                _ => writeln!(out, "{url}: nothing can be restored yet"),
+            };
+        }
+        out
+    }
+}
