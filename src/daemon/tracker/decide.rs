@@ -6,7 +6,6 @@ use crate::capture::Capture;
 use crate::clock;
 use crate::config::Destination;
 use crate::error::{Error, Status};
-use crate::sabotage;
 use crate::source::{Look, Pin, Seen};
 use crate::sqlite::Session;
 use std::time::{Duration, Instant};
@@ -116,7 +115,7 @@ impl Tracker {
     /// Whether the snapshot under way lacks only its manifest.
     fn snapshot_is_whole(&self) -> bool {
         self.snapshot_ready
-            && (self.parts == 0 || sabotage::is("manifest-before-parts"))
+            && self.parts == 0
             && self.again.is_empty()
             && self.renew.is_empty()
             && !self.renewing

@@ -179,12 +179,6 @@ pub const TABLE: &[Saboteur] = &[
         &[Test("daemon::tests::sync_beside_a_daemon")],
     ),
     row(
-        "manifest-before-parts",
-        "ends a snapshot before its parts are stored",
-        "I4",
-        &[Scenario("lying-s3")],
-    ),
-    row(
         "put-overwrites",
         "writes over an object that is there",
         "I4",
@@ -194,14 +188,19 @@ pub const TABLE: &[Saboteur] = &[
         "first-page-only",
         "takes the first page of a listing for all of it",
         "I6",
-        &[Test("backend::s3::tests::trap_76_listings_in_small_pages_stale_twice_and_out_of_order")],
+        &[
+            Scenario("lying-s3"),
+            Test(
+                "backend::s3::tests::trap_76_listings_in_small_pages_stale_twice_and_out_of_order",
+            ),
+        ],
     ),
     row(
         "failed-put-is-done",
         "takes a put that failed for one that was done",
         "I5",
         &[
-            Scenario("fan-out"),
+            Scenario("lying-s3"),
             Test(
                 "backend::retry::tests::trap_69_what_passes_is_waited_out_and_what_lasts_is_reported",
             ),
