@@ -63,6 +63,7 @@ pub struct Arguments {
 #[argh(subcommand)]
 pub enum Verb {
     Daemon(DaemonOf),
+    Run(RunOf),
     Sync(SyncOf),
     Restore(RestoreOf),
     List(ListOf),
@@ -92,6 +93,20 @@ pub enum Verb {
 pub struct DaemonOf {
     #[argh(positional, arg_name = "DB DEST")]
     /// a database and the roots of its replicas: paths or s3://BUCKET/PREFIX
+    pub given: Vec<String>,
+}
+
+/// run an application, with the daemon that backs it up
+#[derive(Debug, FromArgs, ArgsInfo)]
+#[argh(
+    subcommand,
+    name = "run",
+    note = "Restores what is missing, then runs CMD; ends when all is shipped, with CMD's status.",
+    example = "bakelite run /var/lib/app/app.db /mnt/backup/app -- app --port 80"
+)]
+pub struct RunOf {
+    #[argh(positional, arg_name = "DB DEST ... -- CMD ARG")]
+    /// a database and the roots of its replicas, as daemon has them, and the command
     pub given: Vec<String>,
 }
 
@@ -140,8 +155,25 @@ pub struct RestoreOf {
     /// replace FILE if it exists, once the new one is proved
     pub force: bool,
     #[argh(switch)]
+    /// do nothing if FILE exists
+    pub if_missing: bool,
+    #[argh(switch)]
+    /// FILE is a stale copy: rewrite the pages that differ
+    pub delta: bool,
+    #[argh(switch)]
     /// find the commit and what it takes, write nothing
     pub dry_run: bool,
+}
+
+/// What is done about a file that is where the restored one is to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Existing {
+    Refuse,
+    /// It is what was wanted.
+    Keep,
+    /// It is a stale copy.
+    Update,
+    Replace,
 }
 
 /// show the restore points of a replica, or its objects
@@ -203,6 +235,12 @@ pub struct VerifyOf {
     #[argh(switch)]
     /// restore it all into a scratch file and check that as well
     pub deep: bool,
+    #[argh(option, arg_name = "SELECT")]
+    /// with --deep: a statement for the restored database
+    pub sql: Option<String>,
+    #[argh(option, arg_name = "VALUE")]
+    /// what it has to give
+    pub expect: Option<String>,
 }
 
 /// heal what is missing or damaged from another destination
@@ -406,3 +444,5 @@ fn timeline(text: &str) -> std::result::Result<Timeline, String> {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) use tests::mistakes_tried;

@@ -76,13 +76,8 @@ impl Now {
 /// Plans what to merge of the commits up to `upto`.
 pub fn plan(replica: &Replica, forks: &Forks, policy: &Policy, now: Now, upto: CommitNo) -> Plan {
     let bytes: HashMap<_, _> = replica.objects.iter().map(|it| (&it.name, it.bytes)).collect();
-    let mut timelines: BTreeMap<Timeline, Vec<Change>> = BTreeMap::new();
-    for parts in replica.changes.values().filter(|parts| is_whole(parts) && parts.len() == 1) {
-        timelines.entry(parts[0].span.timeline).or_default().push(parts[0]);
-    }
     let mut plan = Plan::default();
-    for (timeline, mut sets) in timelines {
-        sets.sort_unstable_by_key(order);
+    for (timeline, sets) in timelines(replica) {
         let left = split_merged(sets, &mut plan.merged);
         let branches: BTreeSet<CommitNo> =
             forks.values().filter(|it| it.parent == timeline).map(|fork| fork.commit).collect();
@@ -127,6 +122,26 @@ pub fn plan(replica: &Replica, forks: &Forks, policy: &Policy, now: Now, upto: C
     }
     plan.merges.sort_unstable();
     plan
+}
+
+/// Change-sets that others stand for, with the one that does for each.
+pub fn merged(replica: &Replica) -> BTreeMap<Change, Change> {
+    let mut merged = BTreeMap::new();
+    for sets in timelines(replica).into_values() {
+        split_merged(sets, &mut merged);
+    }
+    let each = |(by, inputs): (Change, Vec<Change>)| inputs.into_iter().map(move |it| (it, by));
+    merged.into_iter().flat_map(each).collect()
+}
+
+/// The change-sets of one object each, in order.
+fn timelines(replica: &Replica) -> BTreeMap<Timeline, Vec<Change>> {
+    let mut timelines: BTreeMap<Timeline, Vec<Change>> = BTreeMap::new();
+    for parts in replica.changes.values().filter(|parts| is_whole(parts) && parts.len() == 1) {
+        timelines.entry(parts[0].span.timeline).or_default().push(parts[0]);
+    }
+    timelines.values_mut().for_each(|sets| sets.sort_unstable_by_key(order));
+    timelines
 }
 
 /// By first commit, and of those that begin there the one that stands for the others first.

@@ -45,6 +45,9 @@ struct Found {
     agreed: HashMap<(usize, Timeline), bool>,
 }
 
+/// How often destinations are listed anew.
+const ANEW: u32 = 5;
+
 /// An object that was not taken from the destination that leads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fallback {
@@ -68,7 +71,8 @@ pub fn damage(source: &dyn Backend, name: &Name, bytes: &[u8]) -> Option<Damage>
 }
 
 impl Copies {
-    /// Lists those that can be. An error is that of the first, if none can, or if all are empty.
+    /// Lists those that can be. Where none holds a replica, the error is that of one which cannot be
+    /// listed: only if all answer, and all are empty, is there none.
     pub fn open(sources: Vec<Result<Arc<dyn Backend>>>) -> Result<Self> {
         let list = |source: Result<Arc<dyn Backend>>| {
             let source = source?;
@@ -80,21 +84,24 @@ impl Copies {
                 sources.into_iter().map(|source| scope.spawn(move || list(source))).collect();
             threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
         });
-        let (mut all, mut notes, mut failed) = (Vec::new(), Vec::new(), None);
+        let (mut all, mut notes) = (Vec::new(), Vec::new());
+        let (mut failed, mut empty) = (None, None);
         for copy in listed {
             match copy {
                 Ok(copy) if !copy.replica.is_empty() => all.push(copy),
                 Ok(copy) => {
                     notes.push(format!("restore: {}: there is no replica here", copy.source));
-                    failed.get_or_insert_with(|| nothing(&copy.source));
+                    empty.get_or_insert_with(|| nothing(&copy.source));
                 }
                 Err(error) => {
                     notes.push(error.to_string());
-                    failed.get_or_insert(error);
+                    let kind =
+                        if error.status == Status::Missing { &mut empty } else { &mut failed };
+                    kind.get_or_insert(error);
                 }
             }
         }
-        match failed {
+        match failed.or(empty) {
             Some(error) if all.is_empty() => return Err(error),
             _ => {}
         }
@@ -102,6 +109,36 @@ impl Copies {
         let mut copies = Self { all, lead: 0, entries: BTreeMap::new(), notes, found };
         copies.choose();
         Ok(copies)
+    }
+
+    /// Does `work` on all of them as one. An object that does not fit what it is put to is tried again
+    /// as another copy has it. They are opened anew where upkeep has removed what was listed.
+    pub fn all_as_one<T>(
+        open: impl Fn() -> Result<Self>,
+        work: impl Fn(&Arc<dyn Backend>) -> Result<T>,
+    ) -> Result<(T, Arc<Self>)> {
+        let (mut copies, mut anew) = (Arc::new(open()?), 0);
+        loop {
+            match work(&(Arc::clone(&copies) as Arc<dyn Backend>)) {
+                Ok(done) => return Ok((done, copies)),
+                Err(error) if anew < ANEW && copies.is_outdated(&error) => {
+                    (copies, anew) = (Arc::new(open()?), anew + 1);
+                }
+                Err(error) if copies.distrust(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Whether what was missed is listed nowhere any more.
+    fn is_outdated(&self, error: &Error) -> bool {
+        let Some(name) = error.object.as_deref() else { return false };
+        let gone = |copy: &Copy| {
+            let listed = copy.source.list(&name.to_string(), None);
+            listed.is_ok_and(|listed| listed.entries.is_empty())
+        };
+        let mut holders = self.all.iter().filter(|copy| copy.holds(name)).peekable();
+        holders.peek().is_some() && holders.all(gone)
     }
 
     /// Has the newest one lead.

@@ -70,30 +70,29 @@ pub fn run(
     reload: Option<&Reload>,
     progress: &dyn Progress,
 ) -> Result<()> {
-    crate::sqlite::version()
-        .map_err(|cause| Error::new(crate::error::Status::Failed, "start", "SQLite", cause))?;
-    let now = clock::instant();
     // One that drains at once has nobody to tell.
     let told = !stop.is_set();
     let notify = Notify::of_environment().filter(|_| told).transpose();
     let notify = notify.map_err(|error| Error::io("start", "NOTIFY_SOCKET", &error))?;
-    let (done, results) = channel();
-    let mut daemon = Daemon {
-        trackers: BTreeMap::new(),
-        newest: 0,
-        waiting: Vec::new(),
-        pool: Pool::new(WORKERS, &done),
-        slow: Pool::new(SLOW_WORKERS, &done),
-        results,
-        draining: false,
-        watch: Watch::new(notify, now),
-    };
-    let alone = databases.len() == 1;
-    databases.iter().for_each(|each| daemon.watch(Tracker::new(each, alone, now)));
+    let mut daemon = Daemon::new(databases, notify)?;
     if told {
-        daemon.set_observers(now);
+        daemon.set_observers(clock::instant());
     }
-    daemon.run(stop, reload, progress)
+    daemon.run(None, stop, reload, progress)
+}
+
+/// The same, beside an application that is started when `ready` is called: every database was taken up,
+/// or is not there yet, and is waited for. Whom systemd waits for is the application's to say.
+pub fn run_beside(
+    ready: &dyn Fn(),
+    databases: &[Database],
+    stop: &Stop,
+    progress: &dyn Progress,
+) -> Result<()> {
+    let mut daemon = Daemon::new(databases, None)?;
+    daemon.trackers.values_mut().for_each(Tracker::await_database);
+    daemon.set_observers(clock::instant());
+    daemon.run(Some(ready), stop, None, progress)
 }
 
 #[derive(Debug)]
@@ -112,6 +111,26 @@ struct Daemon {
 }
 
 impl Daemon {
+    fn new(databases: &[Database], notify: Option<Notify>) -> Result<Self> {
+        crate::sqlite::version()
+            .map_err(|cause| Error::new(crate::error::Status::Failed, "start", "SQLite", cause))?;
+        let (done, results) = channel();
+        let now = clock::instant();
+        let mut daemon = Self {
+            trackers: BTreeMap::new(),
+            newest: 0,
+            waiting: Vec::new(),
+            pool: Pool::new(WORKERS, &done),
+            slow: Pool::new(SLOW_WORKERS, &done),
+            results,
+            draining: false,
+            watch: Watch::new(notify, now),
+        };
+        let alone = databases.len() == 1;
+        databases.iter().for_each(|each| daemon.watch(Tracker::new(each, alone, now)));
+        Ok(daemon)
+    }
+
     fn watch(&mut self, mut tracker: Tracker) {
         self.newest += 1;
         if self.draining {
@@ -123,9 +142,7 @@ impl Daemon {
     fn run(&mut self, stop: &Stop, reload: Option<&Reload>, progress: &dyn Progress) -> Result<()> {
         loop {
             if stop.is_set() && !self.draining {
-                self.draining = true;
-                self.tell_stopping();
-                self.trackers.values_mut().for_each(Tracker::drain);
+                self.drain();
             }
             self.reload(reload.filter(|_| !self.draining));
             self.replace();
@@ -135,6 +152,13 @@ impl Daemon {
             self.observe(now);
             if let Some(ended) = self.ended() {
                 return ended;
+            }
+            if let Some(ready) = ready.take_if(|_| self.is_ready()) {
+                match self.trackers.values().any(Tracker::is_ended) {
+                    // It would run without a backup from its first commit on.
+                    true => self.drain(),
+                    false => ready(),
+                }
             }
             self.wait(wake.saturating_duration_since(now).min(NAP));
         }
@@ -181,6 +205,17 @@ impl Daemon {
             let errors = self.trackers.values_mut().filter_map(Tracker::take_error);
             errors.into_iter().next().map_or(Ok(()), Err)
         })
+    }
+
+    fn drain(&mut self) {
+        self.draining = true;
+        self.tell_stopping();
+        self.trackers.values_mut().for_each(Tracker::drain);
+    }
+
+    /// Whether no database is still being taken up for the first time.
+    fn is_ready(&self) -> bool {
+        self.trackers.values().all(Tracker::has_begun)
     }
 
     fn report(&self, progress: &dyn Progress) {

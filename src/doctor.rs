@@ -5,6 +5,7 @@
 //! which is an error with the status that the daemon would end with, or is a warning.
 
 mod destination;
+mod sealing;
 
 use crate::check::Finding;
 use crate::config::Database;
@@ -101,8 +102,9 @@ fn one(report: &mut Report, database: &Database) {
         Err(error) => report.error(&error, path),
     }
     state(report, database);
+    let keys = sealing::keys(report, database);
     for destination in &database.destinations {
-        destination::probe(report, database, destination);
+        destination::probe(report, database, destination, keys.as_ref());
     }
 }
 

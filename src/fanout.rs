@@ -23,6 +23,7 @@ use crate::backend::{Backend, Kind};
 use crate::clock;
 use crate::commit::{CommitNo, Time, Timeline};
 use crate::error::{Error, Result, Status};
+use crate::keep::Keep;
 use crate::name::{Change, Name, Span};
 use crate::object::Compression;
 use crate::recent::Recent;
@@ -45,6 +46,8 @@ pub struct Fanout {
     lanes: Vec<Arc<Lane>>,
     pub compression: Compression,
     pub recent: Recent,
+    /// What is older than that is not copied to one that lacks it.
+    pub keep: Keep,
     spool_max: u64,
 }
 
@@ -300,7 +303,7 @@ impl Fanout {
         };
         let lanes = destinations.into_iter().map(lane).collect::<Result<_>>()?;
         let recent = Recent::new(state_dir);
-        Ok(Self { lanes, compression, recent, spool_max })
+        Ok(Self { lanes, compression, recent, keep: Keep::default(), spool_max })
     }
 
     /// How many destinations there are.
@@ -484,7 +487,7 @@ impl Fanout {
                     let thing = &lane.destination;
                     return Err(Error::new(Status::Integrity, "copy to", thing, cause));
                 };
-                lane.copy_from(&*sibling.destination)?;
+                lane.copy_from(&*sibling.destination, &self.keep)?;
             }
             while lane.pay_one(Lane::put)? {}
             let mut debt = lane.debt();

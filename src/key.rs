@@ -41,7 +41,8 @@ pub fn generate(file: &Path) -> Result<KeyId> {
             Error::new(Status::Exists, "keygen", file.display(), "there is a file of that name")
                 .hint("a key that is lost cannot be had again, so none is written over")
         }
-        _ => Error::io("keygen", file.display(), &cause),
+        _ => Error::io("keygen", file.display(), &cause)
+            .hint("choose a directory that is there, and that you may write to"),
     })?;
     Ok(id)
 }

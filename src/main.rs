@@ -17,6 +17,7 @@ fn main() -> ExitCode {
     });
     match done {
         Ok(Outcome::Well) => ExitCode::SUCCESS,
+        Ok(Outcome::Ended(status)) => ExitCode::from(status),
         Ok(Outcome::Found(status)) => ExitCode::from(status as u8),
         Err(error) => fail(&error, json),
     }
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<Outcome> {
     match &arguments.verb {
         Verb::Daemon(of) => verbs::daemon(arguments, of),
+        Verb::Run(of) => verbs::run(arguments, of),
         Verb::Sync(of) => verbs::sync(arguments, of),
         Verb::Restore(of) => verbs::restore(arguments, of),
         Verb::List(of) => verbs::list(arguments, of),

@@ -7,6 +7,7 @@ use crate::config::{self, Config, KEYS, Key, Place, Settings};
 use crate::error::Status;
 use crate::metrics;
 use crate::notify;
+use crate::structure::sources;
 use argh::{ArgsInfo, CommandInfoWithArgs, FlagInfoKind};
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -114,7 +115,7 @@ fn the_files_and_variables_documented_are_those_there_are() {
     let keys = s3::VARIABLES.join(" , ");
     let notify = notify::VARIABLES.join(" , ");
     let (file, key_files) = (config::FILE_VARIABLE, config::KEYS_VARIABLE);
-    let expected = [file, key_files, &keys, "SSL_CERT_FILE", "COLUMNS", &notify];
+    let expected = [file, key_files, &keys, "SSL_CERT_FILE", "TMPDIR", "COLUMNS", &notify];
     assert_eq!(items(&environment, "Ev"), expected);
 }
 
@@ -182,6 +183,93 @@ fn the_examples_are_commands() {
         let asked = cli::parse(example.split(' ').map(OsString::from));
         assert!(matches!(asked, Ok(Asked::Run(_))), "{example}: {asked:?}");
     }
+}
+
+/// All that is read of the environment; `name` is what a configuration refers to.
+#[test]
+fn nothing_else_of_the_environment_is_read() {
+    let mut read = BTreeSet::new();
+    for source in sources().iter().filter(|source| source.path.starts_with("src/")) {
+        for call in ["env::var(", "env::var_os("] {
+            let calls = source.text.split(call).skip(1);
+            read.extend(calls.map(|rest| rest.split(')').next().unwrap().to_owned()));
+        }
+    }
+    let known = ["\"COLUMNS\"", "FILE_VARIABLE", "config::KEYS_VARIABLE", "name"];
+    assert_eq!(read, known.map(str::to_owned).into());
+}
+
+/// The strings of the program, each cut where something is put in.
+fn strings() -> Vec<Vec<String>> {
+    let mut strings = Vec::new();
+    for source in sources().iter().filter(|source| source.path.starts_with("src/")) {
+        let pieces: Vec<&str> = source.text.split('"').collect();
+        for string in pieces.into_iter().filter(|it| it.len() > 3) {
+            let whole: Vec<&str> = string.split("\\\n").map(str::trim_start).collect();
+            let cut = whole.concat();
+            let fixed = cut.split('{').enumerate().map(|(at, piece)| match at {
+                0 => piece.to_owned(),
+                _ => piece.split_once('}').map_or(piece, |(_, rest)| rest).to_owned(),
+            });
+            strings.push(fixed.collect());
+        }
+    }
+    strings
+}
+
+/// Whether a line ends as the string does, whatever is put in; enough of it has to be the string's.
+fn ends_as(line: &str, string: &[String]) -> bool {
+    let (last, before) = string.split_last().unwrap();
+    let fixed: usize = string.iter().map(String::len).sum();
+    let Some(mut rest) = line.strip_suffix(last.as_str()).filter(|_| fixed >= 6) else {
+        return false;
+    };
+    for piece in before.iter().rev() {
+        let Some(at) = rest.rfind(piece.as_str()) else { return false };
+        rest = &rest[..at];
+    }
+    rest.is_empty() || rest.ends_with(": ")
+}
+
+/// What is documented is what the program, the system or a store says.
+#[test]
+fn every_diagnostic_is_one_that_is_said() {
+    const OF_OTHERS: [&str; 3] = ["No such file or directory", "UnknownIssuer", " (status 4"];
+    let strings = strings();
+    let section = section(COMMANDS, "DIAGNOSTICS");
+    let lines: Vec<&str> = section.iter().filter_map(|it| it.strip_prefix(".It ")).collect();
+    assert!(lines.len() > 40, "{}", lines.len());
+    for line in lines.into_iter().map(|line| line.trim_matches('"').replace("\\(dq", "\"")) {
+        let is_of_others = OF_OTHERS.iter().any(|end| line.contains(end));
+        let is_ours = strings.iter().any(|string| ends_as(&line, string));
+        assert!(is_ours || is_of_others, "nothing says {line}");
+    }
+}
+
+/// Each status that a person has to act on is explained by an example.
+#[test]
+fn every_status_has_a_diagnostic() {
+    let section = section(COMMANDS, "DIAGNOSTICS").join("\n");
+    for status in Status::ALL.into_iter().filter(|status| *status != Status::Failed) {
+        let said = format!("Status {}", status as u8);
+        assert!(section.contains(&format!("{said}.")), "{said}");
+    }
+}
+
+/// What the page says of the unit is in it.
+#[test]
+fn the_unit_is_as_the_page_has_it() {
+    const UNIT: &str = include_str!("../man/bakelite.service");
+    let title = "STARTING IT WITH THE SYSTEM";
+    assert!(UNIT.contains(&format!("bakelite(1), {title}")));
+    let lines = section(COMMANDS, title).into_iter().filter(|line| line.contains('='));
+    let keys: Vec<&str> = lines.map(|line| line.split('=').next().unwrap()).collect();
+    assert_eq!(keys, ["User", "ReadWritePaths"]);
+    for key in keys {
+        assert!(UNIT.contains(&format!("\n{key}=")), "{key}");
+    }
+    let fenced = Status::Locked as u8;
+    assert!(UNIT.contains(&format!("\nRestartPreventExitStatus={fenced}\n")));
 }
 
 #[test]

@@ -1,21 +1,44 @@
-//! What one destination has and another one lacks, copied.
+//! What one destination has and another one lacks, copied; but for what upkeep would only delete.
 //!
 //! In an order that keeps the copy restorable as far as it goes: parts, then timeline by timeline its
 //! record, its change-sets and its snapshots. A commit number means something on a timeline only, and
 //! what two destinations know of one under the same number may be two things: that is never mixed.
 
-use crate::backend::{Backend, Kind};
-use crate::commit::Timeline;
+use crate::backend::{self, Backend, Kind};
+use crate::commit::{Time, Timeline};
+use crate::compact;
 use crate::copies::damage;
 use crate::error::{Error, Result, Status};
-use crate::name::{Name, Span};
-use crate::replica::{Replica, damaged, fetch};
+use crate::keep::Keep;
+use crate::name::{Change, Name, Span};
+use crate::replica::{Replica, damaged, fetch, read_manifest};
 use crate::snapshot::{Manifest, PartRef};
-use std::collections::BTreeSet;
+use crate::upkeep;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// Copies every object that is missing. Timelines that the two know differently, because each was
-/// claimed while the other destination was away, are left as they are.
-pub fn copy_missing(from: &dyn Backend, to: &dyn Backend) -> Result<()> {
+/// How often a listing is made anew because something that was listed has gone since.
+const PASSES: u32 = 5;
+
+/// Copies every object that is missing and that upkeep would not delete. Timelines that the two know
+/// differently, because each was claimed while the other destination was away, are left as they are.
+pub fn copy_missing(from: &dyn Backend, to: &dyn Backend, keep: &Keep, clock: Time) -> Result<()> {
+    let mut gone = copy_once(from, to, keep, clock)?;
+    for _ in 1..PASSES {
+        if gone.is_none() {
+            return Ok(());
+        }
+        gone = copy_once(from, to, keep, clock)?;
+    }
+    gone.map_or(Ok(()), |gone| Err(gone.into()))
+}
+
+/// The last object that was gone before it could be copied: upkeep has merged or deleted it since.
+fn copy_once(
+    from: &dyn Backend,
+    to: &dyn Backend,
+    keep: &Keep,
+    clock: Time,
+) -> Result<Option<backend::Error>> {
     let there = Replica::list(to)?;
     let here = Replica::list(from)?;
     let differing = differing(from, &here, to, &there)?;
@@ -25,12 +48,24 @@ pub fn copy_missing(from: &dyn Backend, to: &dyn Backend) -> Result<()> {
         let error = Error::new(Status::Locked, "copy to", to, cause);
         return Err(error.hint("let only one daemon write a replica; an empty one is filled"));
     }
-    let known: BTreeSet<_> = there.objects.iter().map(|entry| &entry.name).collect();
+    let mut known: BTreeSet<Name> = there.objects.iter().map(|it| it.name.clone()).collect();
+    let surplus = Surplus::of(from, &here, keep, clock)?;
     let missing = here.objects.iter().map(|entry| &entry.name).filter(|it| !known.contains(it));
     let mut missing: Vec<_> = missing.filter(|name| !differing.contains(&order(name).0)).collect();
-    missing.sort_by_key(|name| order(name));
+    // What stands for others goes before them.
+    missing.sort_by_key(|name| (order(name).0, order(name).1, surplus.by(name).is_some(), *name));
+    let mut gone = None;
     for name in missing {
-        let body = fetch(from, name)?;
+        if surplus.has(name) || surplus.by(name).is_some_and(|by| known.contains(&by)) {
+            continue;
+        }
+        let body = match from.get(name) {
+            Err(error) if error.kind == Kind::NotFound => {
+                gone = Some(error);
+                continue;
+            }
+            body => body?,
+        };
         // It would take the place of a whole one, which a repair may bring.
         if damage(from, name, &body).is_some() {
             continue;
@@ -39,8 +74,57 @@ pub fn copy_missing(from: &dyn Backend, to: &dyn Backend) -> Result<()> {
             renew_needed(to, &there, *span, &body)?;
         }
         store(to, name, &body)?;
+        known.insert(name.clone());
     }
-    Ok(())
+    Ok(gone)
+}
+
+/// What a destination holds and another one need not be given: upkeep would delete it.
+struct Surplus {
+    old: BTreeSet<Name>,
+    /// Parts that only such snapshots name.
+    parts: BTreeSet<Name>,
+    /// Change-sets that others stand for.
+    merged: BTreeMap<Change, Change>,
+}
+
+impl Surplus {
+    fn of(from: &dyn Backend, here: &Replica, keep: &Keep, clock: Time) -> Result<Self> {
+        let old = match upkeep::old(from, here, keep, clock) {
+            // Nothing can be said of it, and all of it is copied.
+            Err(error) if error.status == Status::Integrity => BTreeSet::new(),
+            old => old?,
+        };
+        let is_old = |span: &&Span| old.contains(&Name::Snapshot(**span));
+        let (gone, kept): (Vec<&Span>, Vec<&Span>) = here.snapshots.iter().partition(is_old);
+        let mut parts = named(from, &gone)?;
+        if !parts.is_empty() {
+            let kept = named(from, &kept)?;
+            parts.retain(|part| !kept.contains(part));
+        }
+        Ok(Self { old, parts, merged: compact::merged(here) })
+    }
+
+    fn has(&self, name: &Name) -> bool {
+        self.old.contains(name) || self.parts.contains(name)
+    }
+
+    fn by(&self, name: &Name) -> Option<Name> {
+        let Name::Change(change) = name else { return None };
+        self.merged.get(change).map(|by| Name::Change(*by))
+    }
+}
+
+/// The parts that snapshots name; one that is damaged, or gone by now, names none.
+fn named(from: &dyn Backend, snapshots: &[&Span]) -> Result<BTreeSet<Name>> {
+    let mut named = BTreeSet::new();
+    for span in snapshots {
+        match read_manifest(from, span) {
+            Err(error) if error.status == Status::Integrity => {}
+            manifest => named.extend(manifest?.parts.iter().map(PartRef::name)),
+        }
+    }
+    Ok(named)
 }
 
 /// What a snapshot needs and `there` had already is to stay as long as what is stored now.
@@ -105,6 +189,10 @@ mod tests {
     use crate::testkit::rig::restored;
     use std::sync::Arc;
 
+    fn copy(from: &dyn Backend, to: &dyn Backend) -> Result<()> {
+        copy_missing(from, to, &Keep::default(), Time(u64::MAX))
+    }
+
     fn claim(mem: &Mem, number: u32, time: u64) {
         let number = Timeline(number);
         let body = Fork::default().encode(number, PageSize::new(512).unwrap(), Time(time));
@@ -133,7 +221,7 @@ mod tests {
         claim(&one, 1, 1);
         let (damaged, sound) = (store_change(&one, 1, 1), store_change(&one, 2, 1));
         one.objects().get_mut(&damaged.to_string()).unwrap()[140] ^= 1;
-        copy_missing(&one, &two).unwrap();
+        copy(&one, &two).unwrap();
         assert!(two.objects().contains_key(&sound.to_string()));
         assert!(!two.objects().contains_key(&damaged.to_string()));
     }
@@ -148,17 +236,17 @@ mod tests {
         claim(&one, 2, 2);
         claim(&two, 2, 3);
         store_change(&one, 5, 2);
-        assert_eq!(copy_missing(&one, &two).unwrap_err().status, Status::Locked);
+        assert_eq!(copy(&one, &two).unwrap_err().status, Status::Locked);
         claim(&one, 3, 4);
         store_change(&one, 6, 3);
         store_change(&one, 4, 1);
-        copy_missing(&one, &two).unwrap();
+        copy(&one, &two).unwrap();
         let there: Vec<_> =
             two.objects().keys().filter(|key| key.contains("change")).cloned().collect();
         assert_eq!(there, [change(4, 1), change(6, 3)].map(|name| name.to_string()));
         // Somebody has gone on there.
         claim(&two, 4, 5);
-        assert_eq!(copy_missing(&one, &two).unwrap_err().status, Status::Locked);
+        assert_eq!(copy(&one, &two).unwrap_err().status, Status::Locked);
     }
 
     /// A destination that was away while a snapshot was made gets it from a sibling: the parts that it
@@ -168,10 +256,10 @@ mod tests {
         let mut writer = Writer::new(512);
         writer.alone(&Step::fill(9, 1..=9, 7)).snapshot();
         let worm = Worm::new(1000);
-        copy_missing(&*writer.store, &worm).unwrap();
+        copy(&*writer.store, &worm).unwrap();
         worm.pass(900);
         writer.alone(&Step::fill(9, [9], 8)).snapshot();
-        copy_missing(&*writer.store, &worm).unwrap();
+        copy(&*writer.store, &worm).unwrap();
         worm.pass(900);
         worm.ravage();
         let target = Target::Commit(writer.last().number);

@@ -23,6 +23,8 @@ pub struct Sample {
     pub wal_frames: u64,
     pub counts: Counts,
     pub tally: Tally,
+    /// What is stored from now on is sealed.
+    pub sealed: bool,
     /// When the last snapshot was finished.
     pub snapshot: Option<Time>,
     /// When its watch was last seen to go on.
@@ -109,6 +111,7 @@ pub const OF_DATABASES: &[Metric<OfDatabase>] = &[
     gauge("bakelite_snapshot_timestamp_seconds", "When the last snapshot was finished.", |it| {
         it.snapshot.and_then(seconds)
     }),
+    gauge("bakelite_sealed", "Whether what is stored is sealed.", |it| whether(it.sealed)),
     counter("bakelite_missed_total", "Times that commits went by unseen.", |it| {
         number(it.counts.missed)
     }),

@@ -3,7 +3,9 @@
 
 use crate::name::{Change, Name};
 use std::collections::VecDeque;
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -34,7 +36,7 @@ impl Recent {
             drop(fs::remove_dir_all(&self.dir));
             drop(fs::create_dir(&self.dir));
         }
-        if fs::write(self.path(name), body).is_err() {
+        if write(&self.path(name), body).is_err() {
             // No room for a convenience.
             drop(fs::remove_file(self.path(name)));
             return;
@@ -57,11 +59,19 @@ impl Recent {
     }
 }
 
+/// It holds pages of the database, and may be read by nobody who could not read that.
+fn write(path: &Path, body: &[u8]) -> io::Result<()> {
+    let mut file =
+        File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(body)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::commit::{CommitNo, Time, Timeline};
     use crate::name::Span;
+    use std::os::unix::fs::PermissionsExt;
 
     fn name(number: u64) -> Name {
         let number = CommitNo(number);
@@ -80,6 +90,8 @@ mod tests {
             recent.add(&name(number), &body);
         }
         assert_eq!(recent.get(&name(1)), None);
+        let mode = recent.path(&name(3)).metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "pages of a database that others may not read");
         assert!(recent.get(&name(2)).is_some() && recent.get(&name(3)).is_some());
         Recent::new(dir.path()).add(&name(9), b"of the next life");
         assert_eq!(recent.get(&name(3)), None);

@@ -7,12 +7,15 @@
 
 use crate::ahead::ahead;
 use crate::backend::{Backend, Kind};
-use crate::commit::{CommitNo, Timeline};
+use crate::commit::{CommitNo, Time, Timeline};
+use crate::compact;
 use crate::error::{Error, Result, Status};
+use crate::keep::Keep;
 use crate::mend::{order, store};
-use crate::name::Name;
+use crate::name::{Change, Name, Span};
 use crate::replica::{Replica, damaged, is_whole};
 use crate::restore::Progress;
+use crate::upkeep;
 use crate::verify::{Content, Links, Read, read};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
@@ -56,8 +59,11 @@ impl Report {
 
 /// How to go about it.
 #[derive(Clone, Copy, Debug)]
-pub struct Order {
+pub struct Order<'a> {
     pub dry_run: bool,
+    /// What upkeep would delete elsewhere is not missing.
+    pub keep: &'a Keep,
+    pub clock: Time,
     /// What the daemon that runs has noted as stored, if one runs; read before anything is listed.
     pub settled: Option<(Timeline, CommitNo)>,
 }
@@ -73,8 +79,11 @@ struct Place {
     unused: BTreeSet<Timeline>,
     /// Not read: neither can be said of it.
     unread: BTreeSet<Name>,
-    /// The parts that its snapshots name.
+    /// The parts that its snapshots name, and those that snapshots to be kept name.
     named: HashSet<Name>,
+    wanted: HashSet<Name>,
+    /// What upkeep would delete: too old, or merged into others.
+    surplus: BTreeSet<Name>,
     links: Links,
     /// What it would be given: nothing can be read of that yet.
     promised: usize,
@@ -83,7 +92,7 @@ struct Place {
 /// Heals `places`, the destinations of one database.
 pub fn repair(
     places: Vec<Result<Arc<dyn Backend>>>,
-    order: Order,
+    order: Order<'_>,
     progress: &dyn Progress,
 ) -> Result<Report> {
     let mut report = Report::default();
@@ -91,8 +100,11 @@ pub fn repair(
     let total = here.iter().flat_map(|place| &place.replica.objects).map(|it| it.bytes).sum();
     report.bytes = total;
     for place in &mut here {
+        place.surplus = place.old(&order)?;
         report.objects += place.replica.objects.len() as u64;
         place.read(&mut report, &|done| progress.at(done, total))?;
+        let merged = compact::merged(&place.sound_ones());
+        place.surplus.extend(merged.into_keys().map(Name::Change));
     }
     for at in 0..here.len() {
         for cure in cures(&here, at, &order) {
@@ -154,14 +166,30 @@ impl Place {
             unused: BTreeSet::new(),
             unread: BTreeSet::new(),
             named: HashSet::new(),
+            wanted: HashSet::new(),
+            surplus: BTreeSet::new(),
             links: Links::default(),
             promised: 0,
         }
     }
 
+    /// What is there, and too old. Where the timelines' records do not say, nothing is.
+    fn old(&self, order: &Order) -> Result<BTreeSet<Name>> {
+        match upkeep::old(&*self.source, &self.replica, order.keep, order.clock) {
+            Err(error) if error.status == Status::Integrity => Ok(BTreeSet::new()),
+            old => old,
+        }
+    }
+
+    fn sound_ones(&self) -> Replica {
+        let entries = self.replica.objects.iter();
+        Replica::of(entries.filter(|it| self.sound.contains_key(&it.name)).cloned().collect())
+    }
+
     /// Reads every object whole.
     fn read(&mut self, report: &mut Report, progress: &dyn Fn(u64)) -> Result<()> {
-        let Self { source, replica, sound, bad, unused, unread, named, links, .. } = self;
+        let Self { source, replica, sound, bad, unused, unread, links, .. } = self;
+        let Self { named, wanted, surplus, .. } = self;
         let mut done = 0;
         ahead(
             &replica.objects,
@@ -175,15 +203,21 @@ impl Place {
                     Read::Sound(hash, content) => {
                         links.note(&name, &content);
                         unused.extend(name.timeline().filter(|_| content.is_placeholder()));
-                        named.extend(parts_of(&content));
+                        let parts = parts_of(&content);
+                        if !surplus.contains(&name) {
+                            wanted.extend(parts.iter().cloned());
+                        }
+                        named.extend(parts);
                         sound.insert(name, hash);
                     }
                     Read::Damaged(damage) => match damaged(&**source, &name, damage) {
                         error if error.status != Status::Integrity => return Err(error),
                         _ => drop(bad.insert(name, damage.to_string())),
                     },
-                    // Upkeep has removed it since.
-                    Read::Unreadable(error) if error.kind == Kind::NotFound => {}
+                    // Upkeep has removed it since, and it is not to come back.
+                    Read::Unreadable(error) if error.kind == Kind::NotFound => {
+                        unread.insert(name);
+                    }
                     // And one that anybody could have put there, though all has to be sealed.
                     Read::Unreadable(error) if matches!(error.kind, Kind::Corrupt | Kind::Key) => {
                         bad.insert(name, error.cause);
@@ -238,33 +272,36 @@ impl Place {
         }
     }
 
-    /// Whether an object that another destination has belongs here: no merged change-set stands for
-    /// it, and it is of the same replica. Of timelines past all that is known here, only those of one
-    /// that leads on from here.
+    /// Whether an object that another destination has belongs here: it is of the same replica, upkeep
+    /// has not removed it here and would not there, and the commits are not here in other
+    /// change-sets. Of timelines past all that is known here, only those of one that leads on from
+    /// here.
     fn wants(&self, other: &Self, name: &Name) -> bool {
-        let Some(timeline) = name.timeline() else { return other.named.contains(name) };
-        if !self.agrees(other, timeline) {
+        let Some(timeline) = name.timeline() else { return other.wanted.contains(name) };
+        if !self.agrees(other, timeline) || other.surplus.contains(name) {
             return false;
         }
         if Some(timeline) > self.newest() {
             return !self.conflicts(other, |name| matches!(name, Name::Timeline(_)));
         }
-        !self.stands_for(name)
+        !self.covers(name)
     }
 
-    /// Whether a change-set that covers more holds all of this one.
-    fn stands_for(&self, name: &Name) -> bool {
-        let Name::Change(change) = name else { return false };
-        let wider = |it: &crate::name::Span| {
-            it.first <= change.span.first
-                && it.last >= change.span.last
-                && *it != change.span
-                && it.timeline == change.span.timeline
+    /// Whether change-sets that are here, whole, hold all the commits of one that is not: they were
+    /// merged there and not here, or here and not there.
+    fn covers(&self, name: &Name) -> bool {
+        let Name::Change(Change { span: Span { first, last, timeline, .. }, .. }) = *name else {
+            return false;
         };
-        let whole = |parts: &Vec<crate::name::Change>| {
-            is_whole(parts) && parts.iter().all(|it| self.sound.contains_key(&Name::Change(*it)))
-        };
-        self.replica.changes.iter().any(|((span, _), parts)| wider(span) && whole(parts))
+        let overlaps = |it: &Span| it.timeline == timeline && it.first <= last && first <= it.last;
+        let sound = |it: &Change| self.sound.contains_key(&Name::Change(*it));
+        let mut reached = CommitNo(first.0.saturating_sub(1));
+        for ((span, _), parts) in self.replica.changes.iter().filter(|((it, _), _)| overlaps(it)) {
+            if span.first <= reached.next() && is_whole(parts) && parts.iter().all(sound) {
+                reached = reached.max(span.last);
+            }
+        }
+        reached >= last
     }
 }
 

@@ -247,9 +247,19 @@ impl Replica {
         assert!(run.holds(commit), "a run restores the commits that it holds");
         let before = run.snapshots.iter().filter(|snapshot| snapshot.last <= commit);
         let snapshot = *before.max_by_key(|snapshot| snapshot.last).unwrap_or(&run.snapshot);
-        let path = path::to_commit(&self.whole(ancestry), snapshot.first, commit);
-        let parts = path.iter().filter_map(|key| self.changes.get(key).cloned());
-        Plan { commit, forks: Vec::new(), snapshot, changes: parts.collect() }
+        let changes = self.changes_between(ancestry, snapshot.first, commit);
+        Plan { commit, forks: Vec::new(), snapshot, changes }
+    }
+
+    /// The change-sets that lead from the state after `from` to that after `to`, each with its parts.
+    pub fn changes_between(
+        &self,
+        ancestry: &[Stretch],
+        from: CommitNo,
+        to: CommitNo,
+    ) -> Vec<Vec<Change>> {
+        let path = path::to_commit(&self.whole(ancestry), from, to);
+        path.iter().filter_map(|key| self.changes.get(key).cloned()).collect()
     }
 }
 

@@ -28,6 +28,7 @@ use crate::error::{Error, Result};
 use crate::{clock, restore, units};
 use serde::Serialize;
 use std::io::{self, Write};
+use std::path::Path;
 
 /// The version of the JSON documents.
 const SCHEMA: u32 = 1;
@@ -87,8 +88,17 @@ pub struct Restored {
     what: RestoredFacts,
     checked: &'static str,
     output: String,
+    existed: bool,
     dry_run: bool,
     fallbacks: Vec<FallbackOf>,
+}
+
+/// A file that was to be restored only if it is missing, and is not.
+#[derive(Debug, Serialize)]
+pub struct Untouched {
+    schema: u32,
+    output: String,
+    existed: bool,
 }
 
 /// An object that came from another destination than the others.
@@ -116,6 +126,8 @@ struct RestoredFacts {
     bytes: u64,
     objects: u64,
     seconds: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rewritten: Option<u32>,
 }
 
 impl From<&restore::Report> for RestoredFacts {
@@ -130,6 +142,7 @@ impl From<&restore::Report> for RestoredFacts {
             bytes: report.bytes,
             objects: report.objects,
             seconds: (report.seconds * 1000.0).round() / 1000.0,
+            rewritten: report.rewritten,
         }
     }
 }
@@ -138,7 +151,10 @@ impl RestoredFacts {
     fn text(&self) -> String {
         let read = units::bytes(self.bytes);
         let Self { objects, seconds, .. } = self;
-        self.state() + &format!("  {read} read from {objects} objects in {seconds:.2} s\n")
+        let rewritten = self.rewritten.map(|pages| format!(", {pages} pages rewritten"));
+        let rewritten = rewritten.unwrap_or_default();
+        self.state()
+            + &format!("  {read} read from {objects} objects in {seconds:.2} s{rewritten}\n")
     }
 
     /// What the commit is, without what it took to restore it.
@@ -167,7 +183,7 @@ impl Restored {
         let what = RestoredFacts::from(report);
         let (dry_run, fallbacks) =
             (options.dry_run, fallbacks.iter().map(FallbackOf::from).collect());
-        Self { schema: SCHEMA, what, checked, output, dry_run, fallbacks }
+        Self { schema: SCHEMA, what, checked, output, existed: false, dry_run, fallbacks }
     }
 }
 
@@ -181,6 +197,18 @@ impl Document for Restored {
             how => format!("  SQLite's {how} check passed\n"),
         };
         format!("restored {}\n{}{checked}", self.output, self.what.text())
+    }
+}
+
+impl Untouched {
+    pub fn new(output: &Path) -> Self {
+        Self { schema: SCHEMA, output: output.display().to_string(), existed: true }
+    }
+}
+
+impl Document for Untouched {
+    fn text(&self) -> String {
+        format!("{} exists, nothing was restored\n", self.output)
     }
 }
 

@@ -8,9 +8,10 @@
 //! a proved file takes the target's name. This module knows neither the WAL nor a live database.
 
 mod choose;
+mod delta;
 mod writer;
 
-pub use choose::choose;
+pub use choose::{Chosen, choose};
 
 use crate::backend::Backend;
 use crate::clock;
@@ -19,6 +20,8 @@ use crate::durable::{self, Overwrite};
 use crate::error::{Error, Result, Status};
 use crate::replica::Replica;
 use crate::sabotage;
+use std::fs::{File, Metadata};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use writer::{Wanted, Writer};
@@ -64,6 +67,25 @@ pub struct Report {
     pub bytes: u64,
     pub objects: u64,
     pub seconds: f64,
+    /// How many pages of a stale copy had to be rewritten, if that is how it was done.
+    pub rewritten: Option<u32>,
+}
+
+/// What it took to make the file.
+#[derive(Debug, Default)]
+struct Done {
+    bytes: u64,
+    objects: u64,
+    rewritten: Option<u32>,
+}
+
+/// What becomes of a file that is at the target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Old {
+    Refused,
+    Replaced,
+    /// It is a stale copy, and closed.
+    Updated,
 }
 
 /// Told of long work's progress, in bytes or any other unit that has a total.
@@ -77,18 +99,40 @@ pub fn restore(
     options: &Options,
     progress: &dyn Progress,
 ) -> Result<Report> {
+    let old = if options.force { Old::Replaced } else { Old::Refused };
+    planned(source, options, old, progress)
+}
+
+/// Restores as well, but where the target is a stale copy of the database that nobody has open, only
+/// the pages that differ are rewritten.
+pub fn update(
+    source: &Arc<dyn Backend>,
+    options: &Options,
+    progress: &dyn Progress,
+) -> Result<Report> {
+    planned(source, options, Old::Updated, progress)
+}
+
+fn planned(
+    source: &Arc<dyn Backend>,
+    options: &Options,
+    old: Old,
+    progress: &dyn Progress,
+) -> Result<Report> {
     let start = clock::instant();
-    refuse_to_overwrite(options)?;
     // SQLite follows a link and has its WAL beside the file behind it: that one is to be replaced.
     let output = options.output.canonicalize().unwrap_or_else(|_| options.output.to_owned());
     let options = &Options { output: &output, ..*options };
+    if !options.dry_run {
+        refuse(&output, old)?;
+    }
     let replica = Replica::list(&**source)?;
-    match attempt(source, &replica, options, progress, start) {
+    match attempt(source, &replica, options, old, progress, start) {
         Err(error) if error.object.is_some() => {
             // Upkeep may have merged or deleted it meanwhile: then others lead to the commit.
             let now = Replica::list(&**source)?;
             match has_vanished(&error, &replica, &now) {
-                true => attempt(source, &now, options, progress, start),
+                true => attempt(source, &now, options, old, progress, start),
                 false => Err(error),
             }
         }
@@ -108,25 +152,37 @@ fn attempt(
     source: &Arc<dyn Backend>,
     replica: &Replica,
     options: &Options,
+    old: Old,
     progress: &dyn Progress,
     start: std::time::Instant,
 ) -> Result<Report> {
-    let plan = choose(&**source, replica, options.target, options.timeline)?;
+    let chosen = choose(&**source, replica, options.target, options.timeline)?;
+    let plan = &chosen.plan;
     let nearest = |error| with_nearest(error, &**source, replica, options, plan.commit);
-    let wanted = Wanted::read(&**source, &plan).map_err(nearest)?;
-    let (mut bytes, mut objects) = (0, 0);
-    if !options.dry_run {
+    let wanted = Wanted::read(&**source, plan).map_err(nearest)?;
+    let mut done = None;
+    if old == Old::Updated && !options.dry_run {
+        done = delta::update(&**source, replica, &chosen, &wanted, options, progress)
+            .map_err(nearest)?;
+    }
+    if done.is_none() && !options.dry_run {
         let temp = match sabotage::is("restore-in-place") {
             true => in_place(options.output),
             false => durable::temp_beside(options.output),
         };
-        let temp = temp
-            .map_err(|error| Error::io("create a file beside", options.output.display(), &error))?;
+        let temp = temp.map_err(|cause| {
+            let parent = durable::parent(options.output).display();
+            Error::io("create a file beside", options.output.display(), &cause)
+                .hint(format!("choose a directory that can be written to; this is {parent}"))
+        })?;
         let writer = Writer::new(&**source, &wanted, temp.as_file(), progress, replica);
-        (bytes, objects) = writer.run(&plan).map_err(nearest)?;
+        let (bytes, objects) = writer.run(plan).map_err(nearest)?;
         check(temp.path(), options.check)?;
-        publish(temp, options)?;
+        let old = if sabotage::is("restore-in-place") { Old::Replaced } else { old };
+        publish(temp, options.output, old)?;
+        done = Some(Done { bytes, objects, rewritten: None });
     }
+    let Done { bytes, objects, rewritten } = done.unwrap_or_default();
     let Commit { number, time, pages, digest, .. } = wanted.commit;
     Ok(Report {
         commit: number,
@@ -138,13 +194,8 @@ fn attempt(
         bytes,
         objects,
         seconds: start.elapsed().as_secs_f64(),
+        rewritten,
     })
-}
-
-/// What a wrong program does: killed, it leaves half a database.
-fn in_place(output: &Path) -> std::io::Result<tempfile::NamedTempFile> {
-    let file = std::fs::File::create(output)?;
-    Ok(tempfile::NamedTempFile::from_parts(file, tempfile::TempPath::try_from_path(output)?))
 }
 
 /// Where an object is to blame: what can be restored without it.
@@ -181,12 +232,27 @@ fn companions(output: &Path) -> impl Iterator<Item = PathBuf> {
     })
 }
 
-fn refuse_to_overwrite(options: &Options) -> Result<()> {
-    if options.force || options.dry_run {
-        return Ok(());
+fn refuse(output: &Path, old: Old) -> Result<()> {
+    if output.is_dir() {
+        let error = Error::new(Status::Exists, "restore", output.display(), "a directory");
+        return Err(error.hint("name a file in it, or another one"));
     }
-    let mut taken = std::iter::once(options.output.to_owned()).chain(companions(options.output));
-    match taken.find(|path| path.symlink_metadata().is_ok()) {
+    match old {
+        Old::Refused => refuse_any(std::iter::once(output.to_owned()).chain(companions(output))),
+        Old::Replaced => Ok(()),
+        // A link that leads nowhere is no copy.
+        Old::Updated if output.is_symlink() => refuse_any(std::iter::once(output.to_owned())),
+        Old::Updated => refuse_companions(output),
+    }
+}
+
+/// What is beside a file says that somebody has it open, or that it is not all of its database.
+fn refuse_companions(output: &Path) -> Result<()> {
+    refuse_any(companions(output))
+}
+
+fn refuse_any(mut paths: impl Iterator<Item = PathBuf>) -> Result<()> {
+    match paths.find(|path| path.symlink_metadata().is_ok()) {
         None => Ok(()),
         Some(path) => Err(Error::new(Status::Exists, "restore", path.display(), "it exists")
             .hint("choose another --output, or replace it with --force once nothing has it open")),
@@ -195,21 +261,29 @@ fn refuse_to_overwrite(options: &Options) -> Result<()> {
 
 /// Asks SQLite about the file, as it will find it: read-only and without a WAL.
 fn check(path: &Path, check: Check) -> Result<()> {
-    let pragma = match check {
-        Check::None => return Ok(()),
-        Check::Quick => "quick_check",
-        Check::Full => "integrity_check",
-    };
+    let Some(pragma) = pragma(check) else { return Ok(()) };
     let wrong = |cause: String| Error::new(Status::Integrity, pragma, path.display(), cause);
     let found = crate::sqlite::check(path, pragma).map_err(|error| wrong(error.to_string()))?;
     if found == "ok" { Ok(()) } else { Err(wrong(found)) }
 }
 
+/// What a wrong program does: killed, it leaves half a database.
+fn in_place(output: &Path) -> std::io::Result<tempfile::NamedTempFile> {
+    let file = File::create(output)?;
+    Ok(tempfile::NamedTempFile::from_parts(file, tempfile::TempPath::try_from_path(output)?))
+}
+
+fn pragma(check: Check) -> Option<&'static str> {
+    match check {
+        Check::None => None,
+        Check::Quick => Some("quick_check"),
+        Check::Full => Some("integrity_check"),
+    }
+}
+
 /// Gives the proved file its name. An old file keeps its mode and owner in the new one, and stays
 /// until this moment.
-fn publish(temp: tempfile::NamedTempFile, options: &Options) -> Result<()> {
-    let output = options.output;
-    let force = options.force || sabotage::is("restore-in-place");
+fn publish(temp: tempfile::NamedTempFile, output: &Path, old: Old) -> Result<()> {
     let failed = |operation| {
         move |error: std::io::Error| {
             let status = match error.kind() {
@@ -220,13 +294,9 @@ fn publish(temp: tempfile::NamedTempFile, options: &Options) -> Result<()> {
         }
     };
     if let Ok(old) = output.metadata() {
-        use std::os::unix::fs::MetadataExt;
-        let file = temp.as_file();
-        file.set_permissions(old.permissions()).map_err(failed("keep the mode of"))?;
-        let (uid, gid) = (Some(old.uid()), Some(old.gid()));
-        std::os::unix::fs::fchown(file, uid, gid).map_err(failed("keep the owner of"))?;
+        keep_mode_and_owner(temp.as_file(), &old, output)?;
     }
-    if force {
+    if old == Old::Replaced {
         // The new file is safe on disk before anything of the old database goes, and that goes
         // before the new one takes its name: an old WAL must never be played into it.
         durable::sync_data(temp.as_file()).map_err(failed("sync"))?;
@@ -234,10 +304,21 @@ fn publish(temp: tempfile::NamedTempFile, options: &Options) -> Result<()> {
             durable::remove(&path).map_err(failed("remove what belongs to the old"))?;
         }
     } else {
-        refuse_to_overwrite(options)?;
+        refuse(output, old)?;
     }
-    let overwrite = if force { Overwrite::Replace } else { Overwrite::Never };
+    let overwrite = match old {
+        Old::Refused => Overwrite::Never,
+        Old::Replaced | Old::Updated => Overwrite::Replace,
+    };
     durable::publish(temp, output, overwrite).map_err(failed("publish"))
+}
+
+fn keep_mode_and_owner(file: &File, old: &Metadata, output: &Path) -> Result<()> {
+    let failed =
+        |operation| move |error: std::io::Error| Error::io(operation, output.display(), &error);
+    file.set_permissions(old.permissions()).map_err(failed("keep the mode of"))?;
+    let (uid, gid) = (Some(old.uid()), Some(old.gid()));
+    std::os::unix::fs::fchown(file, uid, gid).map_err(failed("keep the owner of"))
 }
 
 #[cfg(test)]

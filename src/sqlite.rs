@@ -7,6 +7,7 @@
 #![allow(unsafe_code)]
 
 use crate::sabotage;
+use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags, ffi};
 use std::ffi::{c_int, c_void};
 use std::path::Path;
@@ -64,13 +65,106 @@ fn open(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
 
 /// The first word of `PRAGMA pragma` about a file that nobody else has open.
 pub fn check(path: &Path, pragma: &str) -> rusqlite::Result<String> {
+    at_rest(path)?.query_row(&format!("PRAGMA {pragma}(1)"), [], |row| row.get(0))
+}
+
+/// A file that nobody else has open, to be read as it is: without a WAL, and never changed.
+fn at_rest(path: &Path) -> rusqlite::Result<Connection> {
     let mut uri = String::from("file:");
     for byte in path.as_os_str().as_encoded_bytes() {
         uri.push_str(&format!("%{byte:02x}"));
     }
     uri.push_str("?immutable=1");
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
-    open(Path::new(&uri), flags)?.query_row(&format!("PRAGMA {pragma}(1)"), [], |row| row.get(0))
+    open(Path::new(&uri), flags)
+}
+
+/// How much an answer may say.
+const ANSWER_BYTES: usize = 4096;
+
+/// What one SELECT gives about a file at rest, as SQLite's shell prints it: values with `|` between
+/// them, a row on a line.
+pub fn ask(path: &Path, sql: &str) -> Result<String, String> {
+    let connection = at_rest(path).map_err(|error| error.to_string())?;
+    answer(&connection, sql).map_err(|error| error.to_string())?
+}
+
+fn answer(connection: &Connection, sql: &str) -> rusqlite::Result<Result<String, String>> {
+    let mut statement = connection.prepare(sql)?;
+    let columns = statement.column_count();
+    if !statement.readonly() || columns == 0 {
+        return Ok(Err("it is no SELECT".into()));
+    }
+    let (mut rows, mut out) = (statement.query([])?, String::new());
+    while let Some(row) = rows.next()? {
+        let values = (0..columns).map(|at| row.get_ref(at).map(shown));
+        let line = values.collect::<rusqlite::Result<Vec<_>>>()?.join("|");
+        if !out.is_empty() {
+            out.push('\n');
+        }
+        out += &line;
+        if out.len() > ANSWER_BYTES {
+            return Ok(Err(format!("it gives more than {ANSWER_BYTES} bytes")));
+        }
+    }
+    Ok(Ok(out))
+}
+
+fn shown(value: ValueRef) -> String {
+    match value {
+        ValueRef::Null => String::new(),
+        ValueRef::Integer(number) => number.to_string(),
+        ValueRef::Real(number) => format!("{number:?}"),
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => {
+            String::from_utf8_lossy(bytes).into_owned()
+        }
+    }
+}
+
+/// What can be said against a question before there is a database to ask: it is more than one
+/// statement, or none, or would change something.
+pub fn objection(sql: &str) -> Option<String> {
+    let first = sql.split_whitespace().next().unwrap_or_default().to_ascii_uppercase();
+    if !["SELECT", "WITH", "VALUES"].contains(&first.as_str()) {
+        return Some("not a SELECT".into());
+    }
+    let empty = Connection::open_in_memory().ok()?;
+    let said = match empty.prepare(sql) {
+        Err(rusqlite::Error::MultipleStatement) => Some("more than one statement".to_owned()),
+        Err(error) => Some(error.to_string()).filter(|error| is_about_syntax(error)),
+        Ok(statement) => (!statement.readonly()).then(|| "not a SELECT".into()),
+    };
+    said.map(|said| said.lines().next().unwrap_or_default().to_owned())
+}
+
+/// Tables and functions may be there in the end.
+fn is_about_syntax(error: &str) -> bool {
+    error.contains("syntax error") || error.contains("incomplete input")
+}
+
+/// Has a WAL moved into the database that it lies beside, and removed. Nobody else may have that open,
+/// and nobody can open it meanwhile. If `pragma` is given and its first word about the two is not
+/// `ok`, that is returned, and both are left as they were.
+pub fn absorb_wal(path: &Path, pragma: Option<&str>) -> rusqlite::Result<Option<String>> {
+    let connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    keep_wal(&connection, true)?;
+    // Said before the first read, it also spares the wal-index a file of its own.
+    connection.execute_batch("PRAGMA synchronous = FULL; PRAGMA locking_mode = EXCLUSIVE")?;
+    touch(&connection)?;
+    if let Some(pragma) = pragma {
+        let sql = format!("PRAGMA {pragma}(1)");
+        let found: String = connection.query_row(&sql, [], |row| row.get(0))?;
+        if found != "ok" {
+            return Ok(Some(found));
+        }
+    }
+    let busy = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+    if busy {
+        return Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_BUSY), None));
+    }
+    keep_wal(&connection, false)?;
+    connection.close().map_err(|(_, error)| error)?;
+    Ok(None)
 }
 
 /// A short-lived connection that reads at a mark, checkpoints, or holds the write lock.
@@ -87,7 +181,7 @@ impl fmt::Debug for Session {
 impl Session {
     pub fn open(path: &Path) -> rusqlite::Result<Self> {
         let connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        keep_wal(&connection)?;
+        keep_wal(&connection, true)?;
         Ok(Self { connection })
     }
 
@@ -122,9 +216,9 @@ fn touch(connection: &Connection) -> rusqlite::Result<()> {
 
 /// If this connection is the last one, its close must neither checkpoint nor unlink the WAL: what is
 /// in there may not be captured yet.
-fn keep_wal(connection: &Connection) -> rusqlite::Result<()> {
+fn keep_wal(connection: &Connection, keep: bool) -> rusqlite::Result<()> {
     let option = rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
-    connection.set_db_config(option, true).map(drop)
+    connection.set_db_config(option, keep).map(drop)
 }
 
 /// A connection that runs no transaction after its first one, and its file handles.
@@ -161,7 +255,7 @@ impl fmt::Debug for Opened {
 impl Opened {
     pub fn open(path: &Path) -> rusqlite::Result<Self> {
         let connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        keep_wal(&connection)?;
+        keep_wal(&connection, true)?;
         connection.busy_timeout(OPEN_TIMEOUT)?;
         Ok(Self(connection))
     }

@@ -155,7 +155,8 @@ fn one(database: &Database) -> Result<Status> {
         database.state_dir.is_dir() && crate::daemon::try_lock(&database.state_dir)?.is_none();
     if !running && state.is_none() && !database.path.exists() {
         let path = database.path.display();
-        return Err(Error::new(Exit::Missing, "status", path, "no such database"));
+        return Err(Error::new(Exit::Missing, "status", path, "no such database")
+            .hint("correct its path, or restore it"));
     }
     let standing = match (&record.error, floor) {
         (Some(_), _) => "behind",

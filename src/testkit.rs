@@ -4,6 +4,7 @@
 //! This process holds SQLite's locks, so it never opens a database or `-shm` file by itself: closing
 //! that would drop them (trap 60). Copies are made by `cp`, and a child does the damage.
 
+pub mod mortal;
 pub mod power;
 pub mod rig;
 

@@ -6,12 +6,13 @@
 //!
 //! A round may run beside a daemon that ships, and beside another round: both would write the same.
 
-use crate::backend::{Backend, Kind};
+use crate::backend::{self, Backend, Kind};
 use crate::change::ChangeSet;
 use crate::commit::{CommitNo, Time, Timeline};
 use crate::compact::{self, Merge, Merged, Merger, Now, Policy, unreadable};
 use crate::error::{Error, Result, Status};
-use crate::name::{Change, Name};
+use crate::keep::Keep;
+use crate::name::{Change, Name, Span};
 use crate::object::Compression;
 use crate::replica::{Branch, Forks, Replica, damaged, fetch, read_change, read_manifest};
 use crate::retain::{Judge, Why};
@@ -55,6 +56,10 @@ pub struct Done {
     pub read_bytes: u64,
     /// What `prune` deleted, or would, in order.
     pub pruned: Vec<Pruned>,
+    /// Deletions that a lock refused, which are for later.
+    pub locked: u64,
+    /// Destinations that do not let everything go: there is little to gain in asking them often.
+    pub refusing: BTreeSet<String>,
     /// What did not work; it is tried again in the next round.
     pub errors: Vec<Error>,
 }
@@ -70,6 +75,8 @@ impl Done {
         self.deleted_bytes += other.deleted_bytes;
         self.read_bytes += other.read_bytes;
         self.pruned.extend(other.pruned);
+        self.locked += other.locked;
+        self.refusing.extend(other.refusing);
         self.errors.extend(other.errors);
         self
     }
@@ -83,6 +90,10 @@ pub struct Pruned {
     pub bytes: u64,
     pub why: Why,
 }
+
+/// So many locked objects a destination is asked to delete in a round. Locks end by and by: what could
+/// go lies among what cannot yet.
+const REFUSALS: u32 = 100;
 
 /// What a round may delete besides change-sets and snapshots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,9 +115,10 @@ struct Place {
     destination: Arc<dyn Backend>,
     replica: Replica,
     bytes: BTreeMap<Name, u64>,
-    /// It takes nothing any more, or lets nothing be deleted: so for this round.
+    /// It takes nothing any more: so for this round.
     failed: bool,
-    denied: bool,
+    /// Deletions that it refused, up to as many as are borne.
+    refusals: u32,
 }
 
 impl Place {
@@ -118,7 +130,7 @@ impl Place {
             replica,
             bytes,
             failed: false,
-            denied: false,
+            refusals: 0,
         })
     }
 
@@ -150,23 +162,38 @@ impl Place {
         self.bytes.get(name).copied().unwrap_or(0)
     }
 
-    /// Deletes the oldest first, up to the first one that cannot be.
-    fn delete_all(&mut self, inputs: &[Change], done: &mut Done) {
-        let _all = inputs.iter().all(|input| self.delete(&Name::Change(*input), done));
+    /// Whether nothing more is to be deleted in this round.
+    fn refuses(&self) -> bool {
+        self.refusals >= REFUSALS
     }
 
-    /// Whether it did; nothing any more, once something could not be.
+    /// Deletes the oldest first.
+    fn delete_all(&mut self, inputs: &[Change], done: &mut Done) {
+        for input in inputs {
+            self.delete(&Name::Change(*input), done);
+        }
+    }
+
+    /// Whether it did. One that is locked keeps no other from being tried, all else does.
     fn delete(&mut self, name: &Name, done: &mut Done) -> bool {
-        match self.denied {
-            true => return false,
-            false => match self.destination.delete(name) {
-                Ok(()) => {}
-                Err(error) => {
-                    self.denied = true;
-                    done.errors.push(error.into());
-                    return false;
+        if self.refuses() {
+            return false;
+        }
+        if let Err(error) = self.destination.delete(name) {
+            if matches!(error.kind, Kind::Locked | Kind::Denied) {
+                done.refusing.insert(self.destination.to_string());
+            }
+            match error.kind {
+                Kind::Locked => (self.refusals, done.locked) = (self.refusals + 1, done.locked + 1),
+                _ => {
+                    self.refusals = REFUSALS;
+                    // Where nothing can be deleted, which object it was is no news.
+                    let denied = error.kind == Kind::Denied;
+                    let name = if denied { String::new() } else { error.name };
+                    done.errors.push(backend::Error { name, ..error }.into());
                 }
-            },
+            }
+            return false;
         }
         done.deleted += 1;
         done.deleted_bytes += self.bytes(name);
@@ -182,6 +209,20 @@ impl Place {
         done.pruned.push(Pruned { place, name: name.clone(), bytes, why });
         true
     }
+}
+
+/// What pruning would delete of a replica now, but for parts: no other destination need have it.
+pub fn old(
+    source: &dyn Backend,
+    replica: &Replica,
+    keep: &Keep,
+    clock: Time,
+) -> Result<BTreeSet<Name>> {
+    let ancestry = replica.ancestry(source)?;
+    let branches: Vec<Branch> = replica.branches(source)?.into_iter().collect::<Result<_>>()?;
+    let now = Now::new(clock, replica).reference;
+    let judge = Judge::new(replica, &ancestry, &branches, keep, now);
+    Ok(judge.deletions().into_iter().map(|(name, _)| name).collect())
 }
 
 impl Round<'_> {
@@ -205,11 +246,14 @@ impl Round<'_> {
             };
             let now = Now::new(self.clock, &place.replica);
             let plan = compact::plan(&place.replica, &forks, self.policy, now, self.upto);
-            for (by, inputs) in &plan.merged {
+            // The oldest first: their locks are the first to end.
+            let mut merged: Vec<_> = plan.merged.iter().collect();
+            merged.sort_unstable_by_key(|(by, _)| by.span);
+            for (by, inputs) in merged {
                 if (self.stop)() {
                     return Ok(done);
                 }
-                if place.denied {
+                if place.refuses() {
                     break;
                 }
                 // What an earlier round has merged is deleted now, if what it made is whole.
@@ -275,21 +319,32 @@ impl Round<'_> {
         let now = Now::new(self.clock, &replica).reference;
         let judge = Judge::new(&replica, &ancestry, &branches, &self.policy.keep, now);
         let mut gone = BTreeSet::new();
+        let mut held_up = false;
         for (name, why) in judge.deletions() {
             if (self.stop)() {
                 return Ok(());
             }
-            if place.prune(&name, why, mode, done) {
-                gone.insert(name);
+            // What stays is whole: nothing that it needs goes before it.
+            let in_order = matches!(why, Why::Old | Why::OldBranch);
+            if in_order && held_up {
+                continue;
+            }
+            match place.prune(&name, why, mode, done) {
+                true => drop(gone.insert(name)),
+                false => held_up |= in_order,
             }
         }
-        if parts == Parts::Leave || place.denied {
+        if parts == Parts::Leave || place.refuses() {
             return Ok(());
         }
         let mut named = BTreeSet::new();
         let snapshots = replica.snapshots.iter();
         for span in snapshots.filter(|span| !gone.contains(&Name::Snapshot(**span))) {
-            let manifest = read_manifest(&**destination, span)?;
+            let manifest = match read_manifest(&**destination, span) {
+                // Somebody else prunes too: what it named is for a round that knows what is left.
+                Err(_) if is_gone(&**destination, span)? => return Ok(()),
+                manifest => manifest?,
+            };
             named.extend(manifest.parts.iter().map(|part| part.part));
         }
         for part in replica.parts.keys().collect::<BTreeSet<_>>() {
@@ -367,6 +422,11 @@ impl Round<'_> {
             }
         }
     }
+}
+
+fn is_gone(destination: &dyn Backend, span: &Span) -> Result<bool> {
+    let name = Name::Snapshot(*span).to_string();
+    Ok(destination.list(&name, None)?.entries.is_empty())
 }
 
 #[cfg(test)]

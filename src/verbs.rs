@@ -1,5 +1,9 @@
 //! The commands: from arguments to the functions that do the work, and from those to what is said.
 
+mod run;
+
+pub use run::run;
+
 use crate::backend::Backend;
 use crate::backend::fs::Fs;
 use crate::backend::retry::{Patience, Retry};
@@ -7,7 +11,7 @@ use crate::backend::s3::S3;
 use crate::backend::sealed::sealed;
 use crate::check::{self, Finding};
 use crate::cli::{
-    Arguments, CheckOf, CompactOf, DaemonOf, DoctorOf, InitOf, KeygenOf, ListOf, PruneOf,
+    Arguments, CheckOf, CompactOf, DaemonOf, DoctorOf, Existing, InitOf, KeygenOf, ListOf, PruneOf,
     ReencryptOf, RepairOf, RestoreOf, StatusOf, SyncOf, UsageOf, VerifyOf,
 };
 use crate::clock;
@@ -45,6 +49,8 @@ pub enum Outcome {
     Well,
     /// It did what it could, and has said what this status stands for.
     Found(Status),
+    /// The command that it ran has ended with this status.
+    Ended(u8),
 }
 
 pub fn daemon(arguments: &Arguments, of: &DaemonOf) -> Result<Outcome> {
@@ -102,26 +108,44 @@ fn say(message: &str, hint: Option<&str>) {
 }
 
 pub fn restore(arguments: &Arguments, of: &RestoreOf) -> Result<Outcome> {
-    let output = of.output()?;
+    let (output, existing) = (of.output()?, of.existing()?);
+    if existing == Existing::Keep && output.is_file() {
+        if !arguments.quiet || arguments.json {
+            report::show(&report::Untouched::new(&output), arguments.json)?;
+        }
+        return Ok(Outcome::Well);
+    }
     let options = Options {
         output: &output,
         target: of.target(clock::now())?,
         timeline: of.timeline,
         check: of.check,
-        force: of.force,
+        force: existing == Existing::Replace,
         dry_run: of.dry_run,
     };
     let origins = arguments.copies(of.source.as_deref())?;
-    let work = |source: &_| restore::restore(source, &options, &bar(arguments));
-    let (report, fallbacks) = match &origins[..] {
-        [one] => (work(&open(one)?)?, Vec::new()),
-        all => from_all(all, work)?,
+    let work = |source: &_| match existing {
+        Existing::Update => restore::update(source, &options, &bar(arguments)),
+        Existing::Refuse | Existing::Keep | Existing::Replace => {
+            restore::restore(source, &options, &bar(arguments))
+        }
     };
+    let (report, fallbacks) = from_one_or_all(&origins, work)?;
     if !arguments.quiet || arguments.json {
         let restored = report::Restored::new(&report, &options, &fallbacks);
         report::show(&restored, arguments.json)?;
     }
     Ok(Outcome::Well)
+}
+
+fn from_one_or_all<T>(
+    origins: &[Origin],
+    work: impl Fn(&Arc<dyn Backend>) -> Result<T>,
+) -> Result<(T, Vec<Fallback>)> {
+    match origins {
+        [one] => Ok((work(&open(one)?)?, Vec::new())),
+        all => from_all(all, work),
+    }
 }
 
 /// Works on all copies as one, and tells what was not as it should be. An object that does not fit
@@ -130,15 +154,12 @@ fn from_all<T>(
     origins: &[Origin],
     work: impl Fn(&Arc<dyn Backend>) -> Result<T>,
 ) -> Result<(T, Vec<Fallback>)> {
-    let copies = Arc::new(Copies::open(origins.iter().map(open).collect())?);
-    copies.notes.iter().for_each(|note| say(note, None));
-    let source = Arc::clone(&copies) as Arc<dyn Backend>;
-    let done = loop {
-        match work(&source) {
-            Err(error) if copies.distrust(&error) => {}
-            done => break done?,
-        }
+    let open = || {
+        let copies = Copies::open(origins.iter().map(open).collect())?;
+        copies.notes.iter().for_each(|note| say(note, None));
+        Ok(copies)
     };
+    let (done, copies) = Copies::all_as_one(open, work)?;
     let fallbacks = copies.fallbacks();
     for Fallback { object, from, why } in fallbacks.iter().take(TOLD) {
         let message = format!("restore: {copies}/{object}: {why}; taken from {from}");
@@ -219,14 +240,15 @@ pub fn init(arguments: &Arguments, of: &InitOf) -> Result<Outcome> {
 }
 
 pub fn verify(arguments: &Arguments, of: &VerifyOf) -> Result<Outcome> {
+    let question = of.question()?;
+    let check =
+        |source: &_| verify::verify_asking(source, of.deep, question.as_ref(), &bar(arguments));
     let (mut checked, mut differing) = (Vec::new(), Vec::new());
     for database in arguments.replicas(of.source.as_deref())? {
         let mut copies = Vec::new();
         for origin in &database {
             let source = origin.to_string();
-            let report =
-                open(origin).and_then(|source| verify::verify(&source, of.deep, &bar(arguments)));
-            let report = match report {
+            let report = match open(origin).and_then(|source| check(&source)) {
                 // One that cannot be looked at keeps nobody from looking at the others.
                 Err(error) if database.len() > 1 && of_the_copy(error.status) => {
                     verify::Report::failed(source.clone(), &error)
@@ -302,7 +324,8 @@ pub fn repair(arguments: &Arguments, of: &RepairOf) -> Result<Outcome> {
     let mut reports = Vec::new();
     for database in arguments.databases(&of.given)? {
         let settled = status::settled(&database)?;
-        let order = repair::Order { dry_run: of.dry_run, settled };
+        let (keep, clock) = (database.settings.keep.clone(), clock::now());
+        let order = repair::Order { dry_run: of.dry_run, keep: &keep, clock, settled };
         let places = database.origins().iter().map(open).collect();
         reports.push(repair::repair(places, order, &bar(arguments))?);
     }
@@ -396,7 +419,10 @@ fn from_first<T>(
 ) -> Result<T> {
     let (first, others) = copies.split_first().expect("a database has a destination");
     open(first).and_then(|source| work(&source)).map_err(|error| match (others.first(), &error) {
-        (Some(next), Error { hint: None, status, .. }) if of_the_copy(*status) => {
+        // What is to be done about the copy itself comes after that, but for damage.
+        (Some(next), Error { hint, status, .. })
+            if of_the_copy(*status) && (hint.is_none() || *status != Status::Integrity) =>
+        {
             error.hint(format!("there is another copy; give it as SOURCE: {next}"))
         }
         _ => error,

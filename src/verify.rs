@@ -4,7 +4,7 @@
 //! each abandoned branch. What lies on a branch counts as much as anything else.
 
 use crate::ahead::ahead;
-use crate::backend::{self, Backend, Entry};
+use crate::backend::{self, Backend, Entry, Kind};
 use crate::change::ChangeSet;
 use crate::commit::{CommitNo, Timeline};
 use crate::error::{Error, Result, Status};
@@ -13,7 +13,9 @@ use crate::object::{Damage, KeyId};
 use crate::replica::{Replica, damaged};
 use crate::restore::{self, Check, Options, Progress, Target};
 use crate::snapshot::{Fork, Manifest, PartPages};
-use std::collections::BTreeMap;
+use crate::sqlite;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 
 mod chain;
@@ -34,6 +36,8 @@ pub struct Report {
     pub findings: Vec<Finding>,
     /// What a deep check restored.
     pub restored: Option<restore::Report>,
+    /// What that said when it was asked.
+    pub answer: Option<String>,
     /// The key of an object that nobody here can open: then only checksums were checked.
     pub closed: Option<KeyId>,
     /// The hashes of the objects that are sound.
@@ -47,11 +51,32 @@ impl Report {
         let remedy = error.hint.clone().unwrap_or(finding.remedy);
         let findings = vec![Finding { remedy, ..finding }];
         let sound = BTreeMap::new();
-        Self { objects: 0, bytes: 0, findings, restored: None, closed: None, sound }
+        Self { objects: 0, bytes: 0, findings, restored: None, answer: None, closed: None, sound }
     }
 }
 
+/// How often what has come since is looked at, after something that was listed is found gone.
+const PASSES: u32 = 5;
+
+/// What the restored database is asked, and what it has to answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// One SELECT.
+    pub sql: String,
+    pub expect: Option<String>,
+}
+
 pub fn verify(source: &Arc<dyn Backend>, deep: bool, progress: &dyn Progress) -> Result<Report> {
+    verify_asking(source, deep, None, progress)
+}
+
+/// The same; a deep check puts a question to the newest commit.
+pub fn verify_asking(
+    source: &Arc<dyn Backend>,
+    deep: bool,
+    question: Option<&Question>,
+    progress: &dyn Progress,
+) -> Result<Report> {
     let replica = Replica::list(&**source)?;
     if replica.is_empty() {
         let error = Error::new(Status::Missing, "verify", source, "no replica here");
@@ -60,26 +85,10 @@ pub fn verify(source: &Arc<dyn Backend>, deep: bool, progress: &dyn Progress) ->
     let bytes = replica.objects.iter().map(|entry| entry.bytes).sum();
     let objects = replica.objects.len() as u64;
     let (findings, sound) = (Vec::new(), BTreeMap::new());
-    let mut report = Report { objects, bytes, findings, restored: None, closed: None, sound };
-    let (mut done, mut links) = (0, Links::default());
-    ahead(
-        &replica.objects,
-        |entry| entry.bytes,
-        |entry| Ok(read(&**source, &entry.name)),
-        |entry, read| {
-            report.findings.extend(object(&**source, &replica, entry, &read, &mut links)?);
-            match read {
-                Read::Sound(hash, content) if !content.is_placeholder() => {
-                    report.sound.insert(entry.name.clone(), hash);
-                }
-                Read::Damaged(Damage::Sealed(key)) => report.closed = Some(key),
-                _ => {}
-            }
-            done += entry.bytes;
-            progress.at(done, bytes);
-            Ok(())
-        },
-    )?;
+    let mut report =
+        Report { objects, bytes, findings, restored: None, answer: None, closed: None, sound };
+    let mut links = Links::default();
+    let replica = read_all(&**source, replica, &mut report, &mut links, progress)?;
     report.findings.extend(replica.foreign.iter().map(|key| Finding {
         what: "not an object of ours".into(),
         where_: format!("{source}/{key}"),
@@ -91,20 +100,114 @@ pub fn verify(source: &Arc<dyn Backend>, deep: bool, progress: &dyn Progress) ->
     }
     report.findings.extend(links.findings(&**source, &replica)?);
     if deep {
-        match drill(source, None, progress) {
-            Ok(restored) => report.restored = Some(restored),
-            Err(error) => report.findings.push(finding(source.to_string(), &error)),
-        }
-        // A branch that lacks a record was found out about above.
-        for branch in replica.branches(&**source).into_iter().flatten().flatten() {
-            let newest = replica.newest(&branch.ancestry);
-            if newest.is_some_and(|newest| newest.last > branch.after) {
-                let failed = drill(source, branch.timeline(), progress).err();
-                report.findings.extend(failed.map(|error| finding(source.to_string(), &error)));
-            }
-        }
+        drill_all(source, &replica, question, &mut report, progress)?;
     }
     Ok(report)
+}
+
+/// Reads every object; the replica as it is then. What upkeep has merged or deleted meanwhile is not
+/// missing: what took its place is read instead.
+fn read_all(
+    source: &dyn Backend,
+    mut replica: Replica,
+    report: &mut Report,
+    links: &mut Links,
+    progress: &dyn Progress,
+) -> Result<Replica> {
+    let (total, mut done) = (report.bytes, 0);
+    let mut unread = replica.objects.clone();
+    let mut found = BTreeMap::new();
+    for pass in 1.. {
+        let mut gone = BTreeSet::new();
+        ahead(
+            &unread,
+            |entry| entry.bytes,
+            |entry| Ok(read(source, &entry.name)),
+            |entry, read| {
+                let name = entry.name.clone();
+                done += entry.bytes;
+                progress.at(done.min(total), total);
+                if matches!(&read, Read::Unreadable(error) if error.kind == Kind::NotFound)
+                    && pass < PASSES
+                {
+                    gone.insert(name);
+                    return Ok(());
+                }
+                let wrong = object(source, &replica, entry, &read, links)?;
+                found.extend(wrong.map(|finding| (name.clone(), finding)));
+                match read {
+                    Read::Sound(hash, content) if !content.is_placeholder() => {
+                        report.sound.insert(name, hash);
+                    }
+                    Read::Damaged(Damage::Sealed(key)) => report.closed = Some(key),
+                    _ => {}
+                }
+                Ok(())
+            },
+        )?;
+        if gone.is_empty() {
+            break;
+        }
+        let now = Replica::list(source)?;
+        let known: BTreeSet<&Name> = replica.objects.iter().map(|entry| &entry.name).collect();
+        let is_new = |entry: &&Entry| !known.contains(&entry.name) || gone.contains(&entry.name);
+        unread = now.objects.iter().filter(is_new).cloned().collect();
+        links.retain(&now);
+        replica = now;
+    }
+    let there: BTreeSet<&Name> = replica.objects.iter().map(|entry| &entry.name).collect();
+    report.findings.extend(found.into_iter().filter(|it| there.contains(&it.0)).map(|it| it.1));
+    Ok(replica)
+}
+
+/// Restores the newest commit, and the last one of each abandoned branch.
+fn drill_all(
+    source: &Arc<dyn Backend>,
+    replica: &Replica,
+    question: Option<&Question>,
+    report: &mut Report,
+    progress: &dyn Progress,
+) -> Result<()> {
+    let ask = |path: &Path| question.map(|question| (question, sqlite::ask(path, &question.sql)));
+    match drill(source, None, ask, progress)? {
+        Ok((restored, answer)) => {
+            report.restored = Some(restored);
+            let wrong = answer.as_ref().and_then(|(question, answer)| differs(question, answer));
+            report.answer = answer.and_then(|(_, answer)| answer.ok());
+            report.findings.extend(wrong.map(|what| {
+                Finding {
+                    what,
+                    where_: source.to_string(),
+                    remedy:
+                        "ask the application's own database the same; a restore with --at shows \
+                         since when the answer is another"
+                            .into(),
+                }
+            }));
+        }
+        Err(error) => report.findings.push(finding(source.to_string(), &error)),
+    }
+    // A branch that lacks a record was found out about above.
+    for branch in replica.branches(&**source).into_iter().flatten().flatten() {
+        let newest = replica.newest(&branch.ancestry);
+        if newest.is_some_and(|newest| newest.last > branch.after) {
+            let failed = drill(source, branch.timeline(), |_| (), progress)?.err();
+            report.findings.extend(failed.map(|error| finding(source.to_string(), &error)));
+        }
+    }
+    Ok(())
+}
+
+/// What is wrong with an answer.
+fn differs(question: &Question, answer: &std::result::Result<String, String>) -> Option<String> {
+    let Question { sql, expect } = question;
+    match (answer, expect) {
+        (Err(cause), _) => Some(format!("{sql}: {cause}")),
+        (Ok(answer), Some(expected)) if answer != expected => {
+            Some(format!("{sql}: it gives {answer:?}, not {expected:?}"))
+        }
+        (Ok(_), _) => None,
+    }
 }
 
 fn finding(place: String, error: &dyn std::fmt::Display) -> Finding {
@@ -243,13 +346,18 @@ pub fn compare(copies: &[(String, &Report)]) -> Vec<Finding> {
     findings
 }
 
-/// Restores the newest commit, or a branch's, beside the system's temporary files, and throws it away.
-fn drill(
+const SCRATCH: &str = "TMPDIR names a directory with room for a whole database";
+
+/// Restores the newest commit, or a branch's, beside the system's temporary files, looks at it, and
+/// throws it away. What comes of that is about the replica, unless this machine failed.
+fn drill<T>(
     source: &Arc<dyn Backend>,
     timeline: Option<Timeline>,
+    look: impl FnOnce(&Path) -> T,
     progress: &dyn Progress,
-) -> Result<restore::Report> {
-    let failed = |error: std::io::Error| Error::io("create", "a scratch directory", &error);
+) -> Result<Result<(restore::Report, T)>> {
+    let failed =
+        |error: std::io::Error| Error::io("create", "a scratch directory", &error).hint(SCRATCH);
     let scratch = tempfile::tempdir().map_err(failed)?;
     let options = Options {
         output: &scratch.path().join("restored.db"),
@@ -259,7 +367,10 @@ fn drill(
         force: false,
         dry_run: false,
     };
-    restore::restore(source, &options, progress)
+    match restore::restore(source, &options, progress) {
+        Err(error) if error.status == Status::Failed => Err(error.hint(SCRATCH)),
+        restored => Ok(restored.map(|restored| (restored, look(options.output)))),
+    }
 }
 
 #[cfg(test)]

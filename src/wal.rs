@@ -47,6 +47,10 @@
 //! - A page may come several times in a commit: the last one counts. Pages past the commit's own
 //!   size may come too: they are not part of the database.
 
+mod write;
+
+pub use write::Encoder;
+
 use crate::commit::{PageNo, PageSize};
 use crate::sabotage;
 use std::fmt;

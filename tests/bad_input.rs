@@ -156,7 +156,10 @@ fn an_empty_file() {
 #[test]
 fn a_database_that_is_not_there() {
     let place = Place::new();
-    let lines = ["bakelite: open: DIR/absent: No such file or directory (os error 2)"];
+    let lines = [
+        "bakelite: open: DIR/absent: No such file or directory (os error 2)",
+        "hint: correct its path, or restore it",
+    ];
     watching(&place, "absent", 3, &lines);
     assert!(!place.path("absent").exists());
 }
@@ -258,12 +261,27 @@ fn a_target_that_exists() {
     assert_eq!(fs::read(place.path("mine")).unwrap(), b"mine");
 }
 
+/// A drill needs room, and once took its lack for damage of the replica.
+#[test]
+fn a_drill_without_a_scratch_directory() {
+    let place = Place::replicated();
+    let mut command = place.command(env!("CARGO_BIN_EXE_bakelite"));
+    let output = command.args(["verify", "replica", "--deep"]).env("TMPDIR", "/absent").output();
+    let output = output.unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(said.starts_with("bakelite: create: a scratch directory: No such file"), "{said}");
+    assert!(said.contains("\nhint: TMPDIR names a directory"), "{said}");
+}
+
 #[test]
 fn a_target_whose_directory_is_not_there() {
     let place = Place::replicated();
     let before = place.objects();
-    let lines =
-        ["bakelite: create a file beside: DIR/not/here: No such file or directory (os error 2)"];
+    let lines = [
+        "bakelite: create a file beside: DIR/not/here: No such file or directory (os error 2)",
+        "hint: choose a directory that can be written to; this is DIR/not",
+    ];
     check(&place, &place.run("restore replica --output not/here"), 1, &lines);
     assert_eq!(place.objects(), before);
 }
@@ -324,4 +342,225 @@ fn a_configuration_with_a_mistake() {
         "hint: name one with --config FILE, or give DB and DEST (or SOURCE)",
     ];
     check(&place, &place.run("status --config absent"), 2, &lines);
+}
+
+/// A place with a replica and a sealed one, keys good and bad, and things that are something else.
+fn cluttered() -> Place {
+    let place = Place::replicated();
+    let two = Connection::open(place.path("app.db2")).unwrap();
+    two.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t (x)").unwrap();
+    for words in ["keygen key", "keygen other", "sync app.db2 sealed --key-file key"] {
+        assert!(place.run(words).status.success(), "{words}");
+    }
+    let key = fs::read_to_string(place.path("key")).unwrap();
+    let line = key.lines().last().unwrap();
+    let last = if line.ends_with('0') { '1' } else { '0' };
+    let keys = [
+        ("no-key", "abc\n".to_owned()),
+        ("empty-key", String::new()),
+        ("two-keys", format!("{key}{line}\n")),
+        ("mistyped-key", format!("{}{last}\n", &line[..line.len() - 1])),
+        ("short-key", format!("{}\n", &line[..line.len() - 2])),
+        ("open-key", key.clone()),
+    ];
+    for (name, text) in keys {
+        fs::write(place.path(name), text).unwrap();
+        let mode = if name == "open-key" { 0o644 } else { 0o600 };
+        fs::set_permissions(place.path(name), Permissions::from_mode(mode)).unwrap();
+    }
+    fs::write(place.path("text"), "Dear diary, ".repeat(1000)).unwrap();
+    fs::write(place.path("cut.db"), &fs::read(place.path("app.db")).unwrap()[..50]).unwrap();
+    fs::write(place.path("latin-1.toml"), b"# caf\xe9\n").unwrap();
+    fs::create_dir(place.path("folder")).unwrap();
+    std::os::unix::fs::symlink("loop", place.path("loop")).unwrap();
+    place
+}
+
+const ROOT: &str = "check the path: it is the replica's root, DEST of the daemon";
+const PATH: &str = "correct its path, or restore it";
+const KEY: &str = "name the key's file with key_files, --key-file or BAKELITE_KEY_FILES";
+const KEYGEN: &str = "a key's file is made by `bakelite keygen FILE`, and has one key";
+const OTHER_KEY: &str =
+    "name the file of that key too, with key_files, --key-file or BAKELITE_KEY_FILES";
+
+/// What is typed, the status, how the line begins, and the hint.
+const BAD: &[(&str, i32, &str, &str)] = &[
+    ("list text", 8, "open: DIR/text: not a directory", ROOT),
+    ("list absent", 3, "open: DIR/absent: destination is not there", ROOT),
+    ("list folder", 3, "list: DIR/folder: there is no replica here", ROOT),
+    ("list loop", 8, "open: DIR/loop: Too many levels of symbolic links", ROOT),
+    ("list replica/change", 3, "open: DIR/replica/change: destination is not there", ROOT),
+    ("verify text", 8, "open: DIR/text: not a directory", ROOT),
+    ("verify absent", 3, "open: DIR/absent: destination is not there", ROOT),
+    ("verify folder", 3, "verify: DIR/folder: no replica here", ROOT),
+    ("usage folder", 3, "usage: DIR/folder: there is no replica here", ROOT),
+    ("repair app.db absent", 3, "open: DIR/absent: destination is not there", ROOT),
+    ("status absent.db replica", 3, "status: DIR/absent.db: no such database", PATH),
+    ("sync absent.db new", 3, "open: DIR/absent.db: No such file or directory", PATH),
+    ("sync cut.db new", 2, "watch: DIR/cut.db: not a SQLite database", "check the path"),
+    ("sync loop new", 1, "open: DIR/loop: Too many levels of symbolic links", "check the path"),
+    ("sync app.db text", 8, "open: DIR/text: not a directory", ROOT),
+    ("sync app.db app.db", 8, "open: DIR/app.db: not a directory", ROOT),
+    (
+        "sync app.db new",
+        8,
+        "open: DIR/new: destination is not there",
+        "mount what belongs there, or for a replica that is new: mkdir -p DIR/new",
+    ),
+    (
+        "sync app.db2 new --seal all",
+        2,
+        "seal: key_files: there is no key to seal with",
+        "make one with `bakelite keygen FILE`, and name it there",
+    ),
+    (
+        "restore folder --output x",
+        3,
+        "restore: DIR/folder: there is no replica here",
+        "check the path; `bakelite list` shows what a replica holds",
+    ),
+    (
+        "restore replica --output folder",
+        9,
+        "restore: DIR/folder: a directory",
+        "name a file in it, or another one",
+    ),
+    (
+        "restore replica --output / --force",
+        9,
+        "restore: /: a directory",
+        "name a file in it, or another one",
+    ),
+    (
+        "restore replica --output text",
+        9,
+        "restore: DIR/text: it exists",
+        "choose another --output, or replace it with --force once nothing has it open",
+    ),
+    (
+        "restore replica --output absent/x",
+        1,
+        "create a file beside: DIR/absent/x: No such file or directory",
+        "choose a directory that can be written to; this is DIR/absent",
+    ),
+    (
+        "restore replica --output text/x",
+        1,
+        "create a file beside: DIR/text/x: Not a directory",
+        "choose a directory that can be written to; this is DIR/text",
+    ),
+    (
+        "restore replica --output x --timeline 7",
+        3,
+        "read: DIR/replica: there is no timeline 7",
+        "the timelines there are: 1",
+    ),
+    (
+        "restore replica --output x --commit 9",
+        3,
+        "restore: DIR/replica: there is no commit 9, the newest is 1",
+        "the nearest restore point is --commit 1",
+    ),
+    (
+        "restore replica --output x --at 10y",
+        3,
+        "restore: DIR/replica: no restore point that old",
+        "the oldest point is 2",
+    ),
+    (
+        "restore replica --output x --key-file key",
+        7,
+        "get: DIR/replica/timeline/00000001: it is not sealed, and where there is a key all has to be",
+        "`bakelite reencrypt` seals it; seal = \"new\", or --seal new, trusts it until then",
+    ),
+    ("restore sealed --output x", 7, "read: DIR/sealed/timeline/00000001: it is sealed", OTHER_KEY),
+    ("list sealed --key-file other", 7, "read: DIR/sealed/timeline/00000001: it is", OTHER_KEY),
+    ("list sealed --key-file absent", 7, "read the key: DIR/absent: No such file", KEY),
+    ("list sealed --key-file no-key", 7, "read the key: DIR/no-key: it is not a key", KEYGEN),
+    ("list sealed --key-file empty-key", 7, "read the key: DIR/empty-key: there is no key", KEYGEN),
+    ("list sealed --key-file two-keys", 7, "read the key: DIR/two-keys: there is more", KEYGEN),
+    ("list sealed --key-file short-key", 7, "read the key: DIR/short-key: its key is not", KEYGEN),
+    ("list sealed --key-file mistyped-key", 7, "read the key: DIR/mistyped-key: its key", KEYGEN),
+    (
+        "list sealed --key-file open-key",
+        2,
+        "read the key: DIR/open-key: others can read it",
+        "run: chmod o-rwx DIR/open-key",
+    ),
+    (
+        "keygen key",
+        9,
+        "keygen: DIR/key: there is a file of that name",
+        "a key that is lost cannot be had again, so none is written over",
+    ),
+    (
+        "keygen absent/key",
+        1,
+        "keygen: DIR/absent/key: No such file or directory",
+        "choose a directory that is there, and that you may write to",
+    ),
+    (
+        "reencrypt replica",
+        2,
+        "reencrypt: key_files: there is no key to seal with",
+        "make one with `bakelite keygen FILE`, and name it in key_files or --key-file",
+    ),
+    (
+        "reencrypt sealed --to-plain --key-file key",
+        2,
+        "reencrypt: --to-plain: a daemon would go on sealing, and refuse what is not sealed",
+        "set seal = \"none\", start the daemon again, then run this again",
+    ),
+    (
+        "init app.db replica -c absent/b.toml",
+        1,
+        "init: absent/b.toml: No such file or directory",
+        "run: mkdir -p absent",
+    ),
+    (
+        "init app.db replica -c text",
+        9,
+        "init: text: it exists",
+        "name another with --config, or add the database to that one",
+    ),
+    ("list -c folder", 2, "config: folder: Is a directory", "name another one with --config FILE"),
+    (
+        "status -c latin-1.toml",
+        2,
+        "config: latin-1.toml: stream did not contain valid UTF-8",
+        "name another one with --config FILE",
+    ),
+    (
+        "list s3://bucket/x?endpoint=http://127.0.0.1:1",
+        8,
+        "get: s3://bucket/x/timeline/00000001: Connection refused",
+        "see whether http://127.0.0.1:1 is right, and can be reached from here",
+    ),
+    (
+        "list s3://bucket/x?endpoint=http://no.such.host.invalid",
+        8,
+        "get: s3://bucket/x/timeline/00000001: failed to lookup address information: ",
+        "see whether http://no.such.host.invalid is right, and can be reached from here",
+    ),
+];
+
+/// Two lines, the second one a hint; and all there is stays as it was.
+#[test]
+fn every_mistake_is_told_in_one_line_with_a_hint() {
+    let place = cluttered();
+    let before = place.objects();
+    for (words, status, line, hint) in BAD {
+        let mut command = place.command(env!("CARGO_BIN_EXE_bakelite"));
+        command.env("AWS_ACCESS_KEY_ID", "id").env("AWS_SECRET_ACCESS_KEY", "secret");
+        let output = command.args(words.split(' ')).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        let said = said.replace(place.dir.path().canonicalize().unwrap().to_str().unwrap(), "DIR");
+        let lines: Vec<&str> = said.lines().collect();
+        let [first, second] = lines[..] else { panic!("{words}: {said}") };
+        assert_eq!(output.status.code(), Some(*status), "{words}: {said}");
+        assert!(first.starts_with(&format!("bakelite: {line}")), "{words}: {said}");
+        assert!(second.starts_with(&format!("hint: {hint}")), "{words}: {said}");
+        assert!(output.stdout.is_empty(), "{words}: {:?}", output.stdout);
+    }
+    assert_eq!(place.objects(), before);
 }

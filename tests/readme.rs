@@ -1,8 +1,12 @@
 //! The README's transcript is real: its commands are run again, and say what stands there but for
 //! numbers, times and digests. Its figures are those of the code.
 
+#[path = "support/shape.rs"]
+mod shape;
+
 use bakelite::daemon::SHIP_FILE;
 use rusqlite::Connection;
+use shape::shape;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,16 +34,6 @@ fn transcript() -> Vec<Step> {
         }
     }
     steps
-}
-
-/// A line without what differs from run to run.
-fn shape(line: &str) -> String {
-    let line = line.replace("MiB", "B").replace("KiB", "B");
-    let word = |word: &str| match word.contains(|c: char| c.is_ascii_digit()) {
-        true => format!("#{}", if word.ends_with(',') { "," } else { "" }),
-        false => word.to_owned(),
-    };
-    line.split_whitespace().map(word).collect::<Vec<_>>().join(" ")
 }
 
 /// Runs the commands in one shell, as they stand there.

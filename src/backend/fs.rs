@@ -35,7 +35,10 @@ impl Fs {
     /// A replica that must be there. Changes nothing: a restore may read from a read-only disk.
     pub fn open(root: &Path) -> Result<Self, Error> {
         let fs = Self { root: root.to_path_buf(), page: PAGE, made: Mutex::default() };
-        fs.check_root().map_err(|cause| fs.error("open", "", &cause))?;
+        fs.check_root().map_err(|cause| Error {
+            hint: Some("check the path: it is the replica's root, DEST of the daemon".to_owned()),
+            ..fs.error("open", "", &cause)
+        })?;
         Ok(fs)
     }
 

@@ -100,10 +100,15 @@ impl S3 {
         Ok(s3)
     }
 
-    /// A replica to be written. Proves that it can be, and that nothing there is written over.
+    /// A replica to be written. Proves that it can be, and that nothing there is written over. One that
+    /// was locked once has its first versions still, whatever the configuration says now: deleting
+    /// what is newest there would only hide them.
     pub fn create(place: &config::S3) -> Result<Self, Error> {
         let s3 = Self::open(place)?;
         s3.prove_create_only()?;
+        if s3.locks.lock.is_none() {
+            s3.find_locks()?;
+        }
         Ok(s3)
     }
 
@@ -226,7 +231,8 @@ impl S3 {
         let url = self.sign(&credentials, ask);
         let timeout = self.most.map_or(time, |most| most.min(time));
         let request = Request { method, url: &url, headers, body, timeout };
-        http::send(&request).map_err(|failure| failed(failure.into()))
+        let endpoint = self.bucket.base_url().origin().ascii_serialization();
+        http::send(&request).map_err(|failure| failed(Refusal::unanswered(failure, endpoint)))
     }
 
     fn sign(&self, credentials: &Credentials, ask: &Ask) -> String {

@@ -1,13 +1,15 @@
 //! What a command is about: the databases, replicas and restore point that its arguments and the
 //! configuration name.
 
-use super::{Arguments, RestoreOf, help};
+use super::{Arguments, Existing, RestoreOf, RunOf, VerifyOf, help};
 use crate::clock;
 use crate::commit::Time;
 use crate::config::{self, Config, Database, Destination, Origin, Sealing, Settings};
 use crate::error::{Error, Result, Status};
 use crate::restore::Target;
 use crate::seal::Rule;
+use crate::sqlite;
+use crate::verify::Question;
 use std::env;
 use std::path::PathBuf;
 
@@ -131,6 +133,39 @@ fn sealing_of_environment() -> Sealing {
     Sealing { key_files: files.collect(), rule: Rule::Auto }
 }
 
+impl RunOf {
+    /// `DB DEST...`, and the command with its arguments.
+    pub fn parts(&self) -> Result<(&[String], &[String])> {
+        let dashes = self.given.iter().position(|word| word == "--");
+        let parts = dashes.map(|at| (&self.given[..at], &self.given[at + 1..]));
+        parts.filter(|(_, command)| !command.is_empty()).ok_or_else(|| {
+            Error::new(Status::Usage, "run", "CMD", "missing")
+                .hint("the command follows --, as in: bakelite run DB DEST -- CMD ARG")
+        })
+    }
+}
+
+impl VerifyOf {
+    pub fn question(&self) -> Result<Option<Question>> {
+        let refuse = |thing: &str, cause: &str, hint: &str| {
+            Err(Error::new(Status::Usage, "verify", thing, cause).hint(hint))
+        };
+        let Some(sql) = &self.sql else {
+            return match &self.expect {
+                None => Ok(None),
+                Some(_) => refuse("--expect", "needs --sql", "say what is asked: --sql SELECT"),
+            };
+        };
+        if !self.deep {
+            return refuse("--sql", "needs --deep", "only a deep check restores a database to ask");
+        }
+        match sqlite::objection(sql) {
+            Some(cause) => refuse("--sql", &cause, "give one SELECT, in quotes"),
+            None => Ok(Some(Question { sql: sql.clone(), expect: self.expect.clone() })),
+        }
+    }
+}
+
 impl RestoreOf {
     /// The commit that is wanted, ages counting back from `now`.
     pub fn target(&self, now: Time) -> Result<Target> {
@@ -148,6 +183,25 @@ impl RestoreOf {
             (Some(_), Some(_)) => {
                 Err(Error::new(Status::Usage, "restore", "--at", "cannot stand with --commit")
                     .hint("a commit has one time: leave out --at or --commit"))
+            }
+        }
+    }
+
+    /// What becomes of a file that is there; no more than one of the switches can say.
+    pub fn existing(&self) -> Result<Existing> {
+        let switches = [
+            (self.if_missing, "--if-missing", Existing::Keep),
+            (self.delta, "--delta", Existing::Update),
+            (self.force, "--force", Existing::Replace),
+        ];
+        let mut given = switches.into_iter().filter(|(given, ..)| *given);
+        match (given.next(), given.next()) {
+            (None, _) => Ok(Existing::Refuse),
+            (Some((_, _, existing)), None) => Ok(existing),
+            (Some((_, one, _)), Some((_, other, _))) => {
+                let cause = format!("cannot stand with {other}");
+                Err(Error::new(Status::Usage, "restore", one, cause)
+                    .hint("each of them says what becomes of a FILE that exists: choose one"))
             }
         }
     }

@@ -30,6 +30,8 @@ struct Given {
 struct Sorted {
     options: Vec<Given>,
     words: Vec<String>,
+    /// How many of the words come before `--`.
+    before: Option<usize>,
     help: bool,
     version: bool,
 }
@@ -52,6 +54,7 @@ pub(super) fn normalise(argv: impl IntoIterator<Item = OsString>) -> Result<Want
         };
     }
     let word = sorted.words.remove(0);
+    sorted.before = sorted.before.and_then(|before| before.checked_sub(1));
     let verb = verbs(&program).find(|verb| verb.name == word);
     let verb = verb.ok_or_else(|| unknown_command(&program, &word))?;
     sorted.options.iter().try_for_each(|given| is_known(&program, Some(verb), given))?;
@@ -59,11 +62,19 @@ pub(super) fn normalise(argv: impl IntoIterator<Item = OsString>) -> Result<Want
         return Ok(Wanted::Help(Some(verb.name)));
     }
     complete(verb, &sorted)?;
+    if let Some(before) = sorted.before.filter(|_| has_two_lists(verb)) {
+        sorted.words.insert(before, "--".into());
+    }
     Ok(Wanted::Run { verb: verb.name, ordered: order(&program, verb.name, sorted) })
 }
 
 fn verbs(program: &CommandInfoWithArgs) -> impl Iterator<Item = &CommandInfoWithArgs> + Clone {
     program.commands.iter().map(|verb| &verb.command)
+}
+
+/// Where `--` does not only end the options, but stands between two lists of words.
+fn has_two_lists(verb: &CommandInfoWithArgs) -> bool {
+    verb.positionals.iter().any(|each| each.name.contains(" -- "))
 }
 
 /// Every option of the program and of all its commands.
@@ -87,6 +98,7 @@ fn sort(program: &CommandInfoWithArgs, argv: impl IntoIterator<Item = OsString>)
         let word = text(word)?;
         match word.as_str() {
             "--" => {
+                sorted.before = Some(sorted.words.len());
                 let rest = argv.by_ref().map(text).collect::<Result<Vec<_>>>()?;
                 sorted.words.extend(rest);
             }

@@ -82,16 +82,41 @@ fn restore_reads_its_options() {
     ]);
     assert_eq!(of.target(Time(0)).unwrap(), Target::Commit(CommitNo(12)));
     assert_eq!(of.timeline, Some(Timeline(3)));
-    assert_eq!((of.check, of.force, of.dry_run), (Check::Full, true, true));
+    assert_eq!((of.check, of.dry_run), (Check::Full, true));
+    assert_eq!(of.existing().unwrap(), Existing::Replace);
     assert_eq!((all.progress, of.source), (Mode::Never, None));
     let (all, of) = restore_of(&["restore", "--output", "o"]);
     assert_eq!(of.target(Time(0)).unwrap(), Target::Latest);
     assert_eq!(of.timeline, None);
-    assert_eq!((of.check, of.force, of.dry_run), (Check::None, false, false));
+    assert_eq!((of.check, of.dry_run), (Check::None, false));
+    assert_eq!(of.existing().unwrap(), Existing::Refuse);
     assert_eq!(all.progress, Mode::Auto);
     assert!(of.output().unwrap().is_absolute());
+    for (switch, existing) in [("--if-missing", Existing::Keep), ("--delta", Existing::Update)] {
+        let (_, of) = restore_of(&["restore", switch, "--output", "o"]);
+        assert_eq!(of.existing().unwrap(), existing);
+    }
     let (_, of) = restore_of(&["restore", "--output", "o", "--at", "1s"]);
     assert_eq!(of.target(Time(5000)).unwrap(), Target::At(Time(4000)));
+}
+
+#[test]
+fn a_command_follows_two_dashes_with_its_own_options() {
+    let parts = |words: &[&str]| {
+        let Verb::Run(of) = run(words).verb else { panic!("{words:?}") };
+        let (given, command) = of.parts().unwrap();
+        (given.join(" "), command.join(" "))
+    };
+    let all = |given: &str, command: &str| (given.to_owned(), command.to_owned());
+    assert_eq!(parts(&["run", "a", "b", "--", "app", "-x"]), all("a b", "app -x"));
+    assert_eq!(parts(&["run", "--quiet", "--", "app"]), all("", "app"));
+    let own = ["--db", "x", "run", "--", "app", "--db=y", "--", "--help", "--json"];
+    assert_eq!(parts(&own), all("", "app --db=y -- --help --json"));
+    let arguments = run(&own);
+    assert_eq!((arguments.db.as_deref(), arguments.json), (Some("x"), false));
+    // Elsewhere they only end the options.
+    let Verb::Daemon(of) = run(&["daemon", "a", "--", "b"]).verb else { panic!() };
+    assert_eq!(of.given, ["a", "b"]);
 }
 
 #[test]
@@ -170,7 +195,7 @@ fn json_is_wanted_whatever_else_is_wrong() {
 
 /// What is said of a bad command line: its message, and a word of its hint.
 const BAD: &[(&[&str], &str, &str)] = &[
-    (&[], "arguments: COMMAND: missing", "daemon, sync, restore, list"),
+    (&[], "arguments: COMMAND: missing", "daemon, run, sync, restore"),
     (&["--json"], "arguments: COMMAND: missing", "bakelite --help"),
     (&[""], "arguments: : no such command", "there are daemon"),
     (&["-"], "arguments: -: no such command", "there are daemon"),
@@ -199,7 +224,18 @@ const BAD: &[(&[&str], &str, &str)] = &[
     (&["--output", "f", "list"], "list: --output: no such option", "see: bakelite list --help"),
     (&["list", "--object"], "list: --object: no such option", "did you mean --objects?"),
     (&["restore", "--outptu", "f"], "restore: --outptu: no such option", "--output?"),
-    (&["restore", "--delta"], "restore: --delta: no such option", "bakelite restore --help"),
+    (&["restore", "--delta"], "restore: --output: missing", "bakelite restore --help"),
+    (&["verify", "/m", "--sql", "SELECT 1"], "verify: --sql: needs --deep", "a deep check"),
+    (&["verify", "/m", "--deep", "--expect", "1"], "verify: --expect: needs --sql", "--sql SELECT"),
+    (&["verify", "/m", "--deep", "--sql", "SELEC 1"], "verify: --sql: not a SELECT", "one SELECT"),
+    (&["verify", "/m", "--deep", "--sql", "DROP TABLE t"], "verify: --sql: not a SELECT", "one"),
+    (
+        &["verify", "/m", "--deep", "--sql", "SELECT 1; SELECT 2"],
+        "verify: --sql: more than one statement",
+        "one SELECT",
+    ),
+    (&["verify", "/m", "--deep", "--sql", "SELECT ("], "verify: --sql: ", "in quotes"),
+    (&["verify", "/m", "--deep", "--sql="], "verify: --sql: not a SELECT", "one SELECT"),
     (&["verify", "--deeply"], "verify: --deeply: no such option", "did you mean --deep?"),
     (&["sync", "--jsno"], "sync: --jsno: no such option", "did you mean --json?"),
     (&["list", "-ofile"], "list: -ofile: no such option", "see: bakelite list --help"),
@@ -280,6 +316,22 @@ const BAD: &[(&[&str], &str, &str)] = &[
         "restore: --at: 2025-11-23 14:00: a time without its zone",
         "add Z for UTC",
     ),
+    (
+        &["restore", "s", "--output", "o", "--if-missing", "--force"],
+        "restore: --if-missing: cannot stand with --force",
+        "choose one",
+    ),
+    (
+        &["restore", "s", "--output", "o", "--force", "--delta"],
+        "restore: --delta: cannot stand with --force",
+        "choose one",
+    ),
+    (
+        &["restore", "s", "--output", "o", "--delta", "--if-missing"],
+        "restore: --if-missing: cannot stand with --delta",
+        "choose one",
+    ),
+    (&["restore", "--if-mising"], "restore: --if-mising: no such option", "--if-missing?"),
     (&["restore", "s", "--output", ""], "--output: \"\": ", "give a path"),
     (&["restore", "", "--output", "o"], "destination: \"\": ", "give a path"),
     (
@@ -294,6 +346,12 @@ const BAD: &[(&[&str], &str, &str)] = &[
         "destination: file://host/path: a file URL with a host or a relative path",
         "three slashes",
     ),
+    (&["run"], "run: CMD: missing", "the command follows --"),
+    (&["run", "/a/app.db", "/m"], "run: CMD: missing", "the command follows --"),
+    (&["run", "/a/app.db", "/m", "--"], "run: CMD: missing", "the command follows --"),
+    (&["run", "/a/app.db", "--", "app"], "arguments: /a/app.db: a DB without a DEST", "name where"),
+    (&["run", "--restart", "--", "app"], "run: --restart: no such option", "bakelite run --help"),
+    (&["rnu", "--", "app"], "arguments: rnu: no such command", "did you mean run?"),
     (&["daemon", "/a/app.db"], "arguments: /a/app.db: a DB without a DEST", "name where"),
     (&["sync", "", "/m"], "database: \"\": ", "give a path"),
     (&["sync", "/", "/m"], "database: /: not a file's path", "name the database's file"),
@@ -332,7 +390,29 @@ const BAD: &[(&[&str], &str, &str)] = &[
     (&["status", "--from="], "destination: \"\": ", "give a path"),
     (&["check", "--from"], "arguments: --from: needs a value", "--from VALUE"),
     (&["list", "-c", "/"], "config: /: Is a directory (os error 21)", "--config FILE"),
+    (&["help", "frobnicate"], "arguments: frobnicate: no such command", "there are daemon"),
+    (&["keygen"], "keygen: FILE: missing", "see: bakelite keygen --help"),
+    (&["keygen", "a", "b"], "keygen: b: one argument too many", "see: bakelite keygen --help"),
+    (&["sync", "--seal", "most"], "sync: --seal most: not one of auto, all, new, none", "see: "),
+    (&["list", "--to-plain"], "list: --to-plain: no such option", "see: bakelite list --help"),
+    (&["list", "/m", "--key-file", ""], "--key-file: \"\": ", "give a path"),
+    (
+        &["restore", "--output", "o", "--at", "2025-02-30T00:00:00Z"],
+        "restore: --at: 2025-02-30T00:00:00Z: ",
+        "RFC 3339",
+    ),
+    (
+        &["restore", "--output", "o", "--at", "2999-01-01T00:00:00"],
+        "restore: --at: 2999-01-01T00:00:00: a time without its zone",
+        "add Z for UTC",
+    ),
+    (&["restore", "--output", "o", "--at="], "restore: --at: : neither a time nor an age", "RFC"),
+    (&["list", "S3://bucket/x"], "destination: S3://bucket/x: unknown scheme", "use a path"),
 ];
+
+pub(crate) fn mistakes_tried() -> usize {
+    BAD.len()
+}
 
 /// Goes as far as a command does before it opens anything but the configuration.
 fn prepare(words: &[&str]) -> Result<()> {
@@ -348,15 +428,20 @@ fn prepare(words: &[&str]) -> Result<()> {
                 None => all.databases(given).map(drop),
             }
         }
+        Verb::Run(of) => all.databases(of.parts()?.0).map(drop),
         Verb::Restore(of) => {
             of.output()?;
+            of.existing()?;
             of.target(Time(1_763_906_400_000))?;
             all.copies(of.source.as_deref()).map(drop)
         }
         Verb::List(of) => all.copies(of.source.as_deref()).map(drop),
         Verb::Prune(of) => all.databases(&of.given).map(drop),
         Verb::Usage(of) => all.sources(of.source.as_deref()).map(drop),
-        Verb::Verify(of) => all.sources(of.source.as_deref()).map(drop),
+        Verb::Verify(of) => {
+            of.question()?;
+            all.sources(of.source.as_deref()).map(drop)
+        }
         Verb::Doctor(of) => all.databases(&of.given).map(drop),
         Verb::Init(of) => all.begun(&of.given).map(drop),
         Verb::Reencrypt(of) => all.sources(of.source.as_deref()).map(drop),

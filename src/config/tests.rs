@@ -155,6 +155,24 @@ const BAD: &[(&str, &str, &str, &str)] = &[
     ("defaults", "key_files = [\"k\"]", "2: key_files: \"k\" is not an absolute", "from / on"),
     ("defaults", "key_files = [7]", "2: key_files: an integer where a string", "write"),
     ("defaults", "seal = \"some\"", "2: seal: not one of auto, all, new, none", "seal = \"auto\""),
+    ("defaults", "seal = \"yes\"", "2: seal: ", "seal = \"auto\""),
+    ("defaults", "seal = true", "2: seal: a boolean where a string belongs", "write"),
+    (
+        "defaults",
+        "keep = [\"all:1d\", \"all:2d\"]",
+        "2: keep: \"all:2d\" does not go on",
+        "multiple",
+    ),
+    ("defaults", "keep = [\"1h:0d\"]", "2: keep: \"1h:0d\" has no age", "density:age"),
+    ("defaults", "keep = [\":1d\"]", "2: keep: \":1d\" has no density", "density:age"),
+    ("defaults", "keep = [\"${GONE}\"]", "2: keep: the environment has no GONE", "set GONE"),
+    ("defaults", "compaction = [\"0s\"]", "2: compaction: \"0s\" is not a duration", "200ms"),
+    ("defaults", "poll_interval = 2025-01-01", "2: poll_interval: a datetime where a", "write"),
+    ("defaults", "poll_interval = { s = 1 }", "2: poll_interval: a table where a string", "write"),
+    ("defaults", "wal_max = 0x10", "2: wal_max: an integer where a string belongs", "write"),
+    ("defaults", "\"wal max\" = 1", "2: wal max: unknown key", "did you mean wal_max?"),
+    ("defaults", "wal_max = '1MB", "2: ", "bakelite(5)"),
+    ("defaults", "[defaults]", "2: ", "bakelite(5)"),
     ("defaults", "metrics_listen = \":1\"", "2: metrics_listen: \":1\" is not an address", "127.0"),
     ("defaults", "metrics_listen = 9187", "2: metrics_listen: an integer where a string", "write"),
     ("defaults", "metrics_listen = \"127.0.0.1\"", "2: metrics_listen: \"127.0.0.1\" is", ":9187"),
@@ -581,4 +599,11 @@ fn trap_49_two_names_of_one_file_stand_twice() {
     };
     let error = parse(&(table("a", "app.db") + &table("b", "link.db"))).unwrap_err();
     assert!(error.message.contains("app.db stands twice"), "{error}");
+}
+
+/// With those of the command line that the parser refuses, and of the program in tests/bad_input.rs.
+#[test]
+fn mistakes_of_two_hundred_kinds_are_tried() {
+    let tried = BAD.len() + crate::cli::mistakes_tried();
+    assert!(tried >= 200, "{tried}");
 }

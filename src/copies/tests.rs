@@ -180,10 +180,12 @@ fn trap_81_one_that_cannot_be_listed_is_passed_over() {
     let copies = Arc::new(Copies::open(both.into_iter().map(Ok).collect()).unwrap());
     comes_back(&writer, &copies, [1, 10]);
     assert_eq!(copies.notes.len(), 1);
-    let alone: Arc<dyn Backend> = away;
-    let error = Copies::open(vec![Ok(alone)]).unwrap_err();
-    assert_eq!(error.status, Status::Unreachable, "never an empty replica");
     let empty = Arc::new(Mem::new());
+    for others in [vec![], vec![Arc::clone(&empty) as Arc<dyn Backend>]] {
+        let alone: Arc<dyn Backend> = away.clone();
+        let error = Copies::open(others.into_iter().chain([alone]).map(Ok).collect()).unwrap_err();
+        assert_eq!(error.status, Status::Unreachable, "never an empty replica");
+    }
     assert_eq!(open(&[&empty, &empty]).unwrap_err().status, Status::Missing);
     comes_back(&writer, &open(&[&empty, &mem(&writer)]).unwrap(), [1, 10]);
 }

@@ -142,9 +142,10 @@ impl Daemon {
                 }
                 Errand::Ping(url) => self.samples(now, |it| it.ping_url.as_ref() == Some(url)),
             };
-            let well = samples.iter().all(|it| it.is_well(check::MAX_AGE, clock::now()));
+            let is_well = |it: &Sample| it.is_well(check::MAX_AGE, clock::now());
+            let well = !samples.is_empty() && samples.iter().all(is_well);
             let round = self.watch.errands.get_mut(&errand).expect("it was there just now");
-            if matches!(errand, Errand::Ping(_)) && !(well && !samples.is_empty()) {
+            if !well && matches!(errand, Errand::Ping(_)) {
                 continue;
             }
             round.due = now + if let Errand::File(_) = errand { WRITE } else { PING };

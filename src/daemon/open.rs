@@ -274,9 +274,10 @@ pub fn open_database(path: &Path) -> Result<(Handles, PageSize)> {
         Ok(metadata) if metadata.is_file() => (),
         Ok(_) => return Err(not_a_database(path)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(Error::new(Status::Missing, "open", path.display(), error));
+            return Err(Error::new(Status::Missing, "open", path.display(), error)
+                .hint("correct its path, or restore it"));
         }
-        Err(error) => return Err(failed("open", path, error)),
+        Err(error) => return Err(failed("open", path, error).hint("check the path")),
     }
     let opened = Opened::open(path).map_err(|error| sqlite_error(path, &error))?;
     let head = opened.head().map_err(|error| failed("read", path, error))?;

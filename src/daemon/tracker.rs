@@ -150,6 +150,8 @@ pub struct Tracker {
     opened_once: bool,
     /// The only database: if it cannot be opened, there is nothing to run for.
     alone: bool,
+    /// It may yet be made, by an application that waits until that is known.
+    awaited: bool,
     retries: u32,
     retry_at: Instant,
     /// The same for all databases of the daemon.
@@ -220,6 +222,7 @@ impl Tracker {
             jobs: 0,
             opened_once: false,
             alone,
+            awaited: false,
             retries: 0,
             retry_at: now,
             epoch: now,
@@ -268,11 +271,6 @@ impl Tracker {
 
     pub fn take_error(&mut self) -> Option<Error> {
         self.error.take()
-    }
-
-    /// Pages done and in all of the snapshot under way.
-    pub fn rolling(&self) -> Option<(u64, u64)> {
-        self.rolling.map(|(done, total)| (done.into(), total.into()))
     }
 
     pub fn due(&self, now: Instant) -> bool {

@@ -16,6 +16,7 @@ use crate::object::Compression;
 use crate::ship::cursor_path;
 use crate::spool::Spool;
 use crate::upkeep::{Done, Mode, Parts, Round};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -36,12 +37,13 @@ pub enum Task {
 /// How a command opens a destination.
 pub type Open = dyn Fn(&Origin) -> Result<Arc<dyn Backend>>;
 
-/// A round beside the shipping, on the destinations that lack nothing.
+/// A round beside the shipping, on the destinations that lack nothing and do not `rest`.
 pub fn beside(
     database: &Database,
     stores: &Fanout,
     timeline: Timeline,
     task: Task,
+    rest: &BTreeSet<String>,
     stop: &dyn Fn() -> bool,
 ) -> Result<Done> {
     let Some(_lock) = try_lock_file(&lock_path(&database.state_dir))? else {
@@ -58,7 +60,8 @@ pub fn beside(
         keep_recent: &|name, body| stores.recent.add(name, body),
         stop,
     };
-    let current = stores.current();
+    let mut current = stores.current();
+    current.retain(|destination| !rest.contains(&destination.to_string()));
     match task {
         Task::Compact => round.compact(&current),
         Task::Prune(mode) => round.prune(&current, Parts::Leave, mode),

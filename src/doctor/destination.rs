@@ -1,7 +1,7 @@
 //! One destination, tried with an object of its own: stored, refused a second time, read, listed,
 //! removed. It lies beside the replica's objects, where no listing of the replica looks.
 
-use super::Report;
+use super::{Report, sealing};
 use crate::backend::fs::Fs;
 use crate::backend::s3::S3;
 use crate::backend::{self, Backend, Kind, http, list_all};
@@ -12,10 +12,12 @@ use crate::config::{self, Database, Destination};
 use crate::durable;
 use crate::error::{Error, Status};
 use crate::name::Name;
+use crate::seal::Keys;
 use crate::units;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a destination is waited for, at each step.
@@ -25,10 +27,25 @@ const SKEW: i64 = 300;
 /// What a clock is off that is set by nothing.
 const NOTABLE: i64 = 30;
 
-pub(super) fn probe(report: &mut Report, database: &Database, destination: &Destination) {
+/// Without keys, where there is something wrong with them, no object of the replica is read.
+pub(super) fn probe(
+    report: &mut Report,
+    database: &Database,
+    destination: &Destination,
+    keys: Option<&Arc<Keys>>,
+) {
     match destination {
-        Destination::File { root } => directory(report, database, destination, root),
-        Destination::S3(place) => bucket(report, destination, place),
+        Destination::File { root } => {
+            directory(report, database, destination, root);
+            if let (Some(keys), Ok(replica)) = (keys, Fs::open(root)) {
+                sealing::opens(report, destination, replica, keys);
+            }
+        }
+        Destination::S3(place) => {
+            if let (Some(replica), Some(keys)) = (bucket(report, destination, place), keys) {
+                sealing::opens(report, destination, replica, keys);
+            }
+        }
     }
 }
 
@@ -54,18 +71,18 @@ fn directory(report: &mut Report, database: &Database, destination: &Destination
     }
 }
 
-fn bucket(report: &mut Report, destination: &Destination, place: &config::S3) {
+fn bucket(report: &mut Report, destination: &Destination, place: &config::S3) -> Option<S3> {
     skew(report, destination, &place.endpoint);
     // As a daemon does when it starts: proves that nothing there is written over.
-    if let Err(error) = S3::create(place) {
-        return report.error(&Error::from(error), destination);
-    }
+    let replica = S3::create(place).map_err(|error| report.error(&error.into(), destination));
+    let replica = replica.ok()?;
     let slash = if place.prefix.is_empty() { "" } else { "/" };
     let prefix = format!("{}{slash}doctor-{:012x}", place.prefix, clock::now().0);
     match S3::open(&config::S3 { prefix, ..place.clone() }) {
         Ok(s3) => exercise(report, destination, &s3.with_timeout(PATIENCE)),
         Err(error) => report.error(&Error::from(error), destination),
     }
+    Some(replica)
 }
 
 /// How far the store's clock is from this one's, by the header that every reply has.

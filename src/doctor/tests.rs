@@ -87,3 +87,40 @@ fn room_that_a_setting_may_take_has_to_be_there() {
     room(&mut report, dir.path(), "spool_max", u64::MAX);
     assert!(said(&report).contains("free, spool_max is "), "{report:?}");
 }
+
+/// A daemon with these keys would end with status 7, or a restore would find out too late.
+#[test]
+fn keys_that_do_not_open_the_replica_are_found() {
+    use crate::config::Sealing;
+    use crate::seal::Rule;
+    let db = Db::new(4096);
+    let _app = db.open();
+    let files = ["one", "two"].map(|name| db.dir.path().join(name));
+    let ids = files.each_ref().map(|file| crate::key::generate(file).unwrap().to_string());
+    let with = |key_files: &[&std::path::PathBuf], rule| {
+        let mut config = db.config();
+        let key_files = key_files.iter().map(|file| file.to_path_buf()).collect();
+        config.settings.sealing = Sealing { key_files, rule };
+        config
+    };
+    let [one, two] = &files;
+    crate::daemon::sync(&[with(&[one], Rule::Auto)]).unwrap();
+    let missing = db.dir.path().join("missing");
+    for (config, expected) in [
+        (with(&[one], Rule::Auto), &[][..]),
+        (with(&[two, one], Rule::Auto), &[]),
+        (with(&[two], Rule::Auto), &[Status::Key]),
+        (with(&[], Rule::Auto), &[Status::Key]),
+        (with(&[&missing], Rule::Auto), &[Status::Key]),
+    ] {
+        let report = doctor(std::slice::from_ref(&config), None);
+        assert_eq!(errors(&report), expected, "{:?}", config.settings.sealing);
+        let wanted = said(&report).contains(&ids[0]);
+        assert!(
+            wanted == (!expected.is_empty() && !said(&report).contains("missing")),
+            "{report:?}"
+        );
+    }
+    let facts = format!("{:?}", doctor(&[with(&[one, two], Rule::Auto)], None).facts);
+    assert!(facts.contains(&format!("key {} seals, of 2 keys", ids[0])), "{facts}");
+}

@@ -2,17 +2,19 @@
 
 use super::Lane;
 use crate::backend::Backend;
+use crate::clock;
 use crate::error::Result;
+use crate::keep::Keep;
 use crate::mend::copy_missing;
 
 impl Lane {
-    /// Copies all that `sibling` has. What is stored meanwhile goes to the spool.
-    pub(super) fn copy_from(&self, sibling: &dyn Backend) -> Result<()> {
+    /// Copies all that `sibling` has and keeps. What is stored meanwhile goes to the spool.
+    pub(super) fn copy_from(&self, sibling: &dyn Backend, keep: &Keep) -> Result<()> {
         {
             let mut debt = self.debt();
             (debt.copy, debt.copying) = (false, true);
         }
-        let copied = copy_missing(sibling, &*self.destination);
+        let copied = copy_missing(sibling, &*self.destination, keep, clock::now());
         let mut debt = self.debt();
         debt.copying = false;
         debt.copy |= copied.is_err();

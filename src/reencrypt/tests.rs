@@ -178,6 +178,10 @@ impl Backend for PowerCut {
     fn delete(&self, _: &Name) -> Answer<()> {
         panic!("nothing is removed")
     }
+
+    fn renew(&self, _: &Name) -> Answer<()> {
+        panic!("no lock is renewed")
+    }
 }
 
 /// The machine dies at each call of the rewrite, before it or right after it, with all threads.

@@ -7,6 +7,7 @@ use crate::restore::Target;
 use crate::testkit::rig::{Quiet, restored};
 use crate::verify::verify;
 use Outcome::{Curable, Harmless, Healed, Hurt};
+use std::sync::LazyLock;
 
 fn mem(writer: &Writer) -> Arc<Mem> {
     let mem = Mem::new();
@@ -28,8 +29,11 @@ fn writer() -> Writer {
     writer
 }
 
-const NOW: Order = Order { dry_run: false, settled: None };
-const DRY: Order = Order { dry_run: true, settled: None };
+static KEEP: LazyLock<Keep> = LazyLock::new(Keep::default);
+
+fn order(dry_run: bool, settled: Option<(Timeline, CommitNo)>) -> Order<'static> {
+    Order { dry_run, keep: &KEEP, clock: Time(u64::MAX), settled }
+}
 
 fn run(mems: &[&Arc<Mem>], order: Order) -> Report {
     let places = mems.iter().map(|mem| Ok(Arc::clone(mem) as Arc<dyn Backend>));
@@ -68,7 +72,7 @@ fn nothing_is_found_where_nothing_is_wrong() {
     let writer = writer();
     let (one, two) = (mem(&writer), mem(&writer));
     for mems in [&[&one][..], &[&one, &two]] {
-        let report = run(mems, NOW);
+        let report = run(mems, order(false, None));
         assert_eq!(report.findings, []);
         assert_eq!(report.objects, (mems.len() * writer.store.objects().len()) as u64);
     }
@@ -82,15 +86,15 @@ fn whatever_is_wrong_with_an_object_a_sibling_heals_it() {
             let mems = [mem(&writer), mem(&writer)];
             spoil(&mems[at % 2], key, how);
             let before = mems[at % 2].objects().clone();
-            let dry = run(&[&mems[0], &mems[1]], DRY);
+            let dry = run(&[&mems[0], &mems[1]], order(true, None));
             assert_eq!(outcomes(&dry), [Curable], "{key}, {how}: {:?}", dry.findings);
             assert!(dry.findings[0].where_.ends_with(key) && !dry.ok());
             assert!(before == *mems[at % 2].objects(), "it was dry");
-            let report = run(&[&mems[0], &mems[1]], NOW);
+            let report = run(&[&mems[0], &mems[1]], order(false, None));
             assert_eq!(outcomes(&report), [Healed], "{key}, {how}: {:?}", report.findings);
             assert!(report.ok());
             mems.iter().for_each(|mem| whole(&writer, mem));
-            assert_eq!(run(&[&mems[0], &mems[1]], NOW).findings, []);
+            assert_eq!(run(&[&mems[0], &mems[1]], order(false, None)).findings, []);
         }
     }
 }
@@ -104,7 +108,7 @@ fn two_heal_each_other_where_each_has_lost_something_else() {
         for (at, key) in keys.iter().enumerate().filter(|(_, key)| !key.contains("timeline")) {
             spoil(&mems[(at + turn) % 2], key, at / 2);
         }
-        let report = run(&[&mems[0], &mems[1]], NOW);
+        let report = run(&[&mems[0], &mems[1]], order(false, None));
         assert!(report.ok(), "{:?}", report.findings);
         mems.iter().for_each(|mem| whole(&writer, mem));
     }
@@ -117,14 +121,14 @@ fn trap_85_a_destination_wiped_or_rolled_back_is_filled() {
     writer.alone(&Step::fill(6, [1], 11)).fork(11);
     writer.alone(&Step::fill(6, [1], 12)).snapshot();
     for spoiled in [old, Arc::new(Mem::new())] {
-        for order in [NOW, Order { dry_run: false, settled: Some((Timeline(3), CommitNo(12))) }] {
+        for how in [order(false, None), order(false, Some((Timeline(3), CommitNo(12))))] {
             let (spoiled, sound) = (Mem::new(), mem(&writer));
             let spoiled = Arc::new(spoiled);
-            let report = run(&[&spoiled, &sound], order);
+            let report = run(&[&spoiled, &sound], how);
             assert!(report.ok() && !report.findings.is_empty(), "{:?}", report.findings);
             whole(&writer, &spoiled);
         }
-        let report = run(&[&spoiled, &mem(&writer)], NOW);
+        let report = run(&[&spoiled, &mem(&writer)], order(false, None));
         assert!(report.ok(), "{:?}", report.findings);
         whole(&writer, &spoiled);
     }
@@ -142,7 +146,7 @@ fn what_nobody_has_whole_is_left_and_told() {
         spoil(&mems[0], key, 1);
         spoil(&mems[1], key, 2);
         let before = mems.each_ref().map(|mem| mem.objects().clone());
-        let report = run(&[&mems[0], &mems[1]], NOW);
+        let report = run(&[&mems[0], &mems[1]], order(false, None));
         assert_eq!(outcomes(&report), [Hurt, Hurt], "{:?}", report.findings);
         for finding in &report.findings {
             assert!(finding.where_.ends_with(key));
@@ -156,10 +160,10 @@ fn what_nobody_has_whole_is_left_and_told() {
         keys(&writer.store).into_iter().find(|key| key.starts_with("part/00000001")).unwrap();
     let first = mem(&writer);
     spoil(&first, &part, 2);
-    let report = run(&[&first], NOW);
+    let report = run(&[&first], order(false, None));
     assert_eq!(outcomes(&report), [Hurt]);
     spoil(&first, &part, 0);
-    assert_eq!(outcomes(&run(&[&first], NOW)), [Hurt], "gone, it is missed");
+    assert_eq!(outcomes(&run(&[&first], order(false, None))), [Hurt], "gone, it is missed");
 }
 
 #[test]
@@ -168,7 +172,7 @@ fn what_is_gone_everywhere_is_told() {
     let mems = [mem(&writer), mem(&writer)];
     let key = writer.changes().remove(9);
     mems.iter().for_each(|mem| drop(mem.objects().remove(&key)));
-    let report = run(&[&mems[0], &mems[1]], NOW);
+    let report = run(&[&mems[0], &mems[1]], order(false, None));
     assert!(!report.ok());
     assert!(outcomes(&report).iter().all(|it| *it == Hurt));
     let told = |what: &str| report.findings.iter().filter(|it| it.what.contains(what)).count();
@@ -184,14 +188,14 @@ fn what_a_running_daemon_has_not_noted_is_left_alone() {
     for key in changes.iter().rev().take(2) {
         one.objects().remove(key);
     }
-    let order = Order { dry_run: false, settled: Some((Timeline(2), CommitNo(8))) };
-    assert_eq!(run(&[&one, &two], order).findings, []);
+    let how = order(false, Some((Timeline(2), CommitNo(8))));
+    assert_eq!(run(&[&one, &two], how).findings, []);
     // Parts that no snapshot names yet are those of the one that it makes.
     let mut more = self::writer();
     more.alone(&Step::fill(6, 1..=6, 77)).part(3, |_, _| ());
     let making = mem(&more);
-    assert_eq!(run(&[&making], order).findings, []);
-    let orphans = run(&[&making], NOW);
+    assert_eq!(run(&[&making], how).findings, []);
+    let orphans = run(&[&making], order(false, None));
     assert_eq!(outcomes(&orphans), [Harmless], "{:?}", orphans.findings);
     assert!(orphans.ok());
     whole(&more, &making);
@@ -212,7 +216,7 @@ fn trap_65_two_histories_of_one_timeline_are_not_mixed() {
     let (old, new) = (here.changes().remove(2), here.changes().pop().unwrap());
     spoil(&one, &old, 2);
     spoil(&one, &new, 2);
-    let report = run(&[&one, &two], NOW);
+    let report = run(&[&one, &two], order(false, None));
     assert!(!report.ok());
     let of =
         |key: &str| report.findings.iter().find(|it| it.where_.ends_with(key)).unwrap().outcome;
@@ -239,7 +243,7 @@ fn a_number_claimed_in_passing_is_no_other_history() {
     let (one, two) = (mem(&here), mem(&there));
     let old = writer.changes().remove(2);
     spoil(&one, &old, 0);
-    let report = run(&[&one, &two], NOW);
+    let report = run(&[&one, &two], order(false, None));
     assert!(report.ok(), "{:?}", report.findings);
     let expected = here.store.objects().keys().filter(|it| !it.contains("timeline")).count();
     assert!(one.objects().len() > expected, "timeline 4 came as well");
@@ -261,7 +265,7 @@ fn what_a_merged_change_set_stands_for_is_not_missing() {
     again.alone(&Step::fill(4, 1..=4, 0)).snapshot();
     again.alone(&Step::fill(4, [2], 2)).alone(&Step::fill(4, [3], 3));
     apart.objects().extend(again.store.objects().clone());
-    let report = run(&[&merged, &apart], NOW);
+    let report = run(&[&merged, &apart], order(false, None));
     assert!(report.ok());
     assert_eq!(merged.objects().len(), writer.store.objects().len(), "nothing came back");
     (apart, merged) = (merged, apart);
@@ -276,7 +280,7 @@ fn trap_86_foreign_objects_are_told_and_stay() {
     let writer = writer();
     let one = mem(&writer);
     one.objects().insert("change/0/README".into(), Vec::new());
-    let report = run(&[&one], NOW);
+    let report = run(&[&one], order(false, None));
     assert_eq!(outcomes(&report), [Harmless]);
     assert!(one.objects().contains_key("change/0/README"));
 }
@@ -289,13 +293,18 @@ fn a_destination_that_is_away_keeps_nobody_from_healing_the_others() {
     spoil(&mems[0], &key, 2);
     let away = || Err(Error::new(Status::Unreachable, "open", "/mnt/x", "not mounted"));
     let places = mems.iter().map(|mem| Ok(Arc::clone(mem) as Arc<dyn Backend>));
-    let report = repair(std::iter::once(away()).chain(places).collect(), NOW, &Quiet).unwrap();
+    let report =
+        repair(std::iter::once(away()).chain(places).collect(), order(false, None), &Quiet)
+            .unwrap();
     assert_eq!(outcomes(&report), [Hurt, Healed]);
     whole(&writer, &mems[0]);
-    let alone = repair(vec![away()], NOW, &Quiet).unwrap_err();
+    let alone = repair(vec![away()], order(false, None), &Quiet).unwrap_err();
     assert_eq!(alone.status, Status::Unreachable);
     let empty = || Ok(Arc::new(Mem::new()) as Arc<dyn Backend>);
-    assert_eq!(repair(vec![empty()], NOW, &Quiet).unwrap_err().status, Status::Missing);
+    assert_eq!(
+        repair(vec![empty()], order(false, None), &Quiet).unwrap_err().status,
+        Status::Missing
+    );
     let sound = Arc::clone(&mems[0]) as Arc<dyn Backend>;
     assert_eq!(verify(&sound, false, &Quiet).unwrap().findings, []);
 }

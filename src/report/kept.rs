@@ -38,6 +38,7 @@ struct CompactedOf {
     put_bytes: u64,
     deleted_bytes: u64,
     read_bytes: u64,
+    locked: u64,
 }
 
 fn failures(kept: &[Kept]) -> Vec<Finding> {
@@ -64,6 +65,7 @@ impl Compacted {
             put_bytes: done.put_bytes,
             deleted_bytes: done.deleted_bytes,
             read_bytes: done.read_bytes,
+            locked: done.locked,
         };
         let databases = kept.iter().map(of).collect();
         Self { schema: SCHEMA, ok: findings.is_empty(), findings, databases }
@@ -77,20 +79,28 @@ impl Compacted {
 impl Document for Compacted {
     fn text(&self) -> String {
         let mut out = String::new();
-        for CompactedOf { name, merged, made, deleted, put_bytes, deleted_bytes, .. } in
-            &self.databases
-        {
+        for it in &self.databases {
+            let CompactedOf { name, merged, made, deleted, put_bytes, deleted_bytes, .. } = it;
             let (put, gone) = (units::bytes(*put_bytes), units::bytes(*deleted_bytes));
             let _ = writeln!(
                 out,
                 "{name}: {merged} change-sets became {made} ({put}), {deleted} objects deleted ({gone})"
             );
+            out += &locked(it.locked);
         }
         // The first one is an error of the command.
         for Finding { what, r#where, remedy } in self.findings.iter().skip(1) {
             let _ = writeln!(out, "{where}: {what}\n  {remedy}", where = r#where);
         }
         out
+    }
+}
+
+/// What is to be told of objects that a lock keeps.
+fn locked(count: u64) -> String {
+    match count {
+        0 => String::new(),
+        count => format!("{count} objects or more go once their locks have ended\n"),
     }
 }
 
@@ -101,6 +111,7 @@ pub struct PrunedObjects {
     dry_run: bool,
     objects: u64,
     bytes: u64,
+    locked: u64,
     /// What went, or would: why, which, and that nothing is to be done about it. Then what failed.
     findings: Vec<Finding>,
     #[serde(skip)]
@@ -123,7 +134,8 @@ impl PrunedObjects {
         let count = failures.len();
         findings.extend(failures);
         let (objects, bytes) = (pruned().count() as u64, pruned().map(|it| it.bytes).sum());
-        Self { schema: SCHEMA, ok, dry_run, objects, bytes, findings, failures: count }
+        let locked = kept.iter().map(|each| each.done.locked).sum();
+        Self { schema: SCHEMA, ok, dry_run, objects, bytes, locked, findings, failures: count }
     }
 
     pub fn ok(&self) -> bool {
@@ -139,6 +151,6 @@ impl Document for PrunedObjects {
             gone.iter().map(|it| format!("{}: {}\n", it.r#where, it.what)).collect();
         let verb = if self.dry_run { "would be deleted" } else { "deleted" };
         let _ = writeln!(out, "{} objects {verb}, {}", self.objects, units::bytes(self.bytes));
-        out
+        out + &locked(self.locked)
     }
 }

@@ -27,6 +27,7 @@ fn restored() -> restore::Report {
         bytes: 3 << 20,
         objects: 12,
         seconds: 0.412_345,
+        rewritten: None,
     }
 }
 
@@ -53,6 +54,7 @@ fn restore_says_where_it_landed() {
         ("schema", json!(1)),
         ("checked", json!("quick")),
         ("output", json!("/tmp/app.db")),
+        ("existed", json!(false)),
         ("dry_run", json!(false)),
         ("fallbacks", json!([])),
     ] {
@@ -78,11 +80,22 @@ fn restore_says_where_it_landed() {
              SQLite's quick check passed\n"
         )
     );
+    let updated = restore::Report { rewritten: Some(3), ..restored() };
+    let document = Restored::new(&updated, &options, &[]);
+    assert_eq!(serde_json::to_value(&document).unwrap()["rewritten"], 3);
+    assert!(document.text().contains(" objects in 0.41 s, 3 pages rewritten\n"));
     options.dry_run = true;
     let text = Restored::new(&restored(), &options, &[]).text();
     assert!(text.starts_with("would restore /tmp/app.db\n"), "{text}");
     assert!(!text.contains("passed"), "nothing was checked: {text}");
     assert!(!text.contains("objects"), "nothing was read: {text}");
+}
+
+#[test]
+fn restore_says_that_it_left_a_file_alone() {
+    let document = Untouched::new(Path::new("/tmp/app.db"));
+    same(&document, &json!({ "schema": 1, "output": "/tmp/app.db", "existed": true }));
+    assert_eq!(document.text(), "/tmp/app.db exists, nothing was restored\n");
 }
 
 #[test]
@@ -240,6 +253,7 @@ fn verify_is_ok_only_without_findings() {
             bytes: 50,
             findings,
             restored,
+            answer: None,
             closed: None,
             sound: BTreeMap::new(),
         },

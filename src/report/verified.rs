@@ -37,6 +37,8 @@ struct ReplicaOf {
     objects: u64,
     bytes: u64,
     restored: Option<RestoredFacts>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    answer: Option<String>,
 }
 
 impl From<&Finding> for FindingOf {
@@ -54,6 +56,7 @@ impl From<&Checked> for ReplicaOf {
             objects: report.objects,
             bytes: report.bytes,
             restored: report.restored.as_ref().map(RestoredFacts::from),
+            answer: report.answer.clone(),
         }
     }
 }
@@ -90,6 +93,9 @@ impl Document for Verified {
             let _ = writeln!(out, "{}: {verdict}, {objects} objects, {bytes}", replica.source);
             if let Some(restored) = &replica.restored {
                 out += &restored.text();
+            }
+            for line in replica.answer.iter().flat_map(|answer| answer.lines()) {
+                let _ = writeln!(out, "  answer {}", line.escape_debug());
             }
         }
         out

@@ -5,9 +5,31 @@ use crate::backend::Backend;
 use crate::clock;
 use crate::commit::{CommitNo, Time, Timeline};
 use crate::error::{Error, Result, Status};
-use crate::name::{Name, Span};
+use crate::name::{Change, Name, Span};
 use crate::replica::{Plan, Replica, Run, Stretch, read_change};
 use crate::sabotage;
+
+/// The objects that restore a commit, and what else leads to it.
+#[derive(Debug)]
+pub struct Chosen {
+    pub plan: Plan,
+    pub ancestry: Vec<Stretch>,
+    run: Run,
+}
+
+impl Chosen {
+    /// The change-sets before those of the plan, oldest first, back to each older snapshot in turn.
+    pub fn older(&self, replica: &Replica) -> Vec<Vec<Vec<Change>>> {
+        let mut until = self.plan.snapshot.first;
+        let older = self.run.snapshots.iter().rev().filter(|it| it.last < self.plan.snapshot.last);
+        let back = older.filter(|it| it.first < self.plan.snapshot.first).map(|snapshot| {
+            let begin = snapshot.first.min(until);
+            let end = std::mem::replace(&mut until, begin);
+            replica.changes_between(&self.ancestry, begin, end)
+        });
+        back.collect()
+    }
+}
 
 /// Chooses the commit and the objects for `target`, along the ancestry of one timeline: the newest
 /// one, unless another is asked for.
@@ -16,7 +38,7 @@ pub fn choose(
     replica: &Replica,
     target: Target,
     timeline: Option<Timeline>,
-) -> Result<Plan> {
+) -> Result<Chosen> {
     if replica.is_empty() {
         return Err(nothing_there(source, replica, timeline));
     }
@@ -53,7 +75,9 @@ pub fn choose(
     }
     let leaving = ancestry.iter().filter(|at| at.after == commit);
     let forks = leaving.map(|at| (at.timeline, at.chain)).collect();
-    Ok(Plan { forks, ..replica.plan(&ancestry, run, commit) })
+    let plan = Plan { forks, ..replica.plan(&ancestry, run, commit) };
+    let run = run.clone();
+    Ok(Chosen { plan, ancestry, run })
 }
 
 /// A timeline goes on from a commit that was durable. Where there is none such, objects are missing,

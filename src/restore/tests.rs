@@ -14,6 +14,7 @@ use std::os::unix::fs::FileExt;
 
 mod branch;
 mod damage;
+mod delta;
 mod files;
 mod golden;
 mod hints;
@@ -36,7 +37,7 @@ fn get_on(
     timeline: Option<Timeline>,
 ) -> Result<(Vec<u8>, Commit)> {
     let replica = Replica::list(&**source)?;
-    let plan = choose(&**source, &replica, target, timeline)?;
+    let plan = choose(&**source, &replica, target, timeline)?.plan;
     let wanted = Wanted::read(&**source, &plan)?;
     let file = tempfile::tempfile().unwrap();
     Writer::new(&**source, &wanted, &file, &Quiet, &replica).run(&plan)?;

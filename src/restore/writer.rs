@@ -13,6 +13,7 @@ use crate::sabotage;
 use crate::snapshot::{Manifest, PartPages, PartRef};
 use std::collections::HashMap;
 use std::fs::File;
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -52,6 +53,10 @@ impl Wanted {
             return Err(Error::new(Status::Integrity, "restore", source, cause));
         }
         Ok(Self { commit, timeline, manifest })
+    }
+
+    pub(super) fn digest(&self) -> Digest {
+        self.commit.digest.expect("checked as it was read")
     }
 }
 
@@ -101,17 +106,37 @@ impl Sizes {
 /// The first commit of the change-set applied last, and the lineage before it.
 type Link = (CommitNo, Chain);
 
-/// Writes the pages of one restore into its file.
-pub(super) struct Writer<'a> {
-    source: &'a dyn Backend,
-    wanted: &'a Wanted,
-    file: &'a File,
+/// Where pages go.
+pub(super) trait Sink: Sync {
+    /// Whether what it holds without them is the snapshot's parts, or will be.
+    const TAKES_PARTS: bool;
+
+    /// Takes a page, and gives the hash of what it held in that place.
+    fn put(&self, page: PageNo, bytes: &[u8], offset: u64) -> io::Result<PageHash>;
+}
+
+/// A new file.
+impl Sink for &File {
+    const TAKES_PARTS: bool = true;
+
+    fn put(&self, _page: PageNo, bytes: &[u8], offset: u64) -> io::Result<PageHash> {
+        self.write_all_at(bytes, offset)?;
+        Ok(PageHash::default())
+    }
+}
+
+/// Brings the pages of one restore to where they go.
+pub(super) struct Writer<'a, S> {
+    pub(super) source: &'a dyn Backend,
+    pub(super) wanted: &'a Wanted,
+    pub(super) sink: S,
     progress: &'a dyn Progress,
-    page_size: PageSize,
+    pub(super) page_size: PageSize,
     /// One bit a page: written, by a newer object than any that is still to come.
     written: Vec<u64>,
-    sizes: Sizes,
-    digest: Digest,
+    pub(super) sizes: Sizes,
+    pub(super) digest: Digest,
+    link: Option<Link>,
     bytes: AtomicU64,
     objects: AtomicU64,
     done: AtomicU64,
@@ -119,11 +144,11 @@ pub(super) struct Writer<'a> {
     stored: Arc<HashMap<Name, u64>>,
 }
 
-impl<'a> Writer<'a> {
+impl<'a, S: Sink> Writer<'a, S> {
     pub(super) fn new(
         source: &'a dyn Backend,
         wanted: &'a Wanted,
-        file: &'a File,
+        sink: S,
         progress: &'a dyn Progress,
         replica: &Replica,
     ) -> Self {
@@ -131,12 +156,13 @@ impl<'a> Writer<'a> {
         Self {
             source,
             wanted,
-            file,
+            sink,
             progress,
             page_size: wanted.manifest.page_size,
             written: vec![0; wanted.commit.pages as usize / 64 + 1],
             sizes: Sizes::default(),
             digest: Digest::default(),
+            link: None,
             bytes: AtomicU64::new(0),
             objects: AtomicU64::new(0),
             done: AtomicU64::new(0),
@@ -145,33 +171,26 @@ impl<'a> Writer<'a> {
         }
     }
 
-    pub(super) fn run(mut self, plan: &Plan) -> Result<(u64, u64)> {
-        let pages = self.wanted.commit.pages;
-        let bytes = u64::from(pages) * self.page_size.bytes() as u64;
-        self.file.set_len(bytes).map_err(|error| self.failed("size", &error))?;
-        let names = plan.changes.iter().flatten().map(|change| Name::Change(*change));
-        let names = names.chain(self.wanted.manifest.parts.iter().map(PartRef::name));
+    /// What is to be fetched at most.
+    pub(super) fn expect(&mut self, names: impl Iterator<Item = Name>) {
         self.total = names.filter_map(|name| self.stored.get(&name)).sum();
-        self.changes(plan)?;
-        self.parts()?;
-        let wanted = self.wanted.commit.digest.expect("checked as it was read");
-        if self.digest != wanted && !sabotage::is("skip-state-digest") {
-            let cause = format!("restored with digest {}, not {wanted}", self.digest);
-            return Err(Error::new(Status::Integrity, "restore", self.source, cause));
-        }
-        Ok((self.bytes.into_inner(), self.objects.into_inner()))
     }
 
-    fn failed(&self, operation: &str, error: &std::io::Error) -> Error {
-        Error::io(operation, "the restored file", error)
+    pub(super) fn is_proved(&self) -> bool {
+        self.digest == self.wanted.digest() || sabotage::is("skip-state-digest")
+    }
+
+    /// Bytes and objects read.
+    pub(super) fn read(&self) -> (u64, u64) {
+        (self.bytes.load(Ordering::Relaxed), self.objects.load(Ordering::Relaxed))
     }
 
     /// How large an object is, as listed.
-    fn bytes_of(&self, name: &Name) -> u64 {
+    pub(super) fn bytes_of(&self, name: &Name) -> u64 {
         self.stored.get(name).copied().unwrap_or(0)
     }
 
-    fn fetched(&self, name: &Name) {
+    pub(super) fn fetched(&self, name: &Name) {
         let bytes = self.bytes_of(name);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.objects.fetch_add(1, Ordering::Relaxed);
@@ -180,10 +199,10 @@ impl<'a> Writer<'a> {
     }
 
     /// Applies the change-sets, newest first, fetching ahead.
-    fn changes(&mut self, plan: &Plan) -> Result<()> {
-        let wanted: Vec<Change> = plan.changes.iter().flatten().rev().copied().collect();
+    pub(super) fn changes(&mut self, changes: &[Vec<Change>]) -> Result<()> {
+        let wanted: Vec<Change> = changes.iter().flatten().rev().copied().collect();
         let (source, stored) = (self.source, Arc::clone(&self.stored));
-        let mut link = None;
+        let target = self.wanted.commit.number;
         let mut writer = 0; // commits of a change-set whose parts follow
         ahead(
             &wanted,
@@ -191,26 +210,25 @@ impl<'a> Writer<'a> {
             |change| read_change(source, change),
             |change, set: ChangeSet| {
                 self.fetched(&Name::Change(*change));
-                self.check_link(change, &set, &mut link)?;
+                self.check_link(change, &set)?;
                 let mut points = set.points();
-                points.retain(|point| point.commit.number <= plan.commit);
+                points.retain(|point| point.commit.number <= target);
                 if !points.is_empty() {
                     writer = points.len();
                 }
                 assert!(writer > 0, "the last part comes first, and holds the commits");
                 self.sizes.prepend(&points);
-                set.pages_at(plan.commit, |page, place, bytes| {
+                set.pages_at(target, |page, place, bytes| {
                     let commit = points.get(place).map_or(change.span.last, |it| it.commit.number);
                     self.page(page, commit, bytes)
                 })
                 .map_err(|error| error.at(source, &Name::Change(*change)))
             },
-        )?;
-        self.check_manifest(plan, link)
+        )
     }
 
     /// Each change-set must hold the parent of the one applied before it. They may overlap.
-    fn check_link(&self, change: &Change, set: &ChangeSet, link: &mut Option<Link>) -> Result<()> {
+    fn check_link(&mut self, change: &Change, set: &ChangeSet) -> Result<()> {
         let header = set.header();
         if header.page_size != self.page_size {
             let damage = Damage::BadTable("another page size than the snapshot");
@@ -219,7 +237,7 @@ impl<'a> Writer<'a> {
         let number = self.wanted.manifest.commit.number;
         // Nothing is known of a commit that was left out: the digest has the last word.
         let other = |next, chain| set.chain_before(next).is_some_and(|before| before != chain);
-        if link.is_some_and(|(next, parent)| other(next, parent)) {
+        if self.link.is_some_and(|(next, parent)| other(next, parent)) {
             let damage = Damage::BadTable("it is not the parent of what follows it");
             return Err(damaged(self.source, &Name::Change(*change), damage));
         }
@@ -228,15 +246,15 @@ impl<'a> Writer<'a> {
             let damage = Damage::BadTable("it does not belong to the snapshot");
             return Err(damaged(self.source, &Name::Change(*change), damage));
         }
-        *link = Some((change.span.first, header.parent));
+        self.link = Some((change.span.first, header.parent));
         Ok(())
     }
 
     /// Where every change-set lies past the snapshot, the oldest one must be its child.
-    fn check_manifest(&self, plan: &Plan, link: Option<Link>) -> Result<()> {
+    pub(super) fn check_manifest(&self, plan: &Plan) -> Result<()> {
         let Manifest { commit, chain, .. } = self.wanted.manifest;
         let child = commit.number.next();
-        if link.is_some_and(|(first, parent)| first == child && parent != chain) {
+        if self.link.is_some_and(|(first, parent)| first == child && parent != chain) {
             let damage = Damage::BadTable("the change-sets do not belong to it");
             return Err(damaged(self.source, &Name::Snapshot(plan.snapshot), damage));
         }
@@ -256,16 +274,59 @@ impl<'a> Writer<'a> {
             return Ok(());
         }
         let part = self.wanted.manifest.parts.partition_point(|part| part.range().end <= page.0);
-        if self.wanted.manifest.parts.get(part).is_some_and(|part| commit <= part.commit) {
+        let part = self.wanted.manifest.parts.get(part).filter(|_| S::TAKES_PARTS);
+        if part.is_some_and(|part| commit <= part.commit) {
             return Ok(()); // the part was read later
         }
         self.written[page.0 as usize / 64] |= 1 << (page.0 % 64);
-        self.digest.replace(PageHash::default(), PageHash::of(page, bytes));
-        self.file.write_all_at(bytes, self.page_size.offset(page)).map_err(Stop::Write)
+        let offset = self.page_size.offset(page);
+        let old = self.sink.put(page, bytes, offset).map_err(Stop::Write)?;
+        self.digest.replace(old, PageHash::of(page, bytes));
+        Ok(())
     }
 
-    fn is_written(&self, page: PageNo) -> bool {
+    pub(super) fn is_written(&self, page: PageNo) -> bool {
         self.written[page.0 as usize / 64] & (1 << (page.0 % 64)) != 0
+    }
+
+    /// A part's pages, as they are stored.
+    pub(super) fn open_part(&self, part: &PartRef) -> Result<PartPages> {
+        let name = part.name();
+        let at_name = |damage| damaged(self.source, &name, damage);
+        let pages = PartPages::open(part.part, fetch(self.source, &name)?).map_err(at_name)?;
+        if pages.page_size() != self.page_size || pages.pages() != part.pages {
+            return Err(at_name(Damage::BadTable("it covers other pages than it should")));
+        }
+        Ok(pages)
+    }
+
+    /// The last page that a part gives: what lies past it was cut off later.
+    pub(super) fn end_of(&self, part: &PartRef) -> u32 {
+        self.wanted.commit.pages.min(self.sizes.least_from(part.commit))
+    }
+}
+
+impl Writer<'_, &File> {
+    pub(super) fn run(mut self, plan: &Plan) -> Result<(u64, u64)> {
+        let pages = self.wanted.commit.pages;
+        let bytes = u64::from(pages) * self.page_size.bytes() as u64;
+        self.sink.set_len(bytes).map_err(|error| self.failed("size", &error))?;
+        let names = plan.changes.iter().flatten().map(|change| Name::Change(*change));
+        let names = names.chain(self.wanted.manifest.parts.iter().map(PartRef::name));
+        self.expect(names);
+        self.changes(&plan.changes)?;
+        self.check_manifest(plan)?;
+        self.parts()?;
+        if !self.is_proved() {
+            let wanted = self.wanted.digest();
+            let cause = format!("restored with digest {}, not {wanted}", self.digest);
+            return Err(Error::new(Status::Integrity, "restore", self.source, cause));
+        }
+        Ok(self.read())
+    }
+
+    fn failed(&self, operation: &str, error: &io::Error) -> Error {
+        Error::io(operation, "the restored file", error)
     }
 
     /// Writes what the snapshot alone gives. Parts do not overlap: they are written side by side.
@@ -289,24 +350,20 @@ impl<'a> Writer<'a> {
     fn part(&self, part: &PartRef) -> Result<Digest> {
         let name = part.name();
         let at_name = |stop: Stop| stop.at(self.source, &name);
-        let bytes = fetch(self.source, &name)?;
-        let pages = PartPages::open(part.part, bytes).map_err(|damage| at_name(damage.into()))?;
-        if pages.page_size() != self.page_size || pages.pages() != part.pages {
-            return Err(at_name(Damage::BadTable("it covers other pages than it should").into()));
-        }
-        let end = self.wanted.commit.pages.min(self.sizes.least_from(part.commit));
+        let pages = self.open_part(part)?;
+        let end = self.end_of(part);
         let mut digest = Digest::default();
         let mut run = Stretch::default();
         pages
             .each(|page, bytes| {
                 if page.0 > end || self.is_written(page) {
-                    return run.flush(self.file);
+                    return run.flush(self.sink);
                 }
                 let hash = PageHash::of(page, bytes);
                 digest.replace(PageHash::default(), hash);
-                run.add(self.page_size.offset(page), bytes, self.file)
+                run.add(self.page_size.offset(page), bytes, self.sink)
             })
-            .and_then(|()| run.flush(self.file))
+            .and_then(|()| run.flush(self.sink))
             .map_err(at_name)?;
         self.fetched(&name);
         Ok(digest)
@@ -342,9 +399,9 @@ impl Stretch {
 }
 
 /// Why the pages of an object could not all be written.
-enum Stop {
+pub(super) enum Stop {
     Damage(Damage),
-    Write(std::io::Error),
+    Write(io::Error),
 }
 
 impl From<Damage> for Stop {
@@ -354,7 +411,7 @@ impl From<Damage> for Stop {
 }
 
 impl Stop {
-    fn at(self, source: &dyn Backend, name: &Name) -> Error {
+    pub(super) fn at(self, source: &dyn Backend, name: &Name) -> Error {
         match self {
             Self::Damage(damage) => damaged(source, name, damage),
             Self::Write(error) => Error::io("write", "the restored file", &error),

@@ -1,6 +1,9 @@
 //! Rounds of upkeep that are stopped anywhere, that others read beside, and a year of them.
 
+mod beside;
 mod crash;
+mod sealed;
+mod worm;
 mod year;
 
 use crate::backend::faulty::{Fault, Faulty, Operation};
@@ -12,7 +15,8 @@ use crate::compact::tests::{at, policy, seconds};
 use crate::model::Step;
 use crate::name::Name;
 use crate::restore::Target;
-use crate::testkit::rig::restored;
+use crate::seal::{Keys, Rule};
+use crate::testkit::rig::{Quiet, restored};
 use crate::upkeep::{Mode, Parts};
 use std::fmt;
 use std::sync::Arc;
@@ -24,13 +28,21 @@ struct Busy {
     calls: AtomicU64,
     at: u64,
     policy: Policy,
+    /// Those that the round has.
+    keys: Arc<Keys>,
 }
 
 impl Busy {
+    fn new(store: Arc<Mem>, at: u64, policy: Policy) -> Self {
+        let keys = Arc::new(Keys { all: Vec::new(), rule: Rule::Auto });
+        Self { store, calls: AtomicU64::new(0), at, policy, keys }
+    }
+
     fn call(&self) {
         if self.calls.fetch_add(1, Ordering::SeqCst) == self.at {
             let round = at(&self.policy, Time(10_000_100_000));
-            let sources = [Arc::clone(&self.store) as Arc<dyn Backend>];
+            let store = Arc::clone(&self.store) as Arc<dyn Backend>;
+            let sources = [crate::backend::sealed::sealed(store, &self.keys)];
             assert!(round.compact(&sources).unwrap().deleted > 30);
             round.prune(&sources, Parts::Collect, Mode::Real).unwrap();
         }
@@ -99,7 +111,7 @@ fn trap_89_a_restore_beside_a_round_gives_what_was_asked_for() {
         writer.snapshot();
         writer.alone(&Step::fill(4, [2], 77)).snapshot();
         let (store, policy) = (Arc::clone(&writer.store), policy.clone());
-        let busy = Arc::new(Busy { store, calls: AtomicU64::new(0), at: call, policy });
+        let busy = Arc::new(Busy::new(store, call, policy));
         let reader = Arc::clone(&busy) as Arc<dyn Backend>;
         let back = restored(&reader, Target::Commit(CommitNo(33))).unwrap();
         assert!(back == writer.image(33), "a round at call {call}");

@@ -45,6 +45,13 @@ impl Links {
         }
     }
 
+    /// Forgets what is not there any more.
+    pub fn retain(&mut self, replica: &Replica) {
+        self.snapshots.retain(|span, _| replica.snapshots.contains(span));
+        let there: BTreeSet<&Span> = replica.changes.keys().map(|(span, _)| span).collect();
+        self.changes.retain(|span, _| there.contains(span));
+    }
+
     fn note_change(&mut self, change: &Change, set: &ChangeSet) {
         let Some(last) = set.commits.last() else { return };
         let (parent, chain) = (set.header().parent, set.header().chain);

@@ -335,3 +335,39 @@ fn what_two_copies_say_differently_under_one_name_is_found() {
     later.alone(&Step::fill(5, [2], 12));
     assert_eq!(differing(&shorter, &later), ["two/timeline/00000003"]);
 }
+
+/// A drill: the application's own question, put to what came back.
+#[test]
+fn a_question_is_answered_by_the_restored_database() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("app.db");
+    let app = rusqlite::Connection::open(&path).unwrap();
+    app.execute_batch(
+        "PRAGMA journal_mode = WAL; CREATE TABLE t(n, x); INSERT INTO t VALUES (1, 'a'), (2, NULL);
+         PRAGMA wal_checkpoint(TRUNCATE)",
+    )
+    .unwrap();
+    let mut writer = Writer::new(4096);
+    writer.import(&std::fs::read(&path).unwrap()).snapshot();
+    let ask = |sql: &str, expect: Option<&str>| {
+        let question = Question { sql: sql.into(), expect: expect.map(str::to_owned) };
+        let report = verify_asking(&writer.source(), true, Some(&question), &Quiet).unwrap();
+        assert!(report.restored.is_some(), "{report:?}");
+        let found: Vec<String> = report.findings.into_iter().map(|it| it.what).collect();
+        (report.answer, found.join("; "))
+    };
+    let says = |answer: &str| (Some(answer.to_owned()), String::new());
+    assert_eq!(ask("SELECT count(*) FROM t", Some("2")), says("2"));
+    assert_eq!(ask("SELECT n, x FROM t ORDER BY n", Some("1|a\n2|")), says("1|a\n2|"));
+    assert_eq!(ask("SELECT n FROM t WHERE n > 5", None), says(""));
+    assert_eq!(ask("SELECT 1.5, x'41', -3", None), says("1.5|A|-3"));
+    let wrong = |sql: &str, expect, cause: &str| {
+        let (_, found) = ask(sql, expect);
+        assert_eq!(found, format!("{sql}: {cause}"));
+    };
+    wrong("SELECT max(n) FROM t", Some("3"), "it gives \"2\", not \"3\"");
+    wrong("SELECT n FROM gone", None, "no such table: gone");
+    wrong("SELECT printf('%5000d', 1)", None, "it gives more than 4096 bytes");
+    wrong("DELETE FROM t RETURNING n", None, "it is no SELECT");
+    wrong("PRAGMA user_version = 3", None, "it is no SELECT");
+}

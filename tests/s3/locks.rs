@@ -78,6 +78,24 @@ fn trap_78_a_locked_object_cannot_be_removed_or_replaced() {
     }
 }
 
+/// The configuration speaks of no lock any more: what was stored under one is not hidden, but removed
+/// once that has ended.
+#[test]
+fn trap_78_a_writer_that_locks_no_more_hides_nothing() {
+    let prefix = weed().fresh_prefix();
+    let locked = place(&prefix, LockMode::Governance);
+    let s3 = S3::create(&locked).unwrap();
+    s3.put(&Name::Timeline(bakelite::commit::Timeline(1)), b"x").unwrap();
+    s3.put(&change(0, 1), b"x").unwrap();
+    let now = S3::create(&config::S3 { lock: None, ..locked.clone() }).unwrap();
+    assert_eq!(now.delete(&change(0, 1)).unwrap_err().kind, Kind::Locked);
+    now.put(&change(0, 2), b"not locked").unwrap();
+    now.delete(&change(0, 2)).unwrap();
+    assert_eq!(names(&now), [change(0, 1)]);
+    assert_eq!(names(&reader(&locked)), [change(0, 1)]);
+    assert!(!weed().versions(&prefix).iter().any(|(key, _)| key.contains("0000000000000002-")));
+}
+
 /// Without locks, a bucket with versions is one like any other.
 #[test]
 fn what_is_not_locked_is_removed_with_its_versions() {

@@ -11,6 +11,7 @@ mod demo;
 mod digest;
 mod ledger;
 mod matrix;
+mod meanwhile;
 mod oracle;
 mod process;
 mod replica;

@@ -38,6 +38,11 @@ on, and what each branch began with. A file is then right when it is a commit of
 that the replica was made from, by marker, log and digest of that one branch; a floor is held to
 until a later branch takes over, and no older one may come back after it.
 
+Where points become fewer, what `keep` promises is reckoned from all that was ever shipped, with the
+rules of bakelite(5) and not with the program's code: each promised commit comes back as it was shipped,
+from a replica as small as upkeep has made it, and each other one comes back or is refused with the
+nearest points named, which then come back.
+
 Each destination is held to a floor of its own: what `sync`, a drain and `status` have claimed of it.
 One that was wiped or set back behind the daemon's back has none until the next `sync`, which then has to
 be true of it. A store is read through a door of its own that does not lie, so that what is graded is what
@@ -74,9 +79,14 @@ seed repeats the choices and not the interleaving; a failure that hides is found
 - Full disks and failing devices under the database and the daemon's own state; clocks that step.
 - Databases overwritten in place, or replaced while an application has them open.
 - A store that damages what it holds, or gives back other bytes than it took, beneath a running daemon.
-- Encryption; compaction and retention.
+- Upkeep and locks of sealed replicas.
+- A year, and clocks far from the store's: the harness makes days seconds, in upkeep, locks and
+  snapshots alike, and a simulated year is a test of the library (`upkeep/tests/year.rs`). So is a crash at
+  every call of upkeep, one after the other (`upkeep/tests/crash.rs`); here they are sampled.
+- Locks on any other store than SeaweedFS, and thieves who may lift a governance lock or remove a bucket.
 - Applications with another SQLite than the one linked here; other operating systems than Linux.
-- Forgery: a replica altered by somebody who also mends its checksums.
+- Forgery: a replica that is not sealed, altered by somebody who also mends its checksums. A sealed one
+  refuses that: the tests of `src/seal.rs` try more than ten thousand objects so.
 ";
 
 /// What stands in place of the number of violations where nothing could be tried.

@@ -56,13 +56,10 @@ pub fn open(source: &Destination) -> Result<Arc<dyn Backend>, backend::Error> {
     Ok(match source {
         Destination::File { root } => Arc::new(Fs::open(root)?),
         Destination::S3(place) => {
-            Arc::new(Retry::new(Arc::new(bucket(place)?), Patience::default()))
+            let s3 = S3::read(&with_keys(place))?;
+            Arc::new(Retry::new(Arc::new(s3), Patience::default()))
         }
     })
-}
-
-pub fn bucket(place: &config::S3) -> Result<S3, backend::Error> {
-    S3::open(&with_keys(place))
 }
 
 /// With the keys that the program finds in its environment.
@@ -96,12 +93,22 @@ pub fn restore_sealed(
     output: &Path,
     target: Target,
 ) -> Result<Landed, Refused> {
-    let refused = |error: bakelite::error::Error| Refused {
-        status: error.status as i32,
-        message: error.to_string(),
-    };
-    let keys = key::load(sealing).map_err(refused)?;
-    let source = sealed(open(source).map_err(|error| refused(error.into()))?, &keys);
+    let keys = key::load(sealing).map_err(|error| refused(&error))?;
+    let source = open(source).map_err(|error| refused(&error.into()))?;
+    restore_from(&sealed(source, &keys), output, target)
+}
+
+fn refused(error: &bakelite::error::Error) -> Refused {
+    let hint = error.hint.as_deref().map(|hint| format!(" / hint: {hint}")).unwrap_or_default();
+    Refused { status: error.status as i32, message: format!("{error}{hint}") }
+}
+
+/// The same, from a replica that is open.
+pub fn restore_from(
+    source: &Arc<dyn Backend>,
+    output: &Path,
+    target: Target,
+) -> Result<Landed, Refused> {
     let options = Options {
         output,
         target,
@@ -110,7 +117,7 @@ pub fn restore_sealed(
         force: false,
         dry_run: false,
     };
-    let report = restore(&source, &options, &Silent).map_err(refused)?;
+    let report = restore(source, &options, &Silent).map_err(|error| refused(&error))?;
     let (commit, timeline) = (report.commit.0, report.timeline.0);
     Ok(Landed { commit, timeline, time: report.time })
 }

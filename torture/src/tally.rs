@@ -30,6 +30,9 @@ impl Tally {
     }
 
     pub fn faults(&mut self, name: &str, times: u64) {
+        if times == 0 {
+            return;
+        }
         *self.faults.entry(name.to_owned()).or_default() += times;
     }
 

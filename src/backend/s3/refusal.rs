@@ -6,6 +6,7 @@
 use crate::backend::Kind;
 use crate::backend::http::{Failure, Reply};
 use crate::sabotage;
+use std::fmt::Display;
 
 #[derive(Debug)]
 pub(super) struct Refusal {
@@ -68,13 +69,13 @@ impl Refusal {
     pub fn taken() -> Self {
         Self { kind: Kind::Exists, cause: "the name is taken".to_owned(), hint: None }
     }
-}
 
-impl From<Failure> for Refusal {
-    fn from(failure: Failure) -> Self {
+    /// There is no reply at all.
+    pub fn unanswered(failure: Failure, endpoint: impl Display) -> Self {
+        let hint = format!("see whether {endpoint} is right, and can be reached from here");
         match failure.lasting {
             true => Self::lasting(failure.cause, TRUST),
-            false => Self::passing(failure.cause),
+            false => Self { hint: Some(hint), ..Self::passing(failure.cause) },
         }
     }
 }

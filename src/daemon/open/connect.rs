@@ -30,7 +30,13 @@ pub fn connect(
 ) -> Result<(Fanout, Vec<usize>)> {
     let later = |destination: &Destination| {
         let to = destination.clone();
-        Arc::new(Later::new(destination.to_string(), move || open_destination(&to, shipped)))
+        let open = move || {
+            let opened = open_destination(&to, shipped);
+            #[cfg(test)]
+            let opened = opened.map(|it| crate::testkit::mortal::behind(&to.to_string(), it));
+            opened
+        };
+        Arc::new(Later::new(destination.to_string(), open))
     };
     let all: Vec<_> = database.destinations.iter().map(later).collect();
     let compression = match database.settings.compression {
@@ -44,7 +50,8 @@ pub fn connect(
     });
     let backends = backends.collect();
     let settings = &database.settings;
-    let stores = Fanout::new(backends, compression, &database.state_dir, settings.spool_max)?;
+    let mut stores = Fanout::new(backends, compression, &database.state_dir, settings.spool_max)?;
+    stores.keep = settings.keep.clone();
     let mut reachable = Vec::new();
     let mut errors = Vec::new();
     let (mirrors, in_step): (Vec<_>, Vec<_>) = (0..all.len()).partition(|at| is_mirror(*at));
@@ -105,11 +112,14 @@ fn open_destination(
 }
 
 fn unreachable(error: backend::Error, destination: &Destination, shipped: bool) -> Error {
+    let is_absent = error.kind == backend::Kind::NotFound;
     let error = Error { status: Status::Unreachable, ..Error::from(error) };
     match destination {
-        Destination::File { .. } if shipped => {
-            error.hint("commits were shipped there before: mount what belongs there")
-        }
+        Destination::File { .. } if shipped && !is_absent => error,
+        Destination::File { root } if shipped => error.hint(format!(
+            "mount what belongs there, or for a replica that is new: mkdir -p {}",
+            root.display()
+        )),
         Destination::File { root } => {
             error.hint(format!("make or mount it: {}", durable::parent(root).display()))
         }

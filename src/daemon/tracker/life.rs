@@ -26,6 +26,12 @@ use std::time::Instant;
 const OPENINGS: u32 = 5;
 
 impl Tracker {
+    /// Has it tried again if the database is not there yet, or no destination is; and whatever it is,
+    /// once that was so.
+    pub fn await_database(&mut self) {
+        self.awaited = true;
+    }
+
     /// A job of a life that has ended: nothing of it counts. The next life begins, and the lock is
     /// given back, when the last one is in.
     pub(super) fn too_late(&mut self, done: &Done) {
@@ -80,7 +86,9 @@ impl Tracker {
                 self.phase = Phase::Here(Box::new(capture));
             }
             Err(error) if self.draining => self.fail(error),
-            Err(error) if self.alone && !self.opened_once && !self.may_pass(&error) => {
+            Err(error)
+                if (self.alone || self.awaited) && !self.opened_once && !self.may_pass(&error) =>
+            {
                 self.fail(error);
             }
             Err(error) if self.opened_once && error.status == Status::Locked => {
@@ -97,8 +105,13 @@ impl Tracker {
 
     /// A destination that failed just then need not fail the next time, or is done without.
     fn may_pass(&self, error: &Error) -> bool {
+        use Status::{Missing, Unreachable, Usage};
+        if self.awaited {
+            // Usage: it is empty, or not in WAL mode yet.
+            return self.retries > 0 || matches!(error.status, Missing | Unreachable | Usage);
+        }
         let others = self.database.destinations.len() > 1;
-        others && error.status == Status::Unreachable && self.retries < OPENINGS
+        others && error.status == Unreachable && self.retries < OPENINGS
     }
 
     fn begin(&mut self, begin: Begin, capture: &Capture) {

@@ -7,6 +7,7 @@ use crate::commit::Time;
 use crate::config::{Database, Destination, Observers};
 use crate::fanout::Standing;
 use crate::metrics::{Lane, Sample, Tally};
+use crate::seal::Rule;
 use std::time::{Duration, Instant};
 
 #[derive(Debug)]
@@ -43,6 +44,11 @@ impl Tracker {
         self.shown.moved
     }
 
+    /// Pages done and in all of the snapshot under way.
+    pub fn rolling(&self) -> Option<(u64, u64)> {
+        self.rolling.map(|(done, total)| (done.into(), total.into()))
+    }
+
     /// Whether it was tried by now to take it up, with whatever result.
     pub fn has_begun(&self) -> bool {
         self.opened_once || self.is_ended() || self.status.error.is_some()
@@ -74,6 +80,7 @@ impl Tracker {
         }
         let ago = u64::try_from(now.duration_since(moved).as_millis()).unwrap_or(u64::MAX);
         let snapshot = (self.snapshot > Time(0)).then_some(self.snapshot);
+        let sealing = &self.database.settings.sealing;
         let places = self.database.destinations.iter().enumerate();
         Sample {
             database: self.database.name.clone(),
@@ -83,6 +90,7 @@ impl Tracker {
             wal_frames: self.status.wal_frames,
             counts: self.status.counts,
             tally: self.shown.tally.clone(),
+            sealed: sealing.rule != Rule::None && !sealing.key_files.is_empty(),
             snapshot,
             moved: Time(clock::now().0.saturating_sub(ago)),
             destinations: places.map(|(at, place)| self.lane(at, place, snapshot)).collect(),

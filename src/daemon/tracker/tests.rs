@@ -15,6 +15,7 @@ use std::fs;
 
 mod application;
 mod branch;
+mod crash;
 mod heal;
 mod lanes;
 mod robbed;

@@ -7,6 +7,7 @@ use crate::commit::Timeline;
 use crate::daemon::upkeep::{self as rounds, Task};
 use crate::error::{Result, Status};
 use crate::upkeep::{self as round, Parts};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -23,7 +24,11 @@ pub(super) struct Upkeep {
     last: Instant,
     /// Something was shipped since the last one.
     news: bool,
-    failing: bool,
+    /// What was logged last, while it lasts.
+    told: Option<String>,
+    /// Destinations that did not let everything go, and when that was. They are kept up once in a
+    /// while: what is merged there stays beside what it was made of, so it is best merged once.
+    resting: BTreeMap<String, Instant>,
     /// When objects that are not needed any more were last deleted, and whether that goes on: no
     /// snapshot begins meanwhile, since it may name a part that is about to go.
     pruned: Option<Instant>,
@@ -37,7 +42,8 @@ impl Upkeep {
             stop: Arc::default(),
             last: now,
             news: true,
-            failing: false,
+            told: None,
+            resting: BTreeMap::new(),
             pruned: None,
             pruning: false,
         }
@@ -79,20 +85,25 @@ impl Tracker {
         let (database, stores) = (Arc::clone(&self.database), Arc::clone(stores));
         let timeline = Timeline(self.claimed.load(Ordering::Relaxed));
         let flag = Arc::clone(&stop);
-        let pruning = self.upkeep.pruned.is_none_or(|last| now.duration_since(last) >= MOST);
+        let resting = self.upkeep.resting.len();
+        self.upkeep.resting.retain(|_, since| now.duration_since(*since) < MOST);
+        let rested = self.upkeep.resting.len() < resting;
+        let long_ago = |last: Instant| now.duration_since(last) >= MOST;
+        let pruning = rested || self.upkeep.pruned.is_none_or(long_ago);
         let snapshot = self.rolling.is_some() || self.survey != Survey::None || self.parts > 0;
         let task = match (pruning, snapshot) {
             (false, _) => Task::Compact,
             (true, true) => Task::Both(Parts::Leave),
             (true, false) => Task::Both(Parts::Collect),
         };
-        let pruned = if pruning { Some(now) } else { self.upkeep.pruned };
-        let failing = self.upkeep.failing;
-        self.upkeep = Upkeep { busy: true, stop, last: now, news: false, failing, pruned, pruning };
+        let it = &mut self.upkeep;
+        (it.busy, it.stop, it.last, it.news, it.pruning) = (true, stop, now, false, pruning);
+        it.pruned = if pruning { Some(now) } else { it.pruned };
+        let rest: BTreeSet<String> = it.resting.keys().cloned().collect();
         self.jobs += 1;
         Some(Box::new(move || {
             let stop = || flag.load(Ordering::Relaxed);
-            Done::Kept(rounds::beside(&database, &stores, timeline, task, &stop))
+            Done::Kept(rounds::beside(&database, &stores, timeline, task, &rest, &stop))
         }))
     }
 
@@ -102,8 +113,12 @@ impl Tracker {
         let error = match result {
             // The next shipment finds out for itself.
             Err(error) if error.status == Status::Locked => return,
-            Err(error) => Some(error),
+            Err(error) => {
+                self.shown.tally.count(error.status);
+                Some(error)
+            }
             Ok(done) => {
+                self.upkeep.resting.extend(done.refusing.into_iter().map(|place| (place, now)));
                 let tally = &mut self.shown.tally;
                 tally.merged += done.merged;
                 tally.deleted += done.deleted;
@@ -114,9 +129,14 @@ impl Tracker {
                 done.errors.into_iter().next()
             }
         };
-        if let Some(error) = error.as_ref().filter(|_| !self.upkeep.failing) {
-            self.log(&error.to_string());
+        let told = error.map(|error| error.to_string());
+        if let Some(error) = told.as_ref().filter(|error| self.upkeep.told.as_ref() != Some(error))
+        {
+            self.log(error);
         }
-        self.upkeep.failing = error.is_some();
+        // One that rests may refuse the same again.
+        if told.is_some() || self.upkeep.resting.is_empty() {
+            self.upkeep.told = told;
+        }
     }
 }

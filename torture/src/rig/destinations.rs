@@ -11,7 +11,7 @@ use crate::oracle::Expect;
 use crate::replica::{self, Claim};
 use crate::store::{Server, Store};
 use bakelite::commit::Time;
-use bakelite::config::Destination as At;
+use bakelite::config::{Destination as At, Lock};
 use bakelite::restore::Target;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -92,11 +92,25 @@ impl Rig {
     /// One more destination: a bucket of a real server.
     pub fn add_server(&mut self) -> Result<()> {
         let server = Server::start(&self.programs.torture, &self.dir.join("weed"))?;
+        self.add_bucket_of(server, None)
+    }
+
+    /// The same with Object Lock. Who reads is not told of it.
+    pub fn add_vault(&mut self, lock: Lock) -> Result<()> {
+        let server = Server::start_vault(&self.programs.torture, &self.dir.join("weed"))?;
+        self.add_bucket_of(server, Some(lock))
+    }
+
+    fn add_bucket_of(&mut self, server: Option<Server>, lock: Option<Lock>) -> Result<()> {
         let Some(server) = server else {
             let what = "no S3 server is installed; run: make test, with pip for python3";
             return Err(Failure::NotPermitted(what.into()));
         };
-        self.destinations.push(Destination::new(server.destination(), server.destination()));
+        let (mut given, read) = (server.destination(), server.destination());
+        if let At::S3(place) = &mut given {
+            place.lock = lock;
+        }
+        self.destinations.push(Destination::new(given, read));
         self.server = Some(server);
         Ok(())
     }
@@ -170,7 +184,7 @@ impl Rig {
         }
         let database = self.db().display().to_string();
         let given = self.destinations.iter().map(|it| it.given.to_string());
-        std::iter::once(database).chain(given).collect()
+        std::iter::once(database).chain(given).chain(self.sealing_words()).collect()
     }
 
     /// Somebody has taken from the one that is meant what it held: no claim of before holds for it.

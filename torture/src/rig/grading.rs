@@ -125,6 +125,22 @@ impl Rig {
         }
     }
 
+    /// Asks for the newest commit where something that it takes is missing: it is refused, and status
+    /// and words say so.
+    pub fn refused(&mut self) -> Result<()> {
+        let source = self.source();
+        match self.verdict(&source, Target::Latest, &Expect::default())? {
+            Verdict::Refused(refused) if refused.status == Status::Integrity as i32 => {
+                self.tally.rejected += 1;
+                Ok(())
+            }
+            Verdict::Refused(Refused { status, message }) => {
+                violation(format!("something is missing: status {status}: {message}"))
+            }
+            Verdict::Judged { landed, .. } => violation(format!("nothing was missing: {landed:?}")),
+        }
+    }
+
     /// Restores the newest commit; it must be the live database byte for byte. Nobody may write.
     pub fn grade_bytes(&mut self) -> Result<()> {
         let output = self.new_output()?;
@@ -186,7 +202,7 @@ impl Rig {
         self.settle_verdict(target, verdict, expect)
     }
 
-    pub(super) fn settle_verdict(
+    pub fn settle_verdict(
         &mut self,
         target: Target,
         verdict: Verdict,
@@ -234,7 +250,7 @@ impl Rig {
         self.judged(&output, restored, expect)
     }
 
-    fn judged(
+    pub(super) fn judged(
         &mut self,
         output: &Path,
         restored: std::result::Result<Landed, Refused>,

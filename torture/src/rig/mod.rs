@@ -19,8 +19,10 @@ mod disk;
 mod files;
 mod grading;
 mod hosts;
+mod kept;
 mod ram;
 mod sealing;
+mod settings;
 mod writers;
 
 pub use destinations::Destination;
@@ -28,8 +30,10 @@ pub use disk::Disk;
 pub use files::Wal;
 pub use grading::Verdict;
 pub use hosts::Host;
+pub use kept::Step;
 pub use ram::Ram;
-pub use sealing::{NAME, Under};
+pub use sealing::Under;
+pub use settings::NAME;
 pub use writers::Writer;
 
 use crate::course::Place;
@@ -112,6 +116,8 @@ pub struct Rig {
     meant: usize,
     /// Its settings, where it is told them in a file.
     config: Option<PathBuf>,
+    /// All that was ever shipped.
+    shadow: Option<kept::Shadow>,
     /// The keys of who reads the replica.
     pub sealing: Sealing,
     /// Numbers logs, ledgers and outputs.
@@ -146,6 +152,7 @@ impl Rig {
             destinations: vec![Destination::directory(&dir.join("replica"))],
             meant: 0,
             config: None,
+            shadow: None,
             sealing: Sealing::default(),
             serial: 0,
             store: None,

@@ -14,13 +14,12 @@ use bakelite::object::{KeyId, sealed_under};
 use bakelite::restore::Target;
 use bakelite::seal::Rule;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// The name of the database in the configuration: the last part of each replica's root.
-pub const NAME: &str = "app";
+/// What a destination holds: names and bytes.
+type Stored = Vec<(String, Vec<u8>)>;
 
 /// Under which key each object of a destination is, by its name.
 pub type Under = BTreeMap<String, Option<KeyId>>;
@@ -43,38 +42,23 @@ impl Rig {
         let key_files = key_files.iter().map(|file| file.to_path_buf()).collect();
         self.sealing = Sealing { key_files, rule };
         let (files, seal) = (&self.sealing.key_files, word(rule));
-        let mut text =
-            format!("[defaults]\ncompression = \"none\"\nkey_files = {files:?}\nseal = {seal:?}\n");
-        let _ = write!(text, "\n[[database]]\nname = {NAME:?}\npath = {:?}\n", self.db());
-        for destination in &self.destinations {
-            text.push_str("\n[[database.destination]]\n");
-            let _ = match &destination.given {
-                At::File { root } => {
-                    writeln!(text, "type = \"file\"\npath = {:?}", root.parent().unwrap_or(root))
-                }
-                At::S3(it) => writeln!(
-                    text,
-                    "type = \"s3\"\nbucket = {:?}\nendpoint = {:?}\nregion = {:?}",
-                    it.bucket, it.endpoint, it.region
-                ),
-            };
-        }
-        let file = self.dir.join("bakelite.toml");
-        fs::write(&file, text)?;
-        self.config = Some(file);
-        Ok(())
+        let settings = format!("compression = \"none\"\nkey_files = {files:?}\nseal = {seal:?}");
+        self.set(&settings)
     }
 
     /// The program, told to read with the keys that are known.
     pub(super) fn reader(&self, verb: &str) -> Command {
         let mut command = replica::command(&self.programs.bakelite, verb);
-        for file in &self.sealing.key_files {
-            command.arg("--key-file").arg(file);
-        }
-        if self.sealing.rule != Rule::Auto {
-            command.args(["--seal", word(self.sealing.rule)]);
-        }
+        command.args(self.sealing_words());
         command
+    }
+
+    /// The keys as words of a command line.
+    pub(super) fn sealing_words(&self) -> Vec<String> {
+        let files = self.sealing.key_files.iter();
+        let files = files.flat_map(|file| ["--key-file".to_owned(), file.display().to_string()]);
+        let rule = Some(self.sealing.rule).filter(|rule| *rule != Rule::Auto);
+        files.chain(rule.map(|rule| format!("--seal={}", word(rule)))).collect()
     }
 
     /// Starts `bakelite reencrypt` on all destinations, to be killed while it works.
@@ -100,7 +84,7 @@ impl Rig {
 
     /// How the objects of each destination are sealed.
     pub fn under(&mut self) -> Result<Vec<Under>> {
-        let of = |files: Vec<(String, Vec<u8>)>| {
+        let of = |files: Stored| {
             let objects = files.into_iter().filter(|(name, _)| name.parse::<Name>().is_ok());
             objects.map(|(name, bytes)| (name, sealed_under(&bytes))).collect()
         };
@@ -108,7 +92,7 @@ impl Rig {
     }
 
     /// Every file on each destination, unfinished ones too.
-    fn stored(&mut self) -> Result<Vec<Vec<(String, Vec<u8>)>>> {
+    fn stored(&mut self) -> Result<Vec<Stored>> {
         let all = self.destinations.iter().map(|destination| match &destination.read {
             At::File { root } => files(root, root),
             bucket => objects(bucket),
@@ -186,7 +170,7 @@ fn word(rule: Rule) -> &'static str {
 }
 
 /// The files below a directory; those that vanish meanwhile are left out.
-fn files(dir: &Path, root: &Path) -> Result<Vec<(String, Vec<u8>)>> {
+fn files(dir: &Path, root: &Path) -> Result<Stored> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();
@@ -204,7 +188,7 @@ fn files(dir: &Path, root: &Path) -> Result<Vec<(String, Vec<u8>)>> {
     Ok(found)
 }
 
-fn objects(bucket: &At) -> Result<Vec<(String, Vec<u8>)>> {
+fn objects(bucket: &At) -> Result<Stored> {
     let failed = |error: bakelite::backend::Error| Failure::Harness(error.to_string());
     let source = replica::open(bucket).map_err(failed)?;
     let mut found = Vec::new();

@@ -19,6 +19,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+/// The same where all is sealed, that other database's replica with the same key.
+pub fn sealed_objects(rig: &mut Rig) -> Result<()> {
+    rig.sealing.key_files = vec![rig.keygen("key")?];
+    objects(rig)
+}
+
 pub fn objects(rig: &mut Rig) -> Result<()> {
     let (seq, foreign) = build(rig)?;
     let objects = replica::objects(&rig.replica()).map_err(Failure::Harness)?;
@@ -49,6 +55,7 @@ fn build(rig: &mut Rig) -> Result<(u64, PathBuf)> {
     fs::create_dir(&dir)?;
     // The same shape: neighbours of a seed differ in page size, the eighth one does not.
     let mut foreign = Rig::new(rig.seed + 8, &rig.programs, &dir)?;
+    foreign.sealing = rig.sealing.clone();
     history(&mut foreign)?;
     foreign.finish()?;
     Ok((seq, foreign.replica()))

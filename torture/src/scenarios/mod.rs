@@ -11,8 +11,11 @@ mod lies;
 mod power;
 mod replaced;
 mod sealed;
+mod snapshots;
 mod stores;
 mod time;
+mod upkeep;
+mod worm;
 
 use crate::rig::{Result, Rig};
 use crate::tally::Tally;
@@ -348,6 +351,103 @@ pub const INVENTORY: &[Scenario] = &[
         run: stores::dropping,
     },
     Scenario {
+        name: "upkeep",
+        adversity: "SIGKILL of the daemon, `compact` and `prune` in the middle of merging, thinning out, \
+                    deleting and snapshots, days made seconds",
+        how: "a directory and a bucket, stopped at each kind of request or at sight, then killed: what \
+              `keep` promises comes back as it was shipped, what is gone is refused with points that are \
+              there; at the end the last commit exactly, and nothing left over",
+        seeds: 6,
+        faults: &[
+            "daemon killed",
+            "compact killed",
+            "prune killed",
+            "daemon stopped before a merge is put",
+            "daemon stopped between a merge and its deletes",
+            "daemon stopped while a merge is read back",
+            "daemon stopped after points were thinned out",
+            "daemon stopped before a delete of what was merged",
+            "daemon stopped after a delete of what was merged",
+            "daemon stopped between a part and its manifest",
+            "daemon stopped before a manifest",
+            "compact stopped",
+            "prune stopped in the middle of deleting",
+            "prune stopped after a delete of a snapshot",
+            "prune stopped after a delete of a part",
+            "left in the directory: a merge and all that it stands for",
+            "left in the directory: some of what was merged",
+            "left in the directory: parts without a manifest",
+            "promised point",
+            "thinned point refused",
+            "old point refused",
+            "target time",
+        ],
+        run: upkeep::upkeep,
+    },
+    Scenario {
+        name: "restore-upkeep",
+        adversity: "`compact` and `prune` in the middle of a restore, beside the daemon's own upkeep",
+        how: "done to the end at one of the restore's own requests, so that what it planned with is gone: \
+              it plans anew and comes back exactly",
+        seeds: 3,
+        faults: &["gone meanwhile", "planned anew"],
+        run: upkeep::restores,
+    },
+    Scenario {
+        name: "snapshots",
+        adversity: "SIGKILL between a snapshot's parts and its manifest; a part that is wiped",
+        how: "several parts, read slowly or at once, beside a writer: each time the last commit exactly, no \
+              part is sent again that is there, a wiped one is noticed and put again, prune leaves none \
+              that no manifest names",
+        seeds: 4,
+        faults: &[
+            "before a part",
+            "between a part and its manifest",
+            "before a manifest",
+            "after a manifest",
+            "left: parts without a manifest",
+            "part wiped while away",
+            "part wiped under the daemon",
+            "wiped part noticed",
+        ],
+        run: snapshots::snapshots,
+    },
+    Scenario {
+        name: "no-deletes",
+        adversity: "a bucket whose keys may remove nothing, beside a directory; the daemon killed",
+        how: "merging, thinning out and retention go on without, every point that `keep` promises comes \
+              back; once removals are allowed, nothing is left over",
+        seeds: 3,
+        faults: &[
+            "removal denied",
+            "daemon killed",
+            "promised point",
+            "compact done",
+            "prune done",
+        ],
+        run: worm::denied,
+    },
+    Scenario {
+        name: "locked-s3",
+        adversity: "a bucket with Object Lock on a real S3 server (SeaweedFS), and a thief of the daemon's \
+                    keys who hides, covers and removes what he can",
+        how: "beside another bucket and upkeep, under the daemon and while it is killed: restores exact \
+              throughout, no locked version removed, changed or locked for less long; \
+              upkeep removes what it may once a lock has ended",
+        seeds: 1,
+        faults: &[
+            "daemon killed",
+            "hidden by a thief",
+            "covered by a thief",
+            "lock withstood a thief",
+            "version without a lock removed",
+            "locked object there",
+            "removed once its lock had ended",
+            "promised point",
+        ],
+        run: worm::locked,
+    },
+    Scenario {
         name: "rekeyed",
         adversity: "a plain replica is sealed, its key changed and lost; `reencrypt` is killed in the \
                     middle",
@@ -381,6 +481,22 @@ pub const INVENTORY: &[Scenario] = &[
             "damage foreign",
         ],
         run: damage::objects,
+    },
+    Scenario {
+        name: "damaged-sealed",
+        adversity: "each object of a sealed replica damaged in each way",
+        how: "as above; what is put in an object's place from another replica was sealed with the same \
+              key",
+        seeds: 2,
+        faults: &[
+            "damage flipped",
+            "damage cut",
+            "damage swapped",
+            "damage older",
+            "damage renamed",
+            "damage foreign",
+        ],
+        run: damage::sealed_objects,
     },
     Scenario {
         name: "lying-ledger",

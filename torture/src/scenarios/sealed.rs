@@ -200,10 +200,11 @@ fn closed(rig: &mut Rig, keys: &[&Path]) -> Result<()> {
             return violation(format!("reencrypt with {keys:?}: status {found:?}"));
         }
     }
-    match rig.under()? == before {
-        true => Ok(rig.tally.fault("wrong key")),
-        false => violation(format!("something was stored with {keys:?}")),
+    if rig.under()? != before {
+        return violation(format!("something was stored with {keys:?}"));
     }
+    rig.tally.fault("wrong key");
+    Ok(())
 }
 
 fn id(file: &Path) -> Result<KeyId> {

@@ -8,10 +8,14 @@
 
 mod lies;
 mod real;
+mod stops;
+mod vault;
 mod wire;
 
 pub use lies::Lie;
 pub use real::Server;
+pub use stops::{Moment, Stop};
+pub use vault::Version;
 
 use crate::rng::Rng;
 use bakelite::config::Destination;
@@ -22,6 +26,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
+use stops::Stopping;
 use wire::{Reply, Request};
 
 pub const BUCKET: &str = "backups";
@@ -67,6 +72,12 @@ struct State {
     /// How many puts are still to be answered with success and not kept.
     drops: u64,
     dropped: BTreeSet<String>,
+    stopping: Stopping,
+    /// Whether whoever comes through the daemon's door may remove nothing.
+    keeps_all: bool,
+    denied: u64,
+    /// Parts that were put although they were there.
+    put_again: u64,
 }
 
 #[derive(Debug)]
@@ -99,6 +110,10 @@ impl Store {
             hanging: Vec::new(),
             drops: 0,
             dropped: BTreeSet::new(),
+            stopping: Stopping::Nothing,
+            keeps_all: false,
+            denied: 0,
+            put_again: 0,
         };
         let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
         let [honest, daemons] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0"));
@@ -129,6 +144,7 @@ impl Store {
         state.door = door;
         // Those that hang have their end now.
         state.hanging.clear();
+        state.stopping = Stopping::Nothing;
         drop(state);
         self.shared.changed.notify_all();
         for address in [self.daemons, self.honest] {
@@ -166,6 +182,27 @@ impl Store {
     /// All that it holds, for `put_back`.
     pub fn copy(&self) -> Objects {
         self.shared.state().objects.clone()
+    }
+
+    /// Every object that was ever there, whether it still is or not.
+    pub fn ever(&self) -> Vec<(String, Arc<Vec<u8>>)> {
+        let state = self.shared.state();
+        state.objects.iter().map(|(key, it)| (key.clone(), Arc::clone(&it.body))).collect()
+    }
+
+    /// From now on the daemon may remove nothing, or may again.
+    pub fn keep_all(&self, keeps: bool) {
+        self.shared.state().keeps_all = keeps;
+    }
+
+    /// How many removals were denied.
+    pub fn denied(&self) -> u64 {
+        self.shared.state().denied
+    }
+
+    /// How many parts of snapshots were sent that were there.
+    pub fn put_again(&self) -> u64 {
+        self.shared.state().put_again
     }
 
     /// It holds these objects from now on and no others.
@@ -252,11 +289,17 @@ fn serve(mut connection: TcpStream, shared: &Shared, may_lie: bool) -> io::Resul
         return Ok(());
     }
     request.read_body(&mut connection)?;
+    if may_lie && shared.stand_still(&request, Moment::Before) {
+        return Ok(());
+    }
     let reply = match lie {
         Some(Lie::ResetAfter) => return Ok(()),
         Some(lie) if lie.refusal().is_some() => Reply::error(lie.refusal().expect("seen")),
         lie => shared.state().answer(&request, lie, may_lie),
     };
+    if may_lie && shared.stand_still(&request, Moment::After) {
+        return Ok(());
+    }
     match lie {
         Some(Lie::ReplyLost) => Ok(()),
         Some(Lie::Short) => reply.send_half(&mut connection),
@@ -277,6 +320,10 @@ impl State {
                 Door::NoPuts(status, code) if for_daemon => Reply::error((status, code)),
                 _ => self.put(request),
             },
+            ("DELETE", _) if for_daemon && self.keeps_all => {
+                self.denied += 1;
+                Reply::error((403, "AccessDenied"))
+            }
             ("DELETE", key) => {
                 self.changes += 1;
                 if let Some(object) = self.objects.get_mut(key) {
@@ -294,6 +341,7 @@ impl State {
 
     fn put(&mut self, request: &Request) -> Reply {
         if request.create_only && self.there(&request.key).is_some() {
+            self.put_again += u64::from(request.key.contains("/part/"));
             return Reply::error((412, "PreconditionFailed"));
         }
         if self.drops > 0 && request.key.contains("/change/") {

@@ -17,7 +17,7 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
-use super::{BUCKET, KEYS};
+use super::{BUCKET, KEYS, vault};
 
 /// Below the directory that the programs are built in.
 const PROGRAM: &str = "tmp/seaweedfs-4.48/bin/weed";
@@ -41,16 +41,47 @@ static STARTING: Mutex<()> = Mutex::new(());
 impl Server {
     /// Starts one that stores below `dir`. `None` where it is not installed.
     pub fn start(torture: &Path, dir: &Path) -> io::Result<Option<Self>> {
+        let _starting = STARTING.lock().expect("nothing panics under it");
+        let Some(mut server) = Self::installed(torture, dir)? else { return Ok(None) };
+        server.tell(&identities())?;
+        server.start_again()?;
+        Ok(Some(server))
+    }
+
+    /// The same with Object Lock, whose keys may do no more than the daemon needs.
+    pub fn start_vault(torture: &Path, dir: &Path) -> io::Result<Option<Self>> {
+        let _starting = STARTING.lock().expect("nothing panics under it");
+        let Some(mut server) = Self::installed(torture, dir)? else { return Ok(None) };
+        server.tell(&vault::identities(&["Admin"]))?;
+        server.spawn()?;
+        if !(0..LOOKS).any(|_| {
+            thread::sleep(PAUSE);
+            server.make_vault()
+        }) {
+            return Err(server.down());
+        }
+        server.kill()?;
+        server.tell(&vault::identities(vault::KEEPS))?;
+        server.start_again()?;
+        Ok(Some(server))
+    }
+
+    /// Who may do what, for the next start.
+    fn tell(&self, identities: &str) -> io::Result<()> {
+        std::fs::write(self.dir.join("s3.json"), identities)
+    }
+
+    pub(super) fn port(&self) -> u16 {
+        self.port
+    }
+
+    fn installed(torture: &Path, dir: &Path) -> io::Result<Option<Self>> {
         let target = torture.parent().and_then(Path::parent);
         let program = target.map(|target| target.join(PROGRAM)).filter(|it| it.exists());
         let Some(program) = program else { return Ok(None) };
         std::fs::create_dir(dir)?;
-        let _starting = STARTING.lock().expect("nothing panics under it");
         let (dir, port) = (dir.to_owned(), free_ports()?);
-        let mut server = Self { program, dir, port, keeper: None };
-        std::fs::write(server.dir.join("s3.json"), identities())?;
-        server.start_again()?;
-        Ok(Some(server))
+        Ok(Some(Self { program, dir, port, keeper: None }))
     }
 
     pub fn destination(&self) -> Destination {
@@ -67,6 +98,11 @@ impl Server {
     }
 
     pub fn start_again(&mut self) -> io::Result<()> {
+        self.spawn()?;
+        self.wait_until_ready()
+    }
+
+    fn spawn(&mut self) -> io::Result<()> {
         let Self { program, dir, port, .. } = self;
         let mut words = vec![program.display().to_string(), "mini".to_owned()];
         words.extend([
@@ -90,7 +126,7 @@ impl Server {
         keeper.args(["-c", KEEPER, "sh"]).args(words).current_dir(dir);
         keeper.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         self.keeper = Some(keeper.spawn()?);
-        self.wait_until_ready()
+        Ok(())
     }
 
     /// The first put makes the bucket. What it stored before is there some time after the listing.
@@ -107,9 +143,13 @@ impl Server {
             }
             thread::sleep(PAUSE);
         }
+        Err(self.down())
+    }
+
+    fn down(&self) -> io::Error {
         let log = std::fs::read_to_string(self.dir.join("log")).unwrap_or_default();
         let end = &log[log.len().saturating_sub(600)..];
-        Err(io::Error::other(format!("the S3 server does not come up: {end}")))
+        io::Error::other(format!("the S3 server does not come up: {end}"))
     }
 }
 

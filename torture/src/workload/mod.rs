@@ -67,20 +67,37 @@ impl Workload {
 
     /// Commits one marked transaction and returns its seq.
     pub fn commit(&mut self) -> Result<u64> {
-        let writer = self.writer;
-        let seq = self.marked(1, |tx, rng| {
-            let mut dirty = vec!["mark"];
-            ops::some(tx, rng, &mut dirty)?;
-            tx.execute("UPDATE mark SET seq = seq + 1, writer = ?1", [writer])?;
-            let what = rng.text(12);
-            tx.execute("INSERT INTO log SELECT seq, writer, ?1 FROM mark", [what])?;
-            Ok(dirty)
-        })?;
+        let seq = self.commit_with(ops::some)?;
         // The sums kept up by hand must be those of the database, else the ledger tells nonsense.
         if seq % 64 == 0 {
             self.prove_sums(seq)?;
         }
         Ok(seq)
+    }
+
+    /// Makes the database larger by so many MiB that no other operation touches.
+    pub fn grow(&mut self, mib: u64) -> Result<()> {
+        self.commit_with(|tx, rng, dirty| ops::grow(tx, rng, dirty, mib)).map(drop)
+    }
+
+    /// Changes so many of the rows last added by `grow`.
+    pub fn touch(&mut self, rows: u64) -> Result<()> {
+        self.commit_with(|tx, rng, dirty| ops::touch(tx, rng, dirty, rows)).map(drop)
+    }
+
+    fn commit_with(
+        &mut self,
+        change: impl FnOnce(&Transaction, &mut Rng, &mut Vec<&'static str>) -> Result<()>,
+    ) -> Result<u64> {
+        let writer = self.writer;
+        self.marked(1, |tx, rng| {
+            let mut dirty = vec!["mark"];
+            change(tx, rng, &mut dirty)?;
+            tx.execute("UPDATE mark SET seq = seq + 1, writer = ?1", [writer])?;
+            let what = rng.text(12);
+            tx.execute("INSERT INTO log SELECT seq, writer, ?1 FROM mark", [what])?;
+            Ok(dirty)
+        })
     }
 
     /// Runs `change` as the transaction that makes seq `step` past the present one.

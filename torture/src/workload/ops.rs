@@ -149,6 +149,26 @@ fn misc(tx: &Transaction, rng: &mut Rng, dirty: &mut Dirty) -> Result<()> {
     Ok(())
 }
 
+/// A table of its own with so many MiB in it, so that the rest stays small and quick to sum up.
+pub fn grow(tx: &Transaction, rng: &mut Rng, dirty: &mut Dirty, mib: u64) -> Result<()> {
+    dirty.push("bulk");
+    tx.execute_batch("CREATE TABLE IF NOT EXISTS bulk(id INTEGER PRIMARY KEY, data BLOB)")?;
+    for _ in 0..mib * 32 {
+        tx.execute("INSERT INTO bulk(data) VALUES (?1)", [rng.bytes(1 << 15)])?;
+    }
+    Ok(())
+}
+
+/// Changes the last rows of that table.
+pub fn touch(tx: &Transaction, rng: &mut Rng, dirty: &mut Dirty, rows: u64) -> Result<()> {
+    dirty.push("bulk");
+    let last = number(tx, "SELECT max(id) FROM bulk")?;
+    for id in (last + 1).saturating_sub(rows)..=last {
+        tx.execute("UPDATE bulk SET data = ?2 WHERE id = ?1", (id as i64, rng.bytes(1 << 15)))?;
+    }
+    Ok(())
+}
+
 /// Changes the schema.
 fn reshape(tx: &Transaction, rng: &mut Rng, dirty: &mut Dirty) -> Result<()> {
     let table = *rng.pick(&["extra_0", "extra_1", "extra_2"]);

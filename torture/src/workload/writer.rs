@@ -161,6 +161,8 @@ fn act(workload: &mut Workload, what: &str) -> Result<()> {
         "vacuum" => workload.vacuum(),
         "leave-wal" => workload.leave_wal(),
         "return-to-wal" => workload.return_to_wal(),
+        "bulk" => workload.grow(value.parse()?),
+        "touch" => workload.touch(value.parse()?),
         "reshape" => workload.reshape(value.parse()?),
         _ => Err(format!("cannot {what}").into()),
     }

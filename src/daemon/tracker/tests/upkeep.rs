@@ -4,6 +4,7 @@ use super::lanes::Pair;
 use super::*;
 use crate::keep::bucket;
 use crate::name::Name;
+use crate::testkit::mortal::put_behind;
 
 const WINDOW: Duration = Duration::from_secs(1);
 
@@ -87,4 +88,80 @@ fn the_upkeep_of_a_destination_that_is_behind_waits() {
     sim.tracker.done(done, sim.now);
     assert!(sim.drain().is_none());
     pair.both_agree();
+}
+
+/// Keys that may not delete, or locks: asking every time, for every listing, would cost more than it
+/// brings. What is pruned is asked for again as well.
+#[test]
+fn trap_77_a_destination_that_refuses_is_left_alone_for_an_hour() {
+    const HOUR: Duration = Duration::from_secs(3600);
+    let (db, writer) = new_db();
+    let mut config = db.config();
+    config.settings.compaction = vec![WINDOW];
+    let faulty = Arc::new(Faulty::new(Arc::new(crate::backend::mem::Mem::new())));
+    let place = config.destinations[0].to_string();
+    put_behind(&place, Some(Arc::clone(&faulty) as Arc<dyn Backend>));
+    let mut sim = Sim::new(&db);
+    sim.tracker = Tracker::new(&config, false, sim.now);
+    sim.until(|sim| sim.is_current());
+    for _ in 0..4 {
+        commits(&writer, 1);
+        sim.until(|sim| sim.is_current());
+    }
+    let then = bucket(clock::now(), WINDOW);
+    while bucket(clock::now(), WINDOW) == then {
+        std::thread::yield_now();
+    }
+    faulty.fail_all(Operation::Delete, Fault::Denied);
+    let mut round = |after: Duration| {
+        commits(&writer, 1);
+        sim.until(|sim| sim.is_current());
+        let now = sim.now + after;
+        let before = (faulty.calls(Operation::List), faulty.calls(Operation::Delete));
+        let done = sim.tracker.next_upkeep(now).expect("it is due")();
+        sim.tracker.done(done, now);
+        let lists = faulty.calls(Operation::List) - before.0;
+        (lists, faulty.calls(Operation::Delete) - before.1)
+    };
+    assert_eq!(round(WINDOW), (8, 1), "merged, and pruned");
+    assert_eq!(round(HOUR / 2), (0, 0), "it is not even listed");
+    assert_eq!(round(HOUR * 2), (8, 1));
+    faulty.heal();
+    let (lists, deletes) = round(HOUR * 4);
+    assert!(lists == 8 && deletes > 1, "{deletes}");
+    put_behind(&place, None);
+}
+
+/// A part that nothing names yet may be one that the snapshot under way has passed over.
+#[test]
+fn parts_are_collected_only_while_no_snapshot_is_under_way() {
+    const HOUR: Duration = Duration::from_secs(3600);
+    let (db, writer) = new_db();
+    let store = Arc::new(crate::backend::mem::Mem::new());
+    let mut config = db.config();
+    config.settings.snapshot_interval = Duration::from_millis(1);
+    let place = config.destinations[0].to_string();
+    put_behind(&place, Some(Arc::clone(&store) as Arc<dyn Backend>));
+    let mut sim = Sim::new(&db);
+    sim.tracker = Tracker::new(&config, false, sim.now);
+    sim.until(|sim| sim.is_current());
+    let part = crate::name::Part { page: crate::commit::PageNo(1), hash: 7 };
+    let part = Name::Part(part);
+    store.put(&part, b"nothing names it").unwrap();
+    let mut later = sim.now;
+    let mut round = |sim: &mut Sim| {
+        later += HOUR;
+        let job = sim.tracker.next_upkeep(later).expect("it is due");
+        sim.tracker.done(job(), later);
+        assert!(sim.tracker.upkeep.makes_way());
+        store.get(&part).is_ok()
+    };
+    commits(&writer, 1);
+    let under_way = |sim: &Sim| sim.tracker.survey != Survey::None || sim.tracker.rolling.is_some();
+    sim.until(|sim| under_way(sim));
+    assert!(round(&mut sim), "one is under way");
+    sim.until(|sim| sim.is_current() && !under_way(sim));
+    assert!(!round(&mut sim), "none is");
+    put_behind(&place, None);
+    assert!(restored(&(store as Arc<dyn Backend>), Target::Latest).unwrap() == db.image());
 }

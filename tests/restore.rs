@@ -1,0 +1,143 @@
+//! `restore` as the script that starts an application calls it.
+
+use rusqlite::Connection;
+use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+struct Setup {
+    dir: tempfile::TempDir,
+}
+
+impl Setup {
+    /// A database of one row, and its replica.
+    fn new() -> Self {
+        let setup = Self { dir: tempfile::tempdir().unwrap() };
+        let app = setup.app();
+        app.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t(x); INSERT INTO t VALUES (1)")
+            .unwrap();
+        setup.sync();
+        setup
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn app(&self) -> Connection {
+        Connection::open(self.path("app.db")).unwrap()
+    }
+
+    fn run(&self, words: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bakelite"));
+        command.args(words).current_dir(&self.dir).env_remove("BAKELITE_CONFIG");
+        command.output().unwrap()
+    }
+
+    fn sync(&self) {
+        assert_eq!(self.run(&["sync", "app.db", "replica"]).status.code(), Some(0));
+    }
+
+    /// The status, and the document.
+    fn ask(&self, words: &[&str]) -> (Option<i32>, Value) {
+        let output = self.run(&[&["restore", "--json"], words].concat());
+        (output.status.code(), serde_json::from_slice(&output.stdout).unwrap())
+    }
+}
+
+fn rows(path: &Path) -> i64 {
+    let count = "SELECT count(*) FROM t";
+    Connection::open(path).unwrap().query_row(count, [], |row| row.get(0)).unwrap()
+}
+
+/// A start script restores what is missing, and leaves alone what is there, whatever it is.
+#[test]
+fn a_file_that_exists_is_left_alone_if_only_a_missing_one_is_wanted() {
+    let setup = Setup::new();
+    let words = ["replica", "--output", "new.db", "--if-missing"];
+    let (status, said) = setup.ask(&words);
+    assert_eq!((status, &said["existed"]), (Some(0), &Value::Bool(false)), "{said}");
+    assert_eq!(rows(&setup.path("new.db")), 1);
+    fs::write(setup.path("new.db"), "mine").unwrap();
+    fs::write(setup.path("new.db-wal"), "of the application that runs").unwrap();
+    let (status, said) = setup.ask(&words);
+    assert_eq!((status, &said["existed"]), (Some(0), &Value::Bool(true)), "{said}");
+    assert_eq!(fs::read(setup.path("new.db")).unwrap(), b"mine");
+    // No replica is asked for what is not needed.
+    let output = setup.run(&["restore", "nowhere", "--output", "new.db", "--if-missing"]);
+    let expected = format!("{} exists, nothing was restored\n", setup.path("new.db").display());
+    assert_eq!(std::str::from_utf8(&output.stdout).unwrap(), expected);
+    let output =
+        setup.run(&["restore", "nowhere", "--output", "new.db", "--if-missing", "--quiet"]);
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(0), 0));
+}
+
+/// What is left beside a missing file would be taken for a part of the new one.
+#[test]
+fn trap_94_what_is_left_beside_a_missing_file_is_refused() {
+    let setup = Setup::new();
+    for left in ["new.db-wal", "new.db-shm", "new.db-journal"] {
+        fs::write(setup.path(left), "old").unwrap();
+        let (status, said) = setup.ask(&["replica", "--output", "new.db", "--if-missing"]);
+        assert_eq!((status, &said["error"]["kind"]), (Some(9), &Value::from("exists")), "{said}");
+        assert!(said["error"]["message"].as_str().unwrap().contains(left), "{said}");
+        assert!(!setup.path("new.db").exists());
+        fs::remove_file(setup.path(left)).unwrap();
+    }
+    // A link that leads nowhere, and a directory: neither is the database, nor missing.
+    std::os::unix::fs::symlink("nowhere", setup.path("link")).unwrap();
+    for odd in ["link", "."] {
+        let (status, said) = setup.ask(&["replica", "--output", odd, "--if-missing"]);
+        assert_eq!(status, Some(9), "{said}");
+    }
+}
+
+/// The first start of all: a script tells "nothing there yet" from everything else by its status.
+#[test]
+fn a_replica_that_is_not_there_yet_has_a_status_of_its_own() {
+    let setup = Setup::new();
+    fs::create_dir(setup.path("empty")).unwrap();
+    for source in ["empty", "nowhere"] {
+        let (status, said) = setup.ask(&[source, "--output", "new.db", "--if-missing"]);
+        assert_eq!(status, Some(3), "{said}");
+        assert!(!setup.path("new.db").exists());
+    }
+}
+
+/// A standby that is refreshed from time to time.
+#[test]
+fn a_stale_copy_is_brought_up_to_date() {
+    let setup = Setup::new();
+    let words = ["replica", "--output", "copy.db", "--delta"];
+    let (status, said) = setup.ask(&words);
+    assert_eq!((status, &said["rewritten"]), (Some(0), &Value::Null), "made anew: {said}");
+    setup.app().execute_batch("INSERT INTO t VALUES (2)").unwrap();
+    setup.sync();
+    let (status, said) = setup.ask(&words);
+    assert_eq!(status, Some(0), "{said}");
+    assert!(said["rewritten"].as_u64().unwrap() > 0, "{said}");
+    let files = || fs::read_dir(&setup.dir).unwrap().map(|it| it.unwrap().file_name());
+    assert_eq!(files().filter(|name| name.to_str().unwrap().contains("copy")).count(), 1);
+    assert_eq!(rows(&setup.path("copy.db")), 2);
+    let said = setup.run(&[&["restore"], &words[..]].concat()).stdout;
+    assert!(std::str::from_utf8(&said).unwrap().contains(", 0 pages rewritten\n"));
+    let open = Connection::open(setup.path("copy.db")).unwrap();
+    open.execute_batch("INSERT INTO t VALUES (3)").unwrap();
+    assert_eq!(setup.ask(&words).0, Some(9), "somebody has it open");
+}
+
+/// A drill from a timer: the status says whether the restored database says what it should.
+#[test]
+fn a_drill_asks_the_restored_database() {
+    let setup = Setup::new();
+    let drill = |expect: &str| {
+        let words = ["verify", "replica", "--deep", "--json", "--sql", "SELECT sum(x) FROM t"];
+        let output = setup.run(&[&words[..], &["--expect", expect]].concat());
+        let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(said["replicas"][0]["answer"], "1", "{said}");
+        (output.status.code(), said["findings"].as_array().unwrap().len())
+    };
+    assert_eq!(drill("1"), (Some(0), 0));
+    assert_eq!(drill("2"), (Some(4), 1));
+}
