@@ -92,7 +92,8 @@ fn trap_87_nothing_is_deleted_for_what_does_not_read_back() {
         let writer = seconds(6);
         let faulty = Arc::new(Faulty::new(writer.source()));
         faulty.fail(Operation::Get, nth, Fault::Flipped);
-        let done = at(&policy, Time(10_100_000_000)).compact(&[faulty.clone()]).unwrap();
+        let store: Arc<dyn Backend> = faulty.clone();
+        let done = at(&policy, Time(10_100_000_000)).compact(&[store]).unwrap();
         if faulty.fired(Fault::Flipped) == 0 {
             assert!(nth > 5 && done.deleted > 3, "{nth}: {done:?}");
             return;

@@ -229,7 +229,8 @@ pub fn tests_of(saboteurs: &[&Saboteur]) -> Result<PathBuf, String> {
     let output = command.stderr(Stdio::inherit()).output().map_err(|error| error.to_string())?;
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let messages = said.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let built = messages.filter_map(|it| it["executable"].as_str().map(PathBuf::from)).last();
+    let mut built = messages.filter_map(|it| it["executable"].as_str().map(PathBuf::from));
+    let built = built.next_back();
     built.filter(|_| output.status.success()).ok_or_else(|| "cargo test --no-run failed".into())
 }
 
