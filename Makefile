@@ -19,7 +19,7 @@ QUICK    ?=
 PAGES := man/bakelite.1 man/bakelite.5 man/bakelite-recovery.7
 
 .PHONY: all dist chroot demo test check torture replay matrix bench fmt man install clean help
-.PHONY: programs lint
+.PHONY: programs lint saboteurs
 
 all: ## build the program: target/release/bakelite
 	$(CARGO) build --locked --release --package bakelite
@@ -63,6 +63,11 @@ replay: programs ## one failure again: SCENARIO= SEED=
 	@test -n "$(SCENARIO)" -a -n "$(SEED)" || \
 		{ echo "usage: make replay SCENARIO=kill-daemon SEED=1234" >&2; exit 2; }
 	$(BIN)/torture run $(SCENARIO) --seed $(SEED)
+
+# A build of their own: nothing of it is ever in another one.
+saboteurs: ## wrong programs, each to be caught by the harness [NAME=]
+	$(CARGO) build --locked --workspace --profile sabotage --features bakelite/sabotage
+	$(TARGET)/sabotage/torture saboteurs $(if $(NAME),$(NAME),--record)
 
 matrix: programs ## write torture/CORRECTNESS.md, and the README's figures, from the last torture
 	$(BIN)/torture matrix

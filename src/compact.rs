@@ -14,6 +14,7 @@ use crate::keep::{Keep, Level, Place, bucket};
 use crate::name::{Change, Name};
 use crate::object::{Compression, Damage};
 use crate::replica::{Forks, Replica, is_whole};
+use crate::sabotage;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
@@ -99,7 +100,7 @@ pub fn plan(replica: &Replica, forks: &Forks, policy: &Policy, now: Now, upto: C
                     && fits(b)
                     && a.span.last.next() == b.span.first
                     && window(level, a) == window(level, b)
-                    && side(a) == side(b)
+                    && (side(a) == side(b) || sabotage::is("merge-across-branches"))
             };
             let groups = left.chunk_by(together).filter(|group| fits(&group[0]));
             let worth = |group: &&[Change]| {
@@ -235,7 +236,7 @@ impl<'a> Merger<'a> {
     pub fn add(&mut self, input: Change, set: &ChangeSet) -> Result<Option<Merged>, Damage> {
         let header = *set.header();
         let fits = |it: &Started| {
-            it.chain == header.parent
+            (it.chain == header.parent || sabotage::is("merge-strangers"))
                 && it.page_size == header.page_size
                 && it.bytes() + set.plain_bytes() <= MERGED_BYTES
         };

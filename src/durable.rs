@@ -12,6 +12,7 @@
 //!
 //! Errors are bare; callers know the words.
 
+use crate::sabotage;
 use std::fs::{self, File, Permissions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -60,8 +61,10 @@ pub fn temp_beside(path: &Path) -> io::Result<NamedTempFile> {
 /// `Never` leaves nothing at the target after an error, and takes care that a file which was there
 /// already lasts too: its writer may have died between rename and directory sync.
 pub fn publish(temp: NamedTempFile, target: &Path, overwrite: Overwrite) -> io::Result<()> {
-    step(Step::Sync, temp.path())?;
-    temp.as_file().sync_all()?;
+    if !sabotage::is("skip-file-fsync") {
+        step(Step::Sync, temp.path())?;
+        temp.as_file().sync_all()?;
+    }
     step(Step::Rename, target)?;
     let renamed = match overwrite {
         Overwrite::Never => temp.persist_noclobber(target),
@@ -120,6 +123,9 @@ pub fn sync_data(file: &File) -> io::Result<()> {
 
 /// Makes the names in a directory last.
 pub fn sync_dir(path: &Path) -> io::Result<()> {
+    if sabotage::is("skip-directory-fsync") {
+        return Ok(());
+    }
     step(Step::SyncDir, path)?;
     match File::open(path)?.sync_all() {
         // Some network and FUSE filesystems know no sync of a directory and say so like this.

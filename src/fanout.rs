@@ -27,6 +27,7 @@ use crate::keep::Keep;
 use crate::name::{Change, Name, Span};
 use crate::object::Compression;
 use crate::recent::Recent;
+use crate::sabotage;
 use crate::spool::Spool;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -131,6 +132,9 @@ impl Lane {
     /// Stores an object; one that is there already with the same bytes was stored by us, its reply
     /// lost. Other bytes mean that somebody else writes this replica.
     fn store(&self, name: &Name, body: &[u8]) -> Result<()> {
+        if sabotage::is("ack-before-put") {
+            return self.store_later(name, body);
+        }
         let put = self.destination.put(name, body);
         self.answers.fetch_add(1, Ordering::Relaxed);
         match put {
@@ -140,6 +144,16 @@ impl Lane {
             }
             result => result.map_err(Error::from),
         }
+    }
+
+    /// What a wrong program does.
+    fn store_later(&self, name: &Name, body: &[u8]) -> Result<()> {
+        let (to, name, body) = (Arc::clone(&self.destination), name.clone(), body.to_owned());
+        thread::spawn(move || {
+            thread::sleep(Duration::from_millis(50));
+            to.put(&name, &body)
+        });
+        Ok(())
     }
 
     /// Stores an object, and looks whether what it makes durable still counts.
@@ -159,7 +173,8 @@ impl Lane {
 
     fn compare(&self, name: &Name, body: &[u8]) -> Result<()> {
         // A part is named by its content.
-        if matches!(name, Name::Part(_)) || self.destination.get(name)? == body {
+        let trusted = matches!(name, Name::Part(_)) || sabotage::is("trust-taken-name");
+        if trusted || self.destination.get(name)? == body {
             return Ok(());
         }
         let cause = "another daemon has stored other commits there";
@@ -174,6 +189,7 @@ impl Lane {
         match self.destination.get(&Name::Timeline(Timeline(timeline.0 + 1))) {
             Err(error) if error.kind == Kind::NotFound => Ok(()),
             Err(error) => Err(error.into()),
+            Ok(_) if sabotage::is("ignore-fence") => Ok(()),
             Ok(_) => {
                 let cause = "another daemon has taken this replica up";
                 let error = Error::new(Status::Locked, "ship to", &self.destination, cause);
@@ -196,7 +212,9 @@ impl Lane {
         drop(debt);
         let gone = self.destination.list(&name.to_string(), None)?.entries.is_empty();
         // Once something newer is there, it may have been merged.
-        Ok(gone && self.debt().last.as_ref().is_none_or(|last| *last == name))
+        Ok(gone
+            && !sabotage::is("miss-the-wipe")
+            && self.debt().last.as_ref().is_none_or(|last| *last == name))
     }
 
     /// From now on it is behind, and a sibling has what it lacks.
@@ -222,6 +240,8 @@ impl Lane {
         }
         self.spool.add(name, body)?;
         debt.pending.insert(name.clone(), body.len() as u64);
+        let claimed = acknowledges(name).filter(|_| sabotage::is("claim-what-is-spooled"));
+        debt.floor = claimed.map(|span| (span.last, span.time)).or(debt.floor);
         Ok(true)
     }
 
@@ -331,6 +351,7 @@ impl Fanout {
                 None => owing.push(lane),
             }
         }
+        owing.retain(|_| !sabotage::is("drop-instead-of-spool"));
         let spools = matches!(name, Name::Change(_));
         let room = self.spooled() + (owing.len() * body.len()) as u64 <= self.spool_max;
         let failed = |error: std::io::Error| Error::io("write", "the spool", &error);
@@ -371,9 +392,10 @@ impl Fanout {
             });
         }
         let mut all: Vec<_> = self.lanes.iter().map(|lane| (lane, None)).collect();
+        let patience = if sabotage::is("wait-for-the-slow") { Duration::MAX } else { PATIENCE };
         let start = clock::instant();
         for _ in 0..waiting {
-            match results.recv_timeout(PATIENCE.saturating_sub(start.elapsed())) {
+            match results.recv_timeout(patience.saturating_sub(start.elapsed())) {
                 Ok((at, result)) => all[at].1 = Some(result),
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
             }

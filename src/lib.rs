@@ -60,6 +60,7 @@ pub mod place;
 pub mod progress;
 pub mod report;
 pub mod run;
+pub mod sabotage;
 pub mod status;
 pub mod units;
 pub mod verbs;

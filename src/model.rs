@@ -99,7 +99,7 @@ pub struct Writer {
     pub states: Vec<Pages>,
     pub commits: Vec<Commit>,
     pub chains: Vec<Chain>,
-    builder: Builder,
+    pub builder: Builder,
     /// The snapshot under way.
     pub parts: Vec<PartRef>,
 }

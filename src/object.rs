@@ -13,6 +13,7 @@ pub use sealed::{Envelope, KeyId, SealedObject, is_plain, sealed_under};
 
 use crate::commit::{Chain, PageSize};
 use crate::name::Name;
+use crate::sabotage;
 use std::fmt;
 
 pub const MAGIC: [u8; 8] = *b"bakelite";
@@ -362,7 +363,7 @@ impl Container {
         }
         // First, and alike in all versions: what a damaged header says of its version means nothing.
         let (summed, hash) = bytes.split_at(bytes.len() - 32);
-        if blake3::hash(summed).as_bytes() != hash {
+        if blake3::hash(summed).as_bytes() != hash && !sabotage::is("accept-damage") {
             return Err(Damage::BadHash);
         }
         let (head, start) = Head::decode(name, &bytes)?;
@@ -379,7 +380,8 @@ fn most(bytes: &[u8]) -> usize {
 
 fn check_crc(summed: &[u8]) -> Result<(), Damage> {
     let (body, crc) = summed.split_at(summed.len() - 4);
-    (crc32fast::hash(body).to_le_bytes() == crc).then_some(()).ok_or(Damage::BadCrc)
+    let sound = crc32fast::hash(body).to_le_bytes() == crc || sabotage::is("accept-damage");
+    sound.then_some(()).ok_or(Damage::BadCrc)
 }
 
 type Blocks = Vec<(std::ops::Range<usize>, usize)>;

@@ -18,6 +18,7 @@ use crate::commit::{Chain, CommitNo, Time, Timeline};
 use crate::error::{Error, Result, Status};
 use crate::name::{Change, Name, Part, Span};
 use crate::object::Damage;
+use crate::sabotage;
 use crate::snapshot::{Fork, Manifest};
 use std::collections::{BTreeMap, HashMap};
 use std::iter;
@@ -264,7 +265,9 @@ impl Replica {
 
 /// Whether these commits count, or belong to an abandoned branch.
 pub fn is_on(ancestry: &[Stretch], span: &Span) -> bool {
-    ancestry.iter().any(|at| at.timeline == span.timeline && span.last <= at.until)
+    ancestry.iter().any(|at| {
+        at.timeline == span.timeline && (span.last <= at.until || sabotage::is("follow-abandoned"))
+    })
 }
 
 /// Records of timelines, each read once.
@@ -377,7 +380,8 @@ pub fn damaged(source: &dyn Backend, name: &Name, damage: Damage) -> Error {
 pub fn is_whole(parts: &[Change]) -> bool {
     let numbered = parts.iter().enumerate().all(|(at, change)| usize::from(change.part) == at);
     let ends = parts.iter().filter(|change| change.end).count();
-    numbered && ends == 1 && parts.last().is_some_and(|last| last.end)
+    let whole = numbered && ends == 1 && parts.last().is_some_and(|last| last.end);
+    whole || sabotage::is("take-parts-for-whole")
 }
 
 /// The run that begins with `snapshot`; none if the change-sets do not lead from its first part to

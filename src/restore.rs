@@ -19,6 +19,7 @@ use crate::commit::{Commit, CommitNo, Digest, Time, Timeline};
 use crate::durable::{self, Overwrite};
 use crate::error::{Error, Result, Status};
 use crate::replica::Replica;
+use crate::sabotage;
 use std::fs::{File, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -165,7 +166,11 @@ fn attempt(
             .map_err(nearest)?;
     }
     if done.is_none() && !options.dry_run {
-        let temp = durable::temp_beside(options.output).map_err(|cause| {
+        let temp = match sabotage::is("restore-in-place") {
+            true => in_place(options.output),
+            false => durable::temp_beside(options.output),
+        };
+        let temp = temp.map_err(|cause| {
             let parent = durable::parent(options.output).display();
             Error::io("create a file beside", options.output.display(), &cause)
                 .hint(format!("choose a directory that can be written to; this is {parent}"))
@@ -173,6 +178,7 @@ fn attempt(
         let writer = Writer::new(&**source, &wanted, temp.as_file(), progress, replica);
         let (bytes, objects) = writer.run(plan).map_err(nearest)?;
         check(temp.path(), options.check)?;
+        let old = if sabotage::is("restore-in-place") { Old::Replaced } else { old };
         publish(temp, options.output, old)?;
         done = Some(Done { bytes, objects, rewritten: None });
     }
@@ -259,6 +265,12 @@ fn check(path: &Path, check: Check) -> Result<()> {
     let wrong = |cause: String| Error::new(Status::Integrity, pragma, path.display(), cause);
     let found = crate::sqlite::check(path, pragma).map_err(|error| wrong(error.to_string()))?;
     if found == "ok" { Ok(()) } else { Err(wrong(found)) }
+}
+
+/// What a wrong program does: killed, it leaves half a database.
+fn in_place(output: &Path) -> std::io::Result<tempfile::NamedTempFile> {
+    let file = File::create(output)?;
+    Ok(tempfile::NamedTempFile::from_parts(file, tempfile::TempPath::try_from_path(output)?))
 }
 
 fn pragma(check: Check) -> Option<&'static str> {

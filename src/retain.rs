@@ -11,6 +11,7 @@ use crate::commit::{CommitNo, Time};
 use crate::keep::{Keep, bucket};
 use crate::name::{Change, Name, Part, Span};
 use crate::replica::{Branch, Replica, Run, Stretch, is_on};
+use crate::sabotage;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -126,6 +127,7 @@ impl<'a> Judge<'a> {
     }
 
     fn is_before_base(&self, last: CommitNo) -> bool {
+        let last = if sabotage::is("prune-the-base") { CommitNo(last.0 - 1) } else { last };
         self.base.is_some_and(|base| last < base.last)
     }
 
@@ -136,7 +138,9 @@ impl<'a> Judge<'a> {
             Name::Timeline(_) => Why::Record,
             Name::Part(part) => match named {
                 None => Why::Unsure,
-                Some(named) if named.contains(part) => Why::Wanted,
+                Some(named) if named.contains(part) && !sabotage::is("prune-named-parts") => {
+                    Why::Wanted
+                }
                 Some(_) => Why::Unnamed,
             },
             Name::Snapshot(span) if is_on(self.ancestry, span) => match span {

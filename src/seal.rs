@@ -25,6 +25,7 @@ use crate::object::{
     Damage, ENTRY, Encoder, Envelope, KeyId, MAX_BYTES, SEALED_MORE, SealedObject, is_plain,
     sealed_under,
 };
+use crate::sabotage;
 use chacha20poly1305::{AeadInOut, KeyInit, Tag, XChaCha20Poly1305, XNonce};
 use std::fmt;
 use std::str::FromStr;
@@ -109,7 +110,7 @@ impl Key {
         let mut hasher = blake3::Hasher::new_keyed(&self.salts);
         hasher.update(&(name.len() as u32).to_le_bytes());
         hasher.update(name.as_bytes());
-        hasher.update(plain);
+        hasher.update(if sabotage::is("salt-of-the-name-alone") { &[] } else { plain });
         let mut salt = [0; 24];
         hasher.finalize_xof().fill(&mut salt);
         salt
@@ -124,6 +125,7 @@ impl Key {
 
 fn nonce(number: usize, last: bool) -> XNonce {
     let mut nonce = [0; 24];
+    let number = if sabotage::is("reuse-nonce") { 0 } else { number };
     nonce[..8].copy_from_slice(&(number as u64).to_le_bytes());
     nonce[8] = last.into();
     nonce.into()
@@ -206,7 +208,9 @@ impl Keys {
 
     /// Whether an object that is not sealed is refused.
     fn are_needed(&self) -> bool {
-        !self.all.is_empty() && matches!(self.rule, Rule::Auto | Rule::All)
+        !self.all.is_empty()
+            && matches!(self.rule, Rule::Auto | Rule::All)
+            && !sabotage::is("accept-unsealed")
     }
 
     /// What hides the contents of parts in their names.

@@ -6,6 +6,7 @@
 //! wal-index is SQLite's own mapping, under SQLite's own lock.
 #![allow(unsafe_code)]
 
+use crate::sabotage;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags, ffi};
 use std::ffi::{c_int, c_void};
@@ -207,6 +208,9 @@ impl Session {
 
 /// Reads the database once, without parsing its schema, which may be large.
 fn touch(connection: &Connection) -> rusqlite::Result<()> {
+    if sabotage::is("write-to-the-database") {
+        connection.execute_batch("PRAGMA user_version = 1")?;
+    }
     connection.query_row("PRAGMA schema_version", [], |_| Ok(()))
 }
 

@@ -5,6 +5,7 @@ use super::{Changes, Large};
 use crate::change::Builder;
 use crate::commit::{Chain, Commit, CommitNo, Digest, PageHash, PageNo, PageSize, Time, Timeline};
 use crate::index::Index;
+use crate::sabotage;
 use crate::source::{Read, Sink};
 use crate::wal::{Frame, Position, Salts};
 use std::collections::VecDeque;
@@ -99,10 +100,14 @@ impl Ledger {
             self.times.pop_front();
         }
         let seen = self.times.front().filter(|_| read == Read::Living);
-        seen.map_or(self.now, |&(_, time)| time).max(self.last.time)
+        let early = if sabotage::is("date-early") { 100 } else { 0 };
+        let time = seen.map_or(self.now, |&(_, time)| time);
+        Time(time.0.saturating_sub(early)).max(self.last.time)
     }
 
     fn commit(&mut self, frame: &Frame, pages: u32, read: Read) -> io::Result<()> {
+        let grown = sabotage::is("forget-truncation") && pages < self.last.pages;
+        let pages = if grown { self.last.pages } else { pages };
         let time = self.time_of(frame.number, read);
         let number = self.last.number.next();
         let mut commit = Commit { number, time, pages, digest: self.last.digest, resync: false };
@@ -115,7 +120,8 @@ impl Ledger {
         let stage = std::mem::take(&mut self.stage);
         let mut staged: Vec<(PageNo, usize)> =
             stage.places.iter().map(|(page, place)| (*page, *place)).collect();
-        staged.retain(|(page, _)| page.0 <= pages);
+        staged
+            .retain(|(page, _)| page.0 <= pages && !(sabotage::is("drop-page") && page.0 % 8 == 3));
         staged.sort_unstable();
         let size = self.page_size.bytes();
         let mut changed = pages != self.last.pages;

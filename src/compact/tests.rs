@@ -164,6 +164,20 @@ fn trap_93_nothing_is_merged_across_a_timeline_a_branch_or_a_gap() {
     assert_eq!(points(&writer, 1..=8), [1, 4, 6, 7, 8]);
 }
 
+/// Two that share a timeline and whose numbers follow each other, one of them another writer's.
+#[test]
+fn trap_93_nothing_is_merged_with_what_does_not_go_on_from_it() {
+    let mut writer = seconds(4);
+    *writer.chains.last_mut().unwrap() = Chain([7; 32]);
+    writer.builder = Builder::new(writer.size, Chain([7; 32]));
+    for n in 5..=8 {
+        writer.alone(&Step::fill(9, [n], n * 7));
+    }
+    compact(&writer, &policy(&["all:1d"], &[3600]), Time(10_100_000_000));
+    assert_eq!(levels(&writer), [(1, 1, 4), (1, 5, 7), (0, 8, 8)]);
+    assert_eq!(points(&writer, 1..=4), [1, 2, 3, 4]);
+}
+
 #[test]
 fn trap_93_nothing_is_merged_across_a_change_of_the_page_size() {
     let mut writer = seconds(4);

@@ -7,6 +7,7 @@ use crate::commit::{CommitNo, Time, Timeline};
 use crate::error::{Error, Result, Status};
 use crate::name::{Change, Name, Span};
 use crate::replica::{Plan, Replica, Run, Stretch, read_change};
+use crate::sabotage;
 
 /// The objects that restore a commit, and what else leads to it.
 #[derive(Debug)]
@@ -53,6 +54,7 @@ pub fn choose(
         return Err(nothing_there(source, replica, timeline));
     };
     let commit = match target {
+        Target::Latest if sabotage::is("restore-without-last") => CommitNo(newest.last.0 - 1),
         Target::Latest => newest.last,
         Target::Commit(commit) => commit,
         Target::At(time) => commit_at(source, replica, &runs, &newest, time)?,
@@ -136,7 +138,9 @@ fn commit_at(
         return Ok(reached);
     };
     let inside = read_change(source, part)?.commits;
-    let inside = inside.iter().filter(|commit| commit.time <= time).map(|commit| commit.number);
+    let late = sabotage::is("point-in-time-late");
+    let inside =
+        inside.iter().filter(|commit| commit.time <= time || late).map(|commit| commit.number);
     Ok(inside.max().unwrap_or(reached).max(reached))
 }
 

@@ -6,6 +6,7 @@ mod sealed;
 mod worm;
 mod year;
 
+use crate::backend::faulty::{Fault, Faulty, Operation};
 use crate::backend::mem::Mem;
 use crate::backend::{Backend, Error, Listing};
 use crate::commit::{CommitNo, Time};
@@ -79,6 +80,25 @@ impl Backend for Busy {
 
     fn delete(&self, name: &Name) -> Result<(), Error> {
         self.store.delete(name)
+    }
+}
+
+/// A store that does not give back what it was given: what was to be deleted for it stays, whichever of
+/// the objects is the one that reads differently.
+#[test]
+fn trap_87_nothing_is_deleted_for_what_does_not_read_back() {
+    let policy = policy(&["all:1d"], &[3600]);
+    for nth in 1.. {
+        let writer = seconds(6);
+        let faulty = Arc::new(Faulty::new(writer.source()));
+        faulty.fail(Operation::Get, nth, Fault::Flipped);
+        let store: Arc<dyn Backend> = faulty.clone();
+        let done = at(&policy, Time(10_100_000_000)).compact(&[store]).unwrap();
+        if faulty.fired(Fault::Flipped) == 0 {
+            assert!(nth > 5 && done.deleted > 3, "{nth}: {done:?}");
+            return;
+        }
+        assert!(done.deleted == 0 && !done.errors.is_empty(), "{nth}: {done:?}");
     }
 }
 

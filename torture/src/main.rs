@@ -18,6 +18,7 @@ mod replica;
 mod rig;
 mod rng;
 mod run;
+mod saboteurs;
 mod scenarios;
 mod store;
 mod tally;
@@ -49,6 +50,7 @@ enum Verb {
     List(List),
     Demo(Demo),
     Bench(Bench),
+    Saboteurs(Saboteurs),
     Load(bench::load::Args),
     Writer(workload::writer::Args),
 }
@@ -84,6 +86,9 @@ struct Run {
     /// where to make the runs' directories; else the system's temporary one
     #[argh(option)]
     root: Option<PathBuf>,
+    /// where to write the figures; else target/torture/last-run.json
+    #[argh(option)]
+    figures: Option<PathBuf>,
 }
 
 /// write torture/CORRECTNESS.md from the last run's figures
@@ -121,12 +126,36 @@ struct Bench {
     bin: Option<PathBuf>,
 }
 
+/// run wrong programs, all of them if none is named, until each is caught
+#[derive(FromArgs)]
+#[argh(subcommand, name = "saboteurs")]
+struct Saboteurs {
+    /// their names
+    #[argh(positional)]
+    names: Vec<String>,
+    /// the first seed
+    #[argh(option, default = "1")]
+    seed: u64,
+    /// how many seeds of a scenario until one counts as not caught
+    #[argh(option, default = "8")]
+    most: u64,
+    /// how many at a time
+    #[argh(option, default = "2")]
+    jobs: usize,
+    /// write down what came of it for the matrix, in torture/saboteurs.json
+    #[argh(switch)]
+    record: bool,
+    /// only name them
+    #[argh(switch)]
+    list: bool,
+}
+
 fn main() -> ExitCode {
     let args: Args = argh::from_env();
     let done = match args.verb {
         Verb::Run(args) => {
-            let least = (args.kills, args.restores);
-            plan(args).and_then(|plan| try_out(&plan, least))
+            let (least, figures) = ((args.kills, args.restores), args.figures.clone());
+            plan(args).and_then(|plan| try_out(&plan, least, figures))
         }
         Verb::Matrix(Matrix { check: true }) => Ok(check_matrix()),
         Verb::Matrix(Matrix { check: false }) => write_matrix(),
@@ -136,6 +165,7 @@ fn main() -> ExitCode {
             let size = if quick { bench::QUICK } else { bench::FULL };
             on_stage("bench", bin, |programs, dir| bench::run(programs, dir, size))
         }
+        Verb::Saboteurs(args) => sabotage(&args),
         Verb::Writer(args) => return ended("writer", workload::writer::run(&args)),
         Verb::Load(args) => return ended("load", bench::load::run(&args)),
     };
@@ -207,10 +237,10 @@ fn on_stage(
 }
 
 /// `least`: so many kills and restores, or it proves too little.
-fn try_out(plan: &Plan, least: (u64, u64)) -> Result<Outcome, String> {
+fn try_out(plan: &Plan, least: (u64, u64), figures: Option<PathBuf>) -> Result<Outcome, String> {
     let summary = run::run(plan);
     summary.print();
-    let path = last_run()?;
+    let path = figures.map_or_else(last_run, Ok)?;
     summary.write(&path).map_err(|error| format!("{}: {error}", path.display()))?;
     let tally::Tally { kills, restores, .. } = summary.total();
     if kills >= least.0 && restores >= least.1 {
@@ -218,6 +248,29 @@ fn try_out(plan: &Plan, least: (u64, u64)) -> Result<Outcome, String> {
     }
     println!("fewer than {} kills and {} restores", least.0, least.1);
     Ok(summary.outcome.max(Outcome::NothingGraded))
+}
+
+fn sabotage(args: &Saboteurs) -> Result<Outcome, String> {
+    if args.list {
+        saboteurs::TABLE.iter().for_each(|it| println!("{:26} {}", it.name, it.wrong));
+        return Ok(Outcome::Right);
+    }
+    let named: Option<Vec<_>> = args.names.iter().map(|name| saboteurs::find(name)).collect();
+    let named = named.ok_or("no such saboteur; run: torture saboteurs --list")?;
+    let saboteurs = if named.is_empty() { saboteurs::TABLE.iter().collect() } else { named };
+    let (caught, outcome) = saboteurs::run(&saboteurs::Plan {
+        tests: saboteurs::tests_of(&saboteurs)?,
+        saboteurs,
+        seed: args.seed,
+        most: args.most,
+        jobs: args.jobs.max(1),
+        torture: programs(None)?.torture,
+    })?;
+    if args.record {
+        let section = saboteurs::record(&caught)?;
+        write(PAGE, &saboteurs::renewed(&read(PAGE)?, &section))?;
+    }
+    Ok(outcome)
 }
 
 fn write_matrix() -> Result<Outcome, String> {

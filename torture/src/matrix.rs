@@ -4,6 +4,7 @@
 //! lines that begin with `Run:` and `All:`. `check` compares everything else.
 
 use crate::run::Summary;
+use crate::saboteurs;
 use crate::scenarios::{INVENTORY, Scenario};
 use crate::tally::Tally;
 use std::collections::BTreeMap;
@@ -107,6 +108,7 @@ pub fn page(summary: &Summary) -> String {
     );
     page.push_str(&table(&summary.tallies));
     page.push_str(NOTES);
+    page.push_str(&saboteurs::section());
     page
 }
 

@@ -203,14 +203,14 @@ fn verdict(scenario: &Scenario, tally: &Tally) -> Outcome {
 }
 
 /// The commit that was tried, as far as git knows one here.
-fn commit() -> String {
+pub fn commit() -> String {
     let head = Command::new("git").args(["describe", "--always", "--dirty"]).output();
     let head = head.ok().filter(|output| output.status.success());
     let text = head.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
     text.unwrap_or_else(|| "unknown".to_owned())
 }
 
-fn today() -> String {
+pub fn today() -> String {
     rfc3339(crate::ledger::Micros::now().0 / 1000)[..10].to_owned()
 }
 

@@ -5,6 +5,7 @@
 
 use crate::backend::Kind;
 use crate::backend::http::{Failure, Reply};
+use crate::sabotage;
 use std::fmt::Display;
 
 #[derive(Debug)]
@@ -82,7 +83,7 @@ impl Refusal {
 /// Whether a body is the report of a failure, whatever the status before it said.
 pub(super) fn is_error(body: &[u8]) -> bool {
     let start = String::from_utf8_lossy(&body[..body.len().min(1 << 10)]);
-    start.contains("<Error>") || start.contains("<Error ")
+    (start.contains("<Error>") || start.contains("<Error ")) && !sabotage::is("believe-status-200")
 }
 
 /// What a person can do is empty where there is nothing but to wait.

@@ -15,6 +15,7 @@ use crate::cursor::State;
 use crate::error::{Error, Result, Status};
 use crate::name::{Change, Name};
 use crate::replica::{is_on, is_whole, read_change};
+use crate::sabotage;
 use crate::source::{Mark, Source, Trouble};
 use std::sync::Arc;
 
@@ -46,7 +47,9 @@ pub fn adopt(
             most = Some((each, links));
         }
     }
-    let Some((holder, links)) = most.filter(|(_, links)| !links.is_empty()) else {
+    let Some((holder, links)) =
+        most.filter(|(_, links)| !links.is_empty() && !sabotage::is("adopt-nothing"))
+    else {
         return Ok((state, source, continues));
     };
     for other in listed.iter().filter(|other| !std::ptr::eq(*other, holder)) {

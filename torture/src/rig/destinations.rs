@@ -247,11 +247,16 @@ impl Rig {
 
     /// A destination gets what is committed, whatever the others do; and holds what is claimed of it.
     pub fn goes_on(&mut self, at: usize) -> Result<()> {
-        self.mean(at);
-        let before = self.claims()?[at].floor;
-        self.until("further", |claim| claim.floor > before)?;
+        self.until_further(at)?;
         self.tally.fault("other went on");
         self.grade_claim()
+    }
+
+    /// Waits until the daemon has stored something on a destination: a `sync` may have been faster.
+    pub fn until_further(&mut self, at: usize) -> Result<()> {
+        self.mean(at);
+        let before = self.claims()?[at].floor;
+        self.until("further", |claim| claim.floor > before).map(drop)
     }
 
     /// Every destination holds `seq`, and nothing newer.

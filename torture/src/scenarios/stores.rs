@@ -57,6 +57,7 @@ pub fn outage(rig: &mut Rig) -> Result<()> {
     rig.go()?;
     rig.start_daemon()?;
     rig.sync()?;
+    rig.until_further(DIRECTORY)?;
     let (door, fault) = match rig.seed % 2 {
         0 => (Door::Closed, "refused"),
         _ => (Door::Hanging, "hung"),
@@ -64,6 +65,10 @@ pub fn outage(rig: &mut Rig) -> Result<()> {
     rig.store().door(door);
     rig.mean(BUCKET);
     rig.until_behind()?;
+    // The others have not waited until it was given up: that takes six times as long.
+    if door == Door::Hanging && !rig.store().is_waited_for() {
+        return violation("a store that never answers was waited for until the request gave up");
+    }
     rig.tally.fault(fault);
     rig.goes_on(DIRECTORY)?;
     rig.kill_daemon()?;

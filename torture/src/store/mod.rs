@@ -21,7 +21,7 @@ use crate::rng::Rng;
 use bakelite::config::Destination;
 use lies::Liar;
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
+use std::io::{self, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
@@ -153,6 +153,13 @@ impl Store {
         }
     }
 
+    /// Whether the first put that was never answered still waits. To be asked once.
+    pub fn is_waited_for(&self) -> bool {
+        let state = self.shared.state();
+        let mut asked = state.hanging.iter().filter_map(|it| still_waits(it).ok().flatten());
+        asked.next().unwrap_or(false)
+    }
+
     /// From now on one request in `one_in` is lied to; none with `None`.
     pub fn lie(&self, one_in: Option<u64>) {
         self.shared.state().liar.lie(one_in);
@@ -208,6 +215,17 @@ impl Drop for Store {
     fn drop(&mut self) {
         self.door(Door::Ended);
     }
+}
+
+/// Whether whoever wants to put something here has not hung up; `None`: it is no put.
+fn still_waits(mut connection: &TcpStream) -> io::Result<Option<bool>> {
+    connection.set_nonblocking(true)?;
+    let mut sent = Vec::new();
+    let waits = match connection.read_to_end(&mut sent) {
+        Ok(_) => false,
+        Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+    };
+    Ok(sent.starts_with(b"PUT ").then_some(waits))
 }
 
 fn url(address: SocketAddr, prefix: &str) -> Destination {

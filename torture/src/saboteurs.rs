@@ -1,0 +1,444 @@
+//! Wrong programs, each to be caught: the proof that the harness sees what it claims to see.
+//!
+//! One build, with bakelite's feature `sabotage`, is all of them: the name of one is in its environment.
+//! Each runs through what is to catch it, with rising seeds, until that finds a violation. It counts
+//! only if the same build without a name, with the same seed, is found right. What nobody catches is a
+//! hole in the harness, and a failure.
+//!
+//! What cannot be seen from outside (a nonce used twice, a sync left out where no power can be cut) is
+//! for a test of the library to see, built the same way.
+
+mod table;
+
+use crate::run::{self, Outcome, Summary};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+pub use table::TABLE;
+
+#[derive(Clone, Copy, Debug)]
+pub struct Saboteur {
+    pub name: &'static str,
+    /// What it leaves out.
+    pub wrong: &'static str,
+    /// The invariant that is broken then.
+    pub breaks: &'static str,
+    /// In the order in which they are tried.
+    pub catchers: &'static [Catcher],
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Catcher {
+    Scenario(&'static str),
+    /// Of the library, or all tests of a module.
+    Test(&'static str),
+}
+
+/// What it says of itself where it is none of them.
+const NOBODY: &str = "";
+const VARIABLE: &str = "BAKELITE_SABOTAGE";
+
+/// What is to be tried.
+#[derive(Debug)]
+pub struct Plan {
+    pub saboteurs: Vec<&'static Saboteur>,
+    pub seed: u64,
+    /// Seeds for each scenario, until a saboteur counts as not caught.
+    pub most: u64,
+    pub jobs: usize,
+    /// The sabotaged harness, and its library's tests.
+    pub torture: PathBuf,
+    pub tests: PathBuf,
+}
+
+/// What became of one of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caught {
+    pub name: String,
+    /// By which scenario or test; none has.
+    pub by: Option<String>,
+    /// How many it took.
+    pub seeds: u64,
+    /// What was seen.
+    pub saw: String,
+}
+
+pub fn find(name: &str) -> Option<&'static Saboteur> {
+    TABLE.iter().find(|saboteur| saboteur.name == name)
+}
+
+pub fn run(plan: &Plan) -> Result<(Vec<Caught>, Outcome), String> {
+    if !bakelite::sabotage::BUILT_IN {
+        return Err("this harness tries honest programs only; run: make saboteurs".to_owned());
+    }
+    println!("seed {}", plan.seed);
+    let work =
+        Work { plan, next: AtomicUsize::new(0), all: Mutex::default(), honest: Mutex::default() };
+    thread::scope(|scope| {
+        (0..plan.jobs).for_each(|_| drop(scope.spawn(|| work.run())));
+    });
+    let all = work.all.into_inner().expect("nothing panics under it");
+    let all: Vec<Caught> = all.into_iter().collect::<Result<_, String>>()?;
+    let honest = work.honest.into_inner().expect("nothing panics under it");
+    let wrong: Vec<_> = honest.iter().filter_map(|(of, saw)| Some((of, saw.as_ref()?))).collect();
+    let missed = all.iter().filter(|caught| caught.by.is_none()).count();
+    println!("{} of {} caught", all.len() - missed, all.len());
+    println!(
+        "{} of {} runs of the honest program were right",
+        honest.len() - wrong.len(),
+        honest.len()
+    );
+    for ((catcher, seed), saw) in &wrong {
+        println!("the honest program, {} --seed {seed}: {saw}", catcher.name());
+    }
+    let right = missed == 0 && wrong.is_empty();
+    Ok((all, if right { Outcome::Right } else { Outcome::Violation }))
+}
+
+/// What the threads share.
+struct Work<'a> {
+    plan: &'a Plan,
+    next: AtomicUsize,
+    all: Mutex<Vec<Result<Caught, String>>>,
+    /// What was seen in the honest program, by what, with which seed.
+    honest: Mutex<BTreeMap<(Catcher, u64), Option<String>>>,
+}
+
+impl Work<'_> {
+    fn run(&self) {
+        let saboteurs = &self.plan.saboteurs;
+        while let Some(saboteur) = saboteurs.get(self.next.fetch_add(1, Ordering::Relaxed)) {
+            let caught = self.catch(saboteur);
+            match &caught {
+                Ok(caught) => println!("{}", caught.line()),
+                Err(error) => println!("{}: {error}", saboteur.name),
+            }
+            self.all.lock().expect("nothing panics under it").push(caught);
+        }
+    }
+
+    fn catch(&self, saboteur: &Saboteur) -> Result<Caught, String> {
+        let name = saboteur.name.to_owned();
+        let Plan { seed: first, most, .. } = *self.plan;
+        let mut tried = 0;
+        for catcher in saboteur.catchers {
+            let seeds = if let Catcher::Test(_) = catcher { 1 } else { most };
+            for seed in first..first + seeds {
+                tried += 1;
+                let saw = self.plan.see(saboteur.name, *catcher, seed)?;
+                if let Some(saw) = saw
+                    && self.is_honest(*catcher, seed)?
+                {
+                    return Ok(Caught { name, by: Some(catcher.name()), seeds: tried, saw });
+                }
+            }
+        }
+        Ok(Caught { name, by: None, seeds: tried, saw: String::new() })
+    }
+
+    /// Whether what has seen something sees nothing in the honest program: else it means nothing.
+    fn is_honest(&self, catcher: Catcher, seed: u64) -> Result<bool, String> {
+        let honest = || self.honest.lock().expect("nothing panics under it");
+        if let Some(known) = honest().get(&(catcher, seed)) {
+            return Ok(known.is_none());
+        }
+        let saw = self.plan.see(NOBODY, catcher, seed)?;
+        let right = saw.is_none();
+        honest().insert((catcher, seed), saw);
+        Ok(right)
+    }
+}
+
+impl Plan {
+    /// What is wrong with this program; nothing, as far as this one sees.
+    fn see(&self, name: &str, catcher: Catcher, seed: u64) -> Result<Option<String>, String> {
+        match catcher {
+            Catcher::Scenario(scenario) => self.see_scenario(name, scenario, seed),
+            Catcher::Test(test) => self.see_test(name, test),
+        }
+    }
+
+    fn see_scenario(
+        &self,
+        name: &str,
+        scenario: &str,
+        seed: u64,
+    ) -> Result<Option<String>, String> {
+        let failed = |error: std::io::Error| format!("{scenario}: {error}");
+        let dir = tempfile::Builder::new().prefix("saboteur-").tempdir().map_err(failed)?;
+        let figures = dir.path().join("figures.json");
+        let mut command = Command::new(&self.torture);
+        command.args(["run", scenario, "--seed", &seed.to_string(), "--jobs", "1"]);
+        command.arg("--root").arg(dir.path()).arg("--figures").arg(&figures);
+        let output = as_saboteur(&mut command, name).output().map_err(failed)?;
+        let summary = Summary::read(&figures);
+        let said = || String::from_utf8_lossy(&output.stdout).into_owned();
+        let summary = summary.map_err(|error| format!("{name}: {error}: {}", said()))?;
+        let mut violations = summary.total().violations.into_iter();
+        let broken = output.status.code() == Some(Outcome::Broken as i32);
+        match violations.next() {
+            Some(violation) => Ok(Some(without_dir(&violation, dir.path()))),
+            None if broken && name == NOBODY => {
+                Err(format!("{scenario} --seed {seed}: {}", said()))
+            }
+            // Not every fault comes with every seed, and a harness that breaks has seen nothing.
+            None => Ok(None),
+        }
+    }
+
+    fn see_test(&self, name: &str, test: &str) -> Result<Option<String>, String> {
+        let output = as_saboteur(Command::new(&self.tests).args([test, "--quiet"]), name).output();
+        let output = output.map_err(|error| format!("{}: {error}", self.tests.display()))?;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        if said.contains("running 0 tests") {
+            return Err(format!("there is no test {test}"));
+        }
+        // In the list at the end each name has a line of its own.
+        let mut names = said.lines().filter_map(|line| line.strip_prefix("    "));
+        let failed = names.rfind(|name| name.contains(test)).unwrap_or(test).to_owned();
+        Ok((!output.status.success()).then_some(failed))
+    }
+}
+
+fn as_saboteur<'a>(command: &'a mut Command, name: &str) -> &'a mut Command {
+    command.stdin(Stdio::null()).stderr(Stdio::null()).env_remove(VARIABLE);
+    if name == NOBODY { command } else { command.env(VARIABLE, name) }
+}
+
+/// What was seen, without what is different each time.
+fn without_dir(saw: &str, dir: &Path) -> String {
+    saw.replace(&*dir.to_string_lossy(), "DIR").chars().filter(|c| !c.is_control()).collect()
+}
+
+/// Builds the library's tests as saboteurs, if any of them is needed, and says where they are.
+pub fn tests_of(saboteurs: &[&Saboteur]) -> Result<PathBuf, String> {
+    let mut catchers = saboteurs.iter().flat_map(|saboteur| saboteur.catchers);
+    if !catchers.any(|catcher| matches!(catcher, Catcher::Test(_))) {
+        return Ok(PathBuf::new());
+    }
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.args(["test", "--no-run", "--package", "bakelite", "--lib", "--profile", "sabotage"]);
+    command.args(["--features", "sabotage", "--message-format", "json"]);
+    command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    let output = command.stderr(Stdio::inherit()).output().map_err(|error| error.to_string())?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let messages = said.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let mut built = messages.filter_map(|it| it["executable"].as_str().map(PathBuf::from));
+    let built = built.next_back();
+    built.filter(|_| output.status.success()).ok_or_else(|| "cargo test --no-run failed".into())
+}
+
+impl Catcher {
+    fn name(self) -> String {
+        match self {
+            Self::Scenario(name) => name.to_owned(),
+            Self::Test(name) => format!("test {name}"),
+        }
+    }
+}
+
+impl Caught {
+    fn line(&self) -> String {
+        let Self { name, by, seeds, saw } = self;
+        match by {
+            Some(by) => format!("{name:26} caught by {by} after {seeds}: {saw}"),
+            None => format!("{name:26} NOT CAUGHT"),
+        }
+    }
+
+    fn to_json(&self) -> Value {
+        let Self { name, by, seeds, saw } = self;
+        json!({ "name": name, "by": by, "seeds": seeds, "saw": saw })
+    }
+
+    fn from_json(json: &Value) -> Option<Self> {
+        let text = |key: &str| json[key].as_str().map(str::to_owned);
+        let seeds = json["seeds"].as_u64()?;
+        Some(Self { name: text("name")?, by: text("by"), seeds, saw: text("saw")? })
+    }
+}
+
+/// What is known of all of them, for the matrix.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Record {
+    date: String,
+    commit: String,
+    caught: Vec<Caught>,
+}
+
+const RECORD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/saboteurs.json");
+
+/// Writes down what became of some; what is known of others stays. The page's section, for the page.
+pub fn record(more: &[Caught]) -> Result<String, String> {
+    let caught = Record::read(Path::new(RECORD)).map(|known| known.caught).unwrap_or_default();
+    let mut record = Record { date: run::today(), commit: run::commit(), caught };
+    record.add(more);
+    record.write(Path::new(RECORD))?;
+    Ok(record.section())
+}
+
+/// A page with this section in place of the one that it ends with.
+pub fn renewed(page: &str, section: &str) -> String {
+    let title = TEXT.trim_start().lines().next().expect("it has a title");
+    let before = page.split(title).next().unwrap_or_default();
+    format!("{}\n{section}", before.trim_end())
+}
+
+/// The section of the matrix. It shows what was recorded when this was built.
+pub fn section() -> String {
+    let record = Record::parse(include_str!("../saboteurs.json"));
+    record.expect("a test reads it").section()
+}
+
+impl Record {
+    fn read(path: &Path) -> Result<Self, String> {
+        let said = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+        Self::parse(&std::fs::read_to_string(path).map_err(|error| said(&error))?)
+            .ok_or_else(|| said(&"not a record of saboteurs"))
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        Self::from_json(&serde_json::from_str(text).ok()?)
+    }
+
+    fn from_json(json: &Value) -> Option<Self> {
+        let text = |key: &str| json[key].as_str().map(str::to_owned);
+        let caught = json["saboteurs"].as_array()?.iter().map(Caught::from_json);
+        let caught = caught.collect::<Option<_>>()?;
+        Some(Self { date: text("date")?, commit: text("commit")?, caught })
+    }
+
+    /// Takes in what became of some, in the order of the table.
+    fn add(&mut self, more: &[Caught]) {
+        let known = std::mem::take(&mut self.caught);
+        let last = |name: &str| more.iter().chain(&known).find(|caught| caught.name == name);
+        self.caught = TABLE.iter().filter_map(|saboteur| last(saboteur.name)).cloned().collect();
+    }
+
+    fn write(&self, path: &Path) -> Result<(), String> {
+        let caught: Vec<_> = self.caught.iter().map(Caught::to_json).collect();
+        let json = json!({ "date": self.date, "commit": self.commit, "saboteurs": caught });
+        let text = serde_json::to_string_pretty(&json).map_err(|error| error.to_string())?;
+        std::fs::write(path, text + "\n").map_err(|error| format!("{}: {error}", path.display()))
+    }
+
+    fn section(&self) -> String {
+        let caught = self.caught.iter().filter(|caught| caught.by.is_some()).count();
+        let Self { date, commit, .. } = self;
+        let mut text = format!(
+            "{TEXT}\nSaboteurs: {date}, commit {commit}, {caught} of {} caught.\n\n\
+             | wrong program | what it does | breaks | caught by | seeds |\n|---|---|---|---|--:|\n",
+            TABLE.len()
+        );
+        for Saboteur { name, wrong, breaks, .. } in TABLE {
+            let found = self.caught.iter().find(|caught| caught.name == *name);
+            let by = found.and_then(|caught| caught.by.as_deref()).unwrap_or("nobody");
+            let seeds = found.map_or(0, |caught| caught.seeds);
+            let _ = writeln!(text, "| {name} | {wrong} | {breaks} | {by} | {seeds} |");
+        }
+        text
+    }
+}
+
+const TEXT: &str = "
+## Wrong programs
+
+A harness that finds nothing proves little unless it would have found something. Each of these programs
+leaves out one thing that bakelite takes care of; the same build without a name is found right by all
+that is to catch them. `make saboteurs` runs each through what is to catch it, with rising seeds, until
+that finds a violation. What cannot be seen from outside is for a test of the library to see. I1 to I10
+are the invariants of the design.
+";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenarios;
+    use std::collections::BTreeSet;
+
+    /// The names that the code of the program asks for.
+    fn hooks(dir: &Path, found: &mut BTreeSet<String>) {
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                hooks(&path, found);
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).unwrap();
+            let names = text.split("sabotage::is(\"").skip(1);
+            found.extend(names.map(|rest| rest.split('"').next().unwrap().to_owned()));
+        }
+    }
+
+    #[test]
+    fn every_hook_has_its_row_and_every_row_its_hook() {
+        let mut found = BTreeSet::new();
+        hooks(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../src")), &mut found);
+        let rows: BTreeSet<String> = TABLE.iter().map(|row| row.name.to_owned()).collect();
+        assert_eq!(found, rows);
+        assert_eq!(rows.len(), TABLE.len());
+        assert!(rows.len() >= 30);
+    }
+
+    #[test]
+    fn what_is_to_catch_them_is_there() {
+        for Saboteur { name, catchers, .. } in TABLE {
+            assert!(!catchers.is_empty(), "{name}");
+            for catcher in *catchers {
+                let there = match catcher {
+                    Catcher::Scenario(scenario) => scenarios::find(scenario).is_some(),
+                    Catcher::Test(test) => test.contains("tests"),
+                };
+                assert!(there, "{name}: {catcher:?}");
+            }
+        }
+    }
+
+    /// The page shows what was recorded last, and that is of all of them.
+    #[test]
+    fn every_saboteur_is_recorded_as_caught() {
+        let record = Record::read(Path::new(RECORD)).unwrap();
+        for Saboteur { name, catchers, .. } in TABLE {
+            let found = record.caught.iter().find(|caught| caught.name == *name);
+            let by = found.and_then(|caught| caught.by.clone());
+            let known = by.is_some_and(|by| catchers.iter().any(|catcher| catcher.name() == by));
+            assert!(known, "{name}; run: make saboteurs");
+        }
+        assert_eq!(record.caught.len(), TABLE.len());
+    }
+
+    #[test]
+    fn a_page_gets_a_new_section() {
+        let page = format!("before\n{}", section());
+        assert_eq!(renewed(&page, &section()), page);
+        assert_eq!(renewed("before\n", &section()), page);
+    }
+
+    #[test]
+    fn a_record_comes_back_and_takes_in_more() {
+        let caught = |name: &str, seeds| Caught {
+            name: name.to_owned(),
+            by: Some("marked".to_owned()),
+            seeds,
+            saw: "it".to_owned(),
+        };
+        let (first, second) = (TABLE[0].name, TABLE[1].name);
+        let mut record = Record {
+            date: "2025-01-01".to_owned(),
+            commit: "abc".to_owned(),
+            caught: vec![caught(second, 1), caught("gone", 1)],
+        };
+        record.add(&[caught(first, 2)]);
+        assert_eq!(record.caught, [caught(first, 2), caught(second, 1)]);
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("saboteurs.json");
+        record.write(&path).unwrap();
+        assert_eq!(Record::read(&path), Ok(record));
+    }
+}
