@@ -12,6 +12,7 @@ use rusqlite::types::Value;
 use serde_json::Value as Json;
 use shape::shape;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -128,6 +129,10 @@ impl Machine {
         {
             fs::create_dir_all(machine.path(folder)).unwrap();
         }
+        // The application, as a program.
+        let program = machine.dir.path().join("app");
+        fs::write(&program, "#!/bin/sh\n").unwrap();
+        fs::set_permissions(program, fs::Permissions::from_mode(0o755)).unwrap();
         machine.start_app();
         machine.query("PRAGMA journal_mode = WAL", "/var/lib/app/app.db");
         machine.query("CREATE TABLE orders (id INTEGER PRIMARY KEY, what)", "/var/lib/app/app.db");
@@ -161,7 +166,8 @@ impl Machine {
         STANDS_FOR.iter().for_each(|(page, here)| line = line.replace(page, here));
         let program = PathBuf::from(PROGRAM);
         let path = std::env::var("PATH").unwrap();
-        let path = format!("{}:{path}", program.parent().unwrap().display());
+        let here = self.dir.path().display();
+        let path = format!("{here}:{}:{path}", program.parent().unwrap().display());
         let mut shell = Command::new("sh");
         shell.args(["-c", &format!("exec 2>&1\n{}", self.below(&line))]);
         shell.current_dir(self.path("/var/lib/app")).env("PATH", path);
