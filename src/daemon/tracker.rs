@@ -273,11 +273,6 @@ impl Tracker {
         self.error.take()
     }
 
-    /// Pages done and in all of the snapshot under way.
-    pub fn rolling(&self) -> Option<(u64, u64)> {
-        self.rolling.map(|(done, total)| (done.into(), total.into()))
-    }
-
     pub fn due(&self, now: Instant) -> bool {
         self.next_turn() <= now
     }
