@@ -70,29 +70,20 @@ pub fn run(
     reload: Option<&Reload>,
     progress: &dyn Progress,
 ) -> Result<()> {
-    // One that drains at once has nobody to tell.
-    let told = !stop.is_set();
-    let notify = Notify::of_environment().filter(|_| told).transpose();
-    let notify = notify.map_err(|error| Error::io("start", "NOTIFY_SOCKET", &error))?;
-    let mut daemon = Daemon::new(databases, notify)?;
-    if told {
-        daemon.set_observers(clock::instant());
-    }
-    daemon.run(None, stop, reload, progress)
+    Daemon::begin(databases, stop)?.run(stop, reload, None, progress)
 }
 
 /// The same, beside an application that is started when `ready` is called: every database was taken up,
-/// or is not there yet, and is waited for. Whom systemd waits for is the application's to say.
+/// or is not there yet, and is waited for.
 pub fn run_beside(
-    ready: &dyn Fn(),
     databases: &[Database],
     stop: &Stop,
+    ready: &dyn Fn(),
     progress: &dyn Progress,
 ) -> Result<()> {
-    let mut daemon = Daemon::new(databases, None)?;
+    let mut daemon = Daemon::begin(databases, stop)?;
     daemon.trackers.values_mut().for_each(Tracker::await_database);
-    daemon.set_observers(clock::instant());
-    daemon.run(Some(ready), stop, None, progress)
+    daemon.run(stop, None, Some(ready), progress)
 }
 
 #[derive(Debug)]
@@ -111,12 +102,16 @@ struct Daemon {
 }
 
 impl Daemon {
-    fn new(databases: &[Database], notify: Option<Notify>) -> Result<Self> {
+    fn begin(databases: &[Database], stop: &Stop) -> Result<Self> {
         crate::sqlite::version()
             .map_err(|cause| Error::new(crate::error::Status::Failed, "start", "SQLite", cause))?;
-        let (done, results) = channel();
         let now = clock::instant();
-        let mut daemon = Self {
+        // One that drains at once has nobody to tell.
+        let told = !stop.is_set();
+        let notify = Notify::of_environment().filter(|_| told).transpose();
+        let notify = notify.map_err(|error| Error::io("start", "NOTIFY_SOCKET", &error))?;
+        let (done, results) = channel();
+        let mut daemon = Daemon {
             trackers: BTreeMap::new(),
             newest: 0,
             waiting: Vec::new(),
@@ -128,6 +123,9 @@ impl Daemon {
         };
         let alone = databases.len() == 1;
         databases.iter().for_each(|each| daemon.watch(Tracker::new(each, alone, now)));
+        if told {
+            daemon.set_observers(now);
+        }
         Ok(daemon)
     }
 
@@ -141,9 +139,9 @@ impl Daemon {
 
     fn run(
         &mut self,
-        mut ready: Option<&dyn Fn()>,
         stop: &Stop,
         reload: Option<&Reload>,
+        mut ready: Option<&dyn Fn()>,
         progress: &dyn Progress,
     ) -> Result<()> {
         loop {
@@ -159,7 +157,8 @@ impl Daemon {
             if let Some(ended) = self.ended() {
                 return ended;
             }
-            if let Some(ready) = ready.take_if(|_| self.is_ready()) {
+            let begun = self.trackers.values().all(Tracker::has_begun);
+            if let Some(ready) = ready.take_if(|_| begun) {
                 match self.trackers.values().any(Tracker::is_ended) {
                     // It would run without a backup from its first commit on.
                     true => self.drain(),
@@ -217,11 +216,6 @@ impl Daemon {
         self.draining = true;
         self.tell_stopping();
         self.trackers.values_mut().for_each(Tracker::drain);
-    }
-
-    /// Whether no database is still being taken up for the first time.
-    fn is_ready(&self) -> bool {
-        self.trackers.values().all(Tracker::was_tried)
     }
 
     fn report(&self, progress: &dyn Progress) {

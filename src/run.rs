@@ -56,7 +56,7 @@ pub fn run(
     let asked = stop.clone();
     thread::spawn(move || {
         let ready = || drop(events.send(Event::Ready));
-        let ended = daemon::run_beside(&ready, &databases, &asked, &progress);
+        let ended = daemon::run_beside(&databases, &asked, &ready, &progress);
         events.send(Event::DaemonEnded(ended)).ok();
     });
     let phase = Phase::Starting;

@@ -8,7 +8,7 @@
 use super::{Fanout, Lane};
 use crate::backend::list_all;
 use crate::capture::RawPart;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Status};
 use crate::name::{Name, Part};
 use crate::snapshot::encode_part;
 use std::collections::HashSet;
@@ -84,8 +84,12 @@ impl Fanout {
                 None => owing.push(lane),
             }
         }
-        if let Some(error) = failed.filter(|_| !done) {
-            return Err(error);
+        if !done {
+            // What their spools hold is nowhere else.
+            return Err(failed.unwrap_or_else(|| {
+                let cause = "every destination is behind";
+                Error::new(Status::Unreachable, "list", "the parts of snapshots", cause)
+            }));
         }
         // A spool holds no parts.
         let all = owing.iter().try_for_each(|lane| lane.owe_all());
@@ -184,6 +188,23 @@ mod tests {
         each.iter().for_each(|it| it.fail_all(Operation::List, Fault::Refused));
         stores.survey().unwrap_err();
         assert!(!behind(&stores), "nobody else has what they lack");
+    }
+
+    /// A snapshot came due as the only destination failed: what it was owed was thrown away, to be copied
+    /// from a sibling that there was not.
+    #[test]
+    fn trap_84_what_is_owed_is_kept_while_nobody_else_has_it() {
+        let (each, stores, _dir) = lanes(1);
+        each[0].fail_all(Operation::Put, Fault::Refused);
+        let name = crate::backend::conformance::change(0, 1);
+        stores.put(&name, b"a commit that was taken care of").unwrap();
+        assert!(stores.is_behind(0) && stores.spooled() > 0);
+        assert_eq!(stores.survey().unwrap_err().status, Status::Unreachable);
+        assert_eq!(stores.renew(&[part(1).part]).unwrap_err().status, Status::Unreachable);
+        assert!(stores.spooled() > 0);
+        each[0].heal();
+        stores.flush(0).unwrap();
+        assert!(each[0].get(&name).is_ok());
     }
 
     fn behind(stores: &Fanout) -> bool {

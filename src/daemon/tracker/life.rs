@@ -31,11 +31,6 @@ impl Tracker {
         self.awaited = true;
     }
 
-    /// Whether it is known if the database can be taken up.
-    pub fn was_tried(&self) -> bool {
-        self.opened_once || self.retries > 0 || self.is_ended()
-    }
-
     /// A job of a life that has ended: nothing of it counts. The next life begins, and the lock is
     /// given back, when the last one is in.
     pub(super) fn too_late(&mut self, done: &Done) {

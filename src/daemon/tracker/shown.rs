@@ -44,6 +44,11 @@ impl Tracker {
         self.shown.moved
     }
 
+    /// Pages done and in all of the snapshot under way.
+    pub fn rolling(&self) -> Option<(u64, u64)> {
+        self.rolling.map(|(done, total)| (done.into(), total.into()))
+    }
+
     /// Whether it was tried by now to take it up, with whatever result.
     pub fn has_begun(&self) -> bool {
         self.opened_once || self.is_ended() || self.status.error.is_some()

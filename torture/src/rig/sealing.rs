@@ -18,8 +18,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// What a destination holds: names and bytes.
-type Stored = Vec<(String, Vec<u8>)>;
+/// Files and their names.
+type Files = Vec<(String, Vec<u8>)>;
 
 /// Under which key each object of a destination is, by its name.
 pub type Under = BTreeMap<String, Option<KeyId>>;
@@ -84,7 +84,7 @@ impl Rig {
 
     /// How the objects of each destination are sealed.
     pub fn under(&mut self) -> Result<Vec<Under>> {
-        let of = |files: Stored| {
+        let of = |files: Files| {
             let objects = files.into_iter().filter(|(name, _)| name.parse::<Name>().is_ok());
             objects.map(|(name, bytes)| (name, sealed_under(&bytes))).collect()
         };
@@ -92,7 +92,7 @@ impl Rig {
     }
 
     /// Every file on each destination, unfinished ones too.
-    fn stored(&mut self) -> Result<Vec<Stored>> {
+    fn stored(&mut self) -> Result<Vec<Files>> {
         let all = self.destinations.iter().map(|destination| match &destination.read {
             At::File { root } => files(root, root),
             bucket => objects(bucket),
@@ -170,7 +170,7 @@ fn word(rule: Rule) -> &'static str {
 }
 
 /// The files below a directory; those that vanish meanwhile are left out.
-fn files(dir: &Path, root: &Path) -> Result<Stored> {
+fn files(dir: &Path, root: &Path) -> Result<Files> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();
@@ -188,7 +188,7 @@ fn files(dir: &Path, root: &Path) -> Result<Stored> {
     Ok(found)
 }
 
-fn objects(bucket: &At) -> Result<Stored> {
+fn objects(bucket: &At) -> Result<Files> {
     let failed = |error: bakelite::backend::Error| Failure::Harness(error.to_string());
     let source = replica::open(bucket).map_err(failed)?;
     let mut found = Vec::new();
