@@ -54,11 +54,6 @@ impl Tracker {
         self.opened_once || self.is_ended() || self.status.error.is_some()
     }
 
-    /// Pages done and in all of the snapshot under way.
-    pub fn rolling(&self) -> Option<(u64, u64)> {
-        self.rolling.map(|(done, total)| (done.into(), total.into()))
-    }
-
     pub fn name(&self) -> &str {
         &self.database.name
     }
