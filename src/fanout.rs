@@ -133,7 +133,9 @@ impl Lane {
     /// lost. Other bytes mean that somebody else writes this replica.
     fn store(&self, name: &Name, body: &[u8]) -> Result<()> {
         if sabotage::is("ack-before-put") {
-            return self.store_later(name, body);
+            let (to, name, body) = (Arc::clone(&self.destination), name.clone(), body.to_owned());
+            sabotage::later(move || drop(to.put(&name, &body)));
+            return Ok(());
         }
         let put = self.destination.put(name, body);
         self.answers.fetch_add(1, Ordering::Relaxed);
@@ -144,16 +146,6 @@ impl Lane {
             }
             result => result.map_err(Error::from),
         }
-    }
-
-    /// What a wrong program does.
-    fn store_later(&self, name: &Name, body: &[u8]) -> Result<()> {
-        let (to, name, body) = (Arc::clone(&self.destination), name.clone(), body.to_owned());
-        thread::spawn(move || {
-            thread::sleep(Duration::from_millis(50));
-            to.put(&name, &body)
-        });
-        Ok(())
     }
 
     /// Stores an object, and looks whether what it makes durable still counts.

@@ -27,3 +27,11 @@ pub fn is(name: &str) -> bool {
 pub const fn is(_: &str) -> bool {
     false
 }
+
+/// Does late, and on a thread of its own, what an honest program waits for.
+pub fn later(work: impl FnOnce() + Send + 'static) {
+    std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        work();
+    });
+}

@@ -471,7 +471,7 @@ const BAD: &[(&str, i32, &str, &str)] = &[
         "restore replica --output x --key-file key",
         7,
         "get: DIR/replica/timeline/00000001: it is not sealed, and where there is a key all has to be",
-        "`bakelite reencrypt` seals it; seal = \"new\", or --seal new, trusts it until then",
+        "if it is yours, seal = \"new\", or --seal new, trusts it, and `bakelite reencrypt` then seals",
     ),
     ("restore sealed --output x", 7, "read: DIR/sealed/timeline/00000001: it is sealed", OTHER_KEY),
     ("list sealed --key-file other", 7, "read: DIR/sealed/timeline/00000001: it is", OTHER_KEY),

@@ -58,7 +58,9 @@ fn offered(verb: Option<&str>) -> BTreeSet<String> {
     let help = String::from_utf8(help).unwrap();
     let table = help.split("\nExample").next().unwrap();
     let mut words: BTreeSet<String> = BTreeSet::new();
-    for word in table.split([' ', '\n', ',']).filter(|word| word.starts_with("--")) {
+    for word in
+        table.split([' ', '\n', ',']).filter(|word| word.starts_with("--") && word.len() > 2)
+    {
         words.insert(word.trim_end_matches(['.', ';', ':']).to_owned());
     }
     words
