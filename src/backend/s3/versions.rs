@@ -23,9 +23,15 @@ pub(super) struct Page {
 const TAGS: [(&str, &str); 2] =
     [("<Version>", "</Version>"), ("<DeleteMarker>", "</DeleteMarker>")];
 
+const VERSIONS: &str = "lock takes a bucket with versions and Object Lock";
+
 pub(super) fn read(xml: &[u8]) -> Result<Page, Refusal> {
     let unreadable = |cause: &str| Refusal::passing(format!("an unreadable listing: {cause}"));
     let text = std::str::from_utf8(xml).map_err(|error| unreadable(&error.to_string()))?;
+    // A store that knows no versions may list what there is, as if nobody had asked for them.
+    if text.trim_end().ends_with("</ListBucketResult>") {
+        return Err(Refusal::lasting("the store lists no versions", VERSIONS));
+    }
     // A text that ends early must not be taken for one that is whole.
     if !text.trim_end().ends_with("</ListVersionsResult>") || !text.contains("<IsTruncated>") {
         return Err(unreadable("it is cut, or does not say whether more follows"));
@@ -68,6 +74,7 @@ fn unescaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::Kind;
 
     const WHOLE: &str = "<ListVersionsResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\
         <Name>b</Name><NextKeyMarker>p/b&amp;c</NextKeyMarker>\
@@ -91,6 +98,16 @@ mod tests {
         assert_eq!(page.next, Some(("p/b&c".into(), "4".into())));
         let last = WHOLE.replace("<IsTruncated>true", "<IsTruncated>false");
         assert_eq!(read(last.as_bytes()).unwrap().next, None);
+    }
+
+    /// Torture, a store without versions: it answered with a plain listing, which was taken for one that
+    /// is cut, and asked for again for ever.
+    #[test]
+    fn a_store_that_lists_no_versions_is_not_asked_again() {
+        let plain = "<ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>p/a</Key>\
+                     <Size>7</Size></Contents></ListBucketResult>\n";
+        let refusal = read(plain.as_bytes()).unwrap_err();
+        assert_eq!((refusal.kind, &*refusal.cause), (Kind::Other, "the store lists no versions"));
     }
 
     #[test]
