@@ -33,10 +33,11 @@ use std::time::Duration;
 const PAGE: usize = 1000;
 /// How long a signature holds: a clock of ours may be so late.
 const SIGNED: Duration = Duration::from_secs(900);
-/// For a reply without the time its bytes take.
-const ANSWER: Duration = Duration::from_secs(30);
+/// For a reply without the time its bytes take. A database is taken up anew only once all that waited
+/// for a store has come back, so one that hangs is not waited for any longer.
+const ANSWER: Duration = Duration::from_secs(15);
 /// The slowest line that an object of 32 MiB still gets through: 256 KiB a second.
-const LARGEST: Duration = Duration::from_secs(30 + 128);
+const LARGEST: Duration = Duration::from_secs(15 + 128);
 
 /// The key, below the prefix, that tells at each start whether the store keeps what is there.
 pub const PROBE: &str = "probe";

@@ -400,7 +400,7 @@ pub const INVENTORY: &[Scenario] = &[
         how: "a directory and a bucket beside a writer; the daemon killed too: each time all of it \
               with all keys, right or status 7 with some; then one key is enough, no other opens it, \
               and no file shows a piece of the database",
-        seeds: 4,
+        seeds: 2,
         faults: &[
             "killed mid-rewrite",
             "daemon killed",
