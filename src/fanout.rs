@@ -18,6 +18,9 @@
 
 mod copy;
 mod parts;
+mod standing;
+
+pub use standing::{Standing, StandingKind};
 
 use crate::backend::{Backend, Kind};
 use crate::clock;
@@ -81,34 +84,6 @@ struct Debt {
     /// What was acknowledged there last, in this life.
     last: Option<Name>,
     error: Option<String>,
-}
-
-/// How one destination stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Standing {
-    pub kind: StandingKind,
-    /// The last commit that is durable there, with all below it.
-    pub floor: Option<(CommitNo, Time)>,
-    /// Bytes that wait in the spool.
-    pub spooled: u64,
-    pub error: Option<String>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StandingKind {
-    Current,
-    Behind,
-    Broken,
-}
-
-impl fmt::Display for StandingKind {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(match self {
-            Self::Current => "current",
-            Self::Behind => "behind",
-            Self::Broken => "broken",
-        })
-    }
 }
 
 impl Debt {
@@ -256,21 +231,6 @@ impl Lane {
             .remove(&name)
             .map_err(|error| Error::io("remove from the spool", &name, &error))?;
         Ok(true)
-    }
-
-    fn standing(&self) -> Standing {
-        let debt = self.debt();
-        let kind = match (debt.is_none(), &debt.error) {
-            (true, _) => StandingKind::Current,
-            (false, Some(_)) => StandingKind::Broken,
-            (false, None) => StandingKind::Behind,
-        };
-        Standing {
-            kind,
-            floor: debt.floor,
-            spooled: debt.pending.values().sum(),
-            error: debt.error.clone(),
-        }
     }
 }
 

@@ -24,7 +24,7 @@ use crate::name::Part;
 use crate::ship::{Healed, Parcel, Resync, Shipper};
 use crate::source::{Look, Seen};
 use crate::status;
-use crate::upkeep as round;
+use lanes::Abroad;
 use pass::{Captured, pass};
 use shown::Shown;
 use upkeep::Upkeep;
@@ -64,20 +64,6 @@ pub enum Done {
     Checkpointed(Result<()>),
     /// With the number of the life that it was sent out in.
     Abroad(u32, Abroad),
-}
-
-/// What comes back from destinations that may be slow to answer. The next life does not wait for it,
-/// and forgets what is of an earlier one.
-#[derive(Debug)]
-pub enum Abroad {
-    /// Listed the parts of snapshots that there are.
-    Surveyed(Result<()>),
-    Renewed(Vec<Part>, Result<()>),
-    /// Tried to bring one destination up to date.
-    Paid(usize, Result<()>),
-    /// Looked whether one destination still holds what it did.
-    Looked(usize),
-    Kept(Result<round::Done>),
 }
 
 /// How far a resync came.

@@ -1,10 +1,11 @@
 //! What waits for destinations: the listing that a snapshot begins with, and those that are behind,
 //! when each one is tried again, and what that came to.
 
-use super::{Abroad, Done, Job, RETRY_FIRST, RETRY_LAST, Survey, Tracker};
+use super::{Done, Job, RETRY_FIRST, RETRY_LAST, Survey, Tracker};
 use crate::error::{Error, Result, Status};
 use crate::fanout::Fanout;
 use crate::name::Part;
+use crate::upkeep as round;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,20 @@ const MIRRORED: Duration = Duration::from_secs(5);
 const TRIES: u32 = 5;
 /// How often one that takes everything is asked whether it still holds what was acknowledged there.
 const LOOK: Duration = Duration::from_secs(60);
+
+/// What comes back from destinations that may be slow to answer. The next life does not wait for it,
+/// and forgets what is of an earlier one.
+#[derive(Debug)]
+pub enum Abroad {
+    /// Listed the parts of snapshots that there are.
+    Surveyed(Result<()>),
+    Renewed(Vec<Part>, Result<()>),
+    /// Tried to bring one destination up to date.
+    Paid(usize, Result<()>),
+    /// Looked whether one destination still holds what it did.
+    Looked(usize),
+    Kept(Result<round::Done>),
+}
 
 /// A job before it is counted.
 pub(super) type Journey = Box<dyn FnOnce() -> Abroad + Send>;

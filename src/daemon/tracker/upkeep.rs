@@ -1,8 +1,8 @@
 //! When a round of upkeep is due. It is a job like any other, on the threads that may be slow, and
 //! nothing waits for it: told to leave off, it does so after the object at hand.
 
-use super::lanes::Journey;
-use super::{Abroad, Phase, Survey, Tracker};
+use super::lanes::{Abroad, Journey};
+use super::{Phase, Survey, Tracker};
 use crate::clock;
 use crate::commit::Timeline;
 use crate::daemon::upkeep::{self as rounds, Task};
