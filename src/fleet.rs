@@ -75,7 +75,7 @@ fn replicas(root: &Destination) -> Result<Vec<Destination>> {
             |place, names| {
                 match names.iter().any(|name| Name::TIMELINES.trim_end_matches('/') == name) {
                     true => replicas.push(place.clone()),
-                    false => next.extend(names.iter().map(|name| browse::child(place, name))),
+                    false => next.extend(names.iter().map(|name| place.below(name))),
                 }
                 Ok(())
             },

@@ -11,7 +11,7 @@
 //! place that starts a program. That takes no lock away: the child is replaced by the program at once,
 //! all that SQLite and the daemon have open closes on exec, and record locks are not inherited.
 
-use crate::config::Database;
+use crate::config::Config;
 use crate::daemon::{self, Stop};
 use crate::error::{self, Error, Result, Status};
 use crate::restore::Progress;
@@ -46,7 +46,7 @@ enum Phase {
 /// 0 and the daemon has failed, the error is the daemon's.
 pub fn run(
     command: &[String],
-    databases: Vec<Database>,
+    config: Config,
     progress: impl Progress + Send + 'static,
 ) -> Result<u8> {
     let (events, inbox) = channel();
@@ -56,7 +56,7 @@ pub fn run(
     let asked = stop.clone();
     thread::spawn(move || {
         let ready = || drop(events.send(Event::Ready));
-        let ended = daemon::run_beside(&databases, &asked, &ready, &progress);
+        let ended = daemon::run_beside(&config, &asked, &ready, &progress);
         events.send(Event::DaemonEnded(ended)).ok();
     });
     let phase = Phase::Starting;

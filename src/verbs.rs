@@ -15,7 +15,7 @@ use crate::cli::{
     ReencryptOf, RepairOf, RestoreOf, StatusOf, SyncOf, UsageOf, VerifyOf,
 };
 use crate::clock;
-use crate::config::{self, Config, Database, Destination, Origin};
+use crate::config::{self, Config, Database, Destination, Gathered, Origin};
 use crate::copies::{Copies, Fallback};
 use crate::daemon::{self, Reload, Stop, Task};
 use crate::doctor;
@@ -55,21 +55,21 @@ pub enum Outcome {
 
 pub fn daemon(arguments: &Arguments, of: &DaemonOf) -> Result<Outcome> {
     memory::give_back();
-    let databases = arguments.databases(&of.given)?;
-    databases.iter().for_each(warn);
+    let config = arguments.config(&of.given)?;
+    config.gather().databases.iter().for_each(warn);
     let stop = Stop::default();
     let reload = of.given.is_empty().then(|| reload(arguments));
     obey_signals(&stop, reload.as_ref()).map_err(|cause| Error::io("daemon", "signals", &cause))?;
-    daemon::run(&databases, &stop, reload.as_ref(), &bar(arguments))?;
+    daemon::run(&config, &stop, reload.as_ref(), &bar(arguments))?;
     Ok(Outcome::Well)
 }
 
 /// Reads the configuration as it was read at the start.
 fn reload(arguments: &Arguments) -> Reload<'_> {
     Reload::new(|| {
-        let databases = arguments.databases(&[])?;
-        databases.iter().for_each(warn);
-        Ok(databases)
+        let config = arguments.config(&[])?;
+        config.gather().databases.iter().for_each(warn);
+        Ok(config)
     })
 }
 
@@ -90,10 +90,11 @@ fn obey_signals(stop: &Stop, reload: Option<&Reload>) -> std::io::Result<()> {
 }
 
 pub fn sync(arguments: &Arguments, of: &SyncOf) -> Result<Outcome> {
-    let databases = arguments.databases(&of.given)?;
+    let Gathered { databases, refused } = arguments.config(&of.given)?.gather();
     databases.iter().for_each(warn);
+    refused.iter().for_each(|error| say(&error.message, error.hint.as_deref()));
     daemon::sync(&databases)?;
-    Ok(Outcome::Well)
+    Ok(refused.first().map_or(Outcome::Well, |error| Outcome::Found(error.status)))
 }
 
 /// Says what may go wrong where a database lies. Nobody to tell is no reason not to begin.
@@ -192,7 +193,9 @@ pub fn status(arguments: &Arguments, of: &StatusOf) -> Result<Outcome> {
         report::show(&report::Fleet::new(&fleet::survey(&root, &open_bare)?), arguments.json)?;
         return Ok(Outcome::Well);
     }
-    let standings = status::status(&arguments.databases(&of.given)?)?;
+    let Gathered { databases, refused } = arguments.config(&of.given)?.gather();
+    refused.iter().for_each(|error| say(&error.message, error.hint.as_deref()));
+    let standings = status::status(&databases)?;
     report::show(&report::Standings::new(&standings), arguments.json)?;
     Ok(Outcome::Well)
 }
@@ -201,14 +204,21 @@ pub fn check(arguments: &Arguments, of: &CheckOf) -> Result<Outcome> {
     let findings = match arguments.fleet(of.from.as_deref(), &of.given)? {
         Some(root) => fleet::check(&fleet::survey(&root, &open_bare)?, of.max_age, clock::now()),
         None => {
-            let databases = arguments.databases(&of.given)?;
-            check::check(&databases, of.max_age.unwrap_or(check::MAX_AGE))
+            let Gathered { databases, refused } = arguments.config(&of.given)?.gather();
+            let mut findings = findings_of(&refused);
+            findings.extend(check::check(&databases, of.max_age.unwrap_or(check::MAX_AGE)));
+            findings
         }
     };
     if !findings.is_empty() || arguments.json {
         report::show(&report::Findings::new(&findings, &[]), arguments.json)?;
     }
     Ok(found(&findings))
+}
+
+/// What keeps files of a directory from being backed up.
+fn findings_of(refused: &[Error]) -> Vec<Finding> {
+    refused.iter().map(|error| Finding::of(error, "the configuration")).collect()
 }
 
 /// The status is that of the first finding that has one.
@@ -218,13 +228,15 @@ fn found(findings: &[Finding]) -> Outcome {
 }
 
 pub fn doctor(arguments: &Arguments, of: &DoctorOf) -> Result<Outcome> {
-    let databases = arguments.databases(&of.given)?;
+    let gathered = arguments.config(&of.given)?.gather();
     let file = of.given.is_empty().then(|| config::file(arguments.config.as_deref()));
-    examine(arguments, &databases, file.as_deref())
+    examine(arguments, &gathered, file.as_deref())
 }
 
-fn examine(arguments: &Arguments, databases: &[Database], file: Option<&Path>) -> Result<Outcome> {
-    let doctor::Report { facts, findings } = doctor::doctor(databases, file);
+fn examine(arguments: &Arguments, all: &Gathered, file: Option<&Path>) -> Result<Outcome> {
+    let doctor::Report { facts, findings: found_out } = doctor::doctor(&all.databases, file);
+    let mut findings = findings_of(&all.refused);
+    findings.extend(found_out);
     let facts = if arguments.quiet { &[][..] } else { &facts };
     if !facts.is_empty() || !findings.is_empty() || arguments.json {
         report::show(&report::Findings::new(&findings, facts), arguments.json)?;
@@ -235,8 +247,8 @@ fn examine(arguments: &Arguments, databases: &[Database], file: Option<&Path>) -
 pub fn init(arguments: &Arguments, of: &InitOf) -> Result<Outcome> {
     let (file, database) = arguments.begun(&of.given)?;
     init::init(&file, &database)?;
-    let databases = Config::load(Some(&file))?.databases;
-    examine(arguments, &databases, Some(&file))
+    let gathered = Config::load(Some(&file))?.gather();
+    examine(arguments, &gathered, Some(&file))
 }
 
 pub fn verify(arguments: &Arguments, of: &VerifyOf) -> Result<Outcome> {
@@ -244,13 +256,15 @@ pub fn verify(arguments: &Arguments, of: &VerifyOf) -> Result<Outcome> {
     let check =
         |source: &_| verify::verify_asking(source, of.deep, question.as_ref(), &bar(arguments));
     let (mut checked, mut differing) = (Vec::new(), Vec::new());
-    for database in arguments.replicas(of.source.as_deref())? {
+    let replicas = arguments.replicas(of.source.as_deref())?;
+    let several = replicas.iter().flatten().count() > 1;
+    for database in replicas {
         let mut copies = Vec::new();
         for origin in &database {
             let source = origin.to_string();
             let report = match open(origin).and_then(|source| check(&source)) {
                 // One that cannot be looked at keeps nobody from looking at the others.
-                Err(error) if database.len() > 1 && of_the_copy(error.status) => {
+                Err(error) if several && of_the_copy(error.status) => {
                     verify::Report::failed(source.clone(), &error)
                 }
                 report => report?,

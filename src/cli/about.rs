@@ -14,21 +14,27 @@ use std::env;
 use std::path::PathBuf;
 
 impl Arguments {
-    /// The databases that a verb of the form `[DB DEST...]` is about.
-    pub fn databases(&self, given: &[String]) -> Result<Vec<Database>> {
+    /// What a verb of the form `[DB DEST...]` is about: databases, or directories of them.
+    pub fn config(&self, given: &[String]) -> Result<Config> {
         let Some((path, destinations)) = given.split_first() else {
-            let config = Config::load(self.config.as_deref())?;
-            let mut databases = config.choose(self.db.as_deref())?;
-            for database in &mut databases {
-                let sealing = &mut database.settings.sealing;
-                *sealing = self.sealing(std::mem::take(sealing))?;
+            let mut config = Config::load(self.config.as_deref())?;
+            for settings in config.settings() {
+                settings.sealing = self.sealing(std::mem::take(&mut settings.sealing))?;
             }
-            return Ok(databases);
+            return match &self.db {
+                Some(_) => Ok(config.choose(self.db.as_deref())?.databases.into()),
+                None => Ok(config),
+            };
         };
         self.alone("DB")?;
         let mut database = spelled_out(path, destinations)?;
         database.settings.sealing = self.sealing(sealing_of_environment())?;
-        Ok(vec![database])
+        Ok(vec![database].into())
+    }
+
+    /// The databases that there are of that by now.
+    pub fn databases(&self, given: &[String]) -> Result<Vec<Database>> {
+        Ok(self.config(given)?.gather().databases)
     }
 
     /// The place that many replicas are below, if there is one given.
@@ -87,10 +93,10 @@ impl Arguments {
             return self.sources(given);
         }
         let mut databases = self.databases(&[])?;
-        if databases.len() > 1 {
+        if databases.len() != 1 {
             let names: Vec<_> = databases.iter().map(|each| each.name.as_str()).collect();
             return Err(Error::new(Status::Usage, "arguments", "SOURCE", "which database?")
-                .hint(format!("choose one with --db: {}", names.join(", "))));
+                .hint(format!("choose one with --db: {}", config::some_of(&names))));
         }
         Ok(databases.remove(0).origins())
     }

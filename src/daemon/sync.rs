@@ -7,7 +7,7 @@ use super::{Stop, open, open_database, run, try_lock};
 use crate::clock;
 use crate::config::{Database, Destination};
 use crate::cursor::{self, State};
-use crate::error::{Error, Result, Status};
+use crate::error::{self, Error, Result, Status};
 use crate::restore::Progress;
 use crate::sabotage;
 use crate::ship::cursor_path;
@@ -28,8 +28,12 @@ impl Progress for Quiet {
     fn at(&self, _: u64, _: u64) {}
 }
 
+/// One that fails keeps none of the others from it; the first failure is how it ends.
 pub fn sync(databases: &[Database]) -> Result<()> {
-    databases.iter().try_for_each(sync_one)
+    let mut failed = databases.iter().filter_map(|database| sync_one(database).err());
+    let first = failed.next();
+    failed.for_each(|error| eprint!("{}", error::lines(&error.message, error.hint.as_deref())));
+    first.map_or(Ok(()), Err)
 }
 
 fn sync_one(database: &Database) -> Result<()> {
@@ -131,7 +135,7 @@ fn durable_on(
 fn pass(database: &Database) -> Result<()> {
     let stop = Stop::default();
     stop.flag().store(true, Ordering::Relaxed);
-    run(std::slice::from_ref(database), &stop, None, &Quiet)
+    run(&vec![database.clone()].into(), &stop, None, &Quiet)
 }
 
 fn look(source: &Source, database: &Database) -> Result<Look> {
