@@ -24,7 +24,7 @@ mod upkeep;
 
 pub use open::{open_database, try_lock};
 pub use reload::Reload;
-pub use sync::{Published, daemon_runs, sync};
+pub use sync::{Published, daemon_runs, sync, sync_within};
 pub use tracker::SHIP_FILE;
 pub use upkeep::{Task, upkeep};
 

@@ -13,14 +13,16 @@
 
 use crate::config::Config;
 use crate::daemon::{self, Stop};
-use crate::error::{self, Error, Result, Status};
+use crate::error::{Error, Result, Status};
+use crate::log::{self, Level};
+use crate::notify;
 use crate::restore::Progress;
 use rustix::process::{Pid, Signal, getpgrp, kill_process};
 use rustix::termios::tcgetpgrp;
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus};
 use std::sync::atomic::Ordering;
@@ -138,7 +140,12 @@ impl Supervisor<'_> {
 
     fn start(&mut self) {
         let (program, arguments) = self.command.split_first().expect("there is a command");
-        match Command::new(program).args(arguments).spawn() {
+        let mut command = Command::new(program);
+        // Who supervises this process is told by the daemon: what the child said would contradict it.
+        for name in notify::VARIABLES {
+            command.env_remove(name);
+        }
+        match command.args(arguments).spawn() {
             Ok(child) => self.phase = Phase::Running(child),
             Err(error) => {
                 self.unstarted = Some(Error::new(Status::Usage, "run", program, error));
@@ -194,5 +201,5 @@ fn by_signal(signal: i32) -> u8 {
 }
 
 fn say(error: &Error, hint: Option<&str>) {
-    let _ = write!(io::stderr(), "{}", error::lines(&error.message, hint));
+    log::say(Level::Warning, &error.message, hint);
 }

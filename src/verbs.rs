@@ -19,11 +19,12 @@ use crate::config::{self, Config, Database, Destination, Gathered, Origin};
 use crate::copies::{Copies, Fallback};
 use crate::daemon::{self, Reload, Stop, Task};
 use crate::doctor;
-use crate::error::{self, Error, Result, Status};
+use crate::error::{Error, Result, Status};
 use crate::fleet;
 use crate::init;
 use crate::key;
 use crate::list;
+use crate::log::{self, Level};
 use crate::memory;
 use crate::object;
 use crate::place::{self, Warning};
@@ -37,9 +38,9 @@ use crate::sqlite;
 use crate::status;
 use crate::upkeep::Mode;
 use crate::usage;
+use crate::verified::Verified;
 use crate::verify;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -93,11 +94,11 @@ pub fn sync(arguments: &Arguments, of: &SyncOf) -> Result<Outcome> {
     let Gathered { databases, refused } = arguments.config(&of.given)?.gather();
     databases.iter().for_each(warn);
     refused.iter().for_each(|error| say(&error.message, error.hint.as_deref()));
-    daemon::sync(&databases)?;
+    daemon::sync_within(&databases, of.timeout, arguments.quiet)?;
     Ok(refused.first().map_or(Outcome::Well, |error| Outcome::Found(error.status)))
 }
 
-/// Says what may go wrong where a database lies. Nobody to tell is no reason not to begin.
+/// Says what may go wrong where a database lies.
 fn warn(database: &Database) {
     for Warning { message, hint } in place::warnings(&database.path) {
         say(&message, Some(hint));
@@ -105,7 +106,7 @@ fn warn(database: &Database) {
 }
 
 fn say(message: &str, hint: Option<&str>) {
-    let _ = write!(std::io::stderr(), "{}", error::lines(message, hint));
+    log::say(Level::Warning, message, hint);
 }
 
 pub fn restore(arguments: &Arguments, of: &RestoreOf) -> Result<Outcome> {
@@ -177,6 +178,14 @@ fn from_all<T>(
 const TOLD: usize = 8;
 
 pub fn list(arguments: &Arguments, of: &ListOf) -> Result<Outcome> {
+    if let Some(root) = arguments.fleet(of.from.as_deref(), of.source.as_slice())? {
+        if of.objects {
+            let error = Error::new(Status::Usage, "list", "--objects", "cannot stand with --from");
+            return Err(error.hint("give one of the replicas as SOURCE to see its objects"));
+        }
+        report::show(&report::Replicas::new(&fleet::survey(&root, &open_bare)?), arguments.json)?;
+        return Ok(Outcome::Well);
+    }
     let copies = arguments.copies(of.source.as_deref())?;
     if of.objects {
         let objects = from_first(&copies, |source| list::objects(source.as_ref()))?;
@@ -257,8 +266,8 @@ pub fn verify(arguments: &Arguments, of: &VerifyOf) -> Result<Outcome> {
         |source: &_| verify::verify_asking(source, of.deep, question.as_ref(), &bar(arguments));
     let (mut checked, mut differing) = (Vec::new(), Vec::new());
     let replicas = arguments.replicas(of.source.as_deref())?;
-    let several = replicas.iter().flatten().count() > 1;
-    for database in replicas {
+    let several = replicas.iter().flat_map(|(_, copies)| copies).count() > 1;
+    for (state_dir, database) in replicas {
         let mut copies = Vec::new();
         for origin in &database {
             let source = origin.to_string();
@@ -272,7 +281,13 @@ pub fn verify(arguments: &Arguments, of: &VerifyOf) -> Result<Outcome> {
             copies.push(Checked { source, report });
         }
         let reports: Vec<_> = copies.iter().map(|it| (it.source.clone(), &it.report)).collect();
-        differing.extend(verify::compare(&reports));
+        let found = verify::compare(&reports);
+        if let Some(state_dir) = state_dir.filter(|_| found.is_empty()) {
+            let whole = copies.iter().filter(|it| it.report.findings.is_empty());
+            let whole: Vec<_> = whole.map(|it| it.source.as_str()).collect();
+            Verified::note(&state_dir, &whole, of.deep, clock::now());
+        }
+        differing.extend(found);
         checked.extend(copies);
     }
     let verified = report::Verified::new(&checked, &differing);

@@ -41,7 +41,7 @@ impl Arguments {
     pub fn fleet(&self, from: Option<&str>, given: &[String]) -> Result<Option<Destination>> {
         let Some(url) = from else { return Ok(None) };
         if !given.is_empty() {
-            return Err(cannot_stand("--from", "DB"));
+            return Err(cannot_stand("--from", "another place"));
         }
         self.alone("--from")?;
         Destination::parse(url).map(Some)
@@ -61,17 +61,19 @@ impl Arguments {
 
     /// The replicas that a verb of the form `[SOURCE]` is about; at least one.
     pub fn sources(&self, given: Option<&str>) -> Result<Vec<Origin>> {
-        Ok(self.replicas(given)?.concat())
+        Ok(self.replicas(given)?.into_iter().flat_map(|(_, copies)| copies).collect())
     }
 
-    /// The same, those of each database together.
-    pub fn replicas(&self, given: Option<&str>) -> Result<Vec<Vec<Origin>>> {
+    /// The same, those of each database together, with the directory of its state if it is known.
+    pub fn replicas(&self, given: Option<&str>) -> Result<Vec<(Option<PathBuf>, Vec<Origin>)>> {
         if let Some(url) = given {
             self.alone("SOURCE")?;
             let sealing = self.sealing(sealing_of_environment())?;
-            return Ok(vec![vec![Origin { destination: Destination::parse(url)?, sealing }]]);
+            let origin = Origin { destination: Destination::parse(url)?, sealing };
+            return Ok(vec![(None, vec![origin])]);
         }
-        Ok(self.databases(&[])?.into_iter().map(Database::origins).collect())
+        let known = |it: Database| (Some(it.state_dir.clone()), it.origins());
+        Ok(self.databases(&[])?.into_iter().map(known).collect())
     }
 
     /// The same, each with the settings of its database.

@@ -6,7 +6,8 @@
 use super::Daemon;
 use crate::clock;
 use crate::config::{Config, Database};
-use crate::error::{self, Error};
+use crate::error::Error;
+use crate::log;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -79,7 +80,7 @@ impl Roll {
     /// Each thing once, and again when it had been put right.
     fn tell(&mut self, refused: &[Error]) {
         for error in refused.iter().filter(|error| !self.told.contains(&error.message)) {
-            eprint!("{}", error::lines(&error.message, error.hint.as_deref()));
+            log::warn(error);
         }
         self.told = refused.iter().map(|error| error.message.clone()).collect();
     }
@@ -93,7 +94,7 @@ impl Daemon {
         };
         let (_, left, begun) = self.watch_only(wanted);
         if left + begun > 0 {
-            eprintln!("bakelite: directories: {left} end, {begun} begin");
+            log::event("directories", format!("{left} end, {begun} begin"));
         }
     }
 }

@@ -9,7 +9,8 @@ use super::Daemon;
 use super::tracker::Tracker;
 use crate::clock;
 use crate::config::{Config, Database};
-use crate::error::{self, Result};
+use crate::error::{Error, Result};
+use crate::log;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -42,9 +43,9 @@ impl<'a> Reload<'a> {
     /// before stays in force.
     fn take(&self) -> Option<Config> {
         let read = (self.read)();
-        let tell = |error: &error::Error| {
-            eprint!("{}", error::lines(&error.message, error.hint.as_deref()));
-            eprintln!("bakelite: reload: the configuration that was read before stays in force");
+        let tell = |error: &Error| {
+            log::warn(error);
+            log::event("reload", "the configuration that was read before stays in force");
         };
         read.inspect_err(tell).ok()
     }
@@ -59,7 +60,7 @@ impl Daemon {
         let Some(config) = reload.take() else { return };
         let wanted = self.look_into(&config);
         let (kept, left, begun) = self.watch_only(wanted);
-        eprintln!("bakelite: reload: {kept} stay, {left} end, {begun} begin");
+        log::event("reload", format!("{kept} stay, {left} end, {begun} begin"));
     }
 
     /// Has those end that are not `wanted`, and those begin that are new. How many stay, end, begin.
@@ -90,7 +91,7 @@ impl Daemon {
         self.trackers.retain(|_, tracker| {
             let gone = tracker.is_retired() && tracker.is_over();
             if gone && let Some(error) = tracker.take_error() {
-                eprint!("{}", error::lines(&error.message, error.hint.as_deref()));
+                log::warn(&error);
             }
             !gone
         });

@@ -7,18 +7,22 @@ use super::{Stop, open, open_database, run, try_lock};
 use crate::clock;
 use crate::config::{Database, Destination};
 use crate::cursor::{self, State};
-use crate::error::{self, Error, Result, Status};
+use crate::error::{Error, Result, Status};
+use crate::log;
 use crate::restore::Progress;
 use crate::sabotage;
 use crate::ship::cursor_path;
 use crate::source::{Look, Source};
 use crate::spool::Spool;
+use crate::status::Record;
 use crate::wal::Salts;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// How often a running daemon's cursor is looked at.
 const POLL: Duration = Duration::from_millis(5);
+/// How long it waits for a daemon before it says so.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a daemon may take to see that the lock is free.
 const START: Duration = Duration::from_millis(300);
 
@@ -28,16 +32,24 @@ impl Progress for Quiet {
     fn at(&self, _: u64, _: u64) {}
 }
 
-/// One that fails keeps none of the others from it; the first failure is how it ends.
 pub fn sync(databases: &[Database]) -> Result<()> {
-    let mut failed = databases.iter().filter_map(|database| sync_one(database).err());
+    sync_within(databases, None, true)
+}
+
+/// The same; each database waits for a running daemon for so long, and says so unless it is `quiet`.
+/// One that fails keeps none of the others from it; the first failure is how it ends.
+pub fn sync_within(databases: &[Database], timeout: Option<Duration>, quiet: bool) -> Result<()> {
+    let sync = |database: &Database| sync_one(database, timeout, quiet).err();
+    let mut failed = databases.iter().filter_map(sync);
     let first = failed.next();
-    failed.for_each(|error| eprint!("{}", error::lines(&error.message, error.hint.as_deref())));
+    failed.for_each(|error| log::warn(&error));
     first.map_or(Ok(()), Err)
 }
 
-fn sync_one(database: &Database) -> Result<()> {
+fn sync_one(database: &Database, timeout: Option<Duration>, quiet: bool) -> Result<()> {
     let mut published = Published::now(database)?;
+    let begun = clock::instant();
+    let mut silent = !quiet;
     loop {
         if !daemon_runs(database)? {
             match pass(database) {
@@ -50,8 +62,34 @@ fn sync_one(database: &Database) -> Result<()> {
         if is_durable(database, &published.wanted, &published.later)? {
             return Ok(());
         }
+        if timeout.is_some_and(|timeout| begun.elapsed() >= timeout) {
+            return Err(waiting(database, &published));
+        }
+        if silent && begun.elapsed() >= PATIENCE {
+            silent = false;
+            log::warn(&waiting(database, &published));
+        }
         std::thread::sleep(POLL);
     }
+}
+
+/// What the daemon has not done yet, and why.
+fn waiting(database: &Database, published: &Published) -> Error {
+    let record = Record::load(database);
+    let lacks = |(_, destination): &(usize, &Destination)| {
+        let durable = published.is_durable_on(database, |each| each == *destination);
+        !database.mirrors.contains(destination) && !matches!(durable, Ok(true))
+    };
+    let (thing, why) = match database.destinations.iter().enumerate().find(lacks) {
+        Some((at, destination)) => (destination.to_string(), record.error_of(at)),
+        None => (database.path.display().to_string(), record.error.as_deref()),
+    };
+    let cause = match why {
+        Some(why) => format!("lacks what was committed: {why}"),
+        None => "lacks what was committed, and the daemon is at work".to_owned(),
+    };
+    Error::new(Status::Unreachable, "sync", thing, cause)
+        .hint("see: bakelite status; what is committed is shipped as soon as it can be")
 }
 
 /// What was published when it was asked.

@@ -130,6 +130,21 @@ fn sync_beside_a_daemon() {
     assert_eq!(snapshots(&databases[0]), 1);
 }
 
+/// A destination that is dead keeps the daemon waiting, and a `sync` beside it no longer than it was told.
+#[test]
+fn a_sync_beside_a_daemon_waits_as_long_as_it_was_told() {
+    let db = Db::new(4096);
+    let config = [db.config()];
+    sync(&config).unwrap();
+    let _lock = try_lock(&config[0].state_dir).unwrap().unwrap();
+    sync_within(&config, Some(Duration::ZERO), false).unwrap();
+    commits(&db.open(), 1);
+    let error = sync_within(&config, Some(Duration::ZERO), false).unwrap_err();
+    assert_eq!(error.status, Status::Unreachable);
+    let said = format!("sync: {}: lacks what was committed", config[0].destinations[0]);
+    assert!(error.message.starts_with(&said), "{error}");
+}
+
 /// A database of the application's own choosing of checkpoints, and a fast writer.
 #[test]
 fn a_saturating_writer_loses_nothing() {

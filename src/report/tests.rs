@@ -179,6 +179,7 @@ fn list_shows_objects_by_what_their_names_say() {
 
 fn standing() -> Standing {
     let destination = |url: &str, floor, error: Option<&str>| DestinationStatus {
+        verified: Default::default(),
         url: url.into(),
         standing: "current".into(),
         floor,
