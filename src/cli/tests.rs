@@ -438,7 +438,10 @@ fn prepare(words: &[&str]) -> Result<()> {
             of.target(Time(1_763_906_400_000))?;
             all.copies(of.source.as_deref()).map(drop)
         }
-        Verb::List(of) => all.copies(of.source.as_deref()).map(drop),
+        Verb::List(of) => match all.fleet(of.from.as_deref(), of.source.as_slice())? {
+            Some(_) => Ok(()),
+            None => all.copies(of.source.as_deref()).map(drop),
+        },
         Verb::Prune(of) => all.databases(&of.given).map(drop),
         Verb::Usage(of) => all.sources(of.source.as_deref()).map(drop),
         Verb::Verify(of) => {
