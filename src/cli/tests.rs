@@ -382,7 +382,11 @@ const BAD: &[(&[&str], &str, &str)] = &[
         "see: ",
     ),
     (&["list", "/m", "--key-file="], "--key-file: \"\": ", "give a path"),
-    (&["status", "/a", "/m", "--from", "/m"], "arguments: --from: cannot stand with DB", "leave"),
+    (
+        &["status", "/a", "/m", "--from", "/m"],
+        "arguments: --from: cannot stand with another",
+        "leave",
+    ),
     (
         &["check", "--from", "/m", "-c", "/x"],
         "arguments: --config: cannot stand with --from",
