@@ -122,6 +122,9 @@ pub struct SyncOf {
     #[argh(positional, arg_name = "DB DEST")]
     /// a database and the roots of its replicas: paths or s3://BUCKET/PREFIX
     pub given: Vec<String>,
+    #[argh(option, arg_name = "DUR", from_str_fn(duration))]
+    /// how long to wait for a running daemon; for ever, unless given
+    pub timeout: Option<Duration>,
 }
 
 /// rebuild a database as it stood at one commit
@@ -178,7 +181,12 @@ pub enum Existing {
 
 /// show the restore points of a replica, or its objects
 #[derive(Debug, FromArgs, ArgsInfo)]
-#[argh(subcommand, name = "list", example = "bakelite list /mnt/backup/app --json")]
+#[argh(
+    subcommand,
+    name = "list",
+    example = "bakelite list /mnt/backup/app --json",
+    example = "bakelite list --from s3://bucket/fleet"
+)]
 pub struct ListOf {
     #[argh(positional, arg_name = "SOURCE")]
     /// the root of a replica, else the first one configured
@@ -186,6 +194,9 @@ pub struct ListOf {
     #[argh(switch)]
     /// objects instead of restore points
     pub objects: bool,
+    #[argh(option, arg_name = "DEST")]
+    /// the replicas at or below this place, each with its last commit
+    pub from: Option<String>,
 }
 
 /// show how each database and its destinations stand

@@ -1,21 +1,23 @@
 //! What is backed up to where, and how: the configuration as typed values.
 //!
 //! A `Config` that exists is valid: paths are absolute, names are fit to be directories, nothing
-//! stands twice, and a database is the file behind all links to it. `read` makes one from TOML; bakelite.5 describes the keys. Whether the things it
+//! stands twice, and a database is the file behind all links to it. `read` makes one from TOML;
+//! bakelite.5 describes the keys. `gather` finds what is in directories. Whether the things that it
 //! names exist is for those to say who open them.
 
 mod expand;
 mod field;
+mod gather;
 mod read;
 mod s3;
 
+pub use gather::{Directory, Gathered, Like, some_of};
 pub use read::{KEYS, Key, Place};
 pub use s3::{Credentials, Lock, LockMode, S3, Secret, UrlStyle};
 
 use crate::error::{Error, Result, Status};
 use crate::keep::Keep;
 use crate::seal::Rule;
-use crate::units;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -29,9 +31,11 @@ pub const FILE_VARIABLE: &str = "BAKELITE_CONFIG";
 /// Key files, with colons between them, for commands that read no configuration.
 pub const KEYS_VARIABLE: &str = "BAKELITE_KEY_FILES";
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Config {
+    /// Those that have a path of their own.
     pub databases: Vec<Database>,
+    pub directories: Vec<Directory>,
     /// Whether a secret stands in the file itself.
     pub holds_secret: bool,
 }
@@ -144,21 +148,16 @@ impl Config {
         read::config(&field::Source { file, text, variable })
     }
 
-    /// The database of that name alone, or all of them.
-    pub fn choose(mut self, name: Option<&str>) -> Result<Vec<Database>> {
-        let Some(name) = name else { return Ok(self.databases) };
-        let names: Vec<_> = self.databases.iter().map(|each| each.name.clone()).collect();
-        self.databases.retain(|database| database.name == name);
-        if self.databases.is_empty() {
-            let meant = units::nearest(name, names.iter().map(String::as_str));
-            let hint = meant.map_or_else(
-                || format!("the configuration has {}", names.join(", ")),
-                |meant| format!("did you mean {meant}?"),
-            );
-            let error = Error::new(Status::Missing, "--db", name, "no such database");
-            return Err(error.hint(hint));
-        }
-        Ok(self.databases)
+    /// Those of every database that there is or may be.
+    pub fn settings(&mut self) -> impl Iterator<Item = &mut Settings> {
+        let databases = self.databases.iter_mut().map(|it| &mut it.settings);
+        databases.chain(self.directories.iter_mut().map(|it| &mut it.like.settings))
+    }
+}
+
+impl From<Vec<Database>> for Config {
+    fn from(databases: Vec<Database>) -> Self {
+        Self { databases, ..Self::default() }
     }
 }
 
@@ -233,6 +232,12 @@ fn real(path: &Path) -> PathBuf {
     path
 }
 
+/// A name becomes a directory on every destination.
+fn fit_to_be_a_name(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    (1..=100).contains(&name.len()) && !name.starts_with('.') && name.chars().all(plain)
+}
+
 /// `.app.db.bakelite` beside `app.db`.
 fn state_dir_beside(path: &Path) -> PathBuf {
     let mut name = std::ffi::OsString::from(".");
@@ -262,6 +267,21 @@ impl Destination {
                 .hint("write file:///path with three slashes, or the path alone")),
             Some(("s3", rest)) => S3::parse(rest, url).map(Self::S3),
             Some(_) => Err(refuse("unknown scheme").hint("use a path, file:///path or s3://...")),
+        }
+    }
+}
+
+impl Destination {
+    /// The place of that name below this one.
+    #[must_use]
+    pub fn below(&self, name: &str) -> Self {
+        match self {
+            Self::File { root } => Self::File { root: root.join(name) },
+            Self::S3(s3) => {
+                let slash = if s3.prefix.is_empty() { "" } else { "/" };
+                let prefix = format!("{}{slash}{name}", s3.prefix);
+                Self::S3(S3 { prefix, ..s3.clone() })
+            }
         }
     }
 }

@@ -11,6 +11,7 @@
 //! shipment waits for a destination, capture goes on until the next change-set is full, and then the
 //! WAL is pinned as it is.
 
+mod gather;
 mod listen;
 mod observe;
 mod open;
@@ -21,17 +22,18 @@ mod sync;
 mod tracker;
 mod upkeep;
 
-pub use open::{open_database, try_lock};
+pub use open::{open_database, tell_if_absent, try_lock};
 pub use reload::Reload;
-pub use sync::{Published, daemon_runs, sync};
+pub use sync::{Published, daemon_runs, sync, sync_within};
 pub use tracker::SHIP_FILE;
 pub use upkeep::{Task, upkeep};
 
 use crate::clock;
-use crate::config::Database;
+use crate::config::{Config, Database};
 use crate::error::{Error, Result};
 use crate::notify::Notify;
 use crate::restore::Progress;
+use gather::{Gatherer, Roll};
 use observe::Watch;
 use pool::Pool;
 use std::collections::BTreeMap;
@@ -63,25 +65,26 @@ impl Stop {
     }
 }
 
-/// Watches and ships `databases` until `stop` is set; then everything committed by then is durable.
+/// Watches and ships what `config` names until `stop` is set; then everything committed by then is
+/// durable.
 pub fn run(
-    databases: &[Database],
+    config: &Config,
     stop: &Stop,
     reload: Option<&Reload>,
     progress: &dyn Progress,
 ) -> Result<()> {
-    Daemon::begin(databases, stop)?.run(stop, reload, None, progress)
+    Daemon::begin(config, stop)?.run(stop, reload, None, progress)
 }
 
 /// The same, beside an application that is started when `ready` is called: every database was taken up,
 /// or is not there yet, and is waited for.
 pub fn run_beside(
-    databases: &[Database],
+    config: &Config,
     stop: &Stop,
     ready: &dyn Fn(),
     progress: &dyn Progress,
 ) -> Result<()> {
-    let mut daemon = Daemon::begin(databases, stop)?;
+    let mut daemon = Daemon::begin(config, stop)?;
     daemon.trackers.values_mut().for_each(Tracker::await_database);
     daemon.run(stop, None, Some(ready), progress)
 }
@@ -93,6 +96,8 @@ struct Daemon {
     newest: usize,
     /// To be watched as soon as what is in their way has ended.
     waiting: Vec<Database>,
+    /// Where there are directories.
+    gatherer: Option<Gatherer>,
     pool: Pool<(usize, Done)>,
     /// For what waits for destinations that are behind.
     slow: Pool<(usize, Done)>,
@@ -102,7 +107,7 @@ struct Daemon {
 }
 
 impl Daemon {
-    fn begin(databases: &[Database], stop: &Stop) -> Result<Self> {
+    fn begin(config: &Config, stop: &Stop) -> Result<Self> {
         crate::sqlite::version()
             .map_err(|cause| Error::new(crate::error::Status::Failed, "start", "SQLite", cause))?;
         let now = clock::instant();
@@ -115,18 +120,28 @@ impl Daemon {
             trackers: BTreeMap::new(),
             newest: 0,
             waiting: Vec::new(),
+            gatherer: None,
             pool: Pool::new(WORKERS, &done),
             slow: Pool::new(SLOW_WORKERS, &done),
             results,
             draining: false,
             watch: Watch::new(notify, now),
         };
-        let alone = databases.len() == 1;
+        let databases = daemon.look_into(config);
+        let alone = databases.len() == 1 && config.directories.is_empty();
         databases.iter().for_each(|each| daemon.watch(Tracker::new(each, alone, now)));
         if told {
             daemon.set_observers(now);
         }
         Ok(daemon)
+    }
+
+    /// The databases that there are by now; others are looked for from now on.
+    fn look_into(&mut self, config: &Config) -> Vec<Database> {
+        let mut roll = Roll::default();
+        let found = roll.call(config, clock::instant()).unwrap_or_default();
+        self.gatherer = Gatherer::new(config, roll);
+        found
     }
 
     fn watch(&mut self, mut tracker: Tracker) {
@@ -149,6 +164,7 @@ impl Daemon {
                 self.drain();
             }
             self.reload(reload.filter(|_| !self.draining));
+            self.gather();
             self.replace();
             let now = clock::instant();
             let wake = self.turn(now);
@@ -203,10 +219,10 @@ impl Daemon {
         }
     }
 
-    /// How the run ended, once it has: when all is drained, or when nothing is left to watch.
+    /// How the run ended, once it has: when all is drained, or when nothing is left to watch, nor can be.
     fn ended(&mut self) -> Option<Result<()>> {
         let all = self.trackers.values().all(Tracker::is_ended);
-        (all && self.waiting.is_empty()).then(|| {
+        (all && self.waiting.is_empty() && self.gatherer.is_none()).then(|| {
             let errors = self.trackers.values_mut().filter_map(Tracker::take_error);
             errors.into_iter().next().map_or(Ok(()), Err)
         })
@@ -214,6 +230,7 @@ impl Daemon {
 
     fn drain(&mut self) {
         self.draining = true;
+        self.gatherer = None;
         self.tell_stopping();
         self.trackers.values_mut().for_each(Tracker::drain);
     }

@@ -41,9 +41,19 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     publish(write_temp(path, bytes)?, path, Overwrite::Replace)
 }
 
-/// The same, for a file that everybody may read.
+/// The same, for a file that everybody may read, written by one at a time in a directory that others
+/// use: what a writer that was killed has left there has one name, and the next one removes it.
 pub fn replace_readable(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let temp = write_temp(path, bytes)?;
+    let mut name = std::ffi::OsString::from(TEMP_PREFIX);
+    name.push(path.file_name().unwrap_or_default());
+    fs::remove_file(path.with_file_name(&name)).or_else(|error| match error.kind() {
+        ErrorKind::NotFound => Ok(()),
+        _ => Err(error),
+    })?;
+    let mut builder = tempfile::Builder::new();
+    step(Step::Create, path)?;
+    let temp = builder.prefix(&name).rand_bytes(0).make_in(parent(path), create_private)?;
+    let temp = write_into(temp, bytes)?;
     temp.as_file().set_permissions(Permissions::from_mode(0o644))?;
     publish(temp, path, Overwrite::Replace)
 }
@@ -146,7 +156,10 @@ pub fn parent(path: &Path) -> &Path {
 }
 
 fn write_temp(path: &Path, bytes: &[u8]) -> io::Result<NamedTempFile> {
-    let mut temp = temp_beside(path)?;
+    write_into(temp_beside(path)?, bytes)
+}
+
+fn write_into(mut temp: NamedTempFile, bytes: &[u8]) -> io::Result<NamedTempFile> {
     step(Step::Write, temp.path())?;
     temp.as_file_mut().write_all(bytes)?;
     Ok(temp)
@@ -309,6 +322,21 @@ mod tests {
         assert_eq!(files(dir.path()), ["f"]);
         remove(&path).unwrap();
         assert_eq!(remove(&path).unwrap_err().kind(), ErrorKind::NotFound);
+    }
+
+    /// It is written every ten seconds, in a directory that nobody tidies.
+    #[test]
+    fn what_a_killed_writer_left_of_a_readable_file_is_gone_after_the_next_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("b.prom");
+        fs::write(dir.path().join(".tmp-b.prom"), "torn").unwrap();
+        replace_readable(&path, b"one").unwrap();
+        replace_readable(&path, b"two").unwrap();
+        assert_eq!(
+            (files(dir.path()), fs::read(&path).unwrap()),
+            (vec!["b.prom".into()], b"two".into())
+        );
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644);
     }
 
     /// A rename that was not followed by a sync of the directory is undone by a power cut

@@ -22,6 +22,8 @@ const DEPTH: usize = 4;
 
 #[derive(Debug)]
 pub struct Standing {
+    /// The way to it from the place that was named; `.` for that place itself.
+    pub name: String,
     pub url: String,
     /// What its names say, or why they could not be listed.
     pub found: Result<Found>,
@@ -49,40 +51,44 @@ pub fn survey(root: &Destination, open: &Open) -> Result<Vec<Standing>> {
         return Err(error.hint("name the directory or prefix that they are below"));
     }
     let mut standings = Vec::new();
-    let look = |place: &Destination| Ok(open(place).and_then(|source| look(&*source)));
+    let look = |(_, place): &Place| Ok(open(place).and_then(|source| look(&*source)));
     ahead(
         &places,
         |_| 0,
         look,
-        |place, found| {
-            standings.push(Standing { url: place.to_string(), found });
+        |(name, place), found| {
+            standings.push(Standing { name: name.clone(), url: place.to_string(), found });
             Ok(())
         },
     )?;
     Ok(standings)
 }
 
+type Place = (String, Destination);
+
 /// A replica has timelines, and no replica is below another one.
-fn replicas(root: &Destination) -> Result<Vec<Destination>> {
-    let (mut replicas, mut places) = (Vec::new(), vec![root.clone()]);
+fn replicas(root: &Destination) -> Result<Vec<Place>> {
+    let (mut replicas, mut places) = (Vec::new(), vec![(".".to_owned(), root.clone())]);
     for _ in 0..=DEPTH {
         let mut next = Vec::new();
-        let below = |place: &Destination| Ok(browse::below(place)?);
         ahead(
             &places,
             |_| 0,
-            below,
-            |place, names| {
-                match names.iter().any(|name| Name::TIMELINES.trim_end_matches('/') == name) {
-                    true => replicas.push(place.clone()),
-                    false => next.extend(names.iter().map(|name| browse::child(place, name))),
+            |(_, place): &Place| Ok(browse::below(place)?),
+            |(way, place), names| {
+                if names.iter().any(|name| Name::TIMELINES.trim_end_matches('/') == name) {
+                    replicas.push((way.clone(), place.clone()));
+                    return Ok(());
                 }
+                let way = if way == "." { String::new() } else { format!("{way}/") };
+                let below = |name: &String| (format!("{way}{name}"), place.below(name));
+                next.extend(names.iter().map(below));
                 Ok(())
             },
         )?;
         places = next;
     }
-    replicas.sort_unstable_by_key(ToString::to_string);
+    replicas.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
     Ok(replicas)
 }
 

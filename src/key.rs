@@ -70,6 +70,10 @@ pub fn read(file: &Path) -> Result<Key> {
         Error::new(Status::Key, "read the key", file.display(), cause)
             .hint("name the key's file with key_files, --key-file or BAKELITE_KEY_FILES")
     };
+    if file.is_dir() {
+        let error = Error::new(Status::Usage, "read the key", file.display(), "it is a directory");
+        return Err(error.hint("name the key's file in it"));
+    }
     if others_may_read(file).map_err(missing)? {
         let error = Error::new(Status::Usage, "read the key", file.display(), "others can read it");
         return Err(error.hint(format!("run: chmod o-rwx {}", file.display())));

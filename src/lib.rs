@@ -53,6 +53,7 @@ pub mod durable;
 pub mod fleet;
 pub mod init;
 pub mod key;
+pub mod log;
 pub mod memory;
 pub mod metrics;
 pub mod notify;
@@ -64,6 +65,7 @@ pub mod sabotage;
 pub mod status;
 pub mod units;
 pub mod verbs;
+pub mod verified;
 
 #[cfg(test)]
 mod manual;

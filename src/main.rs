@@ -1,7 +1,8 @@
 //! The program: reads its arguments, runs one command, and is the one place that prints errors.
 
 use bakelite::cli::{self, Arguments, Asked, Verb};
-use bakelite::error::{self, Error, Result};
+use bakelite::error::{Error, Result};
+use bakelite::log::{self, Level};
 use bakelite::report;
 use bakelite::verbs::{self, Outcome};
 use std::env;
@@ -47,9 +48,7 @@ fn run(arguments: &Arguments) -> Result<Outcome> {
 
 /// There is nobody left to tell when these cannot be written; the status still says it.
 fn fail(error: &Error, json: bool) -> ExitCode {
-    use std::io::Write;
-    let lines = error::lines(&error.message, error.hint.as_deref());
-    let _ = write!(std::io::stderr(), "{lines}");
+    log::say(Level::Error, &error.message, error.hint.as_deref());
     if json {
         let _ = report::print(&report::failure(error));
     }

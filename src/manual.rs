@@ -5,6 +5,7 @@ use crate::backend::s3;
 use crate::cli::{self, Arguments, Asked};
 use crate::config::{self, Config, KEYS, Key, Place, Settings};
 use crate::error::Status;
+use crate::log;
 use crate::metrics;
 use crate::notify;
 use crate::structure::sources;
@@ -115,7 +116,8 @@ fn the_files_and_variables_documented_are_those_there_are() {
     let keys = s3::VARIABLES.join(" , ");
     let notify = notify::VARIABLES.join(" , ");
     let (file, key_files) = (config::FILE_VARIABLE, config::KEYS_VARIABLE);
-    let expected = [file, key_files, &keys, "SSL_CERT_FILE", "TMPDIR", "COLUMNS", &notify];
+    let expected =
+        [file, key_files, &keys, "SSL_CERT_FILE", "TMPDIR", "COLUMNS", &notify, log::VARIABLE];
     assert_eq!(items(&environment, "Ev"), expected);
 }
 
@@ -197,7 +199,7 @@ fn nothing_else_of_the_environment_is_read() {
             read.extend(calls.map(|rest| rest.split(')').next().unwrap().to_owned()));
         }
     }
-    let known = ["\"COLUMNS\"", "FILE_VARIABLE", "config::KEYS_VARIABLE", "name"];
+    let known = ["\"COLUMNS\"", "FILE_VARIABLE", "VARIABLE", "config::KEYS_VARIABLE", "name"];
     assert_eq!(read, known.map(str::to_owned).into());
 }
 

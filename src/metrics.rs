@@ -8,13 +8,16 @@ use crate::error::Status;
 use crate::fanout::StandingKind;
 use crate::object;
 use crate::status::Counts;
+use crate::verified::{Depths, Verified};
 use std::fmt::Write;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// How one database stands.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sample {
     pub database: String,
+    pub state_dir: PathBuf,
     pub watched: bool,
     /// Something is tried again.
     pub failing: bool,
@@ -33,6 +36,12 @@ pub struct Sample {
 }
 
 impl Sample {
+    /// Looks up what `verify` has left, on the disk, which the daemon's loop does not wait for.
+    pub fn look_up(&mut self) {
+        let verified = Verified::load(&self.state_dir);
+        self.destinations.iter_mut().for_each(|it| it.verified = verified.of(&it.url));
+    }
+
     /// Whether it is watched, goes on, and every destination holds what is older than `age`: what
     /// `check` asks too.
     pub fn is_well(&self, age: Duration, now: Time) -> bool {
@@ -53,6 +62,8 @@ pub struct Lane {
     /// Since when it lacks something that was published.
     pub owed_since: Option<Time>,
     pub spooled: u64,
+    /// When it was last found whole.
+    pub verified: Depths,
     /// Until when all that the last snapshot needs is locked at least.
     pub locked_until: Option<Time>,
 }
@@ -170,6 +181,12 @@ pub const OF_DESTINATIONS: &[Metric<OfDestination>] = &[
     gauge("bakelite_locked_until_timestamp_seconds", "Locked until then at least.", |it, _, _| {
         it.locked_until.and_then(seconds)
     }),
+    gauge("bakelite_verified_timestamp_seconds", "When it was last found whole.", |it, _, _| {
+        it.verified.whole().and_then(seconds)
+    }),
+    gauge("bakelite_verified_deep_timestamp_seconds", "The same, by a restore.", |it, _, _| {
+        it.verified.deep().and_then(seconds)
+    }),
 ];
 
 pub const ERRORS: &str = "bakelite_errors_total";
@@ -262,6 +279,7 @@ mod tests {
             floor: Some((5, Time(2000))),
             owed_since: Some(Time(7500)),
             spooled: 9,
+            verified: Depths::default(),
             locked_until: None,
         };
         let mut tally = Tally::default();

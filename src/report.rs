@@ -14,7 +14,7 @@ mod used;
 mod verified;
 
 pub use findings::Findings;
-pub use fleet::Fleet;
+pub use fleet::{Fleet, Replicas};
 pub use kept::{Compacted, Kept, PrunedObjects};
 pub use listing::{Objects, Points};
 pub use repaired::Repaired;

@@ -11,16 +11,18 @@
 //! place that starts a program. That takes no lock away: the child is replaced by the program at once,
 //! all that SQLite and the daemon have open closes on exec, and record locks are not inherited.
 
-use crate::config::Database;
+use crate::config::Config;
 use crate::daemon::{self, Stop};
-use crate::error::{self, Error, Result, Status};
+use crate::error::{Error, Result, Status};
+use crate::log::{self, Level};
+use crate::notify;
 use crate::restore::Progress;
 use rustix::process::{Pid, Signal, getpgrp, kill_process};
 use rustix::termios::tcgetpgrp;
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus};
 use std::sync::atomic::Ordering;
@@ -46,7 +48,7 @@ enum Phase {
 /// 0 and the daemon has failed, the error is the daemon's.
 pub fn run(
     command: &[String],
-    databases: Vec<Database>,
+    config: Config,
     progress: impl Progress + Send + 'static,
 ) -> Result<u8> {
     let (events, inbox) = channel();
@@ -56,7 +58,7 @@ pub fn run(
     let asked = stop.clone();
     thread::spawn(move || {
         let ready = || drop(events.send(Event::Ready));
-        let ended = daemon::run_beside(&databases, &asked, &ready, &progress);
+        let ended = daemon::run_beside(&config, &asked, &ready, &progress);
         events.send(Event::DaemonEnded(ended)).ok();
     });
     let phase = Phase::Starting;
@@ -138,7 +140,12 @@ impl Supervisor<'_> {
 
     fn start(&mut self) {
         let (program, arguments) = self.command.split_first().expect("there is a command");
-        match Command::new(program).args(arguments).spawn() {
+        let mut command = Command::new(program);
+        // Who supervises this process is told by the daemon: what the child said would contradict it.
+        for name in notify::VARIABLES {
+            command.env_remove(name);
+        }
+        match command.args(arguments).spawn() {
             Ok(child) => self.phase = Phase::Running(child),
             Err(error) => {
                 self.unstarted = Some(Error::new(Status::Usage, "run", program, error));
@@ -194,5 +201,5 @@ fn by_signal(signal: i32) -> u8 {
 }
 
 fn say(error: &Error, hint: Option<&str>) {
-    let _ = write!(io::stderr(), "{}", error::lines(&error.message, hint));
+    log::say(Level::Warning, &error.message, hint);
 }

@@ -11,6 +11,7 @@ use crate::error::{Error, Result, Status as Exit};
 use crate::fanout::Standing;
 use crate::ship::cursor_path;
 use crate::spool::Spool;
+use crate::verified::{Depths, Verified};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -55,6 +56,8 @@ pub struct DestinationStatus {
     pub standing: String,
     pub floor: Option<(CommitNo, Time)>,
     pub behind_commits: u64,
+    /// When it was last found whole.
+    pub verified: Depths,
     pub error: Option<String>,
 }
 
@@ -163,6 +166,7 @@ fn one(database: &Database) -> Result<Status> {
         (None, None) => "new",
         (None, Some(_)) => "current",
     };
+    let verified = Verified::load(&database.state_dir);
     let destinations = database.destinations.iter().enumerate().map(|(at, destination)| {
         let url = destination.to_string();
         let lane = record.lanes.get(at);
@@ -176,6 +180,7 @@ fn one(database: &Database) -> Result<Status> {
         };
         let behind = lane.filter(|lane| lane.standing != "current");
         DestinationStatus {
+            verified: verified.of(&url),
             url,
             standing: behind.map_or(standing, |lane| &lane.standing).into(),
             floor,

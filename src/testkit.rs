@@ -79,7 +79,7 @@ impl Db {
         let mut cp = Command::new("cp");
         cp.args([&self.path, &self.beside("-wal")]).arg(dir.path()).stderr(Stdio::null());
         cp.status().expect("cp runs; there may be no WAL for it");
-        let path = dir.path().join("app.db");
+        let path = dir.path().join(self.path.file_name().unwrap());
         assert!(path.exists(), "copied");
         Self { dir, path }
     }
@@ -262,7 +262,7 @@ fn serve_as_a_child() {
 fn drain(path: &Path) -> String {
     let stop = Stop::default();
     stop.flag().store(true, Ordering::Relaxed);
-    match daemon::run(&[config(path)], &stop, None, &rig::Quiet) {
+    match daemon::run(&vec![config(path)].into(), &stop, None, &rig::Quiet) {
         Ok(()) => "ok".into(),
         Err(error) => format!("{:?}", error.status),
     }

@@ -15,15 +15,16 @@ use crate::cli::{
     ReencryptOf, RepairOf, RestoreOf, StatusOf, SyncOf, UsageOf, VerifyOf,
 };
 use crate::clock;
-use crate::config::{self, Config, Database, Destination, Origin};
+use crate::config::{self, Config, Database, Destination, Gathered, Origin};
 use crate::copies::{Copies, Fallback};
 use crate::daemon::{self, Reload, Stop, Task};
 use crate::doctor;
-use crate::error::{self, Error, Result, Status};
+use crate::error::{Error, Result, Status};
 use crate::fleet;
 use crate::init;
 use crate::key;
 use crate::list;
+use crate::log::{self, Level};
 use crate::memory;
 use crate::object;
 use crate::place::{self, Warning};
@@ -37,9 +38,9 @@ use crate::sqlite;
 use crate::status;
 use crate::upkeep::Mode;
 use crate::usage;
+use crate::verified::Verified;
 use crate::verify;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -55,21 +56,21 @@ pub enum Outcome {
 
 pub fn daemon(arguments: &Arguments, of: &DaemonOf) -> Result<Outcome> {
     memory::give_back();
-    let databases = arguments.databases(&of.given)?;
-    databases.iter().for_each(warn);
+    let config = arguments.config(&of.given)?;
+    config.gather().databases.iter().for_each(warn);
     let stop = Stop::default();
     let reload = of.given.is_empty().then(|| reload(arguments));
     obey_signals(&stop, reload.as_ref()).map_err(|cause| Error::io("daemon", "signals", &cause))?;
-    daemon::run(&databases, &stop, reload.as_ref(), &bar(arguments))?;
+    daemon::run(&config, &stop, reload.as_ref(), &bar(arguments))?;
     Ok(Outcome::Well)
 }
 
 /// Reads the configuration as it was read at the start.
 fn reload(arguments: &Arguments) -> Reload<'_> {
     Reload::new(|| {
-        let databases = arguments.databases(&[])?;
-        databases.iter().for_each(warn);
-        Ok(databases)
+        let config = arguments.config(&[])?;
+        config.gather().databases.iter().for_each(warn);
+        Ok(config)
     })
 }
 
@@ -90,13 +91,14 @@ fn obey_signals(stop: &Stop, reload: Option<&Reload>) -> std::io::Result<()> {
 }
 
 pub fn sync(arguments: &Arguments, of: &SyncOf) -> Result<Outcome> {
-    let databases = arguments.databases(&of.given)?;
+    let Gathered { databases, refused } = arguments.config(&of.given)?.gather();
     databases.iter().for_each(warn);
-    daemon::sync(&databases)?;
-    Ok(Outcome::Well)
+    refused.iter().for_each(|error| say(&error.message, error.hint.as_deref()));
+    daemon::sync_within(&databases, of.timeout, arguments.quiet)?;
+    Ok(refused.first().map_or(Outcome::Well, |error| Outcome::Found(error.status)))
 }
 
-/// Says what may go wrong where a database lies. Nobody to tell is no reason not to begin.
+/// Says what may go wrong where a database lies.
 fn warn(database: &Database) {
     for Warning { message, hint } in place::warnings(&database.path) {
         say(&message, Some(hint));
@@ -104,7 +106,7 @@ fn warn(database: &Database) {
 }
 
 fn say(message: &str, hint: Option<&str>) {
-    let _ = write!(std::io::stderr(), "{}", error::lines(message, hint));
+    log::say(Level::Warning, message, hint);
 }
 
 pub fn restore(arguments: &Arguments, of: &RestoreOf) -> Result<Outcome> {
@@ -176,6 +178,14 @@ fn from_all<T>(
 const TOLD: usize = 8;
 
 pub fn list(arguments: &Arguments, of: &ListOf) -> Result<Outcome> {
+    if let Some(root) = arguments.fleet(of.from.as_deref(), of.source.as_slice())? {
+        if of.objects {
+            let error = Error::new(Status::Usage, "list", "--objects", "cannot stand with --from");
+            return Err(error.hint("give one of the replicas as SOURCE to see its objects"));
+        }
+        report::show(&report::Replicas::new(&fleet::survey(&root, &open_bare)?), arguments.json)?;
+        return Ok(Outcome::Well);
+    }
     let copies = arguments.copies(of.source.as_deref())?;
     if of.objects {
         let objects = from_first(&copies, |source| list::objects(source.as_ref()))?;
@@ -192,7 +202,9 @@ pub fn status(arguments: &Arguments, of: &StatusOf) -> Result<Outcome> {
         report::show(&report::Fleet::new(&fleet::survey(&root, &open_bare)?), arguments.json)?;
         return Ok(Outcome::Well);
     }
-    let standings = status::status(&arguments.databases(&of.given)?)?;
+    let Gathered { databases, refused } = arguments.config(&of.given)?.gather();
+    refused.iter().for_each(|error| say(&error.message, error.hint.as_deref()));
+    let standings = status::status(&databases)?;
     report::show(&report::Standings::new(&standings), arguments.json)?;
     Ok(Outcome::Well)
 }
@@ -201,14 +213,21 @@ pub fn check(arguments: &Arguments, of: &CheckOf) -> Result<Outcome> {
     let findings = match arguments.fleet(of.from.as_deref(), &of.given)? {
         Some(root) => fleet::check(&fleet::survey(&root, &open_bare)?, of.max_age, clock::now()),
         None => {
-            let databases = arguments.databases(&of.given)?;
-            check::check(&databases, of.max_age.unwrap_or(check::MAX_AGE))
+            let Gathered { databases, refused } = arguments.config(&of.given)?.gather();
+            let mut findings = findings_of(&refused);
+            findings.extend(check::check(&databases, of.max_age.unwrap_or(check::MAX_AGE)));
+            findings
         }
     };
     if !findings.is_empty() || arguments.json {
         report::show(&report::Findings::new(&findings, &[]), arguments.json)?;
     }
     Ok(found(&findings))
+}
+
+/// What keeps files of a directory from being backed up.
+fn findings_of(refused: &[Error]) -> Vec<Finding> {
+    refused.iter().map(|error| Finding::of(error, "the configuration")).collect()
 }
 
 /// The status is that of the first finding that has one.
@@ -218,13 +237,15 @@ fn found(findings: &[Finding]) -> Outcome {
 }
 
 pub fn doctor(arguments: &Arguments, of: &DoctorOf) -> Result<Outcome> {
-    let databases = arguments.databases(&of.given)?;
+    let gathered = arguments.config(&of.given)?.gather();
     let file = of.given.is_empty().then(|| config::file(arguments.config.as_deref()));
-    examine(arguments, &databases, file.as_deref())
+    examine(arguments, &gathered, file.as_deref())
 }
 
-fn examine(arguments: &Arguments, databases: &[Database], file: Option<&Path>) -> Result<Outcome> {
-    let doctor::Report { facts, findings } = doctor::doctor(databases, file);
+fn examine(arguments: &Arguments, all: &Gathered, file: Option<&Path>) -> Result<Outcome> {
+    let doctor::Report { facts, findings: found_out } = doctor::doctor(&all.databases, file);
+    let mut findings = findings_of(&all.refused);
+    findings.extend(found_out);
     let facts = if arguments.quiet { &[][..] } else { &facts };
     if !facts.is_empty() || !findings.is_empty() || arguments.json {
         report::show(&report::Findings::new(&findings, facts), arguments.json)?;
@@ -235,8 +256,8 @@ fn examine(arguments: &Arguments, databases: &[Database], file: Option<&Path>) -
 pub fn init(arguments: &Arguments, of: &InitOf) -> Result<Outcome> {
     let (file, database) = arguments.begun(&of.given)?;
     init::init(&file, &database)?;
-    let databases = Config::load(Some(&file))?.databases;
-    examine(arguments, &databases, Some(&file))
+    let gathered = Config::load(Some(&file))?.gather();
+    examine(arguments, &gathered, Some(&file))
 }
 
 pub fn verify(arguments: &Arguments, of: &VerifyOf) -> Result<Outcome> {
@@ -244,13 +265,15 @@ pub fn verify(arguments: &Arguments, of: &VerifyOf) -> Result<Outcome> {
     let check =
         |source: &_| verify::verify_asking(source, of.deep, question.as_ref(), &bar(arguments));
     let (mut checked, mut differing) = (Vec::new(), Vec::new());
-    for database in arguments.replicas(of.source.as_deref())? {
+    let replicas = arguments.replicas(of.source.as_deref())?;
+    let several = replicas.iter().flat_map(|(_, copies)| copies).count() > 1;
+    for (state_dir, database) in replicas {
         let mut copies = Vec::new();
         for origin in &database {
             let source = origin.to_string();
             let report = match open(origin).and_then(|source| check(&source)) {
                 // One that cannot be looked at keeps nobody from looking at the others.
-                Err(error) if database.len() > 1 && of_the_copy(error.status) => {
+                Err(error) if several && of_the_copy(error.status) => {
                     verify::Report::failed(source.clone(), &error)
                 }
                 report => report?,
@@ -258,7 +281,13 @@ pub fn verify(arguments: &Arguments, of: &VerifyOf) -> Result<Outcome> {
             copies.push(Checked { source, report });
         }
         let reports: Vec<_> = copies.iter().map(|it| (it.source.clone(), &it.report)).collect();
-        differing.extend(verify::compare(&reports));
+        let found = verify::compare(&reports);
+        if let Some(state_dir) = state_dir.filter(|_| found.is_empty()) {
+            let whole = copies.iter().filter(|it| it.report.findings.is_empty());
+            let whole: Vec<_> = whole.map(|it| it.source.as_str()).collect();
+            Verified::note(&state_dir, &whole, of.deep, clock::now());
+        }
+        differing.extend(found);
         checked.extend(copies);
     }
     let verified = report::Verified::new(&checked, &differing);

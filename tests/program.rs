@@ -275,6 +275,13 @@ fn a_fleet_is_looked_at_from_one_place() {
     let url = |at: usize| replicas[at]["url"].as_str().unwrap();
     assert!(replicas.len() == 2 && url(0).ends_with("/fleet/a") && url(1).ends_with("/shop/b"));
     assert!(replicas.iter().all(|it| it["commit"].is_u64() && it["error"].is_null()), "{shown}");
+    let listed = run(&["list", "--from", "fleet"]);
+    let listed: Vec<_> = text(&listed.stdout).lines().collect();
+    assert!(listed.len() == 3 && listed[1].starts_with("a ") && listed[2].starts_with("shop/b "));
+    let one = run(&["list", "--from", "fleet/a", "--json"]);
+    let one: Value = serde_json::from_slice(&one.stdout).unwrap();
+    assert_eq!((&one["schema"], &one["replicas"][0]["name"]), (&1.into(), &".".into()), "{one}");
+    assert_eq!(run(&["list", "--from", "fleet", "--objects"]).status.code(), Some(2));
     let check = |words: &[&str]| run(&[&["check", "--from", "fleet"], words].concat());
     let well = check(&[]);
     assert_eq!((well.status.code(), text(&well.stdout)), (Some(0), ""));
@@ -287,4 +294,52 @@ fn a_fleet_is_looked_at_from_one_place() {
     fs::remove_dir_all(dir.path().join("fleet/shop/b/snapshot")).unwrap();
     assert_eq!(check(&[]).status.code(), Some(3));
     assert_eq!(run(&["status", "--from", "fleet/shop/b/part"]).status.code(), Some(3));
+}
+
+/// A directory of databases, one of them bad, one of them lost, as an operator meets it.
+#[test]
+fn a_directory_is_a_source_from_the_first_sync_to_a_restore() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |path: &str| dir.path().join(path);
+    fs::create_dir(at("tenants")).unwrap();
+    fs::create_dir(at("backup")).unwrap();
+    for name in ["acme", "blue"] {
+        let app = rusqlite::Connection::open(at(&format!("tenants/{name}.db"))).unwrap();
+        app.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t (x)").unwrap();
+    }
+    let config = format!(
+        "[[database]]\ndir = \"{}\"\ndestination = [{{ type = \"file\", path = \"{}\" }}]\n",
+        at("tenants").display(),
+        at("backup").display()
+    );
+    fs::write(at("b.toml"), config).unwrap();
+    let run = |words: &[&str]| {
+        let words = [words, &["--config", "b.toml"]].concat();
+        let done = command(&words).current_dir(dir.path()).output().unwrap();
+        (done.status.code().unwrap(), text(&done.stdout).to_owned(), text(&done.stderr).to_owned())
+    };
+    assert_eq!(run(&["sync"]), (0, String::new(), String::new()));
+    fs::write(at("tenants/o dear.db"), "no database").unwrap();
+    let (status, _, said) = run(&["sync"]);
+    assert!(status == 2 && said.contains("/o dear.db: its name is not fit"), "{status} {said}");
+    let (status, said, _) = run(&["check"]);
+    assert!(status == 2 && said.contains("/o dear.db: its name is not fit"), "{status} {said}");
+    assert_eq!(run(&["verify", "--deep", "--quiet"]).0, 0);
+    let (_, said, _) = run(&["status", "--json"]);
+    let said: Value = serde_json::from_str(&said).unwrap();
+    let databases = said["databases"].as_array().unwrap();
+    let names: Vec<_> = databases.iter().map(|it| it["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["acme", "blue"]);
+    let place = &databases[1]["destinations"][0];
+    assert!(place["verified_time"].is_string(), "{place}");
+    assert_eq!(place["verified_time"], place["verified_deep_time"]);
+    assert!(run(&["list"]).2.contains("choose one with --db: acme, blue"));
+    fs::remove_file(at("tenants/blue.db")).unwrap();
+    assert_eq!(run(&["list", "--db", "blue"]).0, 0);
+    assert_eq!(run(&["restore", "--db", "blue", "--output", "back.db"]).0, 0);
+    assert_eq!(run(&["list", "--db", "green"]).0, 3);
+    fs::remove_file(at("tenants/acme.db")).unwrap();
+    fs::remove_file(at("tenants/o dear.db")).unwrap();
+    let (status, said, _) = run(&["check"]);
+    assert!(status == 3 && said.contains("no database here is called *.db"), "{status} {said}");
 }

@@ -147,6 +147,19 @@ fn the_status_is_the_commands() {
     assert!(told.contains("bakelite: run: /nonexistent/app: No such file"), "{told}");
 }
 
+/// What both told systemd would contradict each other; the child's process is not the one that is meant.
+#[test]
+fn the_command_is_not_asked_to_tell_systemd_how_it_is() {
+    let setup = Setup::shipped();
+    let socket = setup.path("notify");
+    let _socket = std::os::unix::net::UnixDatagram::bind(&socket).unwrap();
+    let inherits = "test -n \"${NOTIFY_SOCKET+x}${WATCHDOG_USEC+x}${WATCHDOG_PID+x}\"";
+    let mut command = setup.run(&["sh", "-c", inherits]);
+    command.env("NOTIFY_SOCKET", &socket).env("WATCHDOG_USEC", "60000000");
+    command.env("WATCHDOG_PID", "1");
+    assert_eq!(command.status().unwrap().code(), Some(1));
+}
+
 #[test]
 fn signals_go_to_the_command() {
     let setup = Setup::shipped();

@@ -21,15 +21,3 @@ pub fn below(place: &Destination) -> Result<Vec<String>, Error> {
     names.sort_unstable();
     Ok(names)
 }
-
-/// The place of that name below another one.
-pub fn child(place: &Destination, name: &str) -> Destination {
-    match place {
-        Destination::File { root } => Destination::File { root: root.join(name) },
-        Destination::S3(s3) => {
-            let slash = if s3.prefix.is_empty() { "" } else { "/" };
-            let prefix = format!("{}{slash}{name}", s3.prefix);
-            Destination::S3(crate::config::S3 { prefix, ..s3.clone() })
-        }
-    }
-}

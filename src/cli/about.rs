@@ -14,28 +14,34 @@ use std::env;
 use std::path::PathBuf;
 
 impl Arguments {
-    /// The databases that a verb of the form `[DB DEST...]` is about.
-    pub fn databases(&self, given: &[String]) -> Result<Vec<Database>> {
+    /// What a verb of the form `[DB DEST...]` is about: databases, or directories of them.
+    pub fn config(&self, given: &[String]) -> Result<Config> {
         let Some((path, destinations)) = given.split_first() else {
-            let config = Config::load(self.config.as_deref())?;
-            let mut databases = config.choose(self.db.as_deref())?;
-            for database in &mut databases {
-                let sealing = &mut database.settings.sealing;
-                *sealing = self.sealing(std::mem::take(sealing))?;
+            let mut config = Config::load(self.config.as_deref())?;
+            for settings in config.settings() {
+                settings.sealing = self.sealing(std::mem::take(&mut settings.sealing))?;
             }
-            return Ok(databases);
+            return match &self.db {
+                Some(_) => Ok(config.choose(self.db.as_deref())?.databases.into()),
+                None => Ok(config),
+            };
         };
         self.alone("DB")?;
         let mut database = spelled_out(path, destinations)?;
         database.settings.sealing = self.sealing(sealing_of_environment())?;
-        Ok(vec![database])
+        Ok(vec![database].into())
+    }
+
+    /// The databases that there are of that by now.
+    pub fn databases(&self, given: &[String]) -> Result<Vec<Database>> {
+        Ok(self.config(given)?.gather().databases)
     }
 
     /// The place that many replicas are below, if there is one given.
     pub fn fleet(&self, from: Option<&str>, given: &[String]) -> Result<Option<Destination>> {
         let Some(url) = from else { return Ok(None) };
         if !given.is_empty() {
-            return Err(cannot_stand("--from", "DB"));
+            return Err(cannot_stand("--from", "another place"));
         }
         self.alone("--from")?;
         Destination::parse(url).map(Some)
@@ -55,17 +61,19 @@ impl Arguments {
 
     /// The replicas that a verb of the form `[SOURCE]` is about; at least one.
     pub fn sources(&self, given: Option<&str>) -> Result<Vec<Origin>> {
-        Ok(self.replicas(given)?.concat())
+        Ok(self.replicas(given)?.into_iter().flat_map(|(_, copies)| copies).collect())
     }
 
-    /// The same, those of each database together.
-    pub fn replicas(&self, given: Option<&str>) -> Result<Vec<Vec<Origin>>> {
+    /// The same, those of each database together, with the directory of its state if it is known.
+    pub fn replicas(&self, given: Option<&str>) -> Result<Vec<(Option<PathBuf>, Vec<Origin>)>> {
         if let Some(url) = given {
             self.alone("SOURCE")?;
             let sealing = self.sealing(sealing_of_environment())?;
-            return Ok(vec![vec![Origin { destination: Destination::parse(url)?, sealing }]]);
+            let origin = Origin { destination: Destination::parse(url)?, sealing };
+            return Ok(vec![(None, vec![origin])]);
         }
-        Ok(self.databases(&[])?.into_iter().map(Database::origins).collect())
+        let known = |it: Database| (Some(it.state_dir.clone()), it.origins());
+        Ok(self.databases(&[])?.into_iter().map(known).collect())
     }
 
     /// The same, each with the settings of its database.
@@ -87,10 +95,10 @@ impl Arguments {
             return self.sources(given);
         }
         let mut databases = self.databases(&[])?;
-        if databases.len() > 1 {
+        if databases.len() != 1 {
             let names: Vec<_> = databases.iter().map(|each| each.name.as_str()).collect();
             return Err(Error::new(Status::Usage, "arguments", "SOURCE", "which database?")
-                .hint(format!("choose one with --db: {}", names.join(", "))));
+                .hint(format!("choose one with --db: {}", config::some_of(&names))));
         }
         Ok(databases.remove(0).origins())
     }

@@ -246,6 +246,9 @@ const BAD: &[(&[&str], &str, &str)] = &[
     (&["status", "-c"], "arguments: -c: needs a value", "-c VALUE"),
     (&["list", "--json=yes"], "arguments: --json: takes no value", "write --json alone"),
     (&["verify", "--deep=1"], "arguments: --deep: takes no value", "write --deep alone"),
+    (&["list", "a", "--from", "b"], "arguments: --from: cannot stand with another", "leave out"),
+    (&["list", "--from", "b", "--db", "a"], "arguments: --db: cannot stand with --from", "leave"),
+    (&["sync", "--timeout", "5"], "sync: --timeout 5: not a duration", "see: "),
     (&["list", "a", "b"], "list: b: one argument too many", "see: bakelite list --help"),
     (&["version", "now"], "version: now: one argument too many", "see: bakelite version"),
     (&["restore", "a", "b", "--output", "o"], "restore: b: one argument too many", "see: "),
@@ -379,7 +382,11 @@ const BAD: &[(&[&str], &str, &str)] = &[
         "see: ",
     ),
     (&["list", "/m", "--key-file="], "--key-file: \"\": ", "give a path"),
-    (&["status", "/a", "/m", "--from", "/m"], "arguments: --from: cannot stand with DB", "leave"),
+    (
+        &["status", "/a", "/m", "--from", "/m"],
+        "arguments: --from: cannot stand with another",
+        "leave",
+    ),
     (
         &["check", "--from", "/m", "-c", "/x"],
         "arguments: --config: cannot stand with --from",
@@ -419,7 +426,7 @@ fn prepare(words: &[&str]) -> Result<()> {
     let Asked::Run(all) = asked(words)? else { return Ok(()) };
     match &all.verb {
         Verb::Daemon(DaemonOf { given })
-        | Verb::Sync(SyncOf { given })
+        | Verb::Sync(SyncOf { given, .. })
         | Verb::Compact(CompactOf { given })
         | Verb::Repair(RepairOf { given, .. }) => all.databases(given).map(drop),
         Verb::Status(StatusOf { given, from }) | Verb::Check(CheckOf { given, from, .. }) => {
@@ -435,7 +442,10 @@ fn prepare(words: &[&str]) -> Result<()> {
             of.target(Time(1_763_906_400_000))?;
             all.copies(of.source.as_deref()).map(drop)
         }
-        Verb::List(of) => all.copies(of.source.as_deref()).map(drop),
+        Verb::List(of) => match all.fleet(of.from.as_deref(), of.source.as_slice())? {
+            Some(_) => Ok(()),
+            None => all.copies(of.source.as_deref()).map(drop),
+        },
         Verb::Prune(of) => all.databases(&of.given).map(drop),
         Verb::Usage(of) => all.sources(of.source.as_deref()).map(drop),
         Verb::Verify(of) => {

@@ -6,8 +6,8 @@
 use super::field::{Field, Section, Source};
 use super::s3::{self, Wrong};
 use super::{
-    Config, Credentials, Database, Destination, Lock, LockMode, S3, Secret, Settings, real,
-    state_dir_beside,
+    Config, Credentials, Database, Destination, Directory, Like, Lock, LockMode, S3, Secret,
+    Settings, fit_to_be_a_name, real, state_dir_beside,
 };
 use crate::error::Result;
 use crate::keep::Keep;
@@ -57,6 +57,8 @@ pub const KEYS: &[Key] = &[
     key(Place::Setting, "ping_url"),
     key(Place::Database, "name"),
     key(Place::Database, "path"),
+    key(Place::Database, "dir"),
+    key(Place::Database, "pattern"),
     key(Place::Database, "state_dir"),
     key(Place::Database, "destination"),
     key(Place::Destination, "type"),
@@ -87,19 +89,29 @@ pub(super) fn config(source: &Source) -> Result<Config> {
         let settings = source.fields(table, &[Place::Setting])?;
         settings.iter().try_for_each(|field| set(&mut defaults, field))?;
     }
-    let mut databases = Vec::new();
-    let mut holds_secret = false;
+    let mut config = Config::default();
     for table in top.tables("database", "[[database]]")? {
         let fields = source.fields(table.fields, &[Place::Setting, Place::Database])?;
         let section = Section { source, at: table.at, fields };
-        let database = database(&section, &defaults, &mut holds_secret)?;
-        distinct(&section, &database, &databases)?;
-        databases.push(database);
+        match section.find("dir") {
+            Some(dir) => {
+                let like = like(&section, &defaults, &mut config.holds_secret)?;
+                config.directories.push(Directory::read(&section, dir, like)?);
+            }
+            None => {
+                let database = database(&section, &defaults, &mut config.holds_secret)?;
+                distinct(&section, &database, &config.databases)?;
+                config.databases.push(database);
+            }
+        }
     }
-    Ok(Config { databases, holds_secret })
+    Ok(config)
 }
 
 fn database(section: &Section, defaults: &Settings, secret: &mut bool) -> Result<Database> {
+    if let Some(field) = section.find("pattern") {
+        return Err(field.refuse("needs dir").hint("name the directory, or leave pattern out"));
+    }
     let name = name(section.need("name", "give it a name of its own, such as name = \"app\"")?)?;
     let path_field =
         section.need("path", "name the database's file, such as path = \"/a/app.db\"")?;
@@ -108,6 +120,16 @@ fn database(section: &Section, defaults: &Settings, secret: &mut bool) -> Result
         return Err(path_field.refuse("not a file's path").hint("name the database's file"));
     }
     let path = real(&path);
+    let state_dir = match section.find("state_dir") {
+        Some(field) if !field.is_off() => field.path()?,
+        _ => state_dir_beside(&path),
+    };
+    let like = like(section, defaults, secret)?;
+    Ok(like.called(name, path, state_dir))
+}
+
+/// All of a database but which one it is: its destinations are what its replicas are below.
+fn like(section: &Section, defaults: &Settings, secret: &mut bool) -> Result<Like> {
     let mut settings = defaults.clone();
     for field in section.fields.iter().filter(|field| field.place == Place::Setting) {
         set(&mut settings, field)?;
@@ -116,17 +138,14 @@ fn database(section: &Section, defaults: &Settings, secret: &mut bool) -> Result
         let refused = section.refuse("keep", "more levels than there can be");
         return Err(refused.hint("compaction and keep have 15 entries at most, together"));
     }
-    let state_dir = match section.find("state_dir") {
-        Some(field) if !field.is_off() => field.path()?,
-        _ => state_dir_beside(&path),
-    };
     let (mut destinations, mut mirrors) = (Vec::new(), Vec::new());
     for table in section.tables("destination", "[[database.destination]]")? {
         let fields = section.source.fields(table.fields, &[Place::Destination])?;
         let section = Section { source: section.source, at: table.at, fields };
-        let destination = destination(&section, &name, settings.snapshot_interval)?;
+        let destination = destination(&section, settings.snapshot_interval)?;
         *secret |= holds_secret(&section);
-        let same = |other: &Destination| other.to_string() == destination.to_string();
+        let root = |it: &Destination| it.below("").to_string();
+        let same = |other: &Destination| root(other) == root(&destination);
         if destinations.iter().any(same) {
             return Err(section
                 .refuse(key_of(&destination), format!("{destination} stands twice"))
@@ -143,7 +162,7 @@ fn database(section: &Section, defaults: &Settings, secret: &mut bool) -> Result
         let error = section.refuse("destination", "all of them may trail");
         return Err(error.hint("leave in_step = false out of the one that is to be waited for"));
     }
-    Ok(Database { name, path, state_dir, destinations, mirrors, settings })
+    Ok(Like { destinations, mirrors, settings })
 }
 
 /// The key to blame for a place.
@@ -154,16 +173,14 @@ fn key_of(destination: &Destination) -> &'static str {
     }
 }
 
-/// A name becomes a directory on every destination.
 fn name(field: &Field) -> Result<String> {
     let name = field.string()?;
-    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    if name.is_empty() || name.len() > 100 || name.starts_with('.') || !name.chars().all(plain) {
-        return Err(field
-            .refuse(format!("{name:?} is not fit to be a directory's name"))
-            .hint("use at most 100 of a-z, A-Z, 0-9, '.', '_' and '-', the first not a '.'"));
+    if fit_to_be_a_name(&name) {
+        return Ok(name);
     }
-    Ok(name)
+    Err(field
+        .refuse(format!("{name:?} is not fit to be a directory's name"))
+        .hint("use at most 100 of a-z, A-Z, 0-9, '.', '_' and '-', the first not a '.'"))
 }
 
 /// Two databases must not share a name, a file or their state.
@@ -187,19 +204,19 @@ fn distinct(section: &Section, new: &Database, others: &[Database]) -> Result<()
     Ok(())
 }
 
-fn destination(section: &Section, name: &str, interval: Duration) -> Result<Destination> {
+fn destination(section: &Section, interval: Duration) -> Result<Destination> {
     let kind = section.need("type", "write type = \"file\" or type = \"s3\"")?;
     match kind.string()?.as_str() {
         "file" => {
             section.fields.iter().try_for_each(Field::of_file)?;
             let path =
                 section.need("path", "name the directory, such as path = \"/mnt/backup\"")?;
-            Ok(Destination::File { root: path.path()?.join(name) })
+            Ok(Destination::File { root: path.path()? })
         }
         "s3" => {
             section.fields.iter().try_for_each(Field::of_s3)?;
             let lock = lock(section, interval)?;
-            bucket(section, name).map(|s3| Destination::S3(S3 { lock, ..s3 }))
+            bucket(section).map(|s3| Destination::S3(S3 { lock, ..s3 }))
         }
         other => Err(kind
             .refuse(format!("{other:?} is no kind of destination"))
@@ -234,16 +251,13 @@ fn lock(section: &Section, interval: Duration) -> Result<Option<Lock>> {
     Ok(Some(Lock { period, mode: mode.unwrap_or(LockMode::Governance) }))
 }
 
-fn bucket(section: &Section, database: &str) -> Result<S3> {
+fn bucket(section: &Section) -> Result<S3> {
     let given = |key| section.find(key).filter(|field| !field.is_off());
     let name = section.need("bucket", "name the bucket, such as bucket = \"backups\"")?;
     let name = checked(name, |text| s3::check_bucket(text).map(str::to_owned))?;
-    let mut prefix = database.to_owned();
-    if let Some(field) = given("prefix") {
-        prefix =
-            checked(field, |text| s3::check_prefix(text).map(|it| format!("{it}/{database}")))?;
-    }
-    let mut s3 = S3::new(&name, &prefix);
+    let prefix =
+        given("prefix").map(|it| checked(it, |it| s3::check_prefix(it).map(str::to_owned)));
+    let mut s3 = S3::new(&name, &prefix.transpose()?.unwrap_or_default());
     if let Some(field) = given("endpoint") {
         s3.endpoint = checked(field, s3::check_endpoint)?;
     }

@@ -81,7 +81,7 @@ fn a_database_overrides_the_defaults_for_itself_alone() {
     assert_eq!([0, 1].map(|at: usize| databases[at].settings.wal_max), [1_000_000; 2]);
     assert_eq!(databases[1].state_dir, Path::new("/s/b"));
     assert_eq!(databases[1].destinations[0].to_string(), "file:///srv/x/b");
-    let names = |name| parse(&two).unwrap().choose(name).unwrap().len();
+    let names = |name| parse(&two).unwrap().choose(name).unwrap().databases.len();
     assert_eq!((names(None), names(Some("b"))), (2, 1));
 }
 
@@ -220,6 +220,21 @@ const BAD: &[(&str, &str, &str, &str)] = &[
     ),
     ("database", "state_dir = \"/${X\"", "6: state_dir: a ${ without its }", "close it"),
     ("database", "state_dir = \"/${1}\"", "6: state_dir: ${1} does not name", "${NAME}"),
+    ("database", "pattern = \"*\"", "6: pattern: needs dir", "leave pattern out"),
+    ("database", "dir = \"/a\"", "4: name: each file of a directory has its own", "leave it out"),
+    ("dir", "path = \"/a/b.db\"", "3: path: cannot stand with dir", "the one or the other"),
+    ("dir", "pattern = \"\"", "3: pattern: \"\" fits no file's name", "*.db"),
+    ("dir", "pattern = \"*/*.db\"", "3: pattern: \"*/*.db\" fits no file's name", "*.db"),
+    ("dir", "pattern = [\"*.db\"]", "3: pattern: an array where a string belongs", "write"),
+    ("dir", "state_dir = \"s\"", "3: state_dir: \"s\" is not an absolute path", "from / on"),
+    ("dir", "dri = 1", "3: dri: unknown key", "did you mean dir?"),
+    ("all", "[[database]]\ndir = \"/a\"", "1: destination: missing", "add at least one"),
+    (
+        "all",
+        "[[database]]\ndir = \"a\"\ndestination = [{type=\"file\", path=\"/m\"}]",
+        "2: dir: \"a\" is not an absolute path",
+        "from / on",
+    ),
     ("destination", "in_step = false", "7: destination: all of them may trail", "leave in_step"),
     ("destination", "in_step = 0", "10: in_step: an integer where a", "in_step = false"),
     ("destination", "bucket = \"b\"", "10: bucket: belongs to a destination of", "leave it out"),
@@ -235,7 +250,7 @@ const BAD: &[(&str, &str, &str, &str)] = &[
     (
         "destination",
         "[[database.destination]]\ntype = \"file\"\npath = \"/m/\"",
-        "12: path: file:///m/app stands twice",
+        "12: path: file:///m/ stands twice",
         "once",
     ),
     ("destination", "[[database.destination]]\ntype = \"s3\"", "10: bucket: missing", "bucket ="),
@@ -285,7 +300,7 @@ const BAD: &[(&str, &str, &str, &str)] = &[
         "s3",
         "bucket = \"bbb\"\n[[database.destination]]\ntype = \"s3\"\nbucket = \"bbb\"\n\
          region = \"us-east-1\"\nin_step = true",
-        "15: bucket: s3://bbb/app?endpoint=https://s3.us-east-1.amazonaws.com&region=us-east-1 stands",
+        "15: bucket: s3://bbb?endpoint=https://s3.us-east-1.amazonaws.com&region=us-east-1 stands",
         "once",
     ),
     (
@@ -379,6 +394,10 @@ fn a_bad_configuration_is_refused_by_line_and_key_with_a_hint() {
             "defaults" => with(text, "", ""),
             "database" => with("", text, ""),
             "destination" => with("", "", text),
+            "dir" => format!(
+                "[[database]]\ndir = \"/a\"\n{text}\n\
+                 [[database.destination]]\ntype = \"file\"\npath = \"/m\""
+            ),
             "s3" => with("", "", &format!("[[database.destination]]\ntype = \"s3\"\n{text}")),
             _ => (*text).to_owned(),
         };

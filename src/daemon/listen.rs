@@ -72,7 +72,8 @@ fn answer(mut connection: TcpStream, at: SocketAddr, ask: &Sender<Ask>) -> io::R
     let path = words.next().unwrap_or_default().split('?').next().unwrap_or_default();
     let (status, kind, body) = match (method, path) {
         ("GET" | "HEAD", "/metrics" | "/") => match samples(at, ask) {
-            Some(samples) => {
+            Some(mut samples) => {
+                samples.iter_mut().for_each(Sample::look_up);
                 let kind = "text/plain; version=0.0.4; charset=utf-8";
                 ("200 OK", kind, metrics::render(&samples, clock::now()))
             }

@@ -12,6 +12,7 @@ use crate::clock;
 use crate::config::Observers;
 use crate::durable;
 use crate::error::{Error, Status};
+use crate::log;
 use crate::metrics::{self, Sample};
 use crate::notify::Notify;
 use std::collections::{BTreeMap, BTreeSet};
@@ -211,14 +212,17 @@ impl Daemon {
 
 impl Round {
     /// Does it in a thread. The first failure in a row is told.
-    fn run(&self, errand: Errand, samples: Vec<Sample>) {
+    fn run(&self, errand: Errand, mut samples: Vec<Sample>) {
         if self.busy.swap(true, Ordering::Relaxed) {
             return;
         }
         let (busy, failing) = (Arc::clone(&self.busy), Arc::clone(&self.failing));
         thread::spawn(move || {
             let done = match &errand {
-                Errand::File(path) => write(path, &samples),
+                Errand::File(path) => {
+                    samples.iter_mut().for_each(Sample::look_up);
+                    write(path, &samples)
+                }
                 Errand::Ping(url) => ping(url),
             };
             let failed = done.as_ref().is_err();
@@ -250,7 +254,7 @@ fn ping(url: &str) -> Result<(), Error> {
 }
 
 fn tell(error: &Error) {
-    eprint!("{}", crate::error::lines(&error.message, error.hint.as_deref()));
+    log::warn(error);
 }
 
 #[cfg(test)]

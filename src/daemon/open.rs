@@ -39,13 +39,13 @@ use connect::connect;
 use files::{open_identified, refuse_half_replaced};
 use ground::{Listed, Tip, ground};
 use rusqlite::ErrorCode;
-use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+pub use connect::tell_if_absent;
 pub use files::{Files, Identity, identity};
-pub use lock::{signed, try_lock, try_lock_file};
+pub use lock::{Lock, signed, try_lock, try_lock_file};
 
 /// A database taken up.
 #[derive(Debug)]
@@ -95,7 +95,7 @@ pub struct Order {
 
 /// Takes a database up. The lock is left in `held` by an opening that fails as well: who tries again
 /// has it all along, or a `sync` of the meantime would look like another host.
-pub fn open(database: &Database, order: Order, held: &mut Option<Arc<File>>) -> Result<Live> {
+pub fn open(database: &Database, order: Order, held: &mut Option<Arc<Lock>>) -> Result<Live> {
     let Order { purpose, claimed, distrust, replaced } = order;
     if let Some(before) = replaced.filter(|_| purpose == Purpose::Daemon) {
         refuse_half_replaced(&database.path, before)?;

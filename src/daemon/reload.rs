@@ -8,13 +8,14 @@
 use super::Daemon;
 use super::tracker::Tracker;
 use crate::clock;
-use crate::config::Database;
-use crate::error::{self, Result};
+use crate::config::{Config, Database};
+use crate::error::{Error, Result};
+use crate::log;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-type Read<'a> = dyn Fn() -> Result<Vec<Database>> + Send + 'a;
+type Read<'a> = dyn Fn() -> Result<Config> + Send + 'a;
 
 /// How the configuration is read again, and whether it is to be.
 pub struct Reload<'a> {
@@ -29,7 +30,7 @@ impl fmt::Debug for Reload<'_> {
 }
 
 impl<'a> Reload<'a> {
-    pub fn new(read: impl Fn() -> Result<Vec<Database>> + Send + 'a) -> Self {
+    pub fn new(read: impl Fn() -> Result<Config> + Send + 'a) -> Self {
         Self { asked: Arc::default(), read: Box::new(read) }
     }
 
@@ -38,13 +39,13 @@ impl<'a> Reload<'a> {
         Arc::clone(&self.asked)
     }
 
-    /// The databases to be watched from now on. A configuration that is wrong is told of, and the one
+    /// What is to be watched from now on. A configuration that is wrong is told of, and the one
     /// before stays in force.
-    fn take(&self) -> Option<Vec<Database>> {
+    fn take(&self) -> Option<Config> {
         let read = (self.read)();
-        let tell = |error: &error::Error| {
-            eprint!("{}", error::lines(&error.message, error.hint.as_deref()));
-            eprintln!("bakelite: reload: the configuration that was read before stays in force");
+        let tell = |error: &Error| {
+            log::warn(error);
+            log::event("reload", "the configuration that was read before stays in force");
         };
         read.inspect_err(tell).ok()
     }
@@ -56,7 +57,14 @@ impl Daemon {
             return;
         };
         self.tell_reloading();
-        let Some(wanted) = reload.take() else { return };
+        let Some(config) = reload.take() else { return };
+        let wanted = self.look_into(&config);
+        let (kept, left, begun) = self.watch_only(wanted);
+        log::event("reload", format!("{kept} stay, {left} end, {begun} begin"));
+    }
+
+    /// Has those end that are not `wanted`, and those begin that are new. How many stay, end, begin.
+    pub(super) fn watch_only(&mut self, wanted: Vec<Database>) -> (usize, usize, usize) {
         let (mut kept, mut left) = (0, 0);
         for tracker in self.trackers.values_mut().filter(|tracker| !tracker.is_retired()) {
             match wanted.iter().find(|database| tracker.watches(database)) {
@@ -75,7 +83,7 @@ impl Daemon {
         self.waiting = wanted.into_iter().filter(new).collect();
         let begun = self.waiting.len();
         self.set_observers(clock::instant());
-        eprintln!("bakelite: reload: {kept} stay, {left} end, {begun} begin");
+        (kept, left, begun)
     }
 
     /// Lets go of those that have ended for good, and takes up those that waited for that.
@@ -83,7 +91,7 @@ impl Daemon {
         self.trackers.retain(|_, tracker| {
             let gone = tracker.is_retired() && tracker.is_over();
             if gone && let Some(error) = tracker.take_error() {
-                eprint!("{}", error::lines(&error.message, error.hint.as_deref()));
+                log::warn(&error);
             }
             !gone
         });

@@ -8,17 +8,21 @@ use crate::clock;
 use crate::config::{Database, Destination};
 use crate::cursor::{self, State};
 use crate::error::{Error, Result, Status};
+use crate::log;
 use crate::restore::Progress;
 use crate::sabotage;
 use crate::ship::cursor_path;
 use crate::source::{Look, Source};
 use crate::spool::Spool;
+use crate::status::Record;
 use crate::wal::Salts;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// How often a running daemon's cursor is looked at.
 const POLL: Duration = Duration::from_millis(5);
+/// How long it waits for a daemon before it says so.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a daemon may take to see that the lock is free.
 const START: Duration = Duration::from_millis(300);
 
@@ -29,11 +33,23 @@ impl Progress for Quiet {
 }
 
 pub fn sync(databases: &[Database]) -> Result<()> {
-    databases.iter().try_for_each(sync_one)
+    sync_within(databases, None, true)
 }
 
-fn sync_one(database: &Database) -> Result<()> {
+/// The same; each database waits for a running daemon for so long, and says so unless it is `quiet`.
+/// One that fails keeps none of the others from it; the first failure is how it ends.
+pub fn sync_within(databases: &[Database], timeout: Option<Duration>, quiet: bool) -> Result<()> {
+    let sync = |database: &Database| sync_one(database, timeout, quiet).err();
+    let mut failed = databases.iter().filter_map(sync);
+    let first = failed.next();
+    failed.for_each(|error| log::warn(&error));
+    first.map_or(Ok(()), Err)
+}
+
+fn sync_one(database: &Database, timeout: Option<Duration>, quiet: bool) -> Result<()> {
     let mut published = Published::now(database)?;
+    let begun = clock::instant();
+    let mut silent = !quiet;
     loop {
         if !daemon_runs(database)? {
             match pass(database) {
@@ -46,8 +62,34 @@ fn sync_one(database: &Database) -> Result<()> {
         if is_durable(database, &published.wanted, &published.later)? {
             return Ok(());
         }
+        if timeout.is_some_and(|timeout| begun.elapsed() >= timeout) {
+            return Err(waiting(database, &published));
+        }
+        if silent && begun.elapsed() >= PATIENCE {
+            silent = false;
+            log::warn(&waiting(database, &published));
+        }
         std::thread::sleep(POLL);
     }
+}
+
+/// What the daemon has not done yet, and why.
+fn waiting(database: &Database, published: &Published) -> Error {
+    let record = Record::load(database);
+    let lacks = |(_, destination): &(usize, &Destination)| {
+        let durable = published.is_durable_on(database, |each| each == *destination);
+        !database.mirrors.contains(destination) && !matches!(durable, Ok(true))
+    };
+    let (thing, why) = match database.destinations.iter().enumerate().find(lacks) {
+        Some((at, destination)) => (destination.to_string(), record.error_of(at)),
+        None => (database.path.display().to_string(), record.error.as_deref()),
+    };
+    let cause = match why {
+        Some(why) => format!("lacks what was committed: {why}"),
+        None => "lacks what was committed, and the daemon is at work".to_owned(),
+    };
+    Error::new(Status::Unreachable, "sync", thing, cause)
+        .hint("see: bakelite status; what is committed is shipped as soon as it can be")
 }
 
 /// What was published when it was asked.
@@ -131,7 +173,7 @@ fn durable_on(
 fn pass(database: &Database) -> Result<()> {
     let stop = Stop::default();
     stop.flag().store(true, Ordering::Relaxed);
-    run(std::slice::from_ref(database), &stop, None, &Quiet)
+    run(&vec![database.clone()].into(), &stop, None, &Quiet)
 }
 
 fn look(source: &Source, database: &Database) -> Result<Look> {

@@ -41,18 +41,23 @@ impl Running {
 
     fn with(databases: &[Db], progress: impl Progress + Send + 'static) -> Self {
         let configs: Vec<_> = databases.iter().map(Db::config).collect();
+        Self::of(configs.into(), progress)
+    }
+
+    pub(super) fn of(config: Config, progress: impl Progress + Send + 'static) -> Self {
         let stop = Stop::default();
         let asked = stop.clone();
-        Self { stop, thread: thread::spawn(move || run(&configs, &asked, None, &progress)) }
+        Self { stop, thread: thread::spawn(move || run(&config, &asked, None, &progress)) }
     }
 
     /// Reads what is sent as its configuration, whenever it is told to.
     pub(super) fn reloading(
         databases: &[Database],
     ) -> (Self, Arc<AtomicBool>, Sender<Result<Vec<Database>>>) {
-        let (configs, stop) = (databases.to_vec(), Stop::default());
-        let (sender, wanted) = channel();
-        let reload = Reload::new(move || wanted.recv().unwrap());
+        let (configs, stop) = (databases.to_vec().into(), Stop::default());
+        let (sender, wanted) = channel::<Result<Vec<Database>>>();
+        let read = move || wanted.recv().unwrap();
+        let reload = Reload::new(move || read().map(Config::from));
         let (asked, flag) = (stop.clone(), reload.flag());
         let thread = thread::spawn(move || run(&configs, &asked, Some(&reload), &Quiet));
         (Self { stop, thread }, flag, sender)
@@ -66,13 +71,18 @@ impl Running {
 
 #[track_caller]
 fn agrees(db: &Db) {
-    let Destination::File { root } = &db.config().destinations[0] else { panic!() };
+    agrees_with(db, &db.config().destinations[0]);
+}
+
+#[track_caller]
+pub(super) fn agrees_with(db: &Db, destination: &Destination) {
+    let Destination::File { root } = destination else { panic!() };
     let backend = Arc::new(Fs::open(root).unwrap()) as Arc<dyn crate::backend::Backend>;
     assert!(restored(&backend, Target::Latest).unwrap() == db.image());
 }
 
 fn snapshots(db: &Db) -> usize {
-    fs::read_dir(db.dir.path().join("replica/snapshot")).unwrap().count()
+    fs::read_dir(db.dir.path().join("replica/snapshot")).map_or(0, Iterator::count)
 }
 
 #[test]
@@ -120,6 +130,23 @@ fn sync_beside_a_daemon() {
     assert_eq!(snapshots(&databases[0]), 1);
 }
 
+/// A destination that is dead keeps the daemon waiting, and a `sync` beside it no longer than it was told.
+#[test]
+fn a_sync_beside_a_daemon_waits_as_long_as_it_was_told() {
+    let db = Db::new(4096);
+    let config = [db.config()];
+    let app = db.open();
+    commits(&app, 3);
+    sync(&config).unwrap();
+    let _lock = try_lock(&config[0].state_dir).unwrap().unwrap();
+    sync_within(&config, Some(Duration::ZERO), false).unwrap();
+    commits(&app, 1);
+    let error = sync_within(&config, Some(Duration::ZERO), false).unwrap_err();
+    assert_eq!(error.status, Status::Unreachable);
+    let said = format!("sync: {}: lacks what was committed", config[0].destinations[0]);
+    assert!(error.message.starts_with(&said), "{error}");
+}
+
 /// A database of the application's own choosing of checkpoints, and a fast writer.
 #[test]
 fn a_saturating_writer_loses_nothing() {
@@ -139,7 +166,7 @@ fn a_saturating_writer_loses_nothing() {
 fn what_cannot_be_watched_is_refused() {
     let db = Db::new(512);
     let check = |status: Status, words: &str| {
-        let error = run(&[db.config()], &Stop::default(), None, &Quiet).unwrap_err();
+        let error = run(&vec![db.config()].into(), &Stop::default(), None, &Quiet).unwrap_err();
         assert_eq!(error.status, status, "{error}");
         assert!(error.message.contains(words), "{error}");
     };
@@ -155,6 +182,24 @@ fn what_cannot_be_watched_is_refused() {
     fs::remove_file(&db.path).unwrap();
     check(Status::Missing, "No such file");
     assert!(!db.dir.path().join("state").exists(), "nothing half-made");
+}
+
+/// Every database gets its turn: one that is large has a few parts under way at a time, and no more.
+#[test]
+fn a_long_first_snapshot_keeps_nobody_waiting() {
+    let large = Db::new(4096);
+    large.open().execute_batch("INSERT INTO t(x) VALUES (randomblob(100 << 20))").unwrap();
+    let databases = [large, Db::new(4096), Db::new(512)];
+    let daemon = Running::begun(&databases);
+    for db in &databases[1..] {
+        wait_until(true, &db.config());
+        commits(&db.open(), 3);
+        sync(&[db.config()]).unwrap();
+        agrees(db);
+    }
+    assert_eq!(snapshots(&databases[0]), 0, "it is at work all the while");
+    daemon.end().unwrap();
+    agrees(&databases[0]);
 }
 
 /// Returns once a daemon watches it, or once none does.

@@ -11,7 +11,7 @@ mod pass;
 mod shown;
 mod upkeep;
 
-use super::open::{self, Files, Live, Order, Purpose};
+use super::open::{self, Files, Live, Lock, Order, Purpose};
 use super::owed::Owed;
 use crate::capture::{Capture, RawPart};
 use crate::clock;
@@ -30,7 +30,6 @@ use shown::Shown;
 use upkeep::Upkeep;
 
 pub use decide::SHIP_FILE;
-use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::{Duration, Instant};
@@ -55,7 +54,7 @@ const REST: Duration = Duration::from_secs(1);
 #[expect(clippy::large_enum_variant, reason = "a handful of them are on their way at a time")]
 pub enum Done {
     /// And the lock, if that was to be had.
-    Opened(Result<Box<Live>>, Option<Arc<File>>),
+    Opened(Result<Box<Live>>, Option<Arc<Lock>>),
     Captured(Box<Capture>, Captured),
     Shipped(Box<Shipper>, Box<Parcel>, Result<()>),
     LargeShipped(Box<Capture>, Box<Shipper>, Result<()>),
@@ -104,7 +103,7 @@ enum Phase {
 pub struct Tracker {
     database: Arc<Database>,
     phase: Phase,
-    lock: Option<Arc<File>>,
+    lock: Option<Arc<Lock>>,
     /// Those of the database, as opened last.
     files: Option<Files>,
     stores: Option<Arc<Fanout>>,
@@ -485,7 +484,7 @@ impl Tracker {
                 self.unchecked_since = None;
                 if let Err(error) = result {
                     self.shown.tally.count(error.status);
-                    self.log(&error.to_string());
+                    self.complain(&error);
                 }
             }
         }

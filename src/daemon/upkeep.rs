@@ -3,7 +3,7 @@
 //! Two rounds at a time would do the same work twice: whoever makes one holds the file `upkeep` in the
 //! state directory. The daemon passes over one that it finds held; a command waits for it.
 
-use super::open::{try_lock, try_lock_file};
+use super::open::{Lock, try_lock, try_lock_file};
 use crate::backend::Backend;
 use crate::clock;
 use crate::commit::{CommitNo, Timeline};
@@ -17,7 +17,6 @@ use crate::ship::cursor_path;
 use crate::spool::Spool;
 use crate::upkeep::{Done, Mode, Parts, Round};
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -117,7 +116,7 @@ fn lock_path(state_dir: &Path) -> PathBuf {
 }
 
 /// Nobody else is at work where there is no state directory.
-fn wait(state_dir: &Path) -> Result<Option<File>> {
+fn wait(state_dir: &Path) -> Result<Option<Lock>> {
     if !state_dir.is_dir() {
         return Ok(None);
     }

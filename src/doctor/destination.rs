@@ -7,12 +7,15 @@ use crate::backend::s3::S3;
 use crate::backend::{self, Backend, Kind, http, list_all};
 use crate::check::Finding;
 use crate::clock;
-use crate::commit::Timeline;
+use crate::commit::{Time, Timeline};
 use crate::config::{self, Database, Destination};
+use crate::cursor;
+use crate::daemon::tell_if_absent;
 use crate::durable;
 use crate::error::{Error, Status};
 use crate::name::Name;
 use crate::seal::Keys;
+use crate::ship::cursor_path;
 use crate::units;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -50,6 +53,10 @@ pub(super) fn probe(
 }
 
 fn directory(report: &mut Report, database: &Database, destination: &Destination, root: &Path) {
+    if !root.is_dir() && has_replica(database) {
+        let error = Error::new(Status::Unreachable, "open", destination, "it is not there");
+        return report.error(&tell_if_absent(error, destination), destination);
+    }
     let above = durable::parent(root);
     let Some(base) = [root, above].into_iter().find(|dir| dir.is_dir()) else {
         let error = Error::new(Status::Unreachable, "open", destination, "it is not there");
@@ -69,6 +76,13 @@ fn directory(report: &mut Report, database: &Database, destination: &Destination
     for dir in [place.join("timeline"), place] {
         fs::remove_dir(dir).ok();
     }
+}
+
+/// Whether the daemon has shipped a snapshot, and so takes a root that is not there for a disk that is
+/// not mounted.
+fn has_replica(database: &Database) -> bool {
+    let state = cursor::load(&cursor_path(&database.state_dir), |_| Ok(()));
+    state.is_ok_and(|state| state.is_some_and(|state| state.snapshot > Time(0)))
 }
 
 fn bucket(report: &mut Report, destination: &Destination, place: &config::S3) -> Option<S3> {

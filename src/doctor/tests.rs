@@ -48,6 +48,23 @@ fn a_destination_that_is_not_there_is_unreachable() {
     assert!(!db.dir.path().join("not").exists());
 }
 
+/// As the daemon has it: a root that is gone may be on a disk that is not mounted.
+#[test]
+fn a_root_that_is_missing_beside_a_replica_has_to_be_made() {
+    let db = Db::new(4096);
+    let _app = db.open();
+    crate::daemon::sync(&[db.config()]).unwrap();
+    let mut config = db.config();
+    let root = db.dir.path().join("second");
+    config.destinations.push(Destination::File { root: root.clone() });
+    let report = doctor(std::slice::from_ref(&config), None);
+    assert_eq!(errors(&report), [Status::Unreachable]);
+    let remedy = format!("mkdir -p {}", root.display());
+    assert!(report.findings.iter().any(|it| it.remedy.ends_with(&remedy)), "{report:?}");
+    fs::create_dir(root).unwrap();
+    assert_eq!(errors(&doctor(&[config], None)), []);
+}
+
 #[test]
 fn what_a_header_says_is_told() {
     let check = |sql: &str, expected: &str| {

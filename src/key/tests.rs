@@ -76,3 +76,13 @@ fn asking_for_sealed_objects_without_a_key_is_an_error() {
         assert_eq!(status, if well { Ok(0) } else { Err(Status::Usage) }, "{rule:?}");
     }
 }
+
+#[test]
+fn a_directory_is_no_key_and_is_said_to_be_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let error = read(dir.path()).unwrap_err();
+    assert!(
+        error.status == Status::Usage && error.message.ends_with("it is a directory"),
+        "{error}"
+    );
+}

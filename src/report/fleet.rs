@@ -1,6 +1,6 @@
-//! What `status --from` says.
+//! What `status --from` and `list --from` say.
 
-use super::{Document, SCHEMA};
+use super::{Document, SCHEMA, table};
 use crate::clock;
 use crate::fleet::{Found, Standing};
 use serde::Serialize;
@@ -14,6 +14,7 @@ pub struct Fleet {
 
 #[derive(Debug, Serialize)]
 struct ReplicaOf {
+    name: String,
     url: String,
     timeline: Option<u32>,
     commit: Option<u64>,
@@ -28,6 +29,7 @@ impl From<&Standing> for ReplicaOf {
         let found = it.found.as_ref().ok();
         let last = found.and_then(|found| found.last);
         Self {
+            name: it.name.clone(),
             url: it.url.clone(),
             timeline: found.map(|found| found.timeline.0),
             commit: last.map(|(commit, _)| commit.0),
@@ -42,6 +44,31 @@ impl From<&Standing> for ReplicaOf {
 impl Fleet {
     pub fn new(standings: &[Standing]) -> Self {
         Self { schema: SCHEMA, replicas: standings.iter().map(ReplicaOf::from).collect() }
+    }
+}
+
+/// The same, as `list` shows it: by names, for who looks for one of them.
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+pub struct Replicas(Fleet);
+
+impl Replicas {
+    pub fn new(standings: &[Standing]) -> Self {
+        Self(Fleet::new(standings))
+    }
+}
+
+impl Document for Replicas {
+    fn text(&self) -> String {
+        let row = |it: &ReplicaOf| {
+            let number = |it: Option<u64>| it.map_or_else(|| "-".to_owned(), |it| it.to_string());
+            let time = match &it.error {
+                Some(error) => error.clone(),
+                None => it.time.clone().unwrap_or_else(|| "nothing can be restored yet".into()),
+            };
+            [it.name.clone(), number(it.timeline.map(u64::from)), number(it.commit), time]
+        };
+        table(["NAME", "TIMELINE", "COMMIT", "TIME"], self.0.replicas.iter().map(row))
     }
 }
 

@@ -45,6 +45,9 @@ struct DestinationOf {
     floor: Option<u64>,
     floor_time: Option<String>,
     behind_commits: u64,
+    /// When `verify` last found it whole, and when by a full restore.
+    verified_time: Option<String>,
+    verified_deep_time: Option<String>,
     error: Option<String>,
 }
 
@@ -64,6 +67,8 @@ impl From<&status::DestinationStatus> for DestinationOf {
             floor: number(it.floor),
             floor_time: time(it.floor),
             behind_commits: it.behind_commits,
+            verified_time: it.verified.whole().map(clock::format),
+            verified_deep_time: it.verified.deep().map(clock::format),
             error: it.error.clone(),
         }
     }
@@ -102,9 +107,13 @@ fn at(commit: Option<u64>, time: Option<&str>) -> String {
 
 impl DestinationOf {
     fn text(&self) -> String {
-        let Self { url, standing, floor, floor_time, behind_commits, error } = self;
+        let Self { url, standing, floor, floor_time, behind_commits, error, .. } = self;
         let floor = at(*floor, floor_time.as_deref());
         let mut out = format!("  {url}: {standing}, {floor}, {behind_commits} behind\n");
+        if let Some(whole) = &self.verified_time {
+            let deep = self.verified_deep_time.as_deref().unwrap_or("never");
+            let _ = writeln!(out, "    found whole {whole}, by a full restore {deep}");
+        }
         if let Some(error) = error {
             let _ = writeln!(out, "    last error: {error}");
         }

@@ -179,6 +179,7 @@ fn list_shows_objects_by_what_their_names_say() {
 
 fn standing() -> Standing {
     let destination = |url: &str, floor, error: Option<&str>| DestinationStatus {
+        verified: Default::default(),
         url: url.into(),
         standing: "current".into(),
         floor,
@@ -217,9 +218,10 @@ fn status_shows_each_destination() {
         "divergences": 0, "timelines": 4, "fences": 0, "comparing": null, "spool_bytes": 2048,
         "key": null, "destinations": [
             { "url": "file:///m/app", "standing": "current", "floor": 4, "floor_time": SHOWN,
-              "behind_commits": 3, "error": null },
+              "behind_commits": 3, "verified_time": null, "verified_deep_time": null, "error": null },
             { "url": "file:///n/app", "standing": "current", "floor": null, "floor_time": null,
-              "behind_commits": 3, "error": "put: full" },
+              "behind_commits": 3, "verified_time": null, "verified_deep_time": null,
+              "error": "put: full" },
         ],
     }]});
     same(&document, &expected);

@@ -14,12 +14,12 @@ use std::path::PathBuf;
 pub fn run(arguments: &Arguments, of: &RunOf) -> Result<Outcome> {
     memory::give_back();
     let (given, command) = of.parts()?;
-    let databases = arguments.databases(given)?;
-    for database in &databases {
-        warn(database);
-        restore_missing(arguments, database)?;
+    let config = arguments.config(given)?;
+    for database in config.gather().databases {
+        warn(&database);
+        restore_missing(arguments, &database)?;
     }
-    run::run(command, databases, bar(arguments)).map(Outcome::Ended)
+    run::run(command, config, bar(arguments)).map(Outcome::Ended)
 }
 
 /// What an application is to find there, unless there never was anything.

@@ -1,8 +1,10 @@
 //! A daemon as those see it who are told of it: over a socket, in a file, by a ping.
 
+use crate::commit::Time;
 use crate::config::Database;
 use crate::daemon::tests::{Running, wait_until};
 use crate::testkit::{Db, commits};
+use crate::verified::Verified;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::{fs, thread};
@@ -12,6 +14,7 @@ fn free(last: u8) -> SocketAddr {
     TcpListener::bind(SocketAddr::from(([127, 77, 0, last], 0))).unwrap().local_addr().unwrap()
 }
 
+/// Asked again while it is not there, or the daemon has no time to answer.
 fn asked(at: SocketAddr, request: &str) -> String {
     loop {
         let Ok(mut connection) = TcpStream::connect(at) else {
@@ -22,7 +25,9 @@ fn asked(at: SocketAddr, request: &str) -> String {
         let mut reply = String::new();
         let sent = connection.write_all(request.as_bytes());
         sent.and_then(|()| connection.read_to_string(&mut reply)).ok();
-        return reply;
+        if !reply.starts_with("HTTP/1.1 503 ") {
+            return reply;
+        }
     }
 }
 
@@ -49,12 +54,26 @@ fn a_page_of_metrics_says_what_is_durable() {
     wait_until(true, &config);
     commits(&db.open(), 3);
     crate::daemon::sync(std::slice::from_ref(&config)).unwrap();
-    let page = metrics(at);
+    // `sync` returns when the cursor says so, which may be a moment before the daemon's loop knows.
+    let page = loop {
+        let page = metrics(at);
+        if value(&page, "bakelite_lag_seconds") == Some(0.0) {
+            break page;
+        }
+    };
     assert_eq!(value(&page, "bakelite_watched"), Some(1.0), "{page}");
     assert_eq!(value(&page, "bakelite_current"), Some(1.0), "{page}");
     let durable = value(&page, "bakelite_durable_commit");
     assert!(durable.is_some() && durable == value(&page, "bakelite_captured_commit"), "{page}");
-    assert_eq!(value(&page, "bakelite_lag_seconds"), Some(0.0), "{page}");
+    let verified = |page: &str| {
+        let depths =
+            ["bakelite_verified_timestamp_seconds", "bakelite_verified_deep_timestamp_seconds"];
+        depths.map(|depth| value(page, depth))
+    };
+    assert_eq!(verified(&page), [None, None]);
+    let url = config.destinations[0].to_string();
+    Verified::note(&config.state_dir, &[&url], false, Time(2000));
+    assert_eq!(verified(&metrics(at)), [Some(2.0), None]);
     assert!(asked(at, "GET /x HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 404 "));
     assert!(asked(at, "PUT /metrics HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 405 "));
     let head = asked(at, "HEAD /metrics HTTP/1.1\r\n\r\n");

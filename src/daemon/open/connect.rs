@@ -115,15 +115,25 @@ fn unreachable(error: backend::Error, destination: &Destination, shipped: bool) 
     let is_absent = error.kind == backend::Kind::NotFound;
     let error = Error { status: Status::Unreachable, ..Error::from(error) };
     match destination {
-        Destination::File { .. } if shipped && !is_absent => error,
-        Destination::File { root } if shipped => error.hint(format!(
-            "mount what belongs there, or for a replica that is new: mkdir -p {}",
-            root.display()
-        )),
+        Destination::File { .. } if shipped && is_absent => tell_if_absent(error, destination),
+        Destination::File { .. } if shipped => error,
         Destination::File { root } => {
             error.hint(format!("make or mount it: {}", durable::parent(root).display()))
         }
         Destination::S3(_) => error,
+    }
+}
+
+/// What is to be done where the root of a replica is not there.
+pub fn tell_if_absent(error: Error, destination: &Destination) -> Error {
+    match destination {
+        Destination::File { root } if error.hint.is_none() && !root.exists() => {
+            error.hint(format!(
+                "mount what belongs there, or for a replica that is new: mkdir -p {}",
+                root.display()
+            ))
+        }
+        Destination::File { .. } | Destination::S3(_) => error,
     }
 }
 

@@ -105,7 +105,7 @@ impl Tracker {
             Err(error) => error.to_string(),
         };
         let error = Error::new(Status::Failed, "watch", self.database.path.display(), cause);
-        self.log(&error.to_string());
+        self.complain(&error);
         self.lost = true;
         self.again.clear();
     }

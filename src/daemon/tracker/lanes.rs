@@ -2,6 +2,7 @@
 //! when each one is tried again, and what that came to.
 
 use super::{Done, Job, RETRY_FIRST, RETRY_LAST, Survey, Tracker};
+use crate::daemon::open;
 use crate::error::{Error, Result, Status};
 use crate::fanout::Fanout;
 use crate::name::Part;
@@ -93,9 +94,13 @@ impl Tracker {
                 continue;
             }
             (lane.busy, lane.look_at) = (true, now + LOOK);
-            let stores = Arc::clone(stores);
+            let (stores, database) = (Arc::clone(stores), Arc::clone(&self.database));
             jobs.push(match behind {
-                true => Box::new(move || Abroad::Paid(at, stores.pay(at))),
+                true => Box::new(move || {
+                    let place = &database.destinations[at];
+                    let told = |error| open::tell_if_absent(error, place);
+                    Abroad::Paid(at, stores.pay(at).map_err(told))
+                }),
                 false => Box::new(move || {
                     // One that could not be asked is no matter: the next put shows what is wrong.
                     drop(stores.look_at(at));
@@ -166,7 +171,7 @@ impl Tracker {
     fn behind(&mut self, at: usize, error: Error, first: bool) {
         self.shown.tally.count(error.status);
         if first {
-            self.log(&error.to_string());
+            self.complain(&error);
         }
         let is_mirror = self.stores.as_ref().is_some_and(|stores| stores.is_mirror(at));
         if error.status == Status::Locked || self.draining && !is_mirror {

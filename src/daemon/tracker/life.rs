@@ -10,15 +10,15 @@ use super::{
 use crate::capture::Capture;
 use crate::clock;
 use crate::commit::{CommitNo, Time};
-use crate::daemon::open::{Begin, Live};
+use crate::daemon::open::{Begin, Live, Lock};
 use crate::daemon::owed::Owed;
 use crate::error::{Error, Result, Status};
 use crate::fanout::Standing;
+use crate::log::{self, Level};
 use crate::sabotage;
 use crate::ship::Parcel;
 use crate::source::{Pin, Trouble};
 use crate::status::{LaneRecord, Record};
-use std::fs::File;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -58,7 +58,7 @@ impl Tracker {
     pub(super) fn opened(
         &mut self,
         result: Result<Box<Live>>,
-        lock: Option<Arc<File>>,
+        lock: Option<Arc<Lock>>,
         now: Instant,
     ) {
         self.lock = lock;
@@ -273,7 +273,7 @@ impl Tracker {
         self.status.fail(&error);
         self.status_due = true;
         if self.retries == 0 {
-            self.log(&error.to_string());
+            self.complain(&error);
         }
         let pause = RETRY_FIRST * 2u32.pow(self.retries.min(10));
         self.retries += 1;
@@ -347,6 +347,11 @@ impl Tracker {
     }
 
     pub(super) fn log(&self, event: &str) {
-        eprintln!("bakelite: {}: {event}", self.database.name);
+        log::event(&self.database.name, event);
+    }
+
+    pub(super) fn complain(&self, error: &Error) {
+        let message = format!("{}: {}", self.database.name, error.message);
+        log::say(Level::Warning, &message, error.hint.as_deref());
     }
 }
