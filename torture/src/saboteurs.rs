@@ -221,10 +221,15 @@ pub fn tests_of(saboteurs: &[&Saboteur]) -> Result<PathBuf, String> {
     if !catchers.any(|catcher| matches!(catcher, Catcher::Test(_))) {
         return Ok(PathBuf::new());
     }
+    build_tests(&["--profile", "sabotage", "--features", "sabotage"])
+}
+
+/// Builds the library's tests, and says where they are.
+pub fn build_tests(options: &[&str]) -> Result<PathBuf, String> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args(["test", "--no-run", "--package", "bakelite", "--lib", "--profile", "sabotage"]);
-    command.args(["--features", "sabotage", "--message-format", "json"]);
+    command.args(["test", "--no-run", "--package", "bakelite", "--lib"]).args(options);
+    command.args(["--message-format", "json"]);
     command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
     let output = command.stderr(Stdio::inherit()).output().map_err(|error| error.to_string())?;
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
