@@ -289,9 +289,10 @@ fn sabotage(args: &Saboteurs) -> Result<Outcome, String> {
 }
 
 fn count(args: &Points) -> Result<Outcome, String> {
-    points::run(&args.names)?;
+    let target = target()?;
+    points::run(&args.names, &target)?;
     if args.record {
-        let section = points::record(&target()?)?;
+        let section = points::record(&target)?;
         write(PAGE, &points::renewed(&read(PAGE)?, &section)?)?;
     }
     Ok(Outcome::Right)
