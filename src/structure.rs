@@ -55,6 +55,16 @@ fn first_word(text: &str) -> &str {
 
 /// Every file of the library and of the torture workspace, tests left out.
 pub(crate) fn sources() -> Vec<Source> {
+    let mut found = with_tests();
+    found.retain(|source| !TESTS.iter().any(|test| source.path.contains(test)));
+    for source in &mut found {
+        let end = source.text.find("\n#[cfg(test)]\nmod tests").unwrap_or(source.text.len());
+        source.text.truncate(end);
+    }
+    found
+}
+
+fn with_tests() -> Vec<Source> {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut found = Vec::new();
     for root in ["src", "torture/src"] {
@@ -74,11 +84,8 @@ fn collect(package: &Path, dir: &Path, found: &mut Vec<Source>) {
             continue;
         }
         let name = path.strip_prefix(package).unwrap().to_str().unwrap().to_owned();
-        let is_test = TESTS.iter().any(|test| name.contains(test));
-        if name.ends_with(".rs") && !is_test {
-            let text = fs::read_to_string(&path).unwrap();
-            let end = text.find("\n#[cfg(test)]\nmod tests").unwrap_or(text.len());
-            found.push(Source { path: name, text: text[..end].to_owned() });
+        if name.ends_with(".rs") {
+            found.push(Source { path: name, text: fs::read_to_string(&path).unwrap() });
         }
     }
 }
@@ -204,4 +211,28 @@ fn is_function(line: &str) -> bool {
     line.contains("fn ")
         && line.ends_with(['{', '('])
         && before.split_whitespace().all(|word| word.starts_with("pub") || word == "const")
+}
+
+/// What the field does to a tool of this kind, numbered; a test's name says which of it is tried.
+const TRAPS: usize = 109;
+
+#[test]
+fn every_trap_has_a_test() {
+    let mut tests = vec![Vec::new(); TRAPS + 1];
+    for source in with_tests() {
+        for line in source.text.lines().filter_map(|line| line.trim().strip_prefix("fn trap_")) {
+            let name = first_word(line);
+            for number in
+                format!("trap_{name}").split("trap_").filter_map(|it| it.split('_').next())
+            {
+                let trap: Option<usize> = number.parse().ok();
+                trap.into_iter()
+                    .for_each(|trap| tests[trap].push(format!("{}: trap_{name}", source.path)));
+            }
+        }
+    }
+    for (trap, tests) in tests.iter().enumerate().skip(1) {
+        println!("{trap:3}  {}", tests.join("\n     "));
+        assert!(!tests.is_empty(), "trap {trap}: no test has it in its name");
+    }
 }

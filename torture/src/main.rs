@@ -120,6 +120,9 @@ struct Demo {
 #[derive(FromArgs)]
 #[argh(subcommand, name = "bench")]
 struct Bench {
+    /// saturated, lag, one-dead, shipping, idle, large; all without one
+    #[argh(positional)]
+    figures: Vec<String>,
     /// less of everything
     #[argh(switch)]
     quick: bool,
@@ -175,9 +178,9 @@ fn main() -> ExitCode {
         Verb::Matrix(Matrix { check: false }) => write_matrix(),
         Verb::List(List {}) => Ok(list()),
         Verb::Demo(Demo { bin }) => on_stage("demo", bin, demo::run),
-        Verb::Bench(Bench { quick, bin }) => {
+        Verb::Bench(Bench { figures, quick, bin }) => {
             let size = if quick { bench::QUICK } else { bench::FULL };
-            on_stage("bench", bin, |programs, dir| bench::run(programs, dir, size))
+            on_stage("bench", bin, |programs, dir| bench::run(programs, dir, size, &figures))
         }
         Verb::Saboteurs(args) => sabotage(&args),
         Verb::Points(args) => count(&args),
