@@ -192,6 +192,9 @@ thread_local! {
     /// small block.
     static COMPRESSOR: std::cell::RefCell<zstd::bulk::Compressor<'static>> =
         std::cell::RefCell::new(zstd::bulk::Compressor::new(LEVEL).expect("level 1 exists"));
+    /// And one decompressor, for the same reason.
+    static DECOMPRESSOR: std::cell::RefCell<zstd::bulk::Decompressor<'static>> =
+        std::cell::RefCell::new(zstd::bulk::Decompressor::new().expect("memory is all it needs"));
 }
 
 fn compress(plain: &[u8], body: &mut Vec<u8>) {
@@ -243,7 +246,8 @@ impl Object {
         let block = match self.compression {
             Compression::None => stored.to_vec(),
             Compression::Zstd => {
-                zstd::bulk::decompress(stored, *plain).map_err(|_| Damage::BadBlock)?
+                let plain = DECOMPRESSOR.with_borrow_mut(|it| it.decompress(stored, *plain));
+                plain.map_err(|_| Damage::BadBlock)?
             }
         };
         (block.len() == *plain).then_some(block).ok_or(Damage::BadBlock)

@@ -5,6 +5,7 @@
 //! that would drop them (trap 60). Copies are made by `cp`, and a child does the damage.
 
 pub mod mortal;
+pub mod points;
 pub mod power;
 pub mod rig;
 

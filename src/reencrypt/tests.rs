@@ -9,6 +9,7 @@ use crate::commit::CommitNo;
 use crate::model::{Step, Writer};
 use crate::restore::Target;
 use crate::seal::Rule;
+use crate::testkit::points;
 use crate::testkit::rig::{Quiet, restored};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -126,6 +127,7 @@ fn trap_97_a_rewrite_cut_at_every_call_restores_at_every_point_and_is_finished_b
         }
     }
     assert!(cut > 100, "{cut}");
+    points::record("reencrypt", &[("points", cut)]);
 }
 
 /// From one call on, nothing is done any more; whether that call itself still was is `late`.
@@ -188,6 +190,7 @@ impl Backend for PowerCut {
 #[test]
 fn trap_97_a_rewrite_dies_at_every_call_and_the_next_one_finishes() {
     let writer = written();
+    let mut moments = 0;
     for (from, to) in CONVERSIONS {
         let both = of_both(from, to);
         let target = to.and(both.all.first());
@@ -202,6 +205,7 @@ fn trap_97_a_rewrite_dies_at_every_call_and_the_next_one_finishes() {
         // Each kind is listed; each object is read, replaced and read back.
         assert_eq!(calls, 4 + 3 * objects);
         let mut mixed = 0;
+        moments += 2 * calls;
         for (at, late) in (1..=calls).flat_map(|at| [(at, false), (at, true)]) {
             let (mem, dying) = cut(at, late);
             let order = Order { keys: &both, target, dry_run: false };
@@ -217,6 +221,7 @@ fn trap_97_a_rewrite_dies_at_every_call_and_the_next_one_finishes() {
         }
         assert!(mixed > calls, "{mixed} of {} left a mixed replica", 2 * calls);
     }
+    points::record("reencrypt-death", &[("points", moments)]);
 }
 
 /// A destination that is gone is not asked for each of the other objects.

@@ -4,6 +4,8 @@ use super::*;
 use crate::backend::mem::Mem;
 use crate::model::{Step, Writer};
 use crate::restore::Target;
+use crate::testkit::mortal::{DEATHS, Death, Mortal};
+use crate::testkit::points;
 use crate::testkit::rig::{Quiet, restored};
 use crate::verify::verify;
 use Outcome::{Curable, Harmless, Healed, Hurt};
@@ -307,4 +309,70 @@ fn a_destination_that_is_away_keeps_nobody_from_healing_the_others() {
     );
     let sound = Arc::clone(&mems[0]) as Arc<dyn Backend>;
     assert_eq!(verify(&sound, false, &Quiet).unwrap().findings, []);
+}
+
+/// What died half way has taken nothing from anybody, and the next one heals what it had left: at each
+/// call of the one that is healed, and of the one that heals it; and again while that is made good.
+#[test]
+fn trap_85_a_repair_stopped_at_any_of_its_calls_harms_nothing_and_the_next_one_ends_it() {
+    let writer = writer();
+    let broken = || {
+        let mems = [mem(&writer), mem(&writer)];
+        let all = keys(&writer.store);
+        let of_one = all.iter().filter(|key| !key.contains("timeline")).step_by(3);
+        of_one.enumerate().for_each(|(how, key)| spoil(&mems[0], key, how));
+        mems
+    };
+    let live = |mems: &[Arc<Mem>; 2], who: usize, left, death| {
+        let mortal = Mortal::new(Arc::clone(&mems[who]) as Arc<dyn Backend>, left, death);
+        let places = mems.iter().enumerate().map(|(at, mem)| match at == who {
+            true => Ok(Arc::clone(&mortal) as Arc<dyn Backend>),
+            false => Ok(Arc::clone(mem) as Arc<dyn Backend>),
+        });
+        drop(repair(places.collect(), order(false, None), &Quiet));
+        if death == Death::Torn && mortal.is_dead() {
+            mems[who].objects().insert(format!("part/.tmp-{left}"), vec![7; 100]);
+        }
+        mortal
+    };
+    let judge = |mems: &[Arc<Mem>; 2], moment: &str| {
+        mems[1].objects().retain(|key, _| !key.contains(".tmp"));
+        assert!(*mems[1].objects() == *writer.store.objects(), "{moment}: what was whole is not");
+        run(&[&mems[0], &mems[1]], order(false, None));
+        mems[0].objects().retain(|key, _| !key.contains(".tmp"));
+        assert!(*mems[0].objects() == *writer.store.objects(), "{moment}: not healed");
+    };
+    let (mut once, mut twice) = (0, 0);
+    for who in [0, 1] {
+        let calls = live(&broken(), who, u64::MAX, Death::Before).calls();
+        for (left, death) in (0..calls).flat_map(|left| DEATHS.map(|death| (left, death))) {
+            let mems = broken();
+            let moment = format!("{death:?} call {left} of {calls} of {who}");
+            assert!(live(&mems, who, left, death).is_dead(), "{moment}: it came to that");
+            once += 1;
+            let between = [0, 1].map(|at: usize| mems[at].objects().clone());
+            let again = || {
+                between.clone().map(|objects| {
+                    let mem = Mem::new();
+                    *mem.objects() = objects;
+                    Arc::new(mem)
+                })
+            };
+            judge(&mems, &moment);
+            // A second stop after each of them would take an hour.
+            if !points::is_full() || left % 3 != 0 {
+                continue;
+            }
+            let calls = live(&again(), who, u64::MAX, Death::Before).calls();
+            for (left, death) in (0..calls).flat_map(|left| DEATHS.map(|death| (left, death))) {
+                let mems = again();
+                let moment = format!("{moment}, {death:?} call {left} of {calls}");
+                assert!(live(&mems, who, left, death).is_dead(), "{moment}: it came to that");
+                judge(&mems, &moment);
+                twice += 1;
+            }
+        }
+    }
+    assert!(once > 100, "{once} once, {twice} twice");
+    points::record("repair", &[("points", once + twice)]);
 }

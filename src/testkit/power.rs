@@ -14,7 +14,25 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+#[cfg(test)]
+mod whole;
+
 type Inode = u64;
+
+/// What becomes of what was not synced when all ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// The process dies and the machine does not.
+    Kept,
+    Dropped,
+    /// Each name, each block and each length by itself.
+    Mixed,
+}
+
+/// The first two, and so many of the third.
+pub fn fates(mixed: usize) -> impl Iterator<Item = Fate> {
+    [Fate::Kept, Fate::Dropped].into_iter().chain(std::iter::repeat_n(Fate::Mixed, mixed))
+}
 
 /// The names in each directory, and the bytes of each file.
 #[derive(Clone, Debug, Default)]
@@ -52,7 +70,8 @@ impl Tree {
 /// What was asked of the disk, and how it stood just before.
 #[derive(Debug)]
 pub struct Moment {
-    pub step: Step,
+    /// None: nothing any more, all was done.
+    pub step: Option<Step>,
     synced: Tree,
     cached: Tree,
 }
@@ -87,7 +106,10 @@ pub fn record(root: &Path) -> Recording {
 impl Recording {
     pub fn end(self) -> Vec<Moment> {
         drop(self.1);
-        self.0.take().moments
+        let Recorder { root, synced, mut moments } = self.0.take();
+        let cached = Tree::read(&root, &is_database);
+        moments.push(Moment { step: None, synced, cached });
+        moments
     }
 }
 
@@ -109,39 +131,43 @@ impl Recorder {
             }
             Step::Create | Step::Write | Step::Rename | Step::MakeDir | Step::Remove => {}
         }
-        self.moments.push(Moment { step, synced, cached });
+        self.moments.push(Moment { step: Some(step), synced, cached });
     }
 }
 
 impl Moment {
-    /// What a disk may hold if the power goes now, written to `target` in place of `root`.
-    pub fn cut(&self, root: &Path, target: &Path, rng: &mut Random) {
-        self.cut_dir(root, target, rng);
-    }
-
-    fn cut_dir(&self, dir: &Path, target: &Path, rng: &mut Random) {
+    /// What a disk may hold if all ends now, written to `target` in place of `dir`.
+    pub fn cut(&self, dir: &Path, target: &Path, fate: Fate, rng: &mut Random) {
         let none = BTreeMap::new();
         let (synced, cached) = (&self.synced.names, &self.cached.names);
         let (synced, cached) = (synced.get(dir).unwrap_or(&none), cached.get(dir).unwrap_or(&none));
         let names: std::collections::BTreeSet<_> = synced.keys().chain(cached.keys()).collect();
         for name in names {
             let (old, new) = (synced.get(name), cached.get(name));
-            let Some(inode) = (if rng.below(2) == 0 { old } else { new }) else { continue };
+            let name_lasts = match fate {
+                Fate::Kept => true,
+                Fate::Dropped => false,
+                Fate::Mixed => rng.below(2) == 1,
+            };
+            let Some(inode) = (if name_lasts { new } else { old }) else { continue };
             let (from, to) = (dir.join(name), target.join(name));
             if self.cached.names.contains_key(&from) {
                 fs::create_dir(&to).unwrap();
-                self.cut_dir(&from, &to, rng);
+                self.cut(&from, &to, fate, rng);
             } else {
-                fs::write(&to, self.content(*inode, rng)).unwrap();
+                fs::write(&to, self.content(*inode, fate, rng)).unwrap();
             }
         }
     }
 
-    fn content(&self, inode: Inode, rng: &mut Random) -> Vec<u8> {
+    fn content(&self, inode: Inode, fate: Fate, rng: &mut Random) -> Vec<u8> {
         let synced = self.synced.bytes.get(&inode).cloned().unwrap_or_default();
         let Some(cached) = self.cached.bytes.get(&inode) else { return synced };
-        if synced == *cached || rng.below(3) == 0 {
-            return synced;
+        match fate {
+            Fate::Kept => return cached.clone(),
+            Fate::Dropped => return synced,
+            Fate::Mixed if synced == *cached || rng.below(3) == 0 => return synced,
+            Fate::Mixed => {}
         }
         // Each block, and the length, by itself.
         let length = match rng.below(3) {

@@ -13,6 +13,7 @@ mod ledger;
 mod matrix;
 mod meanwhile;
 mod oracle;
+mod points;
 mod process;
 mod replica;
 mod rig;
@@ -51,6 +52,7 @@ enum Verb {
     Demo(Demo),
     Bench(Bench),
     Saboteurs(Saboteurs),
+    Points(Points),
     Load(bench::load::Args),
     Writer(workload::writer::Args),
 }
@@ -153,6 +155,18 @@ struct Saboteurs {
     list: bool,
 }
 
+/// stop the library at every point at full measure, and live its year
+#[derive(FromArgs)]
+#[argh(subcommand, name = "points")]
+struct Points {
+    /// their names, as the page gives them; else all
+    #[argh(positional)]
+    names: Vec<String>,
+    /// write down what full runs have counted for the matrix, in torture/points.json
+    #[argh(switch)]
+    record: bool,
+}
+
 fn main() -> ExitCode {
     let args: Args = argh::from_env();
     let done = match args.verb {
@@ -169,6 +183,7 @@ fn main() -> ExitCode {
             on_stage("bench", bin, |programs, dir| bench::run(programs, dir, size, &figures))
         }
         Verb::Saboteurs(args) => sabotage(&args),
+        Verb::Points(args) => count(&args),
         Verb::Writer(args) => return ended("writer", workload::writer::run(&args)),
         Verb::Load(args) => return ended("load", bench::load::run(&args)),
     };
@@ -276,6 +291,16 @@ fn sabotage(args: &Saboteurs) -> Result<Outcome, String> {
     Ok(outcome)
 }
 
+fn count(args: &Points) -> Result<Outcome, String> {
+    let target = target()?;
+    points::run(&args.names, &target)?;
+    if args.record {
+        let section = points::record(&target)?;
+        write(PAGE, &points::renewed(&read(PAGE)?, &section)?)?;
+    }
+    Ok(Outcome::Right)
+}
+
 fn write_matrix() -> Result<Outcome, String> {
     let summary = Summary::read(&last_run()?)?;
     matrix::complete(&summary)?;
@@ -318,7 +343,11 @@ fn write(path: &str, text: &str) -> Result<(), String> {
 
 /// `target/torture/last-run.json`, whatever directory this is called from.
 fn last_run() -> Result<PathBuf, String> {
+    Ok(target()?.join("torture/last-run.json"))
+}
+
+fn target() -> Result<PathBuf, String> {
     let torture = std::env::current_exe().map_err(|error| error.to_string())?;
     let target = torture.parent().and_then(Path::parent).ok_or("this program lies nowhere")?;
-    Ok(target.join("torture/last-run.json"))
+    Ok(target.to_owned())
 }

@@ -3,6 +3,7 @@
 //! Only the figures may differ between two runs: the cells of the table's last columns and the
 //! lines that begin with `Run:` and `All:`. `check` compares everything else.
 
+use crate::points;
 use crate::run::Summary;
 use crate::saboteurs;
 use crate::scenarios::{INVENTORY, Scenario};
@@ -81,8 +82,8 @@ seed repeats the choices and not the interleaving; a failure that hides is found
 - A store that damages what it holds, or gives back other bytes than it took, beneath a running daemon.
 - Upkeep and locks of sealed replicas.
 - A year, and clocks far from the store's: the harness makes days seconds, in upkeep, locks and
-  snapshots alike, and a simulated year is a test of the library (`upkeep/tests/year.rs`). So is a crash at
-  every call of upkeep, one after the other (`upkeep/tests/crash.rs`); here they are sampled.
+  snapshots alike, and a simulated year is a test of the library (`upkeep/tests/year.rs`). So are crashes
+  at every point, which come below; in the matrix they are sampled.
 - Locks on any other store than SeaweedFS, and thieves who may lift a governance lock or remove a bucket.
 - Applications with another SQLite than the one linked here; other operating systems than Linux.
 - Forgery: a replica that is not sealed, altered by somebody who also mends its checksums. A sealed one
@@ -108,6 +109,8 @@ pub fn page(summary: &Summary) -> String {
     );
     page.push_str(&table(&summary.tallies));
     page.push_str(NOTES);
+    page.push('\n');
+    page.push_str(&points::section());
     page.push_str(&saboteurs::section());
     page
 }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::backend::faulty::{Fault, Faulty, Operation};
 use crate::durable::{Step as DiskStep, fault};
+use crate::testkit::points;
 use rusqlite::Connection;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -203,6 +204,7 @@ fn trap_95_a_failed_disk_leaves_the_old_database_whole() {
 fn trap_95_a_failed_source_leaves_nothing_at_the_target() {
     let (mut writer, _source) = database();
     writer.alone(&Step::fill(40, 30..=40, 1)).alone(&Step::fill(40, [35], 2));
+    let mut moments = 0;
     for (operation, faults) in [
         (Operation::List, &[Fault::Refused, Fault::Denied][..]),
         (Operation::Get, &[Fault::Refused, Fault::Denied, Fault::Short, Fault::Flipped]),
@@ -210,8 +212,10 @@ fn trap_95_a_failed_source_leaves_nothing_at_the_target() {
         for fault in faults {
             let calls = (1..).take_while(|nth| fails_at(&writer, operation, *nth, *fault)).count();
             assert!(calls >= 4, "{operation:?} {fault:?}: {calls} calls");
+            moments += calls as u64;
         }
     }
+    points::record("restore", &[("points", moments)]);
 }
 
 /// Whether a restore has an `nth` call, which then fails it.

@@ -316,7 +316,7 @@ pub const TABLE: &[Saboteur] = &[
         "deletes change-sets before the one that stands for them is stored",
         "I7",
         &[Test(
-            "upkeep::tests::crash::trap_87_a_round_stopped_anywhere_loses_nothing_and_the_next_one_ends_it",
+            "upkeep::tests::crash::trap_87_a_round_stopped_at_any_of_its_calls_loses_nothing_and_the_next_one_ends_it",
         )],
     ),
     row(

@@ -1,6 +1,8 @@
 //! Power cuts at every step.
 
 use super::*;
+use crate::testkit::points;
+use crate::testkit::power::{Fate, fates};
 
 /// The power goes at every step that the daemon asks of the disk in turn, while it ships commits, a
 /// large transaction, a resync and a snapshot; and takes any part of what was not synced. What was
@@ -19,6 +21,7 @@ fn trap_56_a_power_cut_at_every_sync() {
     let seed = 1;
     let mut rng = crate::testkit::Random(seed);
     let mut cuts = 0;
+    let mut steps = 0;
     for work in works {
         let (db, writer, mut history) = stopped();
         let before = db.copy();
@@ -33,10 +36,14 @@ fn trap_56_a_power_cut_at_every_sync() {
         assert!(moments.len() > 10);
         let after = db.copy();
         note(&db, &mut history);
-        for moment in &moments {
+        steps += moments.len() as u64 - 1;
+        // A sample: what is mixed may be all of it, or nothing.
+        let each: Vec<_> = if points::is_full() { fates(4).collect() } else { vec![Fate::Mixed] };
+        for (moment, fate) in moments.iter().flat_map(|it| each.iter().map(move |fate| (it, *fate)))
+        {
             let lost = rng.below(3) == 0;
             let cut = if lost { before.copy() } else { after.copy() };
-            moment.cut(root, cut.dir.path(), &mut rng);
+            moment.cut(root, cut.dir.path(), fate, &mut rng);
             let acknowledged = on_disk(&cut).map(|state| state.commit.number);
             let there: History =
                 history.iter().filter(|(it, _)| Some(*it) <= acknowledged).cloned().collect();
@@ -52,4 +59,5 @@ fn trap_56_a_power_cut_at_every_sync() {
         }
     }
     assert!(cuts > 100, "{cuts}");
+    points::record("daemon-power", &[("points", steps), ("images", cuts)]);
 }
