@@ -3,6 +3,7 @@
 //! Only the figures may differ between two runs: the cells of the table's last columns and the
 //! lines that begin with `Run:` and `All:`. `check` compares everything else.
 
+use crate::fuzz;
 use crate::run::Summary;
 use crate::saboteurs;
 use crate::scenarios::{INVENTORY, Scenario};
@@ -108,6 +109,7 @@ pub fn page(summary: &Summary) -> String {
     );
     page.push_str(&table(&summary.tallies));
     page.push_str(NOTES);
+    page.push_str(&fuzz::section());
     page.push_str(&saboteurs::section());
     page
 }
