@@ -14,12 +14,13 @@ BIN     := $(TARGET)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 MINUTES  ?=
 SEED     ?=
 SCENARIO ?=
+PARSER   ?=
 QUICK    ?=
 
 PAGES := man/bakelite.1 man/bakelite.5 man/bakelite-recovery.7
 
 .PHONY: all dist chroot demo test check torture replay matrix bench fmt man install clean help
-.PHONY: programs lint saboteurs
+.PHONY: programs lint saboteurs fuzz
 
 all: ## build the program: target/release/bakelite
 	$(CARGO) build --locked --release --package bakelite
@@ -68,6 +69,12 @@ replay: programs ## one failure again: SCENARIO= SEED=
 saboteurs: ## wrong programs, each to be caught by the harness [NAME=]
 	$(CARGO) build --locked --workspace --profile sabotage --features bakelite/sabotage
 	$(TARGET)/sabotage/torture saboteurs $(if $(NAME),$(NAME),--record)
+
+# A build of their own as well: it is fast, and stops at an overflow.
+fuzz: ## wrong inputs for every parser, and WALs beside SQLite [PARSER=] [MINUTES=] [SEED=]
+	$(CARGO) build --locked --package torture --profile fuzz
+	$(TARGET)/fuzz/torture fuzz $(PARSER) --minutes $(or $(MINUTES),40) $(if $(SEED),--seed $(SEED)) \
+		$(if $(PARSER)$(MINUTES),,--record)
 
 matrix: programs ## write torture/CORRECTNESS.md, and the README's figures, from the last torture
 	$(BIN)/torture matrix

@@ -11,11 +11,13 @@
 mod campaign;
 mod local;
 mod logs;
+mod made;
 mod memory;
 mod mutate;
 mod objects;
 mod record;
 mod recovery;
+mod sealed;
 mod texts;
 mod xml;
 
@@ -95,7 +97,7 @@ pub const TARGETS: &[Target] = &[
         name: "recovery",
         parses: "a WAL beside its database, as SQLite recovers them",
         holds: "the same last commit, the same number of pages, the same content of every page",
-        share: 12,
+        share: 24,
         sample: 1500,
         make: || Box::new(recovery::Recovery::new()),
     },
@@ -137,7 +139,7 @@ pub const TARGETS: &[Target] = &[
         holds: "opens unchanged only, even with its checksums mended",
         share: 2,
         sample: 1000,
-        make: || Box::new(objects::Sealed::new()),
+        make: || Box::new(sealed::Sealed::new()),
     },
     Target {
         name: "cursor",

@@ -37,9 +37,11 @@ pub fn run(args: &Args) -> Result<Outcome, String> {
     let named = named.ok_or("no such target; run: torture fuzz --list")?;
     let targets = if named.is_empty() { TARGETS.iter().collect() } else { named };
     let seed = args.seed.unwrap_or_else(|| crate::ledger::Micros::now().0 % 1_000_000_000);
-    println!("seed {seed}");
+    if args.figures.is_none() {
+        println!("seed {seed}");
+    }
     let campaign = Campaign { args, seed, targets };
-    if let ([target], Some(_)) | ([target], None) = (&campaign.targets[..], &args.figures)
+    if let [target] = campaign.targets[..]
         && (args.figures.is_some() || args.run.is_some())
     {
         return campaign.alone(target);

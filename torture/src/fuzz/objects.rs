@@ -4,25 +4,22 @@
 //! right checksum and a right hash again; of those some were changed block by block, with a directory
 //! and a lineage that fit, so that only what the blocks say is wrong.
 
-use super::{Fuzz, Input, Is, Seen, holds, mutate};
+use super::{Fuzz, Input, Is, Seen, holds, made, mutate};
 use crate::rng::Rng;
 use bakelite::backend::mem::Mem;
-use bakelite::change::{Builder, ChangeSet, Point, encode_part};
-use bakelite::commit::{
-    Chain, Commit, CommitNo, Digest, PageHash, PageNo, PageSize, Time, Timeline,
-};
+use bakelite::change::{Builder, ChangeSet, encode_part};
+use bakelite::commit::{Commit, CommitNo, Digest, PageHash, PageNo, PageSize, Time, Timeline};
 use bakelite::error::Status;
-use bakelite::name::{Change, Name};
+use bakelite::name::{Change, Name, Span};
 use bakelite::object::{Compression, Damage, Encoder, Fields, Header, MAX_BYTES, Object};
-use bakelite::seal::{Key, Keys, NameKey, Rule, Secret};
+use bakelite::replica;
 use bakelite::snapshot::{self, Fork, Manifest, PartPages, PartRef, part_name};
 use bakelite::verify::Content;
-use bakelite::{replica, seal};
 use std::collections::BTreeMap;
 use std::fmt;
 
 /// How many right objects wrong ones are made of.
-const BASES: u64 = 40;
+pub const BASES: u64 = 40;
 
 #[derive(Debug)]
 pub struct Objects {
@@ -101,22 +98,22 @@ fn commits(table: &[u8]) -> Option<Vec<Commit>> {
 
 const SIZES: [u32; 8] = [512, 512, 512, 512, 1024, 4096, 32_768, 65_536];
 
-fn size(bytes: u32) -> PageSize {
+pub fn size(bytes: u32) -> PageSize {
     PageSize::new(bytes).expect("SQLite knows it")
 }
 
-fn input(name: &dyn fmt::Display, body: &[u8], is: Is) -> Input {
+pub fn input(name: &dyn fmt::Display, body: &[u8], is: Is) -> Input {
     Input { bytes: [name.to_string().as_bytes(), b"\n", body].concat(), is }
 }
 
-fn split(bytes: &[u8]) -> (Option<Name>, &[u8]) {
+pub fn split(bytes: &[u8]) -> (Option<Name>, &[u8]) {
     let end = bytes.iter().position(|&byte| byte == b'\n').unwrap_or(bytes.len());
     let name = std::str::from_utf8(&bytes[..end]).ok().and_then(|text| text.parse().ok());
     (name, bytes.get(end + 1..).unwrap_or_default())
 }
 
 /// Makes what guards an object right again, whatever is in it.
-fn mend(body: &mut Vec<u8>) {
+pub fn mend(body: &mut Vec<u8>) {
     body.resize(body.len().max(168), 0);
     let end = body.len() - 36;
     let crc = crc(&body[..end]);
@@ -151,28 +148,21 @@ impl Objects {
     }
 
     pub fn changes() -> Self {
-        Self::of(|rng| if rng.one_in(4) { part_of_change(rng) } else { change_set(rng) })
+        Self::of(
+            |rng| if rng.one_in(4) { made::part_of_change(rng) } else { made::change_set(rng) },
+        )
     }
 
     pub fn manifests() -> Self {
-        Self::of(|rng| {
-            let manifest = manifest(rng);
-            (manifest.name(), manifest.encode(compression(rng)))
-        })
+        Self::of(made::manifest)
     }
 
     pub fn parts() -> Self {
-        Self::of(part)
+        Self::of(made::part)
     }
 
     pub fn timelines() -> Self {
-        Self::of(|rng| {
-            let (timeline, anew) = (Timeline(rng.between(2, 9) as u32), rng.one_in(2));
-            let (commit, chain) = (CommitNo(rng.below(99)), chain(rng));
-            let parent = Timeline(rng.below(timeline.0.into()) as u32);
-            let fork = Fork { parent, commit, chain, anew };
-            (Name::Timeline(timeline), fork.encode(timeline, size(512), Time(rng.below(1 << 40))))
-        })
+        Self::of(made::timeline)
     }
 
     fn refused(&self, name: &Name, damage: Damage) -> Result<Seen, String> {
@@ -228,18 +218,8 @@ impl Fuzz for Objects {
         }
         let again = match (&name, content) {
             (Name::Change(change), Content::Change(set)) => change_again(change, &set),
-            (Name::Snapshot(span), Content::Snapshot(manifest)) => {
-                let again = Manifest::decode(*span, manifest.encode(Compression::Zstd))
-                    .map_err(|damage| format!("written again: {damage}"))?;
-                holds(again == manifest, || format!("{manifest:?} became {again:?}"))?;
-                Ok(Seen::Taken)
-            }
-            (Name::Timeline(timeline), Content::Timeline(fork)) => {
-                let again = Fork::decode(*timeline, fork.encode(*timeline, size(512), Time(0)))
-                    .map_err(|damage| format!("written again: {damage}"))?;
-                holds(again == fork, || format!("{fork:?} became {again:?}"))?;
-                Ok(Seen::Taken)
-            }
+            (Name::Snapshot(span), Content::Snapshot(manifest)) => manifest_again(*span, &manifest),
+            (Name::Timeline(timeline), Content::Timeline(fork)) => timeline_again(*timeline, fork),
             (Name::Part(part), Content::Part) => part_again(*part, body),
             _ => Err("it is of another kind than its name says".to_owned()),
         };
@@ -319,6 +299,27 @@ fn part_of_change_again(change: &Change, set: &ChangeSet) -> Result<Seen, String
     Ok(Seen::Taken)
 }
 
+fn manifest_again(span: Span, manifest: &Manifest) -> Result<Seen, String> {
+    let mut next = 1;
+    for PartRef { part, pages, commit } in &manifest.parts {
+        let right = u64::from(part.page.0) == next && *commit <= manifest.commit.number;
+        holds(right && *pages > 0, || format!("parts that do not fit: {manifest:?}"))?;
+        next += u64::from(*pages);
+    }
+    let again = Manifest::decode(span, manifest.encode(Compression::Zstd));
+    let again = again.map_err(|damage| format!("written again: {damage}"))?;
+    holds(again == *manifest, || format!("{manifest:?} became {again:?}"))?;
+    Ok(Seen::Taken)
+}
+
+fn timeline_again(timeline: Timeline, fork: Fork) -> Result<Seen, String> {
+    holds(fork.parent < timeline, || format!("it is older than its parent: {fork:?}"))?;
+    let again = Fork::decode(timeline, fork.encode(timeline, size(512), Time(0)));
+    let again = again.map_err(|damage| format!("written again: {damage}"))?;
+    holds(again == fork, || format!("{fork:?} became {again:?}"))?;
+    Ok(Seen::Taken)
+}
+
 fn part_again(part: bakelite::name::Part, body: &[u8]) -> Result<Seen, String> {
     let read = |body: &[u8]| {
         let opened = PartPages::open(part, body.to_vec())?;
@@ -336,176 +337,17 @@ fn part_again(part: bakelite::name::Part, body: &[u8]) -> Result<Seen, String> {
         return Ok(Seen::Taken);
     }
     let named = part_name(page_size, part.page, &hashes);
+    let table = Object::open(&Name::Part(part), body.to_vec()).and_then(|object| object.table());
+    let known = match table.map_err(wrong)?.get(8..) {
+        Some([]) | None => named == part,
+        Some(hash) => named.hash.to_le_bytes() == hash,
+    };
+    holds(known, || "its pages are not those that its hash names".to_owned())?;
     let hidden = (named != part).then_some(named.hash);
     let again = snapshot::encode_part(part, hidden, page_size, &contents, Compression::None);
     let same = read(&again).map_err(wrong)? == (page_size, hashes, contents);
     holds(same, || "written again it has other pages".to_owned())?;
     Ok(Seen::Taken)
-}
-
-// Right objects.
-
-fn compression(rng: &mut Rng) -> Compression {
-    if rng.one_in(3) { Compression::Zstd } else { Compression::None }
-}
-
-fn chain(rng: &mut Rng) -> Chain {
-    let mut chain = Chain::default();
-    chain.0.iter_mut().for_each(|byte| *byte = rng.number() as u8);
-    chain
-}
-
-fn commit(number: u64, pages: u32, rng: &mut Rng) -> Commit {
-    let digest = (!rng.one_in(5)).then(|| Digest(u128::from(rng.number()) << 60));
-    let (number, time) = (CommitNo(number), Time(1_700_000_000_000 + 10 * number));
-    Commit { number, time, pages, digest, resync: rng.one_in(5) }
-}
-
-fn change_set(rng: &mut Rng) -> (Name, Vec<u8>) {
-    let page_size = size(if rng.one_in(8) { 1024 } else { 512 });
-    let mut builder = Builder::new(page_size, chain(rng));
-    let (mut next, squashed) = (rng.between(1, 300), rng.one_in(3));
-    let mut page = rng.bytes(page_size.bytes());
-    for _ in 0..rng.between(1, 4) {
-        let first = CommitNo(next);
-        next += if squashed { rng.below(3) } else { 0 };
-        let commit = commit(next, rng.between(2, 6) as u32, rng);
-        next += 1;
-        let mut written = Pages::new();
-        for _ in 0..rng.below(3) {
-            let at = rng.below(page.len() as u64 - 8) as usize;
-            let more = rng.bytes_of(0, 8);
-            page[at..at + more.len()].copy_from_slice(&more);
-            written.insert(PageNo(rng.between(1, commit.pages.into()) as u32), page.clone());
-        }
-        let least = rng.between(1, commit.pages.into()) as u32;
-        let pages = written.iter().map(|(page, bytes)| (*page, &bytes[..]));
-        if first == commit.number {
-            builder.commit(commit, pages);
-        } else {
-            let chain = chain(rng);
-            builder.point(Point { first, commit, chain, least }, pages);
-        }
-    }
-    builder.encode_at(rng.below(4) as u8, Timeline(1), compression(rng))
-}
-
-fn part_of_change(rng: &mut Rng) -> (Name, Vec<u8>) {
-    let end = rng.one_in(2);
-    let commit = commit(rng.between(1, 300), 9, rng);
-    let page_size = size(512);
-    let parent = chain(rng);
-    let chain = if end { parent.after(page_size, &commit) } else { parent };
-    let span = bakelite::name::Span {
-        first: commit.number,
-        last: commit.number,
-        time: commit.time,
-        timeline: Timeline(2),
-    };
-    let change = Change { level: 0, span, part: rng.below(3) as u16 + u16::from(end), end };
-    let pages = [PageNo(2), PageNo(3), PageNo(7)];
-    let header = Header { page_size, parent, chain };
-    let contents = rng.bytes(3 * 512);
-    let commit = end.then_some(&commit);
-    (
-        Name::Change(change),
-        encode_part(change, &header, commit, &pages, &contents, compression(rng)),
-    )
-}
-
-fn manifest(rng: &mut Rng) -> Manifest {
-    let last = commit(rng.between(20, 40), 90, rng);
-    let commit = Commit { digest: Some(Digest(7)), ..last };
-    let mut page = 1;
-    let parts = (0..rng.below(5)).map(|_| {
-        let (first, pages) = (PageNo(page), rng.between(1, 30) as u32);
-        page += pages;
-        let part = bakelite::name::Part { page: first, hash: rng.number().into() };
-        PartRef { part, pages, commit: CommitNo(rng.between(1, 20)) }
-    });
-    let (parts, chain) = (parts.collect(), chain(rng));
-    Manifest { commit, timeline: Timeline(1), page_size: size(512), chain, parts }
-}
-
-fn part(rng: &mut Rng) -> (Name, Vec<u8>) {
-    let (page_size, first) = (size(512), PageNo(1 + 8192 * rng.below(3) as u32));
-    let pages = rng.between(1, 4) as usize;
-    let contents = rng.bytes(512 * pages);
-    let pages = (first.0..).zip(contents.chunks(512));
-    let hashes: Vec<_> = pages.map(|(page, bytes)| PageHash::of(PageNo(page), bytes)).collect();
-    let names: Option<NameKey> = keys(Rule::Auto).names().filter(|_| rng.one_in(2));
-    let (part, hidden) = snapshot::hidden(part_name(page_size, first, &hashes), names.as_ref());
-    let body = snapshot::encode_part(part, hidden, page_size, &contents, compression(rng));
-    (Name::Part(part), body)
-}
-
-fn keys(rule: Rule) -> Keys {
-    let key = |byte| Key::new(&Secret::new([byte; 32]));
-    Keys { all: vec![key(1), key(2)], rule }
-}
-
-/// Sealed objects, some under a key that is not the first, some under one that nobody has.
-pub struct Sealed {
-    keys: Keys,
-    /// With what is inside.
-    bases: Vec<(Name, Vec<u8>, Vec<u8>)>,
-}
-
-impl Sealed {
-    pub fn new() -> Self {
-        let keys = keys(Rule::All);
-        let strange = Key::new(&Secret::new([3; 32]));
-        let all = [&keys.all[0], &keys.all[1], &strange];
-        let base = |seed| {
-            let rng = &mut Rng::of(seed, "sealed");
-            let (name, plain) = if rng.one_in(2) { part(rng) } else { change_set(rng) };
-            (name.clone(), all[rng.below(3) as usize].seal(&name, &plain), plain)
-        };
-        let bases = (0..BASES).map(base).collect();
-        Self { keys, bases }
-    }
-}
-
-impl Fuzz for Sealed {
-    fn input(&mut self, rng: &mut Rng) -> Input {
-        let (name, sealed, plain) = rng.pick(&self.bases);
-        let (other_name, other, _) = rng.pick(&self.bases);
-        let mut body = if rng.one_in(32) { plain } else { sealed }.clone();
-        if !rng.one_in(16) {
-            mutate::bytes(&mut body, other, rng);
-        }
-        let name = if rng.one_in(16) { other_name } else { name };
-        if rng.one_in(3) {
-            return input(name, &body, Is::Changed);
-        }
-        mend(&mut body);
-        input(name, &body, Is::Mended)
-    }
-
-    fn check(&mut self, Input { bytes, .. }: &Input) -> Result<Seen, String> {
-        let (Some(name), body) = split(bytes) else { return Ok(Seen::Refused) };
-        let was = |found: &dyn Fn(&(Name, Vec<u8>, Vec<u8>)) -> bool| {
-            self.bases.iter().any(|base| base.0 == name && found(base))
-        };
-        match self.keys.open(&name, body.to_vec()) {
-            Ok(found) if found == body => {
-                // No key of ours is meant: whoever reads it refuses it, and says which key it wants.
-                let read = Content::decode(&name, found);
-                holds(read.is_err(), || "it is read, and nobody has opened it".to_owned())?;
-                Ok(Seen::Refused)
-            }
-            Ok(found) => {
-                let same = was(&|(_, sealed, plain)| *sealed == body && *plain == found);
-                holds(same, || "it opens, and is not what was sealed".to_owned())?;
-                Ok(Seen::Taken)
-            }
-            Err(seal::Refused::NotSealed | seal::Refused::Damaged(_)) => {
-                let right = was(&|(_, sealed, _)| *sealed == body);
-                holds(!right, || "what was sealed is refused".to_owned())?;
-                Ok(Seen::Refused)
-            }
-        }
-    }
 }
 
 #[cfg(test)]

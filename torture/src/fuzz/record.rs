@@ -110,7 +110,7 @@ memory that the input does not account for, or be taken for something else than 
 written again has to be the same; a WAL is recovered by SQLite as well, and both databases have to be
 equal. Taken are inputs that were parsed, refused those that were not.
 
-    torture fuzz --minutes 40 --record
+    make fuzz
     torture fuzz change --seed 1234 --run 5678
 
 The first command repeats the campaign, the second one a run, as a failure prints it. A sample runs with

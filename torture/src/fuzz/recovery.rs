@@ -120,7 +120,8 @@ fn made(path: &Path, page_size: u32) -> Result<(Vec<u8>, Log), String> {
 fn by_parser(db: &[u8], wal: &[u8]) -> Recovered {
     let header = match Header::parse(wal) {
         Ok(header) => header,
-        Err(End::BadVersion) => return Recovered::NotOpened,
+        // A header alone is nothing to SQLite, whatever it says.
+        Err(End::BadVersion) if wal.len() > HEADER_BYTES => return Recovered::NotOpened,
         Err(_) => return Recovered::Database(0, db.to_vec()),
     };
     let bytes = header.page_size.bytes();
@@ -130,7 +131,8 @@ fn by_parser(db: &[u8], wal: &[u8]) -> Recovered {
         return Recovered::Database(0, db.to_vec());
     };
     let first = frames.iter().rev().find(|frame| frame.page.0 == 1);
-    if page_size(first.map_or(db, |frame| frame.data)) != Some(bytes) {
+    let said = first.and_then(|frame| page_size(frame.data)).or(page_size(db));
+    if said != Some(bytes) {
         return Recovered::OtherPages;
     }
     let (count, log) = (frames.len() as u64, frames.len() * bytes);
@@ -145,11 +147,14 @@ fn by_parser(db: &[u8], wal: &[u8]) -> Recovered {
     Recovered::Database(count, db)
 }
 
-/// What the first page of a database says.
+/// What the first page of a database says, if it is one. SQLite goes by the file's until it has found
+/// one in the log that it can believe.
 fn page_size(first: &[u8]) -> Option<usize> {
-    let bytes = first.get(16..18)?;
-    let size = usize::from(bytes[0]) << 8 | usize::from(bytes[1]);
-    Some(if size == 1 { 65_536 } else { size })
+    let is_one = first.starts_with(b"SQLite format 3\0") && first[19] <= 2;
+    let size = usize::from(first[16]) << 8 | usize::from(first[17]);
+    let size = if size == 1 { 65_536 } else { size };
+    let known = size.is_power_of_two() && size >= 512;
+    (is_one && known && first[21..24] == [64, 32, 32]).then_some(size)
 }
 
 impl Fuzz for Recovery {
