@@ -211,7 +211,9 @@ fn judge(frames: u64, ours: &[u8], theirs: &BySqlite) -> Result<(), String> {
         // A first page that makes no sense is an error too, but one that comes after recovery.
         Err(error) => {
             let code = error.sqlite_error_code();
-            let after = [ErrorCode::DatabaseCorrupt, ErrorCode::NotADatabase].map(Some);
+            // `Unknown`: a schema of a later file format.
+            let after = [ErrorCode::DatabaseCorrupt, ErrorCode::NotADatabase, ErrorCode::Unknown];
+            let after = after.map(Some);
             holds(after.contains(&code), || "an error that is none".to_owned())?;
         }
     }
