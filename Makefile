@@ -14,13 +14,14 @@ BIN     := $(TARGET)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 MINUTES  ?=
 SEED     ?=
 SCENARIO ?=
+PARSER   ?=
 QUICK    ?=
 FIGURE   ?=
 
 PAGES := man/bakelite.1 man/bakelite.5 man/bakelite-recovery.7
 
 .PHONY: all dist chroot demo test check torture replay matrix bench fmt man install clean help
-.PHONY: programs lint saboteurs points
+.PHONY: programs lint saboteurs points fuzz
 
 all: ## build the program: target/release/bakelite
 	$(CARGO) build --locked --release --package bakelite
@@ -73,6 +74,12 @@ saboteurs: ## wrong programs, each to be caught by the harness [NAME=]
 points: ## every crash point and a year, at full measure: half an hour
 	$(CARGO) build --locked --package torture
 	$(TARGET)/debug/torture points --record
+
+# A build of their own as well: it is fast, and stops at an overflow.
+fuzz: ## wrong inputs for every parser, and WALs beside SQLite [PARSER=] [MINUTES=] [SEED=]
+	$(CARGO) build --locked --package torture --profile fuzz
+	$(TARGET)/fuzz/torture fuzz $(PARSER) --minutes $(or $(MINUTES),40) $(if $(SEED),--seed $(SEED)) \
+		$(if $(PARSER)$(MINUTES),,--record)
 
 matrix: programs ## write torture/CORRECTNESS.md, and the README's figures, from the last torture
 	$(BIN)/torture matrix

@@ -76,8 +76,7 @@ impl Cursor {
     /// Writes `state` as the only record. The page index, but for `changes`, has to be durable.
     pub fn replace(&mut self, state: &State, changes: &[Change]) -> io::Result<()> {
         self.file = None;
-        let mut bytes = MAGIC.to_vec();
-        bytes.extend(record(STATE, &encode(state), changes));
+        let bytes = file(state, changes);
         durable::replace(&self.path, &bytes)?;
         self.file = Some(OpenOptions::new().append(true).open(&self.path)?);
         self.bytes = bytes.len() as u64;
@@ -114,12 +113,19 @@ impl Cursor {
 /// `None`: there is none that can be believed.
 pub fn load(
     path: &Path,
+    change: impl FnMut(&[Change]) -> io::Result<()>,
+) -> io::Result<Option<State>> {
+    match std::fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        bytes => read(&bytes?, change),
+    }
+}
+
+/// What a cursor's file says.
+pub fn read(
+    bytes: &[u8],
     mut change: impl FnMut(&[Change]) -> io::Result<()>,
 ) -> io::Result<Option<State>> {
-    let bytes = match std::fs::read(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        bytes => bytes?,
-    };
     let mut state = None;
     let mut staged = Vec::new();
     let mut rest = bytes.strip_prefix(&MAGIC).unwrap_or_default();
@@ -133,6 +139,13 @@ pub fn load(
         }
     }
     Ok(state)
+}
+
+/// A cursor's file with `state` as its only record.
+pub fn file(state: &State, changes: &[Change]) -> Vec<u8> {
+    let mut bytes = MAGIC.to_vec();
+    bytes.extend(record(STATE, &encode(state), changes));
+    bytes
 }
 
 fn record(kind: u8, state: &[u8], changes: &[Change]) -> Vec<u8> {
@@ -237,7 +250,7 @@ mod tests {
         }
     }
 
-    fn read(path: &Path) -> (Option<State>, Vec<Change>) {
+    fn loaded(path: &Path) -> (Option<State>, Vec<Change>) {
         let mut all = Vec::new();
         let state = load(path, |changes| {
             all.extend_from_slice(changes);
@@ -250,17 +263,17 @@ mod tests {
     fn what_was_written_is_read() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("cursor");
-        assert_eq!(read(&path), (None, vec![]));
+        assert_eq!(loaded(&path), (None, vec![]));
         let mut cursor = Cursor::new(path.clone());
         assert!(cursor.is_long() && cursor.append(&state(1), &[]).is_err());
         cursor.replace(&state(1), &[]).unwrap();
-        assert_eq!(read(&path), (Some(state(1)), vec![]));
+        assert_eq!(loaded(&path), (Some(state(1)), vec![]));
         let (a, b) = ((PageNo(1), PageHash(2)), (PageNo(3), PageHash(4)));
         cursor.append(&state(2), &[a]).unwrap();
         cursor.stage(&[b]).unwrap();
-        assert_eq!(read(&path), (Some(state(2)), vec![a]), "staged only");
+        assert_eq!(loaded(&path), (Some(state(2)), vec![a]), "staged only");
         cursor.append(&state(3), &[]).unwrap();
-        assert_eq!(read(&path), (Some(state(3)), vec![a, b]));
+        assert_eq!(loaded(&path), (Some(state(3)), vec![a, b]));
     }
 
     /// A power cut may leave any front part of the file, and rot may flip any bit: what is read then
@@ -276,7 +289,7 @@ mod tests {
         let mut seen = [0; 3];
         for length in 0..=whole.len() {
             std::fs::write(&path, &whole[..length]).unwrap();
-            let found = read(&path).0;
+            let found = loaded(&path).0;
             assert!(found.is_none() || found == Some(state(1)) || length == whole.len());
             seen[found.map_or(0, |found| found.commit.number.0 as usize)] += 1;
         }
@@ -285,7 +298,7 @@ mod tests {
             let mut bytes = whole.clone();
             bytes[at] ^= 0x10;
             std::fs::write(&path, &bytes).unwrap();
-            let found = read(&path).0;
+            let found = loaded(&path).0;
             assert!(found.is_none() || found == Some(state(1)), "a flip at {at} was believed");
         }
     }

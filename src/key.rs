@@ -87,8 +87,8 @@ pub fn read(file: &Path) -> Result<Key> {
     })
 }
 
-/// One line that is no comment: the word, the id and the key.
-fn parse(text: &[u8]) -> std::result::Result<Key, &'static str> {
+/// What a key's file says: one line that is no comment, with the word, the id and the key.
+pub fn parse(text: &[u8]) -> std::result::Result<Key, &'static str> {
     let text = std::str::from_utf8(text).map_err(|_| "it is not text")?;
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let mut lines = lines.filter(|line| !line.starts_with('#'));

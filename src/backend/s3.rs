@@ -6,10 +6,10 @@
 //! empty replica.
 
 mod credentials;
-mod listing;
+pub mod listing;
 mod locks;
 mod refusal;
-mod versions;
+pub mod versions;
 
 use super::http::{self, Reply, Request};
 use super::retry::{Patience, try_again};
@@ -22,7 +22,7 @@ pub use credentials::VARIABLES;
 use jiff::Timestamp;
 use locks::Locks;
 use minreq::Method;
-use refusal::Refusal;
+pub use refusal::Refusal;
 use rusty_s3::{Bucket, Credentials, S3Action};
 use sha2::{Digest, Sha256};
 use std::fmt;

@@ -48,13 +48,18 @@ fn run_end(new: &[u8], old: &[u8], first: usize) -> usize {
     end
 }
 
-/// Skips one patch.
+/// Skips one patch. Its runs come in order: where they overlapped, turning it around and back again
+/// would give other bytes.
 pub fn patch_length(bytes: &[u8]) -> Result<usize, Damage> {
     let mut fields = Fields(bytes);
+    let mut end = 0;
     for _ in 0..fields.u16()? {
-        fields.u16()?;
-        let length = usize::from(fields.u16()?) + 1;
+        let (at, length) = (usize::from(fields.u16()?), usize::from(fields.u16()?) + 1);
         fields.bytes(length)?;
+        if at < end {
+            return Err(Damage::BadTable("a patch whose runs overlap"));
+        }
+        end = at + length;
     }
     Ok(bytes.len() - fields.0.len())
 }

@@ -213,6 +213,18 @@ fn a_patch_past_its_page_is_refused() {
 }
 
 /// Patches are as small as they can cheaply be, and turn the new page into the old one.
+/// Fuzzing: a restore and a merge made different pages of one, since turning it around takes its runs in
+/// the same order as applying it.
+#[test]
+fn a_patch_whose_runs_overlap_is_refused() {
+    let patch = |second: u8| [2, 0, 5, 0, 1, 0, 7, 7, second, 0, 0, 0, 8];
+    assert_eq!(patch_length(&patch(7)), Ok(13));
+    for second in [4, 5, 6] {
+        let refused = Err(Damage::BadTable("a patch whose runs overlap"));
+        assert_eq!(patch_length(&patch(second)), refused, "{second}");
+    }
+}
+
 #[test]
 fn a_patch_restores_the_old_page() {
     fn property(old: Vec<u8>, edits: Vec<(u8, u8)>) -> bool {

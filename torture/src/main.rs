@@ -1,14 +1,16 @@
 //! Faults, kills and an oracle: the proof that what bakelite restores is right.
 //!
 //! `torture run` tries scenarios on the real program, `torture matrix` writes down what was tried,
-//! `torture demo` shows the program at work, `torture bench` measures it. `torture writer` is the
-//! workload, started by `run` as a process that can be killed, and `torture load` the one of `bench`.
+//! `torture fuzz` feeds wrong inputs to every parser, `torture demo` shows the program at work, `torture
+//! bench` measures it. `torture writer` is the workload, started by `run` as a process that can be killed,
+//! and `torture load` the one of `bench`.
 
 mod bench;
 mod bytes;
 mod course;
 mod demo;
 mod digest;
+mod fuzz;
 mod ledger;
 mod matrix;
 mod meanwhile;
@@ -53,6 +55,7 @@ enum Verb {
     Bench(Bench),
     Saboteurs(Saboteurs),
     Points(Points),
+    Fuzz(fuzz::Args),
     Load(bench::load::Args),
     Writer(workload::writer::Args),
 }
@@ -184,6 +187,7 @@ fn main() -> ExitCode {
         }
         Verb::Saboteurs(args) => sabotage(&args),
         Verb::Points(args) => count(&args),
+        Verb::Fuzz(args) => fuzz::run(&args),
         Verb::Writer(args) => return ended("writer", workload::writer::run(&args)),
         Verb::Load(args) => return ended("load", bench::load::run(&args)),
     };

@@ -3,6 +3,7 @@
 //! Only the figures may differ between two runs: the cells of the table's last columns and the
 //! lines that begin with `Run:` and `All:`. `check` compares everything else.
 
+use crate::fuzz;
 use crate::points;
 use crate::run::Summary;
 use crate::saboteurs;
@@ -111,6 +112,7 @@ pub fn page(summary: &Summary) -> String {
     page.push_str(NOTES);
     page.push('\n');
     page.push_str(&points::section());
+    page.push_str(&fuzz::section());
     page.push_str(&saboteurs::section());
     page
 }

@@ -19,6 +19,12 @@ impl Rng {
         Self(u64::from_le_bytes(first))
     }
 
+    /// The one of the `number`th of many runs. It costs next to nothing.
+    pub fn of_run(&self, number: u64) -> Self {
+        let mut rng = Self(self.0 ^ number.wrapping_mul(0xd134_2543_de82_ef95));
+        Self(rng.number())
+    }
+
     pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -56,6 +62,12 @@ impl Rng {
         }
         bytes.truncate(len);
         bytes
+    }
+
+    /// Noise, `low` to `high` bytes of it.
+    pub fn bytes_of(&mut self, low: u64, high: u64) -> Vec<u8> {
+        let len = self.between(low, high);
+        (0..len).map(|_| self.number() as u8).collect()
     }
 
     /// Text of one- to four-byte characters.

@@ -9,7 +9,7 @@ use rusty_s3::actions::ListObjectsV2;
 use rusty_s3::actions::list_objects_v2::ListObjectsV2Response;
 
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Page {
+pub struct Page {
     pub entries: Vec<Entry>,
     pub foreign: Vec<String>,
     /// The last key, ours or not.
@@ -48,7 +48,7 @@ pub(super) fn below(xml: &[u8], root: &str) -> Result<(Vec<String>, Option<Strin
 }
 
 /// Reads the keys below `root` that begin with `prefix` and come after `after`, both whole keys.
-pub(super) fn read(xml: &[u8], root: &str, prefix: &str, after: &str) -> Result<Page, Refusal> {
+pub fn read(xml: &[u8], root: &str, prefix: &str, after: &str) -> Result<Page, Refusal> {
     let listed = parsed(xml)?;
     let mut page = Page { more: listed.next_continuation_token.is_some(), ..Page::default() };
     let mut before = after.to_owned();

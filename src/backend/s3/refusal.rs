@@ -8,8 +8,9 @@ use crate::backend::http::{Failure, Reply};
 use crate::sabotage;
 use std::fmt::Display;
 
+/// Why a store did not do what it was asked.
 #[derive(Debug)]
-pub(super) struct Refusal {
+pub struct Refusal {
     pub kind: Kind,
     pub cause: String,
     pub hint: Option<String>,

@@ -6,7 +6,7 @@
 use super::refusal::{Refusal, element};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Version {
+pub struct Version {
     pub key: String,
     pub id: String,
     /// `None`: a delete marker, which hides what was stored before it.
@@ -14,7 +14,7 @@ pub(super) struct Version {
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Page {
+pub struct Page {
     pub versions: Vec<Version>,
     /// Key and version to go on after.
     pub next: Option<(String, String)>,
@@ -25,7 +25,7 @@ const TAGS: [(&str, &str); 2] =
 
 const VERSIONS: &str = "lock takes a bucket with versions and Object Lock";
 
-pub(super) fn read(xml: &[u8]) -> Result<Page, Refusal> {
+pub fn read(xml: &[u8]) -> Result<Page, Refusal> {
     let unreadable = |cause: &str| Refusal::passing(format!("an unreadable listing: {cause}"));
     let text = std::str::from_utf8(xml).map_err(|error| unreadable(&error.to_string()))?;
     // A store that knows no versions may list what there is, as if nobody had asked for them.
