@@ -5,6 +5,7 @@
 
 use crate::backend;
 use crate::name::Name;
+use std::io::Write;
 use std::{fmt, io};
 
 /// Why a command failed, as scripts tell reasons apart. The discriminant is the exit status.
@@ -93,6 +94,12 @@ impl Error {
     pub fn io(operation: &str, thing: impl fmt::Display, cause: &io::Error) -> Self {
         Self::new(Status::Failed, operation, thing, cause)
     }
+}
+
+/// Says it on standard error. There, too, the disk may be full or the reader gone, and `eprintln!`
+/// would end the program for that.
+pub fn say(lines: impl fmt::Display) {
+    let _ = io::stderr().write_all(lines.to_string().as_bytes());
 }
 
 /// What a person is told on standard error: one line, and a hint on another. Names of files and what

@@ -47,9 +47,7 @@ fn run(arguments: &Arguments) -> Result<Outcome> {
 
 /// There is nobody left to tell when these cannot be written; the status still says it.
 fn fail(error: &Error, json: bool) -> ExitCode {
-    use std::io::Write;
-    let lines = error::lines(&error.message, error.hint.as_deref());
-    let _ = write!(std::io::stderr(), "{lines}");
+    error::say(error::lines(&error.message, error.hint.as_deref()));
     if json {
         let _ = report::print(&report::failure(error));
     }

@@ -20,7 +20,7 @@ use rustix::termios::tcgetpgrp;
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus};
 use std::sync::atomic::Ordering;
@@ -194,5 +194,5 @@ fn by_signal(signal: i32) -> u8 {
 }
 
 fn say(error: &Error, hint: Option<&str>) {
-    let _ = write!(io::stderr(), "{}", error::lines(&error.message, hint));
+    error::say(error::lines(&error.message, hint));
 }

@@ -39,7 +39,6 @@ use crate::upkeep::Mode;
 use crate::usage;
 use crate::verify;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -104,7 +103,7 @@ fn warn(database: &Database) {
 }
 
 fn say(message: &str, hint: Option<&str>) {
-    let _ = write!(std::io::stderr(), "{}", error::lines(message, hint));
+    error::say(error::lines(message, hint));
 }
 
 pub fn restore(arguments: &Arguments, of: &RestoreOf) -> Result<Outcome> {

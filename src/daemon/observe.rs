@@ -11,7 +11,7 @@ use crate::check;
 use crate::clock;
 use crate::config::Observers;
 use crate::durable;
-use crate::error::{Error, Status};
+use crate::error::{self, Error, Status};
 use crate::metrics::{self, Sample};
 use crate::notify::Notify;
 use std::collections::{BTreeMap, BTreeSet};
@@ -250,7 +250,7 @@ fn ping(url: &str) -> Result<(), Error> {
 }
 
 fn tell(error: &Error) {
-    eprint!("{}", crate::error::lines(&error.message, error.hint.as_deref()));
+    error::say(error::lines(&error.message, error.hint.as_deref()));
 }
 
 #[cfg(test)]

@@ -43,8 +43,8 @@ impl<'a> Reload<'a> {
     fn take(&self) -> Option<Vec<Database>> {
         let read = (self.read)();
         let tell = |error: &error::Error| {
-            eprint!("{}", error::lines(&error.message, error.hint.as_deref()));
-            eprintln!("bakelite: reload: the configuration that was read before stays in force");
+            error::say(error::lines(&error.message, error.hint.as_deref()));
+            error::say("bakelite: reload: the configuration that was read before stays in force\n");
         };
         read.inspect_err(tell).ok()
     }
@@ -75,7 +75,7 @@ impl Daemon {
         self.waiting = wanted.into_iter().filter(new).collect();
         let begun = self.waiting.len();
         self.set_observers(clock::instant());
-        eprintln!("bakelite: reload: {kept} stay, {left} end, {begun} begin");
+        error::say(format_args!("bakelite: reload: {kept} stay, {left} end, {begun} begin\n"));
     }
 
     /// Lets go of those that have ended for good, and takes up those that waited for that.
@@ -83,7 +83,7 @@ impl Daemon {
         self.trackers.retain(|_, tracker| {
             let gone = tracker.is_retired() && tracker.is_over();
             if gone && let Some(error) = tracker.take_error() {
-                eprint!("{}", error::lines(&error.message, error.hint.as_deref()));
+                error::say(error::lines(&error.message, error.hint.as_deref()));
             }
             !gone
         });

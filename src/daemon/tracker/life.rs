@@ -12,7 +12,7 @@ use crate::clock;
 use crate::commit::{CommitNo, Time};
 use crate::daemon::open::{Begin, Live};
 use crate::daemon::owed::Owed;
-use crate::error::{Error, Result, Status};
+use crate::error::{self, Error, Result, Status};
 use crate::fanout::Standing;
 use crate::sabotage;
 use crate::ship::Parcel;
@@ -348,6 +348,6 @@ impl Tracker {
     }
 
     pub(super) fn log(&self, event: &str) {
-        eprintln!("bakelite: {}: {event}", self.database.name);
+        error::say(format_args!("bakelite: {}: {event}\n", self.database.name));
     }
 }
