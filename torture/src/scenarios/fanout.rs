@@ -120,7 +120,7 @@ fn older(rig: &mut Rig, victim: usize) -> Result<Older> {
     Ok(older)
 }
 
-fn copy_all(from: &Path, to: &Path) -> std::io::Result<()> {
+pub(super) fn copy_all(from: &Path, to: &Path) -> std::io::Result<()> {
     fs::create_dir(to)?;
     for entry in fs::read_dir(from)? {
         let entry = entry?;

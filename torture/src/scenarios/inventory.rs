@@ -1,8 +1,8 @@
 //! Every scenario there is: what it is about, and how often it is run.
 
 use super::{
-    Scenario, basic, checkpoints, damage, down, fanout, hosts, kills, lies, power, replaced,
-    sealed, snapshots, stores, time, upkeep, worm,
+    Scenario, basic, checkpoints, damage, down, fanout, hosts, kernel, kills, lies, power,
+    replaced, sealed, snapshots, stores, time, upkeep, worm,
 };
 
 /// In the order of the matrix. Seeds are counted so that a run of everything ends within ten
@@ -207,6 +207,32 @@ pub const INVENTORY: &[Scenario] = &[
             "commit lost by the source",
         ],
         run: power::loss,
+    },
+    Scenario {
+        name: "kernel-faults",
+        adversity: "system calls of the daemon, `sync`, `compact`, `prune`, `restore` and of the \
+                    application fail, write nothing or are their last",
+        how: "strace puts EIO, ENOSPC, EINTR and SIGKILL at random writes, syncs, renames, links, unlinks, \
+              mkdirs and creations of those counted before: the restore's target is absent or right, what \
+              `sync` had promised is there, who ends says why and the next one heals it",
+        seeds: 6,
+        faults: &[
+            "first sync at mkdir: ",
+            "first sync at create: ",
+            "sync at write: ",
+            "sync at sync: ",
+            "restore at link: ",
+            "daemon at write: ",
+            "daemon at sync: ",
+            "daemon at rename: ",
+            "restore at write: ",
+            "restore at sync: ",
+            "compact at ",
+            "prune at ",
+            "writer at write: ",
+            "writer at sync: ",
+        ],
+        run: kernel::faults,
     },
     Scenario {
         name: "several-writers",

@@ -7,6 +7,7 @@ mod down;
 mod fanout;
 mod hosts;
 mod inventory;
+mod kernel;
 mod kills;
 mod lies;
 mod power;
