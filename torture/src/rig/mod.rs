@@ -210,6 +210,23 @@ impl Rig {
         }
     }
 
+    /// Whether it does; one that has ended by itself has said why, and is gone.
+    pub fn daemon_goes_on(&mut self) -> Result<bool> {
+        let Some(status) = self.daemon().ended()? else { return Ok(true) };
+        let said = self.daemon().complaint();
+        let clear = status.code().is_some_and(|code| (1..=10).contains(&code));
+        if !clear || !said.contains("bakelite: ") {
+            return violation(format!("the daemon ended by itself: {status}: {said}"));
+        }
+        self.host_mut().daemon = None;
+        Ok(false)
+    }
+
+    /// Whether it has just said this.
+    pub fn daemon_says(&mut self, words: &str) -> bool {
+        self.daemon().complaint().contains(words)
+    }
+
     pub fn kill_daemon(&mut self) -> Result<()> {
         self.daemon_lives()?;
         let mut daemon = self.host_mut().daemon.take().expect("the daemon was started");
@@ -279,6 +296,21 @@ impl Rig {
             }
         }
         violation("sync never succeeded")
+    }
+
+    /// The end of a `sync` that has begun when all up to `acked` was acknowledged; whether that is durable
+    /// now. It may have failed, and say so.
+    pub fn sync_ends(&mut self, mut sync: Process, acked: Option<u64>) -> Result<bool> {
+        match sync.wait()? {
+            Some(status) if status.success() => {
+                self.tally.fault("synced");
+                self.raise_floor(acked);
+                Ok(true)
+            }
+            Some(status) if status.code().is_some_and(|code| (1..=10).contains(&code)) => Ok(false),
+            Some(status) => violation(format!("sync: {status}: {}", sync.complaint())),
+            None => violation("sync did not return within two minutes"),
+        }
     }
 
     fn try_sync(&mut self) -> Result<std::result::Result<(), process::Output>> {

@@ -1,7 +1,7 @@
 //! Every scenario there is: what it is about, and how often it is run.
 
 use super::{
-    Scenario, basic, checkpoints, damage, down, fanout, hosts, kernel, kills, lies, power,
+    Scenario, basic, checkpoints, damage, down, fanout, full, hosts, kernel, kills, lies, power,
     replaced, sealed, snapshots, stores, time, upkeep, worm,
 };
 
@@ -233,6 +233,23 @@ pub const INVENTORY: &[Scenario] = &[
             "writer at sync: ",
         ],
         run: kernel::faults,
+    },
+    Scenario {
+        name: "full-disk",
+        adversity: "the disk of the daemon's state, of the destination or of both is full for a while, and \
+                    that of a restore's target",
+        how: "a small one in memory, with room for nothing or for some of it, 4 times a seed, the daemon \
+              killed meanwhile: what `sync` has promised is there, the application sees nothing, with room \
+              again the last commit exactly; a restore says why and leaves nothing",
+        seeds: 3,
+        faults: &[
+            "state on a full disk",
+            "destination on a full disk",
+            "both on a full disk",
+            "daemon killed",
+            "restore to a full disk",
+        ],
+        run: full::full,
     },
     Scenario {
         name: "several-writers",

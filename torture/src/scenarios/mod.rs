@@ -5,6 +5,7 @@ mod checkpoints;
 mod damage;
 mod down;
 mod fanout;
+mod full;
 mod hosts;
 mod inventory;
 mod kernel;
