@@ -15,6 +15,7 @@ MINUTES  ?=
 SEED     ?=
 SCENARIO ?=
 QUICK    ?=
+FIGURE   ?=
 
 PAGES := man/bakelite.1 man/bakelite.5 man/bakelite-recovery.7
 
@@ -72,9 +73,9 @@ saboteurs: ## wrong programs, each to be caught by the harness [NAME=]
 matrix: programs ## write torture/CORRECTNESS.md, and the README's figures, from the last torture
 	$(BIN)/torture matrix
 
-bench: ## figures beside their bounds, as ratios of one run [QUICK=1]
+bench: ## figures beside their bounds, as ratios of one run [QUICK=1] [FIGURE=]
 	$(CARGO) build --locked --release --workspace
-	$(TARGET)/release/torture bench $(if $(QUICK),--quick)
+	$(TARGET)/release/torture bench $(FIGURE) $(if $(QUICK),--quick)
 
 fmt: ## format the code
 	$(CARGO) fmt --all

@@ -180,7 +180,7 @@ impl Daemon {
                 if let Some(job) = tracker.next_shipment(now) {
                     self.pool.run(move || (at, job()));
                 }
-                for job in tracker.payments(now).into_iter().chain(tracker.next_upkeep(now)) {
+                for job in tracker.journeys(now) {
                     self.slow.run(move || (at, job()));
                 }
             }

@@ -75,6 +75,8 @@ struct Debt {
     /// It may lack more than that: what a sibling has.
     copy: bool,
     copying: bool,
+    /// The spool is somebody else's now.
+    retired: bool,
     floor: Option<(CommitNo, Time)>,
     /// What was acknowledged there last, in this life.
     last: Option<Name>,
@@ -212,7 +214,7 @@ impl Lane {
     /// From now on it is behind, and a sibling has what it lacks.
     fn owe_all(&self) -> std::io::Result<()> {
         let mut debt = self.debt();
-        if debt.copy {
+        if debt.copy || debt.retired {
             return Ok(());
         }
         self.spool.mark()?;
@@ -237,13 +239,18 @@ impl Lane {
         Ok(true)
     }
 
-    /// Puts the oldest object that is pending. `false`: there is none.
+    /// Puts the oldest object that is pending. `false`: there is none, or not for us.
     fn pay_one(&self, put: impl Fn(&Self, &Name, &[u8]) -> Result<()>) -> Result<bool> {
         let Some(name) = self.debt().pending.keys().next().cloned() else { return Ok(false) };
-        let failed = |error| Error::io("read from the spool", &name, &error);
-        let body = self.spool.read(&name).map_err(failed)?;
+        let body = match self.spool.read(&name) {
+            Err(_) if self.debt().retired => return Ok(false),
+            body => body.map_err(|error| Error::io("read from the spool", &name, &error))?,
+        };
         put(self, &name, &body)?;
         let mut debt = self.debt();
+        if debt.retired {
+            return Ok(false);
+        }
         debt.pending.remove(&name);
         self.spool
             .remove(&name)
@@ -422,6 +429,11 @@ impl Fanout {
         self.lanes.iter().map(|lane| lane.debt().pending.values().sum::<u64>()).sum()
     }
 
+    /// The spools are another one's from now on: whoever is at work yet leaves them as they are.
+    pub fn retire(&self) {
+        self.lanes.iter().for_each(|lane| lane.debt().retired = true);
+    }
+
     /// Whether a destination lacks anything.
     pub fn is_behind(&self, at: usize) -> bool {
         !self.lanes[at].is_current()
@@ -483,6 +495,9 @@ impl Fanout {
             }
             while lane.pay_one(Lane::put)? {}
             let mut debt = lane.debt();
+            if debt.retired {
+                return Ok(());
+            }
             if debt.is_none() {
                 debt.error = None;
                 return lane

@@ -61,6 +61,15 @@ pub enum Done {
     LargeShipped(Box<Capture>, Box<Shipper>, Result<()>),
     Compared(Box<Capture>, Box<Shipper>, Result<Compared>),
     Stored(RawPart, Result<()>),
+    Checkpointed(Result<()>),
+    /// With the number of the life that it was sent out in.
+    Abroad(u32, Abroad),
+}
+
+/// What comes back from destinations that may be slow to answer. The next life does not wait for it,
+/// and forgets what is of an earlier one.
+#[derive(Debug)]
+pub enum Abroad {
     /// Listed the parts of snapshots that there are.
     Surveyed(Result<()>),
     Renewed(Vec<Part>, Result<()>),
@@ -68,7 +77,6 @@ pub enum Done {
     Paid(usize, Result<()>),
     /// Looked whether one destination still holds what it did.
     Looked(usize),
-    Checkpointed(Result<()>),
     Kept(Result<round::Done>),
 }
 
@@ -145,8 +153,11 @@ pub struct Tracker {
     drained: bool,
     checkpointing: bool,
     upkeep: Upkeep,
-    /// Handed out, and not back yet.
+    /// Counts how often the database was let go of.
+    life: u32,
+    /// Handed out, and not back yet; and those that no other life waits for.
     jobs: usize,
+    abroad: usize,
     opened_once: bool,
     /// The only database: if it cannot be opened, there is nothing to run for.
     alone: bool,
@@ -219,7 +230,9 @@ impl Tracker {
             drained: false,
             checkpointing: false,
             upkeep: Upkeep::new(now),
+            life: 0,
             jobs: 0,
+            abroad: 0,
             opened_once: false,
             alone,
             awaited: false,
@@ -429,6 +442,9 @@ impl Tracker {
 
     /// Takes in what a job brought back.
     pub fn done(&mut self, done: Done, now: Instant) {
+        if let Done::Abroad(life, abroad) = done {
+            return self.back(life, abroad, now);
+        }
         self.jobs -= 1;
         self.moved(now);
         if let Phase::Closed | Phase::Ended = self.phase {
@@ -477,11 +493,7 @@ impl Tracker {
                     self.put_failed(error, now);
                 }
             }
-            Done::Surveyed(result) => self.surveyed(result, now),
-            Done::Renewed(parts, result) => self.renewed(parts, result, now),
-            Done::Paid(at, result) => self.paid(at, result, now),
-            Done::Looked(at) => self.looked(at),
-            Done::Kept(result) => self.kept(result, now),
+            Done::Abroad(..) => unreachable!("taken in above"),
             Done::Checkpointed(result) => {
                 self.checkpointing = false;
                 self.unchecked_since = None;

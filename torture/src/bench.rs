@@ -9,7 +9,7 @@ pub mod load;
 mod watched;
 
 use crate::ledger::Micros;
-use crate::rig::{Programs, Result, violation};
+use crate::rig::{Failure, Programs, Result, violation};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -62,19 +62,34 @@ struct Bench<'a> {
     serial: u64,
 }
 
-pub fn run(programs: &Programs, dir: &Path, size: Size) -> Result<()> {
+type Measure = fn(&mut Bench<'_>) -> Result<()>;
+
+/// What is measured, by name.
+const FIGURES: [(&str, Measure); 6] = [
+    ("saturated", |bench| {
+        bench.saturated("default autocheckpoint", 1000)?;
+        bench.saturated("autocheckpoint off", 0)
+    }),
+    ("lag", |bench| bench.lag()),
+    ("one-dead", |bench| bench.one_dead()),
+    ("shipping", |bench| bench.shipping()),
+    ("idle", |bench| bench.idle()),
+    ("large", |bench| bench.large()),
+];
+
+/// Measures what is named, or all.
+pub fn run(programs: &Programs, dir: &Path, size: Size, named: &[String]) -> Result<()> {
+    if let Some(unknown) = named.iter().find(|name| FIGURES.iter().all(|(it, _)| it != name)) {
+        let names = FIGURES.map(|(name, _)| name).join(", ");
+        return Err(Failure::Harness(format!("{unknown}: no such figure; there are: {names}")));
+    }
     let load = fs::read_to_string("/proc/loadavg")?;
     let load = load.split(' ').next().unwrap_or_default().to_owned();
     println!("medians of {} runs, load {load} at the start\n", size.runs);
     println!("{:52} {:>10} {:>10}", "figure", "bound", "measured");
     let mut bench = Bench { programs, dir, size, serial: 0 };
-    bench.saturated("default autocheckpoint", 1000)?;
-    bench.saturated("autocheckpoint off", 0)?;
-    bench.lag()?;
-    bench.one_dead()?;
-    bench.shipping()?;
-    bench.idle()?;
-    bench.large()
+    let wanted = |name: &str| named.is_empty() || named.iter().any(|it| it == name);
+    FIGURES.iter().filter(|(name, _)| wanted(name)).try_for_each(|(_, measure)| measure(&mut bench))
 }
 
 fn row(figure: &str, bound: &str, measured: f64) {

@@ -118,6 +118,9 @@ struct Demo {
 #[derive(FromArgs)]
 #[argh(subcommand, name = "bench")]
 struct Bench {
+    /// saturated, lag, one-dead, shipping, idle, large; all without one
+    #[argh(positional)]
+    figures: Vec<String>,
     /// less of everything
     #[argh(switch)]
     quick: bool,
@@ -161,9 +164,9 @@ fn main() -> ExitCode {
         Verb::Matrix(Matrix { check: false }) => write_matrix(),
         Verb::List(List {}) => Ok(list()),
         Verb::Demo(Demo { bin }) => on_stage("demo", bin, demo::run),
-        Verb::Bench(Bench { quick, bin }) => {
+        Verb::Bench(Bench { figures, quick, bin }) => {
             let size = if quick { bench::QUICK } else { bench::FULL };
-            on_stage("bench", bin, |programs, dir| bench::run(programs, dir, size))
+            on_stage("bench", bin, |programs, dir| bench::run(programs, dir, size, &figures))
         }
         Verb::Saboteurs(args) => sabotage(&args),
         Verb::Writer(args) => return ended("writer", workload::writer::run(&args)),

@@ -1,7 +1,7 @@
 //! What waits for destinations: the listing that a snapshot begins with, and those that are behind,
 //! when each one is tried again, and what that came to.
 
-use super::{Done, Job, RETRY_FIRST, RETRY_LAST, Survey, Tracker};
+use super::{Abroad, Done, Job, RETRY_FIRST, RETRY_LAST, Survey, Tracker};
 use crate::error::{Error, Result, Status};
 use crate::fanout::Fanout;
 use crate::name::Part;
@@ -15,6 +15,9 @@ const MIRRORED: Duration = Duration::from_secs(5);
 const TRIES: u32 = 5;
 /// How often one that takes everything is asked whether it still holds what was acknowledged there.
 const LOOK: Duration = Duration::from_secs(60);
+
+/// A job before it is counted.
+pub(super) type Journey = Box<dyn FnOnce() -> Abroad + Send>;
 
 /// Where one destination is with what it lacks.
 #[derive(Clone, Copy, Debug)]
@@ -32,13 +35,43 @@ impl Tracker {
         self.lanes = vec![lane; count];
     }
 
-    /// Jobs for what a destination may be slow to answer: the listing before a snapshot, and those
-    /// that are behind, and due.
-    pub fn payments(&mut self, now: Instant) -> Vec<Job> {
+    /// Jobs for what a destination may be slow to answer: the listing before a snapshot, those that
+    /// are behind, and due, and upkeep.
+    pub fn journeys(&mut self, now: Instant) -> Vec<Job> {
+        let mut journeys = self.payments(now);
+        journeys.extend(self.next_upkeep(now));
+        journeys.into_iter().map(|journey| self.sent_out(journey)).collect()
+    }
+
+    pub(super) fn sent_out(&mut self, journey: Journey) -> Job {
+        self.abroad += 1;
+        let life = self.life;
+        Box::new(move || Done::Abroad(life, journey()))
+    }
+
+    /// Takes in what one of them brought back.
+    pub(super) fn back(&mut self, life: u32, abroad: Abroad, now: Instant) {
+        self.abroad -= 1;
+        self.moved(now);
+        self.next_look = now;
+        match abroad {
+            // Two rounds are never under way at once, whosever they are.
+            Abroad::Kept(result) => self.kept(result, now),
+            _ if life != self.life => {}
+            Abroad::Surveyed(result) => self.surveyed(result, now),
+            Abroad::Renewed(parts, result) => self.renewed(parts, result, now),
+            Abroad::Paid(at, result) => self.paid(at, result, now),
+            Abroad::Looked(at) => self.lanes[at].busy = false,
+        }
+        self.leave();
+        self.unlock();
+    }
+
+    pub(super) fn payments(&mut self, now: Instant) -> Vec<Journey> {
         let Some(stores) = self.stores.as_ref().filter(|_| !self.leaving) else {
             return Vec::new();
         };
-        let mut jobs: Vec<Job> = Vec::new();
+        let mut jobs: Vec<Journey> = Vec::new();
         for (at, lane) in self.lanes.iter_mut().enumerate() {
             let behind = stores.is_behind(at);
             if lane.busy || now < if behind { lane.retry_at } else { lane.look_at } {
@@ -47,28 +80,27 @@ impl Tracker {
             (lane.busy, lane.look_at) = (true, now + LOOK);
             let stores = Arc::clone(stores);
             jobs.push(match behind {
-                true => Box::new(move || Done::Paid(at, stores.pay(at))),
+                true => Box::new(move || Abroad::Paid(at, stores.pay(at))),
                 false => Box::new(move || {
                     // One that could not be asked is no matter: the next put shows what is wrong.
                     drop(stores.look_at(at));
-                    Done::Looked(at)
+                    Abroad::Looked(at)
                 }),
             });
         }
         if self.survey == Survey::Wanted && now >= self.retry_at {
             self.survey = Survey::Away;
             let stores = Arc::clone(stores);
-            jobs.push(Box::new(move || Done::Surveyed(stores.survey())));
+            jobs.push(Box::new(move || Abroad::Surveyed(stores.survey())));
         }
         if !self.renew.is_empty() && !self.renewing && now >= self.retry_at {
             self.renewing = true;
             let (stores, parts) = (Arc::clone(stores), std::mem::take(&mut self.renew));
             jobs.push(Box::new(move || {
                 let result = stores.renew(&parts);
-                Done::Renewed(parts, result)
+                Abroad::Renewed(parts, result)
             }));
         }
-        self.jobs += jobs.len();
         jobs
     }
 
@@ -89,7 +121,7 @@ impl Tracker {
 
     pub(super) fn paid(&mut self, at: usize, result: Result<()>, now: Instant) {
         self.status_due = true;
-        let Some(lane) = self.lanes.get_mut(at) else { return };
+        let lane = &mut self.lanes[at];
         lane.busy = false;
         match result {
             Ok(()) => {
@@ -113,12 +145,6 @@ impl Tracker {
                 lane.tries += 1;
                 self.behind(at, error, first);
             }
-        }
-    }
-
-    pub(super) fn looked(&mut self, at: usize) {
-        if let Some(lane) = self.lanes.get_mut(at) {
-            lane.busy = false;
         }
     }
 

@@ -32,30 +32,25 @@ impl Tracker {
         self.awaited = true;
     }
 
-    /// A job of a life that has ended: nothing of it counts. The next life begins, and the lock is
-    /// given back, when the last one is in.
+    /// A job of a life that has ended: nothing of it counts.
     pub(super) fn too_late(&mut self, done: &Done) {
         match done {
             Done::Stored(..) => self.parts -= 1,
             Done::Checkpointed(_) => self.checkpointing = false,
-            Done::Renewed(..) => self.renewing = false,
-            Done::Kept(_) => self.upkeep.end(),
             Done::Opened(..)
             | Done::Captured(..)
             | Done::Shipped(..)
             | Done::LargeShipped(..)
             | Done::Compared(..)
-            | Done::Surveyed(_)
-            | Done::Paid(..)
-            | Done::Looked(..) => {}
+            | Done::Abroad(..) => {}
         }
         self.unlock();
     }
 
     /// Gives the lock back once all is over. Between two lives it is kept: a `sync` would take the
     /// database up, and fence the next one.
-    fn unlock(&mut self) {
-        if self.jobs == 0 && self.is_ended() {
+    pub(super) fn unlock(&mut self) {
+        if self.is_over() {
             self.lock = None;
         }
     }
@@ -151,11 +146,14 @@ impl Tracker {
         self.drained = false;
         self.rolling = None;
         self.shipper = None;
-        self.stores = None;
+        self.life += 1;
+        // What is on its way yet may arrive, like that of a daemon that was killed.
+        self.stores.take().inspect(|stores| stores.retire());
         self.parcel = None;
         self.again.clear();
         self.survey = Survey::None;
         self.renew.clear();
+        self.renewing = false;
         self.snapshot_ready = false;
         self.shipped_meanwhile = false;
     }
@@ -229,7 +227,8 @@ impl Tracker {
         self.leave();
     }
 
-    /// Lets go of a database that is to be taken up again, once every job is back.
+    /// Lets go of a database that is to be taken up again, once every job is back that has to do with
+    /// the database itself.
     pub(super) fn leave(&mut self) {
         if self.leaving {
             self.upkeep.stop();

@@ -157,7 +157,7 @@ impl Tracker {
 
     /// Ended, and all its jobs are back.
     pub fn is_over(&self) -> bool {
-        self.is_ended() && self.jobs == 0
+        self.is_ended() && self.jobs + self.abroad == 0
     }
 }
 

@@ -85,6 +85,7 @@ impl Sim {
         let turn = self.tracker.turn(self.now);
         let shipment = self.tracker.next_shipment(self.now);
         let payments = self.tracker.payments(self.now);
+        let payments: Vec<_> = payments.into_iter().map(|it| self.tracker.sent_out(it)).collect();
         for job in turn.into_iter().chain(shipment).chain(payments) {
             self.jobs += 1;
             let mut done = job();
@@ -103,6 +104,12 @@ impl Sim {
                 self.tracker.done(done, self.now);
             }
         }
+    }
+
+    /// A round of upkeep, if one is due.
+    fn upkeep(&mut self, now: Instant) -> Option<Job> {
+        let round = self.tracker.next_upkeep(now)?;
+        Some(self.tracker.sent_out(round))
     }
 
     #[track_caller]

@@ -1,7 +1,8 @@
 //! When a round of upkeep is due. It is a job like any other, on the threads that may be slow, and
 //! nothing waits for it: told to leave off, it does so after the object at hand.
 
-use super::{Done, Job, Phase, Survey, Tracker};
+use super::lanes::Journey;
+use super::{Abroad, Phase, Survey, Tracker};
 use crate::clock;
 use crate::commit::Timeline;
 use crate::daemon::upkeep::{self as rounds, Task};
@@ -72,7 +73,7 @@ impl Upkeep {
 
 impl Tracker {
     /// A round of upkeep, once one is due. Old points become fewer even if nothing new comes.
-    pub fn next_upkeep(&mut self, now: Instant) -> Option<Job> {
+    pub(super) fn next_upkeep(&mut self, now: Instant) -> Option<Journey> {
         let since = now.duration_since(self.upkeep.last);
         let every = self.database.settings.compaction.first().copied().unwrap_or(MOST);
         let due = since >= MOST || (self.upkeep.news && since >= every.clamp(LEAST, MOST));
@@ -100,10 +101,9 @@ impl Tracker {
         (it.busy, it.stop, it.last, it.news, it.pruning) = (true, stop, now, false, pruning);
         it.pruned = if pruning { Some(now) } else { it.pruned };
         let rest: BTreeSet<String> = it.resting.keys().cloned().collect();
-        self.jobs += 1;
         Some(Box::new(move || {
             let stop = || flag.load(Ordering::Relaxed);
-            Done::Kept(rounds::beside(&database, &stores, timeline, task, &rest, &stop))
+            Abroad::Kept(rounds::beside(&database, &stores, timeline, task, &rest, &stop))
         }))
     }
 

@@ -13,7 +13,7 @@ use bakelite::name::Name;
 use bakelite::object::{KeyId, sealed_under};
 use bakelite::restore::Target;
 use bakelite::seal::Rule;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -205,26 +205,31 @@ fn objects(bucket: &At) -> Result<Files> {
 }
 
 /// Pieces of a database file that are found nowhere by chance.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Pieces {
-    all: BTreeSet<[u8; Self::BYTES]>,
-    /// How they begin, so that most of what is looked at is not looked up.
-    first: BTreeSet<u16>,
+    all: HashSet<[u8; Self::BYTES]>,
+    /// Marked for how each begins, so that most of what is looked at is not looked up.
+    begun: Vec<bool>,
 }
 
 impl Pieces {
     const BYTES: usize = 16;
 
     fn of(file: &[u8]) -> Self {
-        let mut pieces = Self::default();
+        let mut pieces = Self { all: HashSet::new(), begun: vec![false; 1 << 20] };
         for at in (0..file.len().saturating_sub(Self::BYTES)).step_by(37) {
             let Some(piece) = file[at..].first_chunk::<{ Self::BYTES }>() else { continue };
             if piece.iter().collect::<BTreeSet<_>>().len() >= 10 {
                 pieces.all.insert(*piece);
-                pieces.first.insert(u16::from_le_bytes([piece[0], piece[1]]));
+                pieces.begun[Self::beginning(piece)] = true;
             }
         }
         pieces
+    }
+
+    fn beginning(piece: &[u8; Self::BYTES]) -> usize {
+        let [a, b, c, ..] = piece.map(usize::from);
+        (a | b << 8 | c << 16) & 0xf_ffff
     }
 
     pub fn count(&self) -> usize {
@@ -232,12 +237,7 @@ impl Pieces {
     }
 
     fn seen_in(&self, bytes: &[u8]) -> bool {
-        let mut windows = bytes.windows(Self::BYTES);
-        windows.any(|window| {
-            let window: &[u8; Self::BYTES] = window.try_into().expect("windows are of one size");
-            self.first.contains(&u16::from_le_bytes([window[0], window[1]]))
-                && self.all.contains(window)
-        })
+        bytes.array_windows().any(|at| self.begun[Self::beginning(at)] && self.all.contains(at))
     }
 }
 

@@ -311,3 +311,41 @@ fn trap_85_a_destination_that_is_wiped_or_new_is_filled() {
         assert_eq!(Replica::list(&*pair.backend(1)).unwrap().snapshots.len(), 1);
     }
 }
+
+/// A destination that hangs kept a database from being taken up again, after commits that were missed,
+/// until its time was up.
+#[test]
+fn trap_84_a_destination_that_hangs_does_not_hold_up_the_next_life() {
+    let pair = Pair::new();
+    let mut sim = pair.sim();
+    sim.until(|sim| sim.is_current());
+    pair.take(1);
+    commits(&pair.writer, 3);
+    sim.until(|sim| sim.tracker.owes() && shipped(sim));
+    let spooled = pair.spooled();
+    sim.for_ms(1000);
+    assert!(spooled > 0);
+    sim.now += RETRY_LAST;
+    let hung = sim.tracker.payments(sim.now).pop().expect("it is tried again");
+    let hung = sim.tracker.sent_out(hung);
+
+    let why = Error::new(Status::Integrity, "capture", "app", "commits were missed");
+    sim.tracker.reopen(why, sim.now);
+    sim.until(|sim| sim.opened == 2 && shipped(sim));
+    commits(&pair.writer, 3);
+    sim.until(|sim| !shipped(sim));
+    sim.until(|sim| shipped(sim));
+    pair.agrees(0);
+
+    // It stores what it was about to, and what is in the spool now is not its own.
+    pair.give_back(1);
+    let spooled = pair.spooled();
+    let done = hung();
+    assert!(matches!(&done, Done::Abroad(0, Abroad::Paid(1, Ok(())))), "{done:?}");
+    assert_eq!(pair.spooled(), spooled);
+    sim.tracker.done(done, sim.now);
+    sim.until(|sim| sim.is_current());
+    pair.both_agree();
+    assert!(sim.drain().is_none());
+    assert!(is_unlocked(&pair.db));
+}

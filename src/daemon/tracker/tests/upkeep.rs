@@ -37,10 +37,10 @@ fn changes(pair: &Pair) -> usize {
 fn the_daemon_merges_what_it_shipped_and_fetches_nothing_for_that() {
     let (pair, mut sim) = shipped();
     let before = changes(&pair);
-    let job = sim.tracker.next_upkeep(sim.now + WINDOW).expect("it is due");
-    assert!(sim.tracker.next_upkeep(sim.now + WINDOW).is_none(), "one round at a time");
+    let job = sim.upkeep(sim.now + WINDOW).expect("it is due");
+    assert!(sim.upkeep(sim.now + WINDOW).is_none(), "one round at a time");
     let done = job();
-    let Done::Kept(Ok(kept)) = &done else { panic!("{done:?}") };
+    let Done::Abroad(_, Abroad::Kept(Ok(kept))) = &done else { panic!("{done:?}") };
     assert!(kept.errors.is_empty(), "{:?}", kept.errors);
     assert!(kept.made > 0 && kept.merged > kept.made, "{kept:?}");
     assert_eq!(kept.read_bytes, 0, "all of it was at hand");
@@ -52,7 +52,7 @@ fn the_daemon_merges_what_it_shipped_and_fetches_nothing_for_that() {
         sim.tracker.stores.as_ref().unwrap().look_at(at).unwrap();
         assert!(!sim.tracker.stores.as_ref().unwrap().is_behind(at));
     }
-    assert!(sim.tracker.next_upkeep(sim.now + WINDOW * 9).is_none(), "there is nothing new");
+    assert!(sim.upkeep(sim.now + WINDOW * 9).is_none(), "there is nothing new");
     assert!(sim.drain().is_none());
 }
 
@@ -60,13 +60,13 @@ fn the_daemon_merges_what_it_shipped_and_fetches_nothing_for_that() {
 fn a_round_is_left_off_when_the_daemon_is_to_end() {
     let (pair, mut sim) = shipped();
     let before = changes(&pair);
-    let job = sim.tracker.next_upkeep(sim.now + WINDOW).unwrap();
+    let job = sim.upkeep(sim.now + WINDOW).unwrap();
     sim.tracker.drain();
     let done = job();
     assert_eq!(changes(&pair), before);
     sim.tracker.done(done, sim.now);
     assert!(sim.drain().is_none());
-    assert!(sim.tracker.next_upkeep(sim.now + WINDOW * 9).is_none(), "it has ended");
+    assert!(sim.upkeep(sim.now + WINDOW * 9).is_none(), "it has ended");
     pair.both_agree();
 }
 
@@ -77,14 +77,16 @@ fn the_upkeep_of_a_destination_that_is_behind_waits() {
     pair.take(1);
     commits(&pair.writer, 1);
     sim.until(|sim| lanes::shipped(sim));
-    let done = sim.tracker.next_upkeep(sim.now + WINDOW).unwrap()();
-    assert!(matches!(&done, Done::Kept(Ok(kept)) if kept.made > 0 && kept.errors.is_empty()));
+    let done = sim.upkeep(sim.now + WINDOW).unwrap()();
+    assert!(
+        matches!(&done, Done::Abroad(_, Abroad::Kept(Ok(kept))) if kept.made > 0 && kept.errors.is_empty())
+    );
     sim.tracker.done(done, sim.now);
     pair.give_back(1);
     sim.until(|sim| sim.is_current());
     commits(&pair.writer, 1);
     sim.until(|sim| sim.is_current());
-    let done = sim.tracker.next_upkeep(sim.now + WINDOW * 2).unwrap()();
+    let done = sim.upkeep(sim.now + WINDOW * 2).unwrap()();
     sim.tracker.done(done, sim.now);
     assert!(sim.drain().is_none());
     pair.both_agree();
@@ -118,7 +120,7 @@ fn trap_77_a_destination_that_refuses_is_left_alone_for_an_hour() {
         sim.until(|sim| sim.is_current());
         let now = sim.now + after;
         let before = (faulty.calls(Operation::List), faulty.calls(Operation::Delete));
-        let done = sim.tracker.next_upkeep(now).expect("it is due")();
+        let done = sim.upkeep(now).expect("it is due")();
         sim.tracker.done(done, now);
         let lists = faulty.calls(Operation::List) - before.0;
         (lists, faulty.calls(Operation::Delete) - before.1)
@@ -151,7 +153,7 @@ fn parts_are_collected_only_while_no_snapshot_is_under_way() {
     let mut later = sim.now;
     let mut round = |sim: &mut Sim| {
         later += HOUR;
-        let job = sim.tracker.next_upkeep(later).expect("it is due");
+        let job = sim.upkeep(later).expect("it is due");
         sim.tracker.done(job(), later);
         assert!(sim.tracker.upkeep.makes_way());
         store.get(&part).is_ok()
