@@ -20,7 +20,7 @@ FIGURE   ?=
 PAGES := man/bakelite.1 man/bakelite.5 man/bakelite-recovery.7
 
 .PHONY: all dist chroot demo test check torture replay matrix bench fmt man install clean help
-.PHONY: programs lint saboteurs
+.PHONY: programs lint saboteurs soak
 
 all: ## build the program: target/release/bakelite
 	$(CARGO) build --locked --release --package bakelite
@@ -69,6 +69,9 @@ replay: programs ## one failure again: SCENARIO= SEED=
 saboteurs: ## wrong programs, each to be caught by the harness [NAME=]
 	$(CARGO) build --locked --workspace --profile sabotage --features bakelite/sabotage
 	$(TARGET)/sabotage/torture saboteurs $(if $(NAME),$(NAME),--record)
+
+soak: programs ## daemon and writers for MINUTES=, random faults, restores judged all the while
+	$(BIN)/torture soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) --record
 
 matrix: programs ## write torture/CORRECTNESS.md, and the README's figures, from the last torture
 	$(BIN)/torture matrix

@@ -6,6 +6,7 @@
 use crate::run::Summary;
 use crate::saboteurs;
 use crate::scenarios::{INVENTORY, Scenario};
+use crate::soak;
 use crate::tally::Tally;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -108,6 +109,8 @@ pub fn page(summary: &Summary) -> String {
     );
     page.push_str(&table(&summary.tallies));
     page.push_str(NOTES);
+    page.push('\n');
+    page.push_str(&soak::section());
     page.push_str(&saboteurs::section());
     page
 }

@@ -199,6 +199,19 @@ impl Rig {
         self.host_mut().daemon.as_mut().expect("the daemon was started")
     }
 
+    /// The one that runs.
+    pub fn daemon_pid(&mut self) -> u32 {
+        self.daemon().child.id()
+    }
+
+    /// SIGHUP: it reads its settings again, which are the same.
+    pub fn reload(&mut self) -> Result<()> {
+        self.daemon().handles(Signal::HangUp)?;
+        self.signal_daemon(Signal::HangUp)?;
+        self.tally.fault("settings read again");
+        Ok(())
+    }
+
     /// A daemon that has ended by itself is wrong, whatever it says.
     pub fn daemon_lives(&mut self) -> Result<()> {
         match self.daemon().ended()? {
