@@ -116,17 +116,17 @@ mod tests {
             replica.ancestry(&*mem).unwrap()[0].timeline
         };
         let size = PageSize::new(512).unwrap();
-        let claim_from = |least| {
-            let listed = ground::list(&stores, &mut vec![0]).unwrap();
-            let mut tip = ground::tip(&listed).unwrap();
-            (tip.timeline, tip.commit.number) = (Timeline(1), CommitNo(1));
-            claim(&listed, &tip, false, size, least, &AtomicU32::new(0)).unwrap();
+        let listed = || ground::list(&stores, &mut vec![0]).unwrap();
+        let mut tip = ground::tip(&listed()).unwrap();
+        let claim_after = |tip: &Tip, anew, least| {
+            claim(&listed(), tip, anew, size, least, &AtomicU32::new(0)).unwrap();
         };
-        claim_from(Timeline(0));
+        claim_after(&tip, true, Timeline(0));
         let (first, last) = (CommitNo(1), CommitNo(1));
         let span = Span { first, last, time: Time(5), timeline: Timeline(1) };
         mem.put(&Name::Snapshot(span), b"stored").unwrap();
-        claim_from(Timeline(3));
+        (tip.timeline, tip.commit.number) = (Timeline(1), CommitNo(1));
+        claim_after(&tip, false, Timeline(3));
         assert_eq!(newest(), Timeline(4));
         for cut in [4, 3, 2] {
             mem.delete(&Name::Timeline(Timeline(cut))).unwrap();
