@@ -21,7 +21,7 @@ FIGURE   ?=
 PAGES := man/bakelite.1 man/bakelite.5 man/bakelite-recovery.7
 
 .PHONY: all dist chroot demo test check torture replay matrix bench fmt man install clean help
-.PHONY: programs lint saboteurs points fuzz
+.PHONY: programs lint saboteurs points fuzz soak
 
 all: ## build the program: target/release/bakelite
 	$(CARGO) build --locked --release --package bakelite
@@ -80,6 +80,9 @@ fuzz: ## wrong inputs for every parser, and WALs beside SQLite [PARSER=] [MINUTE
 	$(CARGO) build --locked --package torture --profile fuzz
 	$(TARGET)/fuzz/torture fuzz $(PARSER) --minutes $(or $(MINUTES),40) $(if $(SEED),--seed $(SEED)) \
 		$(if $(PARSER)$(MINUTES),,--record)
+
+soak: programs ## daemon and writers for MINUTES=, random faults, restores judged all the while
+	$(BIN)/torture soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) --record
 
 matrix: programs ## write torture/CORRECTNESS.md, and the README's figures, from the last torture
 	$(BIN)/torture matrix

@@ -32,7 +32,7 @@ pub fn warn(error: &Error) {
     say(Level::Warning, &error.message, error.hint.as_deref());
 }
 
-/// Nobody to tell is no reason to stop.
+/// There, too, the disk may be full or the reader gone, and `eprintln!` would end the program for that.
 pub fn say(level: Level, message: &str, hint: Option<&str>) {
     static JOURNAL: OnceLock<bool> = OnceLock::new();
     let lines = error::lines(message, hint);

@@ -5,7 +5,7 @@
 //! what two destinations know of one under the same number may be two things: that is never mixed.
 
 use crate::backend::{self, Backend, Kind};
-use crate::commit::{Time, Timeline};
+use crate::commit::{CommitNo, Time, Timeline};
 use crate::compact;
 use crate::copies::damage;
 use crate::error::{Error, Result, Status};
@@ -52,8 +52,7 @@ fn copy_once(
     let surplus = Surplus::of(from, &here, keep, clock)?;
     let missing = here.objects.iter().map(|entry| &entry.name).filter(|it| !known.contains(it));
     let mut missing: Vec<_> = missing.filter(|name| !differing.contains(&order(name).0)).collect();
-    // What stands for others goes before them.
-    missing.sort_by_key(|name| (order(name).0, order(name).1, surplus.by(name).is_some(), *name));
+    missing.sort_by_key(|name| place(name, surplus.by(name).is_some()));
     let mut gone = None;
     for name in missing {
         if surplus.has(name) || surplus.by(name).is_some_and(|by| known.contains(&by)) {
@@ -165,6 +164,17 @@ fn differing(
     Ok(differing)
 }
 
+/// Where an object stands among those to be copied: by its first commit, whatever its level, so that what
+/// is there at any moment has no gap; and what stands for others before them.
+fn place(name: &Name, merged: bool) -> (Timeline, u8, bool, CommitNo, &Name) {
+    let (timeline, kind, _) = order(name);
+    let first = match name {
+        Name::Change(change) => change.span.first,
+        _ => CommitNo(0),
+    };
+    (timeline, kind, merged, first, name)
+}
+
 /// In which order objects are copied. Parts belong to no timeline, and come first.
 pub fn order(name: &Name) -> (Timeline, u8, &Name) {
     match name {
@@ -180,7 +190,7 @@ mod tests {
     use super::*;
     use crate::backend::mem::Mem;
     use crate::backend::worm::Worm;
-    use crate::commit::{Chain, CommitNo, PageSize, Time};
+    use crate::commit::{Chain, PageSize};
     use crate::model::{Step, Writer};
     use crate::name::{Change, Span};
     use crate::object::{Compression, Encoder, Header};
@@ -213,6 +223,26 @@ mod tests {
         object.block(b"a table");
         mem.put(&name, &object.finish()).unwrap();
         name
+    }
+
+    /// Found by a soak: a destination that was killed over in the middle of a copy had the newest commits,
+    /// which nothing led to. Names are in the order of levels, and what is merged is older.
+    #[test]
+    fn trap_88_a_copy_that_is_cut_short_has_no_gap() {
+        let leveled = |level, first: u64, last: u64| {
+            let (first, last) = (CommitNo(first), CommitNo(last));
+            let span = Span { first, last, time: Time(1), timeline: Timeline(1) };
+            Name::Change(Change { level, span, part: 0, end: true })
+        };
+        let expected =
+            [(leveled(2, 1, 4), false), (leveled(1, 5, 6), false), (leveled(0, 7, 7), false)];
+        let merged = [(leveled(0, 5, 5), true), (leveled(0, 6, 6), true)];
+        let expected: Vec<_> = expected.into_iter().chain(merged).collect();
+        let mut found = expected.clone();
+        found.sort_by(|one, other| one.0.cmp(&other.0));
+        assert_ne!(found, expected);
+        found.sort_by(|one, other| place(&one.0, one.1).cmp(&place(&other.0, other.1)));
+        assert_eq!(found, expected);
     }
 
     #[test]

@@ -146,7 +146,30 @@ impl Replica {
             // Without it, its objects would be passed over, and an older state be taken for the last.
             return Err(lost(source, &Name::Timeline(used)));
         }
-        lineage(source, &self.timelines, newest, forks)
+        let counts = self.newest_that_counts(source, forks, used)?;
+        lineage(source, &self.timelines, counts, forks)
+    }
+
+    /// The newest timeline but for numbers that were claimed to fill up to a later one, which is not there
+    /// yet, or never came: what is durable below them stays the newest.
+    fn newest_that_counts(
+        &self,
+        source: &dyn Backend,
+        forks: &mut Forks,
+        used: Timeline,
+    ) -> Result<Timeline> {
+        if used == Timeline::default() {
+            return Ok(self.newest_timeline());
+        }
+        for timeline in self.timelines.iter().rev().copied().filter(|it| *it > used) {
+            if !forks.contains_key(&timeline) {
+                read_forks(source, &self.timelines, timeline, forks)?;
+            }
+            if !forks[&timeline].is_placeholder() {
+                return Ok(timeline);
+            }
+        }
+        Ok(used)
     }
 
     /// Reads the records of all timelines that are not known yet.

@@ -230,6 +230,12 @@ pub struct Fork {
 }
 
 impl Fork {
+    /// The record of a number that was claimed because another destination was further, where it says
+    /// something else: nothing was ever stored on it here.
+    pub fn is_placeholder(&self) -> bool {
+        self.anew && self.parent == Timeline(0) && self.commit == CommitNo(0)
+    }
+
     const ANEW: u8 = 1;
 
     pub fn encode(&self, timeline: Timeline, page_size: PageSize, now: Time) -> Vec<u8> {

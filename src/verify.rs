@@ -6,7 +6,7 @@
 use crate::ahead::ahead;
 use crate::backend::{self, Backend, Entry, Kind};
 use crate::change::ChangeSet;
-use crate::commit::{CommitNo, Timeline};
+use crate::commit::Timeline;
 use crate::error::{Error, Result, Status};
 use crate::name::Name;
 use crate::object::{Damage, KeyId};
@@ -259,11 +259,9 @@ pub fn read(source: &dyn Backend, name: &Name) -> Read {
 }
 
 impl Content {
-    /// The record of a timeline that nothing was ever stored on: claimed because another destination
-    /// was further, where it says something else.
+    /// The record of a timeline that nothing was ever stored on.
     pub fn is_placeholder(&self) -> bool {
-        let Self::Timeline(fork) = self else { return false };
-        fork.anew && fork.parent == Timeline(0) && fork.commit == CommitNo(0)
+        matches!(self, Self::Timeline(fork) if fork.is_placeholder())
     }
 
     pub fn decode(name: &Name, bytes: Vec<u8>) -> std::result::Result<Self, Damage> {

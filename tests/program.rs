@@ -85,6 +85,24 @@ fn output_that_cannot_be_written_is_an_error_but_a_reader_that_left_is_not() {
     assert!(child.wait().unwrap().success());
 }
 
+/// The log lies on a disk that is full, too. Found by a fault of the kernel at the write of a line, which
+/// ended the daemon. Here the destination takes no file as large as the first part.
+#[test]
+fn trap_56_a_log_that_cannot_be_written_ends_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let app = rusqlite::Connection::open(dir.path().join("app.db")).unwrap();
+    let large = "PRAGMA journal_mode = WAL; CREATE TABLE t AS SELECT randomblob(500000)";
+    app.execute_batch(large).unwrap();
+    let mut sync = Command::new("sh");
+    sync.args(["-c", "trap '' XFSZ; ulimit -f 64; exec \"$0\" sync app.db replica"]);
+    sync.arg(env!("CARGO_BIN_EXE_bakelite")).current_dir(dir.path());
+    let said = sync.output().unwrap();
+    assert!(text(&said.stderr).starts_with("bakelite: app: "), "{said:?}");
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    assert_eq!(sync.stderr(full).status().unwrap().code(), said.status.code());
+    assert_eq!(said.status.code(), Some(8));
+}
+
 /// A `sync` looks whether a daemon runs by trying its lock. A daemon that started at that moment once
 /// took it for another daemon and ended.
 #[test]

@@ -23,6 +23,7 @@ mod rng;
 mod run;
 mod saboteurs;
 mod scenarios;
+mod soak;
 mod store;
 mod tally;
 mod workload;
@@ -56,6 +57,7 @@ enum Verb {
     Saboteurs(Saboteurs),
     Points(Points),
     Fuzz(fuzz::Args),
+    Soak(Soak),
     Load(bench::load::Args),
     Writer(workload::writer::Args),
 }
@@ -170,6 +172,24 @@ struct Points {
     record: bool,
 }
 
+/// run the daemon and writers for long, with random faults, and judge random points in time
+#[derive(FromArgs)]
+#[argh(subcommand, name = "soak")]
+struct Soak {
+    /// for so many minutes
+    #[argh(option, default = "20.0")]
+    minutes: f64,
+    /// chooses the database's shape and the faults
+    #[argh(option)]
+    seed: Option<u64>,
+    /// the bakelite to try; else the one beside this program
+    #[argh(option)]
+    bin: Option<PathBuf>,
+    /// write down what came of it for the matrix, in torture/soak.json
+    #[argh(switch)]
+    record: bool,
+}
+
 fn main() -> ExitCode {
     let args: Args = argh::from_env();
     let done = match args.verb {
@@ -188,6 +208,7 @@ fn main() -> ExitCode {
         Verb::Saboteurs(args) => sabotage(&args),
         Verb::Points(args) => count(&args),
         Verb::Fuzz(args) => fuzz::run(&args),
+        Verb::Soak(args) => soak(args),
         Verb::Writer(args) => return ended("writer", workload::writer::run(&args)),
         Verb::Load(args) => return ended("load", bench::load::run(&args)),
     };
@@ -220,7 +241,7 @@ fn plan(args: Run) -> Result<Plan, String> {
     let replay = !named.is_empty() && args.seed.is_some();
     Ok(Plan {
         scenarios: if named.is_empty() { INVENTORY.iter().collect() } else { named },
-        seed: args.seed.unwrap_or_else(|| ledger::Micros::now().0 % 1_000_000_000),
+        seed: args.seed.unwrap_or_else(some_seed),
         seeds: args.seeds.or(replay.then_some(1)),
         time: args.minutes.map(|minutes| Duration::from_secs_f64(minutes * 60.0)),
         jobs: args.jobs.max(1),
@@ -270,6 +291,27 @@ fn try_out(plan: &Plan, least: (u64, u64), figures: Option<PathBuf>) -> Result<O
     }
     println!("fewer than {} kills and {} restores", least.0, least.1);
     Ok(summary.outcome.max(Outcome::NothingGraded))
+}
+
+fn soak(args: Soak) -> Result<Outcome, String> {
+    let time = Duration::from_secs_f64(args.minutes * 60.0);
+    let plan = soak::Plan { seed: args.seed.unwrap_or_else(some_seed), time };
+    let mut shown = None;
+    let outcome = on_stage("soak", args.bin, |programs, dir| {
+        shown = Some(soak::run(programs, dir, plan)?);
+        Ok(())
+    })?;
+    let Some(record) = shown else { return Ok(outcome) };
+    println!("\n{}", record.section());
+    if args.record {
+        record.write()?;
+        write(PAGE, &soak::renewed(&read(PAGE)?, &record.section()))?;
+    }
+    Ok(outcome)
+}
+
+fn some_seed() -> u64 {
+    ledger::Micros::now().0 % 1_000_000_000
 }
 
 fn sabotage(args: &Saboteurs) -> Result<Outcome, String> {

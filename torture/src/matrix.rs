@@ -8,6 +8,7 @@ use crate::points;
 use crate::run::Summary;
 use crate::saboteurs;
 use crate::scenarios::{INVENTORY, Scenario};
+use crate::soak;
 use crate::tally::Tally;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -77,7 +78,7 @@ seed repeats the choices and not the interleaving; a failure that hides is found
 
 - Power loss on other file systems than ext4, and disks that lie about what they have written.
   Where the harness may not mount a file system it is not tried at all, and the matrix says so; nor is
-  a real S3 server where none is installed.
+  a real S3 server where none is installed, nor are faults of the kernel where strace may not trace.
 - Full disks and failing devices under the database and the daemon's own state; clocks that step.
 - Databases overwritten in place, or replaced while an application has them open.
 - A store that damages what it holds, or gives back other bytes than it took, beneath a running daemon.
@@ -113,6 +114,7 @@ pub fn page(summary: &Summary) -> String {
     page.push('\n');
     page.push_str(&points::section());
     page.push_str(&fuzz::section());
+    page.push_str(&soak::section());
     page.push_str(&saboteurs::section());
     page
 }

@@ -21,6 +21,7 @@ pub enum Signal {
     Terminate,
     Stop,
     Continue,
+    HangUp,
 }
 
 impl Signal {
@@ -30,6 +31,7 @@ impl Signal {
             Self::Terminate => libc::SIGTERM,
             Self::Stop => libc::SIGSTOP,
             Self::Continue => libc::SIGCONT,
+            Self::HangUp => libc::SIGHUP,
         }
     }
 }

@@ -105,6 +105,35 @@ mod tests {
     use crate::testkit::rig::fanout;
     use std::sync::Arc;
 
+    /// Found by a soak: a restore that came between the record of a number to fill up to the claim and the
+    /// claim itself was refused, as if nothing had ever been finished, and a daemon killed there left it so.
+    #[test]
+    fn trap_63_a_claim_that_is_cut_short_takes_nothing_away() {
+        let (dir, mem) = (tempfile::tempdir().unwrap(), Arc::new(Mem::new()));
+        let stores = fanout(vec![mem.clone()], dir.path(), 0);
+        let newest = || {
+            let replica = Replica::list(&*mem).unwrap();
+            replica.ancestry(&*mem).unwrap()[0].timeline
+        };
+        let size = PageSize::new(512).unwrap();
+        let listed = || ground::list(&stores, &mut vec![0]).unwrap();
+        let mut tip = ground::tip(&listed()).unwrap();
+        let claim_after = |tip: &Tip, anew, least| {
+            claim(&listed(), tip, anew, size, least, &AtomicU32::new(0)).unwrap();
+        };
+        claim_after(&tip, true, Timeline(0));
+        let (first, last) = (CommitNo(1), CommitNo(1));
+        let span = Span { first, last, time: Time(5), timeline: Timeline(1) };
+        mem.put(&Name::Snapshot(span), b"stored").unwrap();
+        (tip.timeline, tip.commit.number) = (Timeline(1), CommitNo(1));
+        claim_after(&tip, false, Timeline(3));
+        assert_eq!(newest(), Timeline(4));
+        for cut in [4, 3, 2] {
+            mem.delete(&Name::Timeline(Timeline(cut))).unwrap();
+            assert_eq!(newest(), Timeline(1), "without {cut}");
+        }
+    }
+
     /// A daemon that had not seen the claim yet stored it, and may have acknowledged it.
     #[test]
     fn trap_65_what_was_stored_since_the_listing_is_news() {

@@ -82,9 +82,14 @@ impl Rig {
         Ok(std::fs::rename(from, self.db())?)
     }
 
+    /// Where the daemon keeps what it knows.
+    pub fn state(&self) -> PathBuf {
+        self.host().home.join(".app.db.bakelite")
+    }
+
     /// Loses what the daemon keeps beside the database.
     pub fn lose_state(&mut self) -> Result<()> {
-        std::fs::remove_dir_all(self.host().home.join(".app.db.bakelite"))?;
+        std::fs::remove_dir_all(self.state())?;
         self.tally.fault("state lost");
         Ok(())
     }

@@ -191,6 +191,15 @@ impl Rig {
         Ok(Some(place))
     }
 
+    /// Restores the state at a `time` of which only some points are kept, or none any more.
+    pub fn grade_thinned(&mut self, time: Time) -> Result<Option<Place>> {
+        let until = Some(Micros(time.0 * 1000));
+        let graded = self.grade(Target::At(time), &Expect { until, ..Expect::default() })?;
+        self.tally.targets += u64::from(graded.is_some());
+        self.tally.faults("nothing kept of then", u64::from(graded.is_none()));
+        Ok(graded.map(|(place, _)| place))
+    }
+
     /// Restores `target` and demands that it be right.
     pub(super) fn grade(
         &mut self,

@@ -20,6 +20,7 @@ mod files;
 mod grading;
 mod hosts;
 mod kept;
+mod kernel;
 mod ram;
 mod sealing;
 mod settings;
@@ -31,6 +32,7 @@ pub use files::Wal;
 pub use grading::Verdict;
 pub use hosts::Host;
 pub use kept::Step;
+pub use kernel::{Ask, CLASSES, Calls, Class, Effect, End, Fault};
 pub use ram::Ram;
 pub use sealing::Under;
 pub use settings::NAME;
@@ -197,6 +199,19 @@ impl Rig {
         self.host_mut().daemon.as_mut().expect("the daemon was started")
     }
 
+    /// The one that runs.
+    pub fn daemon_pid(&mut self) -> u32 {
+        self.daemon().child.id()
+    }
+
+    /// SIGHUP: it reads its settings again, which are the same.
+    pub fn reload(&mut self) -> Result<()> {
+        self.daemon().handles(Signal::HangUp)?;
+        self.signal_daemon(Signal::HangUp)?;
+        self.tally.fault("settings read again");
+        Ok(())
+    }
+
     /// A daemon that has ended by itself is wrong, whatever it says.
     pub fn daemon_lives(&mut self) -> Result<()> {
         match self.daemon().ended()? {
@@ -206,6 +221,23 @@ impl Rig {
                 violation(format!("the daemon ended by itself: {status}: {said}"))
             }
         }
+    }
+
+    /// Whether it does; one that has ended by itself has said why, and is gone.
+    pub fn daemon_goes_on(&mut self) -> Result<bool> {
+        let Some(status) = self.daemon().ended()? else { return Ok(true) };
+        let said = self.daemon().complaint();
+        let clear = status.code().is_some_and(|code| (1..=10).contains(&code));
+        if !clear || !said.contains("bakelite: ") {
+            return violation(format!("the daemon ended by itself: {status}: {said}"));
+        }
+        self.host_mut().daemon = None;
+        Ok(false)
+    }
+
+    /// Whether it has just said this.
+    pub fn daemon_says(&mut self, words: &str) -> bool {
+        self.daemon().complaint().contains(words)
     }
 
     pub fn kill_daemon(&mut self) -> Result<()> {
@@ -277,6 +309,21 @@ impl Rig {
             }
         }
         violation("sync never succeeded")
+    }
+
+    /// The end of a `sync` that has begun when all up to `acked` was acknowledged; whether that is durable
+    /// now. It may have failed, and say so.
+    pub fn sync_ends(&mut self, mut sync: Process, acked: Option<u64>) -> Result<bool> {
+        match sync.wait()? {
+            Some(status) if status.success() => {
+                self.tally.fault("synced");
+                self.raise_floor(acked);
+                Ok(true)
+            }
+            Some(status) if status.code().is_some_and(|code| (1..=10).contains(&code)) => Ok(false),
+            Some(status) => violation(format!("sync: {status}: {}", sync.complaint())),
+            None => violation("sync did not return within two minutes"),
+        }
     }
 
     fn try_sync(&mut self) -> Result<std::result::Result<(), process::Output>> {

@@ -2,7 +2,7 @@
 //! read-only. Only where the harness may mount one. The mount goes with it, as a `Disk`'s does.
 
 use super::disk::{keeper, said};
-use super::{Failure, Result};
+use super::{Failure, Result, Rig};
 use std::fs::File;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -43,6 +43,12 @@ impl Ram {
         }
     }
 
+    /// Gives back so much of what was taken.
+    pub fn leave(&self, bytes: u64) -> Result<()> {
+        let filler = File::options().write(true).open(self.filler())?;
+        Ok(filler.set_len(filler.metadata()?.len().saturating_sub(bytes))?)
+    }
+
     pub fn make_room(&self) -> Result<()> {
         Ok(std::fs::remove_file(self.filler())?)
     }
@@ -60,6 +66,13 @@ impl Ram {
             thread::sleep(Duration::from_millis(1));
         }
         tried.map_err(Failure::Harness)
+    }
+}
+
+impl Rig {
+    /// The one that is mounted.
+    pub fn ram(&self) -> &Ram {
+        self.ram.as_ref().expect("it is mounted")
     }
 }
 
@@ -83,6 +96,8 @@ mod tests {
         let write = || std::fs::write(dir.path().join("ram/file"), [7; 4096]);
         ram.fill().unwrap();
         assert_eq!(write().unwrap_err().kind(), ErrorKind::StorageFull);
+        ram.leave(4096).unwrap();
+        write().unwrap();
         ram.make_room().unwrap();
         write().unwrap();
         ram.remount("ro").unwrap();

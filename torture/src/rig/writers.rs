@@ -55,13 +55,9 @@ impl Rig {
 
     /// Starts a writer, or one more life of it; the seq that it found.
     pub fn start_writer(&mut self, args: Args) -> Result<u64> {
-        let ledger = self.path("ledger", &format!("writer-{}", args.writer));
         let log = self.path("log", &format!("writer-{}", args.writer));
-        let Host { seed, branch, parent, .. } = *self.host();
-        let branch = Some(branch).filter(|&branch| branch > 0);
-        let args = Args { db: self.db(), ledger, seed, branch, parent, life: self.serial, ..args };
-        let mut command = Command::new(&self.programs.torture);
-        command.args(args.words()).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let (args, mut command) = self.writer(args);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut process = Process::spawn(&mut command, &log)?;
         let stdin = process.child.stdin.take().expect("piped");
         let stdout = BufReader::new(process.child.stdout.take().expect("piped"));
@@ -77,6 +73,17 @@ impl Rig {
             self.take_turn(seq);
         }
         Ok(seq)
+    }
+
+    /// One more life of a writer, on the database that is meant, and how it is started.
+    pub(super) fn writer(&mut self, args: Args) -> (Args, Command) {
+        let ledger = self.path("ledger", &format!("writer-{}", args.writer));
+        let Host { seed, branch, parent, .. } = *self.host();
+        let branch = Some(branch).filter(|&branch| branch > 0);
+        let args = Args { db: self.db(), ledger, seed, branch, parent, life: self.serial, ..args };
+        let mut command = Command::new(&self.programs.torture);
+        command.args(args.words());
+        (args, command)
     }
 
     /// Has every paused writer go on.

@@ -120,7 +120,7 @@ fn older(rig: &mut Rig, victim: usize) -> Result<Older> {
     Ok(older)
 }
 
-fn copy_all(from: &Path, to: &Path) -> std::io::Result<()> {
+pub(super) fn copy_all(from: &Path, to: &Path) -> std::io::Result<()> {
     fs::create_dir(to)?;
     for entry in fs::read_dir(from)? {
         let entry = entry?;
@@ -148,8 +148,8 @@ fn begin(rig: &mut Rig, fault: Fault) -> Result<()> {
         return Ok(());
     }
     match fault {
-        Full => rig.ram.as_ref().expect("it is mounted").fill(),
-        ReadOnly => rig.ram.as_ref().expect("it is mounted").remount("ro"),
+        Full => rig.ram().fill(),
+        ReadOnly => rig.ram().remount("ro"),
         MovedAway | Wiped | RolledBack => Ok(fs::rename(rig.replica(), aside(&rig.replica()))?),
     }
 }
@@ -169,8 +169,8 @@ fn end(rig: &mut Rig, fault: Fault, older: Option<Older>) -> Result<()> {
     }
     let (root, aside) = (rig.replica(), aside(&rig.replica()));
     match (fault, older) {
-        (Full, _) => return rig.ram.as_ref().expect("it is mounted").make_room(),
-        (ReadOnly, _) => return rig.ram.as_ref().expect("it is mounted").remount("rw"),
+        (Full, _) => return rig.ram().make_room(),
+        (ReadOnly, _) => return rig.ram().remount("rw"),
         (Wiped, _) => {
             fs::remove_dir_all(&aside)?;
             fs::create_dir(&aside)?;

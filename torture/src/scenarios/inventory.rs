@@ -1,8 +1,8 @@
 //! Every scenario there is: what it is about, and how often it is run.
 
 use super::{
-    Scenario, basic, checkpoints, damage, down, fanout, hosts, kills, lies, power, replaced,
-    sealed, snapshots, stores, time, upkeep, worm,
+    Scenario, basic, checkpoints, damage, down, fanout, full, hosts, kernel, kills, lies, power,
+    replaced, sealed, snapshots, stores, time, upkeep, worm,
 };
 
 /// In the order of the matrix. Seeds are counted so that a run of everything ends within ten
@@ -207,6 +207,49 @@ pub const INVENTORY: &[Scenario] = &[
             "commit lost by the source",
         ],
         run: power::loss,
+    },
+    Scenario {
+        name: "kernel-faults",
+        adversity: "system calls of the daemon, `sync`, `compact`, `prune`, `restore` and of the \
+                    application fail, write nothing or are their last",
+        how: "strace puts EIO, ENOSPC, EINTR and SIGKILL at random writes, syncs, renames, links, unlinks, \
+              mkdirs and creations of those counted before: the restore's target is absent or right, what \
+              `sync` had promised is there, who ends says why and the next one heals it",
+        seeds: 6,
+        faults: &[
+            "first sync at mkdir: ",
+            "first sync at create: ",
+            "sync at write: ",
+            "sync at sync: ",
+            "restore at link: ",
+            "daemon at write: ",
+            "daemon at sync: ",
+            "daemon at rename: ",
+            "restore at write: ",
+            "restore at sync: ",
+            "compact at ",
+            "prune at ",
+            "writer at write: ",
+            "writer at sync: ",
+        ],
+        run: kernel::faults,
+    },
+    Scenario {
+        name: "full-disk",
+        adversity: "the disk of the daemon's state, of the destination or of both is full for a while, and \
+                    that of a restore's target",
+        how: "a small one in memory, with room for nothing or for some of it, 4 times a seed, the daemon \
+              killed meanwhile: what `sync` has promised is there, the application sees nothing, with room \
+              again the last commit exactly; a restore says why and leaves nothing",
+        seeds: 3,
+        faults: &[
+            "state on a full disk",
+            "destination on a full disk",
+            "both on a full disk",
+            "daemon killed",
+            "restore to a full disk",
+        ],
+        run: full::full,
     },
     Scenario {
         name: "several-writers",
