@@ -200,10 +200,10 @@ mod tests {
         check(&format!("change/0/{SPAN}-00-0000e"), false);
         check(&format!("snapshot/{SPAN}.tmp"), false);
         check("snapshot/0000000000000002-0000000000000001-019abc000000-00000002", false);
-        // Fuzzing: with a digit too many a name was ours, and in listings out of order.
+        // With a digit too many a name was ours, and in listings out of order.
         check(&format!("change/10/{SPAN}-0000e"), false);
         check("snapshot/0000000000000001-0000000000000001-1019abc000000-00000002", false);
-        // Fuzzing: whoever asked for the commit after it panicked, and the timeline after it was 0.
+        // Whoever asked for the commit after it panicked, and the timeline after it was 0.
         check("timeline/ffffffff", false);
         check("timeline/fffffffe", true);
         check("snapshot/0000000000000001-0000000000000001-019abc000000-ffffffff", false);

@@ -53,9 +53,7 @@ impl Fuzz for Sealed {
 
     fn check(&mut self, Input { bytes, .. }: &Input) -> Result<Seen, String> {
         let (Some(name), body) = split(bytes) else { return Ok(Seen::Refused) };
-        let was = |found: &dyn Fn(&(Name, Vec<u8>, Vec<u8>)) -> bool| {
-            self.bases.iter().any(|base| base.0 == name && found(base))
-        };
+        let mut bases = self.bases.iter().filter(|base| base.0 == name);
         match self.keys.open(&name, body.to_vec()) {
             Ok(found) if found == body => {
                 // No key of ours is meant: whoever reads it refuses it, and says which key it wants.
@@ -64,12 +62,12 @@ impl Fuzz for Sealed {
                 Ok(Seen::Refused)
             }
             Ok(found) => {
-                let same = was(&|(_, sealed, plain)| *sealed == body && *plain == found);
+                let same = bases.any(|(_, sealed, plain)| *sealed == body && *plain == found);
                 holds(same, || "it opens, and is not what was sealed".to_owned())?;
                 Ok(Seen::Taken)
             }
             Err(seal::Refused::NotSealed | seal::Refused::Damaged(_)) => {
-                let right = was(&|(_, sealed, _)| *sealed == body);
+                let right = bases.any(|(_, sealed, _)| *sealed == body);
                 holds(!right, || "what was sealed is refused".to_owned())?;
                 Ok(Seen::Refused)
             }

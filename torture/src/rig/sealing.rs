@@ -237,7 +237,8 @@ impl Pieces {
     }
 
     fn seen_in(&self, bytes: &[u8]) -> bool {
-        bytes.array_windows().any(|at| self.begun[Self::beginning(at)] && self.all.contains(at))
+        let mut windows = bytes.windows(Self::BYTES).filter_map(<[u8]>::first_chunk);
+        windows.any(|at| self.begun[Self::beginning(at)] && self.all.contains(at))
     }
 }
 

@@ -194,7 +194,7 @@ fn rounds(rig: &mut Rig) -> Result<()> {
     let aside = rig.dir.join("aside");
     fs::create_dir(&aside)?;
     let places = [rig.replica(), rig.state()];
-    put_by(&places, &aside, |place, copy| copy_all(place, copy))?;
+    put_by(&places, &aside, copy_all)?;
     rig.set(upkeep::SETTINGS)?;
     for verb in ["compact", "prune"] {
         under_faults(rig, verb, 3, |rig, ask| {
