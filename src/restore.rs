@@ -71,6 +71,10 @@ pub struct Report {
     pub rewritten: Option<u32>,
 }
 
+/// How often a restore plans anew because upkeep was faster. It reads what upkeep merges first, and a
+/// round merges what the one before has made once in a window of `compaction` only.
+const PLANS: u32 = 16;
+
 /// What it took to make the file.
 #[derive(Debug, Default)]
 struct Done {
@@ -126,18 +130,21 @@ fn planned(
     if !options.dry_run {
         refuse(&output, old)?;
     }
-    let replica = Replica::list(&**source)?;
-    match attempt(source, &replica, options, old, progress, start) {
-        Err(error) if error.object.is_some() => {
-            // Upkeep may have merged or deleted it meanwhile: then others lead to the commit.
-            let now = Replica::list(&**source)?;
-            match has_vanished(&error, &replica, &now) {
-                true => attempt(source, &now, options, old, progress, start),
-                false => Err(error),
+    let mut replica = Replica::list(&**source)?;
+    for _ in 1..PLANS {
+        match attempt(source, &replica, options, old, progress, start) {
+            Err(error) if error.object.is_some() => {
+                // Upkeep may have merged or deleted it meanwhile: then others lead to the commit.
+                let now = Replica::list(&**source)?;
+                if !has_vanished(&error, &replica, &now) {
+                    return Err(error);
+                }
+                replica = now;
             }
+            result => return result,
         }
-        result => result,
     }
+    attempt(source, &replica, options, old, progress, start)
 }
 
 fn has_vanished(error: &Error, before: &Replica, now: &Replica) -> bool {

@@ -60,8 +60,11 @@ fn names_of_every_kind() -> [(&'static str, Vec<Name>); 4] {
     let first_half = Name::Change(Change { level: 0, span: span(9), part: 0, end: false });
     let second_half = Name::Change(Change { level: 0, span: span(9), part: 1, end: true });
     [
-        (Name::TIMELINES, vec![Name::Timeline(Timeline(1)), Name::Timeline(Timeline(u32::MAX))]),
-        (Name::SNAPSHOTS, vec![Name::Snapshot(span(1)), Name::Snapshot(span(u64::MAX - 1))]),
+        (
+            Name::TIMELINES,
+            vec![Name::Timeline(Timeline(1)), Name::Timeline(Timeline(u32::MAX - 1))],
+        ),
+        (Name::SNAPSHOTS, vec![Name::Snapshot(span(1)), Name::Snapshot(span(u64::MAX - 2))]),
         (Name::PARTS, vec![part(1, 7), part(1, u128::MAX), part(1025, 0)]),
         (Name::CHANGES, vec![change(0, 1), first_half, second_half, change(1, 1), change(9, 1)]),
     ]

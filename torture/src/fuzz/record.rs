@@ -115,7 +115,7 @@ equal. Taken are inputs that were parsed, refused those that were not.
 
 The first command repeats the campaign, the second one a run, as a failure prints it. A sample runs with
 the tests. Nothing sees which code a run has reached: coverage guides nobody here. Instead inputs are made
-from right ones by what knows their structure, and in half of the cases checksums, hashes and lineages are
+from right ones by what knows their structure, and in many of the cases checksums, hashes and lineages are
 made right again, so that wrong fields are met by the code that reads them.
 ";
 
