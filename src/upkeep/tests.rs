@@ -19,16 +19,18 @@ use crate::seal::{Keys, Rule};
 use crate::testkit::rig::{Quiet, restored};
 use crate::upkeep::{Mode, Parts};
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
-/// Makes a round at the `at`th call of a reader, and others a few calls later each.
+/// Makes a round at the `at`th call of a reader.
 struct Busy {
     store: Arc<Mem>,
     calls: AtomicU64,
     at: u64,
     policy: Policy,
-    later: Vec<Policy>,
+    /// Rounds besides, each as soon as a change-set of its level is to be read; and how many were made.
+    levels: Vec<Policy>,
+    made: Mutex<usize>,
     /// Those that the round has.
     keys: Arc<Keys>,
 }
@@ -36,22 +38,33 @@ struct Busy {
 impl Busy {
     fn new(store: Arc<Mem>, at: u64, policy: Policy) -> Self {
         let keys = Arc::new(Keys { all: Vec::new(), rule: Rule::Auto });
-        Self { store, calls: AtomicU64::new(0), at, policy, later: Vec::new(), keys }
+        let (calls, made) = (AtomicU64::new(0), Mutex::default());
+        Self { store, calls, at, policy, levels: Vec::new(), made, keys }
     }
 
     fn call(&self) {
-        let Some(since) = self.calls.fetch_add(1, Ordering::SeqCst).checked_sub(self.at) else {
-            return;
-        };
-        let nth = since as usize / 8;
-        let policy = std::iter::once(&self.policy).chain(&self.later).nth(nth);
-        if let Some(policy) = policy.filter(|_| since % 8 == 0) {
-            let round = at(policy, Time(10_000_100_000));
-            let store = Arc::clone(&self.store) as Arc<dyn Backend>;
-            let sources = [crate::backend::sealed::sealed(store, &self.keys)];
-            let deleted = round.compact(&sources).unwrap().deleted;
-            assert!(since > 0 || deleted > 30);
-            round.prune(&sources, Parts::Collect, Mode::Real).unwrap();
+        if self.calls.fetch_add(1, Ordering::SeqCst) == self.at {
+            assert!(self.round(&self.policy) > 30);
+        }
+    }
+
+    /// How many objects were merged and deleted.
+    fn round(&self, policy: &Policy) -> u64 {
+        let round = at(policy, Time(10_000_100_000));
+        let store = Arc::clone(&self.store) as Arc<dyn Backend>;
+        let sources = [crate::backend::sealed::sealed(store, &self.keys)];
+        let deleted = round.compact(&sources).unwrap().deleted;
+        round.prune(&sources, Parts::Collect, Mode::Real).unwrap();
+        deleted
+    }
+
+    fn overtake(&self, name: &Name) {
+        let mut made = self.made.lock().unwrap();
+        if matches!(name, Name::Change(change) if usize::from(change.level) == *made)
+            && let Some(policy) = self.levels.get(*made)
+        {
+            *made += 1;
+            assert!(self.round(policy) > 3);
         }
     }
 }
@@ -77,6 +90,7 @@ impl Backend for Busy {
 
     fn get(&self, name: &Name) -> Result<Vec<u8>, Error> {
         self.call();
+        self.overtake(name);
         self.store.get(name)
     }
 
@@ -135,11 +149,13 @@ fn trap_89_a_restore_beside_a_round_gives_what_was_asked_for() {
 /// often than it gets on.
 #[test]
 fn trap_89_a_restore_that_upkeep_overtakes_again_and_again_gives_what_was_asked_for() {
-    let windows = [2, 4, 8, 16, 32];
-    let mut rounds = (1..=windows.len()).map(|count| policy(&["all:1d"], &windows[..count]));
-    let store = seconds(90);
-    let first = rounds.next().unwrap();
-    let busy = Busy { later: rounds.collect(), ..Busy::new(Arc::clone(&store.store), 8, first) };
-    let reader = Arc::new(busy) as Arc<dyn Backend>;
-    assert!(restored(&reader, Target::Latest).unwrap() == store.image(90));
+    let windows = [2, 4, 8, 16];
+    let levels = (1..=windows.len()).map(|count| policy(&["all:1d"], &windows[..count])).collect();
+    let writer = seconds(90);
+    let none = policy(&["all:1d"], &[]);
+    let busy = Busy { levels, ..Busy::new(Arc::clone(&writer.store), u64::MAX, none) };
+    let busy = Arc::new(busy);
+    let reader = Arc::clone(&busy) as Arc<dyn Backend>;
+    assert!(restored(&reader, Target::Latest).unwrap() == writer.image(90));
+    assert_eq!(*busy.made.lock().unwrap(), windows.len());
 }
