@@ -79,7 +79,7 @@ seed repeats the choices and not the interleaving; a failure that hides is found
 - Power loss on other file systems than ext4, and disks that lie about what they have written.
   Where the harness may not mount a file system it is not tried at all, and the matrix says so; nor is
   a real S3 server where none is installed, nor are faults of the kernel where strace may not trace.
-- Full disks and failing devices under the database and the daemon's own state; clocks that step.
+- A full disk under the database itself, devices that fail for good; clocks that step.
 - Databases overwritten in place, or replaced while an application has them open.
 - A store that damages what it holds, or gives back other bytes than it took, beneath a running daemon.
 - Upkeep and locks of sealed replicas.

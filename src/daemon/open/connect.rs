@@ -127,12 +127,11 @@ fn unreachable(error: backend::Error, destination: &Destination, shipped: bool) 
 /// What is to be done where the root of a replica is not there.
 pub fn tell_if_absent(error: Error, destination: &Destination) -> Error {
     match destination {
-        Destination::File { root } if error.hint.is_none() && !root.exists() => {
-            error.hint(format!(
+        Destination::File { root } if error.status != Status::Locked && !root.exists() => error
+            .hint(format!(
                 "mount what belongs there, or for a replica that is new: mkdir -p {}",
                 root.display()
-            ))
-        }
+            )),
         Destination::File { .. } | Destination::S3(_) => error,
     }
 }
