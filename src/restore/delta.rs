@@ -230,7 +230,7 @@ impl Writer<'_, Stale> {
             left -= bytes;
         }
         if !self.is_proved() {
-            self.parts(&differing)?;
+            self.parts(&differing, Self::part)?;
             self.zeros()?;
         }
         Ok(self.is_proved())
@@ -292,23 +292,7 @@ impl Writer<'_, Stale> {
         Ok((digest, same))
     }
 
-    /// Takes what the snapshot alone gives, from the parts that differ.
-    fn parts(&mut self, differing: &[PartRef]) -> Result<()> {
-        let this = &*self;
-        let mut digest = this.digest;
-        ahead(
-            differing,
-            |part| this.bytes_of(&part.name()),
-            |part| this.part(part),
-            |_, sum| {
-                digest.replace(PageHash::default(), PageHash(sum.0));
-                Ok(())
-            },
-        )?;
-        self.digest = digest;
-        Ok(())
-    }
-
+    /// Takes the pages of one part that nothing newer gave, and returns what changed of the digest.
     fn part(&self, part: &PartRef) -> Result<Digest> {
         let end = self.end_of(part);
         let mut changed = Digest::default();

@@ -26,6 +26,15 @@ impl Progress for Quiet {
     fn at(&self, _done: u64, _total: u64) {}
 }
 
+/// The files of a directory.
+fn names(dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).unwrap();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
 /// What a restore writes, without the name, the syncs and the checks that a file gets.
 pub(crate) fn get(source: &Arc<dyn Backend>, target: Target) -> Result<(Vec<u8>, Commit)> {
     get_on(source, target, None)

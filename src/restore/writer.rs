@@ -300,6 +300,28 @@ impl<'a, S: Sink> Writer<'a, S> {
         Ok(pages)
     }
 
+    /// Takes what parts of the snapshot alone give, by what `part` makes of each. They do not overlap: they
+    /// are taken side by side.
+    pub(super) fn parts(
+        &mut self,
+        parts: &[PartRef],
+        part: impl Fn(&Self, &PartRef) -> Result<Digest> + Sync,
+    ) -> Result<()> {
+        let this = &*self;
+        let mut digest = this.digest;
+        ahead(
+            parts,
+            |part| this.bytes_of(&part.name()),
+            |it| part(this, it),
+            |_, sum| {
+                digest.replace(PageHash::default(), PageHash(sum.0));
+                Ok(())
+            },
+        )?;
+        self.digest = digest;
+        Ok(())
+    }
+
     /// The last page that a part gives: what lies past it was cut off later.
     pub(super) fn end_of(&self, part: &PartRef) -> u32 {
         self.wanted.commit.pages.min(self.sizes.least_from(part.commit))
@@ -316,7 +338,8 @@ impl Writer<'_, &File> {
         self.expect(names);
         self.changes(&plan.changes)?;
         self.check_manifest(plan)?;
-        self.parts()?;
+        let parts = &self.wanted.manifest.parts;
+        self.parts(parts, Self::part)?;
         if !self.is_proved() {
             let wanted = self.wanted.digest();
             let cause = format!("restored with digest {}, not {wanted}", self.digest);
@@ -327,23 +350,6 @@ impl Writer<'_, &File> {
 
     fn failed(&self, operation: &str, error: &io::Error) -> Error {
         Error::io(operation, "the restored file", error)
-    }
-
-    /// Writes what the snapshot alone gives. Parts do not overlap: they are written side by side.
-    fn parts(&mut self) -> Result<()> {
-        let this = &*self;
-        let mut digest = this.digest;
-        ahead(
-            &this.wanted.manifest.parts,
-            |part| this.bytes_of(&part.name()),
-            |part| this.part(part),
-            |_, sum| {
-                digest.replace(PageHash::default(), PageHash(sum.0));
-                Ok(())
-            },
-        )?;
-        self.digest = digest;
-        Ok(())
     }
 
     /// Writes the pages of one part that nothing newer gave, and returns the XOR of their hashes.

@@ -305,9 +305,14 @@ fn soak(args: Soak) -> Result<Outcome, String> {
     println!("\n{}", record.section());
     if args.record {
         record.write()?;
-        write(PAGE, &soak::renewed(&read(PAGE)?, &record.section()))?;
+        show(&record.section())?;
     }
     Ok(outcome)
+}
+
+/// Has the page tell of what was recorded just now.
+fn show(section: &str) -> Result<(), String> {
+    write(PAGE, &matrix::renewed(&read(PAGE)?, section))
 }
 
 fn some_seed() -> u64 {
@@ -332,7 +337,7 @@ fn sabotage(args: &Saboteurs) -> Result<Outcome, String> {
     })?;
     if args.record {
         let section = saboteurs::record(&caught)?;
-        write(PAGE, &saboteurs::renewed(&read(PAGE)?, &section))?;
+        show(&section)?;
     }
     Ok(outcome)
 }
@@ -342,7 +347,7 @@ fn count(args: &Points) -> Result<Outcome, String> {
     points::run(&args.names, &target)?;
     if args.record {
         let section = points::record(&target)?;
-        write(PAGE, &points::renewed(&read(PAGE)?, &section)?)?;
+        show(&section)?;
     }
     Ok(Outcome::Right)
 }

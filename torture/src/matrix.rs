@@ -122,6 +122,18 @@ pub fn page(summary: &Summary) -> String {
     page
 }
 
+/// A page with a section in place of the one of its title; one that is new goes before the last.
+pub fn renewed(page: &str, section: &str) -> String {
+    let section = section.trim().trim_start_matches("## ").to_owned() + "\n";
+    let title = |section: &str| section.lines().next().map(str::to_owned);
+    let mut sections: Vec<&str> = page.split("\n## ").collect();
+    match sections.iter().position(|it| title(it) == title(&section)) {
+        Some(at) => sections[at] = &section,
+        None => sections.insert(sections.len() - 1, &section),
+    }
+    sections.join("\n## ")
+}
+
 const README_FROM: &str = "<!-- written by make matrix -->\n";
 const README_TO: &str = "<!-- until here -->\n";
 
@@ -227,6 +239,20 @@ mod tests {
         let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/CORRECTNESS.md"));
         let page = page.expect("run: make torture matrix");
         check(&page, &summary(1)).expect("run: make torture matrix");
+    }
+
+    #[test]
+    fn a_section_takes_the_place_of_its_own() {
+        let page = page(&summary(1));
+        for section in [points::section(), fuzz::section(), saboteurs::section()] {
+            assert!(page.contains(section.trim()));
+            assert_eq!(renewed(&page, &section), page);
+            let other = section.replace("2026", "1926");
+            assert_ne!(renewed(&page, &other), page);
+            assert_eq!(renewed(&renewed(&page, &other), &section), page);
+        }
+        let found = renewed("before\n\n## A\na\n\n## Z\nz\n", "\n## New\nnew\n");
+        assert_eq!(found, "before\n\n## A\na\n\n## New\nnew\n\n## Z\nz\n");
     }
 
     #[test]

@@ -200,14 +200,6 @@ pub fn section() -> String {
     Record::parse(include_str!("../points.json")).expect("a test reads it").section()
 }
 
-/// A page with this section in place of its own, which the next one ends.
-pub fn renewed(page: &str, section: &str) -> Result<String, String> {
-    let title = section.lines().next().unwrap_or_default();
-    let (before, old) = page.split_once(title).ok_or("the page has no place for them")?;
-    let after = old.find("\n## ").map_or("", |at| &old[at..]);
-    Ok(format!("{before}{section}{after}"))
-}
-
 impl Record {
     fn parse(text: &str) -> Option<Self> {
         let json: Value = serde_json::from_str(text).ok()?;
@@ -303,16 +295,5 @@ mod tests {
             assert!(text.contains(&format!("fn {function}()")), "{test}");
             assert!(text.contains(&format!("\"{name}\"")), "{test} records {name}");
         }
-    }
-
-    #[test]
-    fn a_page_gets_a_new_section_and_keeps_the_next_one() {
-        let (record, mut other) = (known(), known());
-        let page = format!("before\n{}\n## Next\nafter\n", record.section());
-        assert_eq!(renewed(&page, &record.section()), Ok(page.clone()));
-        other.date = "another day".to_owned();
-        let renewed = renewed(&page, &other.section()).unwrap();
-        assert!(renewed.contains("another day") && renewed.ends_with("\n## Next\nafter\n"));
-        assert!(super::renewed("no place", &record.section()).is_err());
     }
 }

@@ -288,13 +288,6 @@ pub fn record(more: &[Caught]) -> Result<String, String> {
     Ok(record.section())
 }
 
-/// A page with this section in place of the one that it ends with.
-pub fn renewed(page: &str, section: &str) -> String {
-    let title = TEXT.trim_start().lines().next().expect("it has a title");
-    let before = page.split(title).next().unwrap_or_default();
-    format!("{}\n{section}", before.trim_end())
-}
-
 /// The section of the matrix. It shows what was recorded when this was built.
 pub fn section() -> String {
     let record = Record::parse(include_str!("../saboteurs.json"));
@@ -429,13 +422,6 @@ mod tests {
             assert!(known, "{name}; run: make saboteurs");
         }
         assert_eq!(record.caught.len(), TABLE.len());
-    }
-
-    #[test]
-    fn a_page_gets_a_new_section() {
-        let page = format!("before\n{}", section());
-        assert_eq!(renewed(&page, &section()), page);
-        assert_eq!(renewed("before\n", &section()), page);
     }
 
     #[test]

@@ -150,14 +150,6 @@ fn updated(writer: &model::Writer, output: &Path, check: Check) -> Result<Report
     update(&writer.source(), &options, &Quiet)
 }
 
-fn names(dir: &Path) -> Vec<String> {
-    let entries = fs::read_dir(dir).unwrap();
-    let mut names: Vec<String> =
-        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    names.sort();
-    names
-}
-
 #[test]
 fn sqlite_plays_the_pages_into_the_copy() {
     let (writer, images) = history();

@@ -40,14 +40,6 @@ fn run_from(source: &Arc<dyn Backend>, output: &Path, force: bool) -> Result<Rep
     )
 }
 
-fn names(dir: &Path) -> Vec<String> {
-    let entries = fs::read_dir(dir).unwrap();
-    let mut names: Vec<String> =
-        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    names.sort();
-    names
-}
-
 #[test]
 fn trap_96_a_file_with_the_wal_flag_opens_without_a_wal() {
     let (writer, _source) = database();

@@ -30,21 +30,12 @@ pub fn section() -> String {
     record.expect("a test reads it").section()
 }
 
-/// A page with this section in place of the one that it has.
-fn renewed(page: &str, section: &str) -> Option<String> {
-    let title = TEXT.lines().find(|line| line.starts_with("## "))?;
-    let (before, rest) = page.split_once(title)?;
-    let after = rest.split_once("\n## ").map_or_else(String::new, |(_, it)| format!("\n## {it}"));
-    Some(format!("{}\n{section}{after}", before.trim_end()))
-}
-
 impl Record {
     /// Writes it down, and shows it on the page.
     pub fn keep(&self) -> Result<(), String> {
         let text = serde_json::to_string_pretty(&self.to_json());
         crate::write(RECORD, &(text.map_err(|error| error.to_string())? + "\n"))?;
-        let page = renewed(&crate::read(crate::PAGE)?, &self.section());
-        crate::write(crate::PAGE, &page.ok_or("the page has no place for it")?)
+        crate::show(&self.section())
     }
 
     fn to_json(&self) -> Value {
@@ -149,15 +140,10 @@ mod tests {
     }
 
     #[test]
-    fn a_record_comes_back_and_its_section_takes_the_place_of_another() {
+    fn a_record_comes_back_and_is_shown() {
         let record = record();
         assert_eq!(Record::parse(&record.to_json().to_string()).as_ref(), Some(&record));
         let section = record.section();
         assert!(section.contains("85 runs of 17 targets, 5 WALs"), "{section}");
-        let page = format!("before\n{section}\n## Other\nafter\n");
-        assert_eq!(renewed(&page, &section), Some(page.clone()));
-        let other = Record { seed: 8, ..record.clone() }.section();
-        assert_eq!(renewed(&renewed(&page, &other).unwrap(), &section), Some(page));
-        assert_eq!(renewed("before\n", &section), None);
     }
 }
