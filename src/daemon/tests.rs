@@ -184,13 +184,18 @@ fn what_cannot_be_watched_is_refused() {
     assert!(!db.dir.path().join("state").exists(), "nothing half-made");
 }
 
-/// Every database gets its turn: one that is large has a few parts under way at a time, and no more.
+/// Every database gets its turn while the first snapshot of another has hardly begun, and the end does
+/// not wait as its rate says.
 #[test]
 fn a_long_first_snapshot_keeps_nobody_waiting() {
     let large = Db::new(4096);
-    large.open().execute_batch("INSERT INTO t(x) VALUES (randomblob(100 << 20))").unwrap();
+    large.open().execute_batch("INSERT INTO t(x) VALUES (randomblob(9 << 20))").unwrap();
     let databases = [large, Db::new(4096), Db::new(512)];
-    let daemon = Running::begun(&databases);
+    let mut configs: Vec<_> = databases.iter().map(Db::config).collect();
+    configs[0].settings.snapshot_rate = Some(1);
+    let (sender, begun) = channel();
+    let daemon = Running::of(configs.into(), Begun(sender));
+    begun.recv().unwrap();
     for db in &databases[1..] {
         wait_until(true, &db.config());
         commits(&db.open(), 3);

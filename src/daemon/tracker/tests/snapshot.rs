@@ -78,6 +78,25 @@ fn parts_that_are_not_put_again_are_kept_first() {
     agrees(&db);
 }
 
+/// However long they take to be stored, no more than a few parts are read ahead, and occupy threads
+/// that other databases wait for.
+#[test]
+fn a_snapshot_has_a_few_parts_under_way_at_a_time() {
+    let (db, _writer) = of_several_parts();
+    let mut sim = Sim::new(&db);
+    sim.keep = |done| matches!(done, Done::Stored(..));
+    sim.until(|sim| !sim.kept.is_empty());
+    sim.for_ms(1000);
+    assert_eq!((sim.tracker.parts, sim.kept.len()), (3, 3));
+    sim.keep = |_| false;
+    for late in std::mem::take(&mut sim.kept) {
+        sim.tracker.done(late, sim.now);
+    }
+    sim.until(|sim| sim.is_current());
+    assert!(parts(&db).len() >= 5);
+    agrees(&db);
+}
+
 /// A snapshot that is told to take its time leaves the WAL alone between its parts: a first one at
 /// quiet moments, a later one always. A drain does not wait.
 #[test]
