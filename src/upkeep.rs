@@ -320,8 +320,12 @@ impl Round<'_> {
         let judge = Judge::new(&replica, &ancestry, &branches, &self.policy.keep, now);
         let mut gone = BTreeSet::new();
         let mut held_up = false;
-        for (name, why) in judge.deletions() {
-            if (self.stop)() {
+        let deletions = judge.deletions();
+        let mut rolled: BTreeSet<Span> = deletions.iter().filter_map(|it| rolled(&it.0)).collect();
+        // The last of what a snapshot needs and the snapshot go together, or it would be damaged.
+        let mut begun = false;
+        for (name, why) in deletions {
+            if !begun && (self.stop)() {
                 return Ok(());
             }
             // What stays is whole: nothing that it needs goes before it.
@@ -329,10 +333,20 @@ impl Round<'_> {
             if in_order && held_up {
                 continue;
             }
-            match place.prune(&name, why, mode, done) {
-                true => drop(gone.insert(name)),
-                false => held_up |= in_order,
+            if !place.prune(&name, why, mode, done) {
+                held_up |= in_order;
+                continue;
             }
+            if let Name::Snapshot(span) = &name {
+                rolled.remove(span);
+            }
+            begun = match &name {
+                Name::Change(Change { span, .. }) => {
+                    begun || rolled.iter().any(|it| it.first < span.last && span.first <= it.last)
+                }
+                _ => false,
+            };
+            gone.insert(name);
         }
         if parts == Parts::Leave || place.refuses() {
             return Ok(());
@@ -421,6 +435,14 @@ impl Round<'_> {
                 }
             }
         }
+    }
+}
+
+/// The commits of a snapshot whose parts are not all of one commit: it needs the change-sets between.
+fn rolled(name: &Name) -> Option<Span> {
+    match name {
+        Name::Snapshot(span) if span.first < span.last => Some(*span),
+        _ => None,
     }
 }
 

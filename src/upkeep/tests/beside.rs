@@ -8,7 +8,7 @@ use crate::keep::Keep;
 use crate::mend::copy_missing;
 use crate::model::Writer;
 use crate::repair::{self, repair};
-use crate::verify::{compare, verify};
+use crate::verify::compare;
 
 const LATER: Time = Time(10_000_100_000);
 
