@@ -172,18 +172,28 @@ impl Links {
     /// Where a timeline goes on from there has to be something, and the same.
     fn fork(&self, at: &Stretch, ancestry: &[Stretch], runs: &[Run]) -> Option<Found> {
         let fork = self.forks.get(&at.timeline)?;
+        let name = Some(Name::Timeline(at.timeline));
+        // The commit that a snapshot stands for is in no change-set.
+        let first = if at.anew { at.after.next().next() } else { at.after.next() };
+        let early = |s: &Span| s.timeline == at.timeline && s.first < first;
+        let across =
+            |s: &Span| s.timeline == fork.parent && s.first <= at.after && s.last > at.after;
+        if let Some(span) = self.changes.keys().find(|span| early(span) || across(span)) {
+            let beside = change_name(*span);
+            return Some((name, format!("it goes on from commit {}, unlike {beside}", at.after)));
+        }
         let kept = runs.first().is_some_and(|oldest| oldest.first() <= at.after);
         if at.after == CommitNo(0) || !kept {
             return None;
         }
         let older = |span: &&Span| is_on(ancestry, span) && span.timeline < at.timeline;
         let ends = |span: &&Span| older(span) && span.last == at.after;
-        let name = Some(Name::Timeline(at.timeline));
         let mut snapshots = self.snapshots.iter().filter(|(span, _)| ends(span));
         let chain = self.changes.iter().find(|(span, _)| ends(span)).map(|(_, link)| link.chain);
         match chain.or_else(|| snapshots.next().map(|(_, chain)| *chain)) {
             // What is older than the last run may be on its way out.
             None if runs.last().is_some_and(|last| at.after < last.first()) => None,
+            None if at.stands_on(runs) => None,
             None => Some((name, format!("it goes on from commit {}, which is missing", at.after))),
             Some(chain) if chain != fork.chain => {
                 Some((name, format!("it goes on from another commit {} than there is", at.after)))

@@ -4,6 +4,7 @@ use super::*;
 use crate::commit::{CommitNo, Timeline};
 use crate::model::{Step, Writer};
 use crate::name::{Change, Span};
+use crate::snapshot::Fork;
 
 struct Quiet;
 
@@ -127,17 +128,47 @@ fn what_does_not_belong_to_a_branch_is_found() {
     found(&writer, "change/0/0000000000000004", "it does not go on from");
 }
 
+/// Found by torture: a record of another replica named a commit just beside the one that the timeline had
+/// left. The objects that could have contradicted it were older than the last run, and might have been
+/// on their way out.
+#[test]
+fn a_record_that_its_neighbours_contradict_is_found() {
+    let mut writer = Writer::new(512);
+    writer.alone(&Step::fill(4, 1..=4, 0)).snapshot().alone(&Step::fill(4, [2], 2));
+    writer.commit(&Step::fill(4, [2], 3)).commit(&Step::fill(4, [3], 4)).ship();
+    writer.fork(4);
+    let (parent, commit, chain) = (Timeline(1), CommitNo(4), writer.chains[4]);
+    let own = Fork { parent, commit, chain, anew: true, ..Default::default() };
+    let foreign = [3, 5].map(|commit| Fork { commit: CommitNo(commit), ..own });
+    writer.resync(&Step::fill(4, [3], 5)).alone(&Step::fill(4, [1], 6));
+    let older: Vec<Name> = keys(&writer).iter().map(|key| key.parse().unwrap()).collect();
+    let older = older.iter().find(|name| matches!(name, Name::Snapshot(span) if span.last.0 == 5));
+    writer.store.delete(older.unwrap()).unwrap();
+    writer.alone(&Step::fill(4, [2], 7)).snapshot();
+    let put = |fork: Fork| {
+        let body = fork.encode(Timeline(2), writer.size, writer.now);
+        writer.store.objects().insert(Name::Timeline(Timeline(2)).to_string(), body);
+    };
+    put(own);
+    assert!(findings(&writer).iter().all(|it| !it.where_.contains("timeline/")));
+    for fork in foreign {
+        put(fork);
+        found(&writer, "timeline/00000002", "unlike change/0/");
+    }
+}
+
 /// A timeline that was given up before its first snapshot was finished has nothing to lose.
 #[test]
 fn a_branch_that_never_had_a_restore_point_is_no_damage() {
     let mut writer = Writer::new(512);
     writer.alone(&Step::fill(4, 1..=4, 0)).snapshot().alone(&Step::fill(4, [2], 2));
     writer.fork(2);
-    let anew = crate::snapshot::Fork {
+    let anew = Fork {
         parent: Timeline(1),
         commit: CommitNo(2),
         chain: writer.chains[2],
         anew: true,
+        ..Default::default()
     };
     let record = Name::Timeline(Timeline(2)).to_string();
     let body = anew.encode(Timeline(2), writer.size, writer.now);
@@ -236,8 +267,7 @@ fn objects_that_do_not_belong_together_are_found() {
         writer.store.objects().insert(name.to_string(), ours);
     }
     let other = Writer::new(512);
-    let mut fork =
-        crate::snapshot::Fork { parent: Timeline(1), commit: CommitNo(7), ..Default::default() };
+    let mut fork = Fork { parent: Timeline(1), commit: CommitNo(7), ..Default::default() };
     let name = Name::Timeline(Timeline(2));
     let body = fork.encode(Timeline(2), other.size, other.now);
     writer.store.objects().insert(name.to_string(), body);
