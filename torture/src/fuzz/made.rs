@@ -110,6 +110,8 @@ pub fn timeline(rng: &mut Rng) -> (Name, Vec<u8>) {
     let (timeline, anew) = (Timeline(rng.between(2, 9) as u32), rng.one_in(2));
     let (commit, chain) = (CommitNo(rng.below(99)), chain(rng));
     let parent = Timeline(rng.below(timeline.0.into()) as u32);
-    let fork = Fork { parent, commit, chain, anew };
+    let held = Some(CommitNo(commit.0 / 2)).filter(|held| *held < commit && rng.one_in(2));
+    let placeholder = rng.one_in(2);
+    let fork = Fork { parent, commit, chain, anew, held, placeholder };
     (Name::Timeline(timeline), fork.encode(timeline, size(512), Time(rng.below(1 << 40))))
 }

@@ -44,8 +44,9 @@ pub fn full(rig: &mut Rig) -> Result<()> {
     rig.start_daemon()?;
     rig.go()?;
     rig.sync()?;
-    for _ in 0..ROUNDS {
-        round(rig, on)?;
+    let killed_in = rig.rng.below(ROUNDS);
+    for at in 0..ROUNDS {
+        round(rig, on, at == killed_in)?;
     }
     let seq = rig.pause()?;
     rig.drain()?;
@@ -59,12 +60,13 @@ pub fn full(rig: &mut Rig) -> Result<()> {
 
 /// The disk is full, or nearly, and gets room again. What is said to be durable meanwhile is; a daemon that
 /// cannot go on says so, and the next one heals it.
-fn round(rig: &mut Rig, on: On) -> Result<()> {
+fn round(rig: &mut Rig, on: On, kill: bool) -> Result<()> {
     rig.ram().fill()?;
     let room = *rig.rng.pick(&[0, 0, 4 << 10, 40 << 10, 400 << 10]);
     rig.ram().leave(room)?;
     let noticed = run_into_it(rig)?;
-    if rig.rng.one_in(3) && rig.daemon_goes_on()? {
+    let ended = kill && !rig.daemon_goes_on()?;
+    if kill && !ended {
         rig.kill_daemon()?;
         rig.start_daemon()?;
         rig.random_wait(200);
@@ -78,7 +80,7 @@ fn round(rig: &mut Rig, on: On) -> Result<()> {
         rig.grade_latest()?;
     }
     let seq = rig.pause()?;
-    if !rig.daemon_goes_on()? {
+    if ended || !rig.daemon_goes_on()? {
         rig.tally.fault("ended by a full disk");
         rig.start_daemon()?;
     }

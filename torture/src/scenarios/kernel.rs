@@ -9,7 +9,7 @@ use super::fanout::copy_all;
 use super::{busy, upkeep};
 use crate::oracle::Expect;
 use crate::process::Signal;
-use crate::rig::{Ask, CLASSES, Calls, Class, Effect, End, Fault, Result, Rig, violation};
+use crate::rig::{Ask, CLASSES, End, Fault, Result, Rig, violation};
 use crate::workload::writer::Args;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -59,8 +59,9 @@ fn ask<'a>(rig: &Rig, fault: Option<&'a Fault>) -> Ask<'a> {
     }
 }
 
-/// Counts the calls of `work` in a run without a fault, then does it again and again with one: `number` of
-/// those there are, others with the next seed.
+/// Counts the calls of `work` in a run without a fault, then does it again and again with one: `number`
+/// classes of calls in turn, the next ones with the next seed on such a file system; what happens to a
+/// class changes from turn to turn.
 fn under_faults(
     rig: &mut Rig,
     who: &str,
@@ -70,9 +71,11 @@ fn under_faults(
     let plain = ask(rig, None);
     let counted = work(rig, plain)?.calls;
     let calls = if rig.seed % 2 == 1 { counted.without_rename() } else { counted };
-    let kinds = kinds(&calls);
-    for at in rig.seed * number..(rig.seed + 1) * number {
-        let (class, effect) = kinds[(at % kinds.len() as u64) as usize];
+    let classes: Vec<_> = CLASSES.iter().filter(|class| calls.has(class)).collect();
+    let (first, all) = (rig.seed / 2 * number, classes.len() as u64);
+    for at in first..first + number {
+        let class = classes[(at % all) as usize];
+        let effect = class.effects[(at / all) as usize % class.effects.len()];
         for _ in 0..TRIES {
             let fault = calls.choose(&mut rig.rng, class, effect).expect("there are such calls");
             let asked = ask(rig, Some(&fault));
@@ -86,11 +89,6 @@ fn under_faults(
         }
     }
     Ok(())
-}
-
-fn kinds(calls: &Calls) -> Vec<(&'static Class, Effect)> {
-    let there = CLASSES.iter().filter(|class| calls.has(class));
-    there.flat_map(|class| class.effects.iter().map(move |effect| (class, *effect))).collect()
 }
 
 /// Each on a replica that is not there yet: directories are made, and nothing was promised.
