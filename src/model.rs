@@ -156,7 +156,7 @@ impl Writer {
             parent,
             commit: CommitNo(commit),
             chain: self.chains[commit as usize],
-            anew: false,
+            ..Fork::default()
         });
     }
 

@@ -45,6 +45,17 @@ pub struct Stretch {
     pub chain: Chain,
     /// It begins with a snapshot.
     pub anew: bool,
+    /// Up to where that was there when it was claimed: see [`Fork::held`].
+    pub held: Option<CommitNo>,
+}
+
+impl Stretch {
+    /// Whether what it goes on from is in one of the runs: all of it, or what was there of it.
+    pub fn stands_on(&self, runs: &[Run]) -> bool {
+        let holds = |commit| runs.iter().any(|run| run.holds(commit));
+        let held = |commit| commit == CommitNo(0) || holds(commit);
+        holds(self.after) || self.held.is_some_and(held)
+    }
 }
 
 /// Consecutive commits that can each be restored, and with what.
@@ -165,7 +176,7 @@ impl Replica {
             if !forks.contains_key(&timeline) {
                 read_forks(source, &self.timelines, timeline, forks)?;
             }
-            if !forks[&timeline].is_placeholder() {
+            if !forks[&timeline].placeholder {
                 return Ok(timeline);
             }
         }
@@ -309,10 +320,10 @@ fn lineage(
         if !forks.contains_key(&timeline) {
             read_forks(source, known, timeline, forks)?;
         }
-        let Fork { commit: after, chain, anew, parent } = forks[&timeline];
+        let Fork { commit: after, chain, anew, parent, held, .. } = forks[&timeline];
         // One that was left before it began adds nothing, and where it began is no matter any more.
         if after <= until {
-            stretches.push(Stretch { timeline, after, until, chain, anew });
+            stretches.push(Stretch { timeline, after, until, chain, anew, held });
             until = after;
         }
         timeline = parent;

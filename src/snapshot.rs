@@ -227,16 +227,18 @@ pub struct Fork {
     /// commit stands for all of that, and is in no change-set; until the snapshot's manifest is
     /// there, nothing of the timeline can be restored.
     pub anew: bool,
+    /// The newest commit that was there when it was claimed, where only other destinations, which
+    /// were away, held what came after that up to `commit`.
+    pub held: Option<CommitNo>,
+    /// The number was claimed because another destination was further, where it says something else:
+    /// nothing was ever stored on it here.
+    pub placeholder: bool,
 }
 
 impl Fork {
-    /// The record of a number that was claimed because another destination was further, where it says
-    /// something else: nothing was ever stored on it here.
-    pub fn is_placeholder(&self) -> bool {
-        self.anew && self.parent == Timeline(0) && self.commit == CommitNo(0)
-    }
-
     const ANEW: u8 = 1;
+    const PLACEHOLDER: u8 = 2;
+    const HELD: u8 = 4;
 
     pub fn encode(&self, timeline: Timeline, page_size: PageSize, now: Time) -> Vec<u8> {
         let header = Header { page_size, parent: self.chain, chain: self.chain };
@@ -246,7 +248,13 @@ impl Fork {
         table.extend_from_slice(&self.parent.0.to_le_bytes());
         table.extend_from_slice(&self.commit.0.to_le_bytes());
         table.extend_from_slice(&now.0.to_le_bytes());
-        table.push(if self.anew { Self::ANEW } else { 0 });
+        let flags = [
+            (self.anew, Self::ANEW),
+            (self.placeholder, Self::PLACEHOLDER),
+            (self.held.is_some(), Self::HELD),
+        ];
+        table.push(flags.iter().filter(|(is, _)| *is).map(|(_, flag)| flag).sum());
+        self.held.iter().for_each(|held| table.extend_from_slice(&held.0.to_le_bytes()));
         encoder.block(&table);
         encoder.finish()
     }
@@ -257,14 +265,45 @@ impl Fork {
         let mut fields = Fields(&table);
         let (parent, commit) = (Timeline(fields.u32()?), CommitNo(fields.u64()?));
         fields.u64()?; // when it was claimed, for people
-        let anew = match fields.u8()? {
-            0 => false,
-            Self::ANEW => true,
-            _ => return Err(Damage::BadTable("an unknown flag")),
+        let flags = fields.u8()?;
+        if flags & !(Self::ANEW | Self::PLACEHOLDER | Self::HELD) != 0 {
+            return Err(Damage::BadTable("an unknown flag"));
+        }
+        let held = match flags & Self::HELD {
+            0 => None,
+            _ => Some(CommitNo(fields.u64()?)),
         };
         fields.end()?;
+        if held >= Some(commit) {
+            return Err(Damage::BadTable("more held than there was"));
+        }
         let older = parent < timeline;
-        let fork = Self { parent, commit, chain: object.header.chain, anew };
+        let (anew, placeholder) = (flags & Self::ANEW != 0, flags & Self::PLACEHOLDER != 0);
+        let chain = object.header.chain;
+        let fork = Self { parent, commit, chain, anew, held, placeholder };
         older.then_some(fork).ok_or(Damage::BadTable("a timeline older than its parent"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timelines_record_says_what_was_held() {
+        let (timeline, size) = (Timeline(4), PageSize::new(512).unwrap());
+        let again = |fork: &Fork| Fork::decode(timeline, fork.encode(timeline, size, Time(5)));
+        let fork = |held, placeholder| {
+            let (parent, commit, chain) = (Timeline(3), CommitNo(9), Chain([7; 32]));
+            Fork { parent, commit, chain, anew: true, held, placeholder }
+        };
+        for held in [None, Some(CommitNo(0)), Some(CommitNo(8))] {
+            for placeholder in [false, true] {
+                let fork = fork(held, placeholder);
+                assert_eq!(again(&fork), Ok(fork));
+            }
+        }
+        let wrong = Damage::BadTable("more held than there was");
+        assert_eq!(again(&fork(Some(CommitNo(9)), false)), Err(wrong));
     }
 }

@@ -261,7 +261,7 @@ pub fn read(source: &dyn Backend, name: &Name) -> Read {
 impl Content {
     /// The record of a timeline that nothing was ever stored on.
     pub fn is_placeholder(&self) -> bool {
-        matches!(self, Self::Timeline(fork) if fork.is_placeholder())
+        matches!(self, Self::Timeline(fork) if fork.placeholder)
     }
 
     pub fn decode(name: &Name, bytes: Vec<u8>) -> std::result::Result<Self, Damage> {

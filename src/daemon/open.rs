@@ -206,7 +206,7 @@ impl Opening<'_> {
         let ground = ground(cursor, &listed, &self.index, self.page_size)?;
         let Some((state, holders)) = ground else {
             let why = "there is nothing to go on from";
-            return self.anew(source, listed, why);
+            return self.anew(cursor, source, listed, why);
         };
         source.go_to(state.mark);
         let same_file = state.identity == self.identity;
@@ -227,7 +227,7 @@ impl Opening<'_> {
                 return Err(error.hint("`bakelite daemon` takes it back"));
             }
             let why = "the replica holds commits of another host";
-            return self.anew(source, holders.into_iter().chain(others).collect(), why);
+            return self.anew(cursor, source, holders.into_iter().chain(others).collect(), why);
         }
         self.settle(&holders, &others, &Tip::of(&state))?;
         let begin = match (continues, same_file) {
@@ -247,9 +247,15 @@ impl Opening<'_> {
         Ok(Beginning { at: Some(state), tip: Tip::of(&state), begin, holders, source })
     }
 
-    /// Begins with a snapshot, on the destinations that hold the newest commit of all.
-    fn anew(&self, source: Source, listed: Vec<Listed>, why: &'static str) -> Result<Beginning> {
-        let tip = ground::tip(&listed)?;
+    /// Begins with a snapshot, on the destinations that hold the newest commit of those there are.
+    fn anew(
+        &self,
+        cursor: Option<State>,
+        source: Source,
+        listed: Vec<Listed>,
+        why: &'static str,
+    ) -> Result<Beginning> {
+        let tip = ground::tip(&listed)?.with_what_is_away(cursor, &listed);
         let (holders, others): (Vec<_>, Vec<_>) =
             listed.into_iter().partition(|each| each.is_at(&tip));
         self.settle(&holders, &others, &tip)?;
@@ -258,7 +264,8 @@ impl Opening<'_> {
 
     /// Notes which destinations hold all up to `tip`, and which have to be brought up to date.
     fn settle(&self, holders: &[Listed], others: &[Listed], tip: &Tip) -> Result<()> {
-        let floor = tip.commit.digest.map(|_| (tip.commit.number, tip.commit.time));
+        let held = tip.held.0;
+        let floor = held.digest.map(|_| (held.number, held.time));
         holders.iter().try_for_each(|each| self.stores.holds(each.at, floor))?;
         others.iter().try_for_each(|each| self.stores.lacks(each.at, None))
     }

@@ -236,7 +236,7 @@ fn a_number_claimed_in_passing_is_no_other_history() {
     let (mut here, mut there) = (self::writer(), self::writer());
     here.fork(10);
     here.alone(&Step::fill(6, [1], 11));
-    let unused = crate::snapshot::Fork { anew: true, ..Default::default() };
+    let unused = crate::snapshot::Fork { anew: true, placeholder: true, ..Default::default() };
     let body = unused.encode(Timeline(3), there.size, there.now);
     there.timeline = Timeline(3);
     there.store.put(&Name::Timeline(Timeline(3)), &body).unwrap();

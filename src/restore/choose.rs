@@ -86,7 +86,7 @@ pub fn choose(
 fn check_forks(source: &dyn Backend, ancestry: &[Stretch], runs: &[Run]) -> Result<()> {
     let oldest = runs.last().map_or(CommitNo(0), Run::first);
     let mut forks = ancestry.iter().filter(|at| at.after >= oldest);
-    match forks.find(|at| !runs.iter().any(|run| run.holds(at.after))) {
+    match forks.find(|at| !at.stands_on(runs)) {
         None => Ok(()),
         Some(at) => {
             let name = Name::Timeline(at.timeline);

@@ -4,7 +4,7 @@ use super::*;
 use crate::backend::conformance::{self, change};
 use crate::backend::list_all;
 use crate::backend::retry::Retry;
-use crate::commit::{Chain, CommitNo, PageSize, Time, Timeline};
+use crate::commit::{PageSize, Time, Timeline};
 use crate::error::Status;
 use crate::fanout::Fanout;
 use crate::snapshot::Fork;
@@ -184,8 +184,7 @@ fn trap_73_a_reply_that_is_cut_is_no_answer() {
 fn trap_74_wrong_bytes_are_refused_by_the_object() {
     let liar = Liar::new();
     let s3 = open(&liar);
-    let fork =
-        Fork { parent: Timeline(0), commit: CommitNo(0), chain: Chain::default(), anew: true };
+    let fork = Fork { anew: true, ..Fork::default() };
     let name = Name::Timeline(Timeline(1));
     let body = fork.encode(Timeline(1), PageSize::new(4096).unwrap(), Time(1));
     s3.put(&name, &body).unwrap();

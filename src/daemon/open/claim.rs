@@ -4,7 +4,7 @@
 use super::ground::{Listed, Tip};
 use crate::backend::Kind;
 use crate::clock;
-use crate::commit::{Chain, CommitNo, PageSize, Timeline};
+use crate::commit::{Commit, CommitNo, PageSize, Timeline};
 use crate::error::{Error, Result, Status};
 use crate::name::Name;
 use crate::replica::Replica;
@@ -27,8 +27,9 @@ pub enum Claimed {
 /// succeed: a name is taken once.
 ///
 /// Where another destination is further, the numbers between are claimed too, as timelines that
-/// nothing was ever stored on: whoever writes there looks for the number after its own. It is later
-/// than `least`, which destinations that are away may know.
+/// nothing was ever stored on: whoever writes there looks for the number after its own, and whoever
+/// reads finds the way from each to what was there before. It is later than `least`, which
+/// destinations that are away may know.
 pub fn claim(
     listed: &[Listed],
     tip: &Tip,
@@ -45,15 +46,34 @@ pub fn claim(
     // Before it is known to be ours: a reply may be lost.
     claimed.store(timeline.0, Ordering::Relaxed);
     let parent = if tip.commit.number == CommitNo(0) { Timeline(0) } else { tip.timeline };
-    let fork = Fork { parent, commit: tip.commit.number, chain: tip.chain, anew };
-    let unused =
-        Fork { parent: Timeline(0), commit: CommitNo(0), chain: Chain::default(), anew: true };
+    let Tip {
+        commit: Commit { number: commit, .. },
+        chain,
+        held: (Commit { number: held, .. }, held_chain),
+        ..
+    } = *tip;
+    let fork = Fork {
+        parent,
+        commit,
+        chain,
+        anew,
+        held: (held < commit).then_some(held),
+        placeholder: false,
+    };
     let now = clock::now();
     for each in listed {
         let destination = &each.destination;
+        let placeholder = Fork {
+            parent: newest(each),
+            commit: held,
+            chain: held_chain,
+            anew: true,
+            held: None,
+            placeholder: true,
+        };
         for number in newest(each).0 + 1..=timeline.0 {
             let number = Timeline(number);
-            let fork = if number == timeline { &fork } else { &unused };
+            let fork = if number == timeline { &fork } else { &placeholder };
             let body = fork.encode(number, page_size, now);
             match destination.put(&Name::Timeline(number), &body) {
                 Ok(()) => {}

@@ -93,9 +93,9 @@ impl Listed {
         newest.is_some_and(|span| span.last > state.commit.number && span.timeline > state.timeline)
     }
 
-    /// Whether its newest commit is the one that a new timeline goes on from.
+    /// Whether it holds as much as any.
     pub fn is_at(&self, tip: &Tip) -> bool {
-        self.newest().map_or(CommitNo(0), |span| span.last) == tip.commit.number
+        self.newest().map_or(CommitNo(0), |span| span.last) == tip.held.0.number
     }
 
     pub fn newest(&self) -> Option<Span> {
@@ -111,12 +111,37 @@ pub struct Tip {
     pub chain: Chain,
     /// `None` where there is no commit.
     page_size: Option<PageSize>,
+    /// The newest commit that the destinations hold, with its lineage: an earlier one where only
+    /// those that are away hold the rest.
+    pub held: (Commit, Chain),
 }
 
 impl Tip {
     pub fn of(state: &State) -> Self {
         let State { timeline, commit, chain, page_size, .. } = *state;
-        Self { timeline, commit, chain, page_size: Some(page_size) }
+        Self { timeline, commit, chain, page_size: Some(page_size), held: (commit, chain) }
+    }
+
+    /// What came after it was durable on destinations that are away, as the cursor tells, or a
+    /// timeline that began there: that is gone on from, or it would be a branch.
+    pub fn with_what_is_away(self, cursor: Option<State>, listed: &[Listed]) -> Self {
+        let bases = || listed.iter().filter_map(|each| each.ancestry.first());
+        let newest = bases().map(|base| base.timeline).max().unwrap_or_default();
+        let known =
+            cursor.filter(|state| state.commit.digest.is_some() && state.timeline >= newest);
+        let cursor = known.map(|it| (it.timeline, it.commit, it.chain));
+        let bases = bases().filter(|base| base.timeline == newest).map(|base| {
+            // When that was, only the destinations that are away know.
+            let commit = Commit { number: base.after, digest: None, ..self.commit };
+            (newest, commit, base.chain)
+        });
+        let all = cursor.into_iter().chain(bases);
+        match all.max_by_key(|(_, commit, _)| commit.number) {
+            Some((timeline, commit, chain)) if commit.number > self.commit.number => {
+                Self { timeline, commit, chain, ..self }
+            }
+            _ => self,
+        }
     }
 }
 
@@ -145,7 +170,7 @@ pub fn ground(
         return Ok(Some(ground));
     }
     // The cursor is lost, or older than the page index.
-    let Tip { timeline, commit, chain, page_size: there } = tip(listed)?;
+    let Tip { timeline, commit, chain, page_size: there, .. } = tip(listed)?;
     if there != Some(page_size) {
         return Ok(None);
     }
@@ -166,7 +191,8 @@ pub fn ground(
 /// The newest commit of the destinations' replicas.
 pub fn tip(listed: &[Listed]) -> Result<Tip> {
     let (timeline, chain) = (Timeline(0), Chain::default());
-    let mut tip = Tip { timeline, commit: origin(), chain, page_size: None };
+    let held = (origin(), chain);
+    let mut tip = Tip { timeline, commit: origin(), chain, page_size: None, held };
     for each in listed {
         let newest_timeline = each.replica.newest_timeline();
         let Some(span) = each.newest() else {
@@ -176,7 +202,8 @@ pub fn tip(listed: &[Listed]) -> Result<Tip> {
         if span.last > tip.commit.number {
             let (commit, chain, page_size) = read_tip(each, &span)?;
             let page_size = Some(page_size);
-            tip = Tip { timeline: newest_timeline, commit, chain, page_size };
+            let (timeline, held) = (newest_timeline, (commit, chain));
+            tip = Tip { timeline, commit, chain, page_size, held };
         }
     }
     Ok(tip)

@@ -126,7 +126,7 @@ fn a_wrong_record_of_a_newer_timeline_leaves_the_older_one_whole() {
         parent: Timeline(1),
         commit: CommitNo(3),
         chain: Chain([9; 32]),
-        anew: false,
+        ..Default::default()
     };
     let body = fork.encode(Timeline(2), forked.writer.size, Time(0));
     forked.writer.store.objects().insert(Name::Timeline(Timeline(2)).to_string(), body);
@@ -174,7 +174,7 @@ fn a_branch_without_its_snapshot_says_what_is_left() {
     let mut writer = shipped(2);
     writer.fork(3);
     let (parent, commit, chain) = (Timeline(1), CommitNo(3), writer.chains[3]);
-    let fork = crate::snapshot::Fork { parent, commit, chain, anew: true };
+    let fork = crate::snapshot::Fork { parent, commit, chain, anew: true, ..Default::default() };
     let record = Name::Timeline(Timeline(2)).to_string();
     let body = fork.encode(Timeline(2), writer.size, writer.now);
     writer.store.objects().insert(record, body);

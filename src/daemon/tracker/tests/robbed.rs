@@ -3,6 +3,7 @@
 use super::lanes::{Pair, shipped};
 use super::*;
 use crate::spool::Spool;
+use crate::testkit::rig::Quiet;
 
 /// Commits were put on top of what was left, and said to be durable: a restore met a gap.
 #[test]
@@ -117,6 +118,68 @@ fn trap_84_what_a_spool_owes_is_not_claimed() {
     let told = status::status(std::slice::from_ref(&pair.config)).unwrap().remove(0);
     let floors: Vec<_> = told.destinations.iter().map(|it| it.floor.map(|it| it.0)).collect();
     assert_eq!(floors, [Some(pair.state().commit.number), None]);
+}
+
+/// Found by a soak. One was away, and the other one alone held what was committed meanwhile; then that
+/// one was away at a start, and the first one there again. What was claimed there went on from where it
+/// had been left, and what the other one held was a branch from then on.
+#[test]
+fn trap_84_what_only_one_that_is_away_holds_is_no_branch() {
+    for known in [false, true] {
+        let mut pair = Pair::new();
+        // What it lacks is not in a spool, which it would be paid from.
+        pair.config.settings.spool_max = 0;
+        let mut sim = pair.sim();
+        sim.until(|sim| sim.is_current());
+        let state = || (pair.state().commit.number, pair.db.image());
+        let mut images = vec![state()];
+        pair.take(1);
+        if !known {
+            // The timeline of the next start, it will never have heard of.
+            drop(sim);
+            sim = pair.sim();
+        }
+        for _ in 0..3 {
+            commits(&pair.writer, 1);
+            sim.until(|sim| !shipped(sim));
+            sim.until(|sim| shipped(sim));
+            images.push(state());
+        }
+        drop(sim);
+        let [before, durable] = [&images[0], &images[images.len() - 1]].map(|it| it.0);
+        assert!(durable > before.next());
+        pair.give_back(1);
+        pair.take(0);
+        // Killed before the snapshot stands that the timeline begins with, and killed again.
+        for _ in 0..2 {
+            commits(&pair.writer, 1);
+            let mut sim = pair.sim();
+            sim.until(|sim| sim.opened == 1);
+            assert!(restored(&pair.backend(1), Target::Latest).unwrap() == images[0].1);
+        }
+        let mut sim = pair.sim();
+        sim.until(|sim| shipped(sim));
+        pair.agrees(1);
+        assert_eq!(pair.state().commit.number, durable.next(), "no number stands for two commits");
+        images.push(state());
+        pair.give_back(0);
+        sim.until(|sim| sim.is_current());
+        commits(&pair.writer, 1);
+        assert!(sim.drain().is_none());
+        for at in 0..2 {
+            pair.agrees(at);
+            let points = crate::list::points(&*pair.backend(at)).unwrap();
+            assert!(points.iter().all(|range| !range.branch), "{points:?}");
+            let found = crate::verify::verify(&pair.backend(at), true, &Quiet).unwrap().findings;
+            assert_eq!(found, []);
+        }
+        for (number, image) in &images {
+            let [one, two] = [0, 1].map(|at| restored(&pair.backend(at), Target::Commit(*number)));
+            assert!(one.is_ok_and(|one| one == *image), "commit {number}");
+            let held = *number <= before || *number > durable;
+            assert_eq!(two.is_ok_and(|two| two == *image), held, "commit {number}");
+        }
+    }
 }
 
 /// An older copy of itself: without the last change-set.
