@@ -114,7 +114,7 @@ fn trap_87_a_round_that_leaves_off_leaves_no_flaw() {
         let mut writer = seconds(2);
         for n in 0..12 {
             writer.part(1, |_, _| ());
-            (0..2).for_each(|at| drop(writer.alone(&Step::fill(3, [1, 2 + at], 7 * n + at))));
+            (0..2).for_each(|at| _ = writer.alone(&Step::fill(3, [1, 2 + at], 7 * n + at)));
             writer.part(2, |_, _| ());
             writer.manifest();
             writer.alone(&Step::fill(3, [2], n));

@@ -196,11 +196,20 @@ impl Calls {
         !self.places(class).is_empty()
     }
 
-    pub fn choose(&self, rng: &mut Rng, class: &'static Class, effect: Effect) -> Option<Fault> {
-        let places = self.places(class);
+    /// A place for a fault. Another run may come to fewer calls: with each attempt it is an earlier one.
+    pub fn choose(
+        &self,
+        rng: &mut Rng,
+        class: &'static Class,
+        effect: Effect,
+        attempt: u32,
+    ) -> Option<Fault> {
+        let mut places = self.places(class);
         if places.is_empty() {
             return None;
         }
+        places.sort_unstable_by_key(|(_, nth)| *nth);
+        places.truncate((places.len() >> attempt).max(1));
         let (call, nth) = rng.pick(&places).clone();
         Some(Fault { class, effect, call, nth })
     }

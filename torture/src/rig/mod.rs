@@ -32,7 +32,7 @@ pub use files::Wal;
 pub use grading::Verdict;
 pub use hosts::Host;
 pub use kept::Step;
-pub use kernel::{Ask, CLASSES, Calls, Class, Effect, End, Fault};
+pub use kernel::{Ask, CLASSES, End, Fault};
 pub use ram::Ram;
 pub use sealing::Under;
 pub use settings::NAME;

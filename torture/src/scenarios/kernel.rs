@@ -20,7 +20,7 @@ use std::time::Duration;
 const CHECKPOINTS: &str = "checkpoint_pages = 20\n";
 const NO_UPKEEP: &str = "ship_interval = \"50ms\"\nsnapshot_interval = \"1s\"\ncompaction = []";
 /// How often a fault is put somewhere else where it did not fire.
-const TRIES: u64 = 3;
+const TRIES: u32 = 4;
 
 pub fn faults(rig: &mut Rig) -> Result<()> {
     rig.may_trace()?;
@@ -76,8 +76,9 @@ fn under_faults(
     for at in first..first + number {
         let class = classes[(at % all) as usize];
         let effect = class.effects[(at / all) as usize % class.effects.len()];
-        for _ in 0..TRIES {
-            let fault = calls.choose(&mut rig.rng, class, effect).expect("there are such calls");
+        for attempt in 0..TRIES {
+            let fault =
+                calls.choose(&mut rig.rng, class, effect, attempt).expect("there are such calls");
             let asked = ask(rig, Some(&fault));
             let end = work(rig, asked)?;
             end.is_clean(who, asked)?;
