@@ -152,11 +152,18 @@ fn trap_84_what_only_one_that_is_away_holds_is_no_branch() {
         assert!(durable > before.next());
         pair.give_back(1);
         pair.take(0);
+        let claimed = || {
+            let told = status::status(std::slice::from_ref(&pair.config)).unwrap().remove(0);
+            told.destinations[1].floor.map(|it| it.0)
+        };
         // Killed before the snapshot stands that the timeline begins with, and killed again.
         for _ in 0..2 {
             commits(&pair.writer, 1);
             let mut sim = pair.sim();
-            sim.until(|sim| sim.opened == 1);
+            sim.until(|sim| {
+                assert!(claimed() <= Some(before));
+                sim.opened == 1
+            });
             assert!(restored(&pair.backend(1), Target::Latest).unwrap() == images[0].1);
         }
         let mut sim = pair.sim();
