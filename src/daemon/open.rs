@@ -129,7 +129,7 @@ pub fn open(database: &Database, order: Order, held: &mut Option<Arc<Lock>>) -> 
         let listed = ground::list(&opening.stores, &mut reachable)?;
         refuse_taken_over(&listed, claimed.load(Ordering::Relaxed), &database.path)?;
         let Beginning { at, tip, begin, holders, source: back } =
-            opening.begin(state, source, listed)?;
+            opening.begin(state, source, listed).map_err(gone)?;
         (state, source) = (at, back);
         let anew = matches!(begin, Begin::Snapshot(_));
         let claimed = claim::claim(&holders, &tip, anew, page_size, least, &claimed)?;
@@ -141,7 +141,7 @@ pub fn open(database: &Database, order: Order, held: &mut Option<Arc<Lock>>) -> 
                 continue;
             }
         };
-        if claim::has_news(&holders)? {
+        if claim::has_news(&holders).map_err(gone)? {
             continue;
         }
         let since = match begin {
@@ -161,6 +161,14 @@ pub fn open(database: &Database, order: Order, held: &mut Option<Arc<Lock>>) -> 
     let cause = "its destinations do not come to rest";
     let error = Error::new(Status::Unreachable, "claim", database.path.display(), cause);
     Err(error.hint("let only one daemon write a replica"))
+}
+
+/// What a destination held a moment ago: it is away by now.
+fn gone(error: Error) -> Error {
+    match error.status {
+        Status::Missing => Error { status: Status::Unreachable, ..error },
+        _ => error,
+    }
 }
 
 /// Refuses to go on once somebody has claimed a timeline after this daemon's `own`.

@@ -16,6 +16,8 @@ pub enum Death {
     After,
     /// What was written so far lies there under a name that is none.
     Torn,
+    /// The destination is not there from then on.
+    Away,
 }
 
 pub const DEATHS: [Death; 3] = [Death::Before, Death::After, Death::Torn];
@@ -50,7 +52,8 @@ impl Mortal {
             drop(effect());
         }
         let (place, name) = (self.to_string(), String::new());
-        let (kind, cause) = (Kind::Transient, "dead".into());
+        let kind = if self.death == Death::Away { Kind::NotFound } else { Kind::Transient };
+        let cause = "dead".into();
         Err(Error { operation: "call", place, name, kind, cause, hint: None })
     }
 }

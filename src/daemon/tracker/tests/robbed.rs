@@ -5,6 +5,7 @@ use super::*;
 use crate::name::Name;
 use crate::replica::Replica;
 use crate::spool::Spool;
+use crate::testkit::mortal::{Death, Mortal, put_behind};
 use crate::testkit::rig::Quiet;
 
 /// Commits were put on top of what was left, and said to be durable: a restore met a gap.
@@ -102,6 +103,29 @@ fn trap_84_a_destination_that_fails_while_the_database_is_taken_up_is_done_witho
     pair.agrees(0);
     sim.until(|sim| sim.is_current());
     pair.both_agree();
+}
+
+/// Found by a soak: one that was taken away just while the database was taken up ended the daemon, which had
+/// another one to go to.
+#[test]
+fn trap_84_a_destination_that_goes_away_while_the_database_is_taken_up_is_done_without() {
+    for left in 0.. {
+        let pair = Pair::new();
+        assert!(pair.sim().drain().is_none());
+        commits(&pair.writer, 2);
+        let mortal = Mortal::new(pair.backend(1), left, Death::Away);
+        let place = pair.config.destinations[1].to_string();
+        put_behind(&place, Some(mortal.clone()));
+        let mut sim = pair.sim();
+        sim.tracker = Tracker::new(&pair.config, true, sim.now);
+        sim.until(|sim| sim.opened == 1 || sim.tracker.is_ended());
+        put_behind(&place, None);
+        assert!(!sim.tracker.is_ended(), "{left}: {:?}", sim.tracker.take_error());
+        if !mortal.is_dead() {
+            assert!(left > 5, "{left}");
+            return;
+        }
+    }
 }
 
 /// A daemon that has just begun has not said yet how its destinations stand: the cursor's commit was
