@@ -5,15 +5,19 @@
 //! on the last commit that is stamped with it or earlier.
 
 use super::busy;
+use super::upkeep::listed;
 use crate::clock::Clock;
 use crate::rig::{Result, Rig, Step, violation};
 use crate::workload::writer::Args;
+use bakelite::commit::CommitNo;
 use bakelite::config::{Lock, LockMode};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// By then a daemon has made a round of upkeep, unless the machine is very slow.
 const ROUND: Duration = Duration::from_millis(1300);
+/// Far beyond what a snapshot takes.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// The shortest lock there is.
 const LOCK: Lock = Lock { period: Duration::from_secs(60), mode: LockMode::Governance };
 const SETTINGS: &str = "ship_interval = \"100ms\"\nsnapshot_interval = \"1s\"\n\
@@ -66,6 +70,7 @@ pub fn clocks(rig: &mut Rig) -> Result<()> {
     rig.sync_in_the_end()?;
     thread::sleep(ROUND);
     grade(rig)?;
+    snapshots_go_on(rig)?;
     let seq = rig.pause()?;
     rig.sync()?;
     rig.grade_all_exact(seq)?;
@@ -92,6 +97,23 @@ fn away(rig: &mut Rig, clock: &mut Clock) -> Result<()> {
     // A round of its own, by the clock as it is.
     rig.upkeep("prune")?;
     grade(rig)
+}
+
+/// Waits for the next snapshot: without one the locks of those parts that stay would end.
+fn snapshots_go_on(rig: &mut Rig) -> Result<()> {
+    rig.mean(BUCKET);
+    let newest = |rig: &Rig| -> Result<Option<CommitNo>> {
+        Ok(listed(rig)?.1.snapshots.iter().map(|span| span.last).max())
+    };
+    let (before, began) = (newest(rig)?, Instant::now());
+    while newest(rig)? <= before {
+        if began.elapsed() > PATIENCE {
+            return violation(format!("no snapshot since the clock was set, after {before:?}"));
+        }
+        thread::sleep(ROUND / 10);
+    }
+    rig.tally.fault("snapshot after the clock was set");
+    Ok(())
 }
 
 fn step(rig: &mut Rig, clock: &mut Clock, ahead: i64) -> Result<()> {

@@ -450,6 +450,7 @@ pub const INVENTORY: &[Scenario] = &[
             "clock stepped ahead",
             "clock stepped back",
             "refused for its clock",
+            "snapshot after the clock was set",
             "lock held",
             "removed once its lock had ended",
             "promised point",
