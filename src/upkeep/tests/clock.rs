@@ -40,7 +40,8 @@ impl Told {
     }
 
     fn all_come_back(&self, to: u64) {
-        assert_eq!(points(&self.0, 1..=to), Vec::from_iter(1..=to));
+        let some = || (1..=to).step_by(if to > 200 { 7 } else { 1 });
+        assert_eq!(points(&self.0, some()), Vec::from_iter(some()));
         let report = verify(&self.0.source(), false, &Quiet).unwrap();
         assert!(report.findings.is_empty(), "{:?}", report.findings);
     }
