@@ -210,6 +210,34 @@ fn trap_84_what_was_spooled_while_a_destination_was_filled_does_not_come_first()
     pair.both_agree();
 }
 
+/// Found by a soak. The daemon was killed before its cursor said what it had stored, on the only one that was
+/// there. The next one stored that on the other one too, without the record of its timeline.
+#[test]
+fn trap_84_what_is_taken_in_from_one_is_stored_on_the_other_with_its_timeline() {
+    let pair = Pair::new();
+    assert!(pair.sim().drain().is_none());
+    let files = ["cursor", "index"].map(|name| pair.config.state_dir.join(name));
+    let before = files.clone().map(|file| fs::read(file).unwrap());
+    pair.take(1);
+    let mut sim = pair.sim();
+    commits(&pair.writer, 2);
+    sim.until(|sim| shipped(sim));
+    drop(sim);
+    pair.give_back(1);
+    files.iter().zip(before).for_each(|(file, bytes)| fs::write(file, bytes).unwrap());
+    let mut sim = pair.sim();
+    sim.until(|sim| {
+        assert!(restored(&pair.backend(1), Target::Latest).is_ok());
+        sim.is_current()
+    });
+    for number in 1..=Replica::list(&*pair.backend(0)).unwrap().newest_timeline().0 {
+        let name = Name::Timeline(crate::commit::Timeline(number));
+        let [one, two] = [0, 1].map(|at| pair.backend(at).get(&name).unwrap());
+        assert!(one == two, "the record of {number}");
+    }
+    pair.both_agree();
+}
+
 /// An older copy of itself: without the last change-set.
 fn lose_newest(root: &std::path::Path) {
     let changes = fs::read_dir(root.join("change/0")).unwrap();
