@@ -45,6 +45,8 @@ pub struct Capture {
     /// Where the last state stands that was handed out.
     handed: Mark,
     snapshot: Time,
+    /// The last commit when that was finished, or where this run began.
+    snapshot_at: CommitNo,
     roll: Option<Roll>,
     /// Hides what is in a snapshot's parts from who reads their names.
     names: Option<NameKey>,
@@ -110,6 +112,7 @@ impl Capture {
             times: VecDeque::new(),
             timed: Salts::default(),
             now: last.time,
+            seen: last.time,
             failed: None,
         };
         let mark = *source.mark();
@@ -120,6 +123,7 @@ impl Capture {
             mark,
             handed: mark,
             snapshot,
+            snapshot_at: last.number,
             roll: None,
             names: None,
             tried: Time(0),
@@ -320,6 +324,12 @@ impl Capture {
     /// When the last snapshot was finished; 0: there is none.
     pub fn snapshot(&self) -> Time {
         self.snapshot
+    }
+
+    /// Whether anything is known to have been committed since.
+    pub fn has_news(&self) -> bool {
+        let last = self.ledger.last;
+        last.time > self.snapshot || last.number > self.snapshot_at
     }
 }
 

@@ -57,19 +57,30 @@ pub struct Plan {
     pub merges: Vec<Merge>,
 }
 
+/// A leap of the times of commits makes nothing old before commits have gone on for this long after
+/// it: the clock may be wrong, and whoever keeps it may see that by then.
+const LEAP_MS: u64 = 86_400_000;
+
 /// When it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Now {
     pub clock: Time,
-    /// Ages count from here: the newest commit, unless that is stamped in the future.
+    /// Ages count from here: the newest commit, unless that is stamped in the future, or comes so soon
+    /// after a leap that it may be.
     pub reference: Time,
 }
 
 impl Now {
     pub fn new(clock: Time, replica: &Replica) -> Self {
         let spans = replica.changes.keys().map(|(span, _)| span).chain(&replica.snapshots);
-        let newest = spans.map(|span| span.time).max().unwrap_or(clock);
-        Self { clock, reference: newest.min(clock) }
+        let times: BTreeSet<u64> = spans.map(|span| span.time.0).collect();
+        let newest = times.last().map_or(clock, |newest| Time(*newest));
+        let lately = newest.0.saturating_sub(LEAP_MS);
+        let before = times.range(..=lately).next_back();
+        let after = times.range(lately + 1..).next();
+        let leap = before.zip(after).filter(|(before, after)| *after - *before > LEAP_MS);
+        let trusted = leap.map_or(newest, |(before, _)| Time(*before));
+        Self { clock, reference: trusted.min(clock) }
     }
 }
 
@@ -92,7 +103,9 @@ pub fn plan(replica: &Replica, forks: &Forks, policy: &Policy, now: Now, upto: C
         for level in policy.levels.iter().rev() {
             let large = |set: &Change| bytes.get(&Name::Change(*set)) >= Some(&LARGE_BYTES);
             let fits = |set: &Change| {
-                set.level < level.number && is_due(level, set, now) && (level.thins || !large(set))
+                set.level < level.number
+                    && (is_due(level, set, now) || is_ahead(level, set, now))
+                    && (level.thins || !large(set))
             };
             let side = |set: &Change| branches.range(..set.span.last).count();
             let together = |a: &Change, b: &Change| {
@@ -103,8 +116,9 @@ pub fn plan(replica: &Replica, forks: &Forks, policy: &Policy, now: Now, upto: C
                     && (side(a) == side(b) || sabotage::is("merge-across-branches"))
             };
             let groups = left.chunk_by(together).filter(|group| fits(&group[0]));
-            let worth = |group: &&[Change]| {
-                group.len() > 1 || (level.thins && group[0].span.first < group[0].span.last)
+            let worth = |group: &&[Change]| match is_ahead(level, &group[0], now) {
+                true => is_many(group, level, &policy.levels),
+                false => group.len() > 1 || level.thins && group[0].span.first < group[0].span.last,
             };
             let merges: Vec<Merge> = groups
                 .filter(worth)
@@ -185,6 +199,20 @@ fn ages_to(level: &Level, change: &Change) -> Time {
 
 fn is_due(level: &Level, change: &Change, now: Now) -> bool {
     due(level, change) <= if level.age.is_zero() { now.clock } else { now.reference }
+}
+
+/// Whether it is stamped in the future, as all are once the clock was set back: its window will not have
+/// passed for long.
+fn is_ahead(level: &Level, change: &Change, now: Now) -> bool {
+    !level.thins && change.span.time > now.clock
+}
+
+/// Of those, as many are merged as windows of the level below usually go into one.
+fn is_many(group: &[Change], level: &Level, levels: &[Level]) -> bool {
+    let below = levels.iter().find(|it| it.number + 1 == level.number);
+    let least = below.map_or(2, |it| level.window.as_millis() / it.window.as_millis().max(1));
+    let below = group.iter().filter(|set| set.level + 1 == level.number).count();
+    below as u128 >= least.max(2)
 }
 
 /// A merged change-set, and what it stands for.

@@ -58,6 +58,7 @@ pub mod memory;
 pub mod metrics;
 pub mod notify;
 pub mod place;
+pub mod program;
 pub mod progress;
 pub mod report;
 pub mod run;

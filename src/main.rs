@@ -1,56 +1,7 @@
-//! The program: reads its arguments, runs one command, and is the one place that prints errors.
+//! The program `bakelite`. All of it is in the library, where the harness runs it on other clocks.
 
-use bakelite::cli::{self, Arguments, Asked, Verb};
-use bakelite::error::{Error, Result};
-use bakelite::log::{self, Level};
-use bakelite::report;
-use bakelite::verbs::{self, Outcome};
-use std::env;
-use std::ffi::OsString;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let argv: Vec<OsString> = env::args_os().skip(1).collect();
-    let json = cli::wants_json(&argv);
-    let done = cli::parse(argv).and_then(|asked| match asked {
-        Asked::Help(text) => report::print(&text).map(|()| Outcome::Well),
-        Asked::Run(arguments) => run(&arguments),
-    });
-    match done {
-        Ok(Outcome::Well) => ExitCode::SUCCESS,
-        Ok(Outcome::Ended(status)) => ExitCode::from(status),
-        Ok(Outcome::Found(status)) => ExitCode::from(status as u8),
-        Err(error) => fail(&error, json),
-    }
-}
-
-fn run(arguments: &Arguments) -> Result<Outcome> {
-    match &arguments.verb {
-        Verb::Daemon(of) => verbs::daemon(arguments, of),
-        Verb::Run(of) => verbs::run(arguments, of),
-        Verb::Sync(of) => verbs::sync(arguments, of),
-        Verb::Restore(of) => verbs::restore(arguments, of),
-        Verb::List(of) => verbs::list(arguments, of),
-        Verb::Status(of) => verbs::status(arguments, of),
-        Verb::Check(of) => verbs::check(arguments, of),
-        Verb::Verify(of) => verbs::verify(arguments, of),
-        Verb::Repair(of) => verbs::repair(arguments, of),
-        Verb::Compact(of) => verbs::compact(arguments, of),
-        Verb::Prune(of) => verbs::prune(arguments, of),
-        Verb::Usage(of) => verbs::usage(arguments, of),
-        Verb::Doctor(of) => verbs::doctor(arguments, of),
-        Verb::Init(of) => verbs::init(arguments, of),
-        Verb::Keygen(of) => verbs::keygen(arguments, of),
-        Verb::Reencrypt(of) => verbs::reencrypt(arguments, of),
-        Verb::Version(_) => verbs::version(arguments),
-    }
-}
-
-/// There is nobody left to tell when these cannot be written; the status still says it.
-fn fail(error: &Error, json: bool) -> ExitCode {
-    log::say(Level::Error, &error.message, error.hint.as_deref());
-    if json {
-        let _ = report::print(&report::failure(error));
-    }
-    ExitCode::from(error.status as u8)
+    bakelite::program::main(std::env::args_os().skip(1).collect())
 }

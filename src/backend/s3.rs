@@ -233,7 +233,10 @@ impl S3 {
         let timeout = self.most.map_or(time, |most| most.min(time));
         let request = Request { method, url: &url, headers, body, timeout };
         let endpoint = self.bucket.base_url().origin().ascii_serialization();
-        http::send(&request).map_err(|failure| failed(Refusal::unanswered(failure, endpoint)))
+        let reply = http::send(&request);
+        let reply = reply.map_err(|failure| failed(Refusal::unanswered(failure, endpoint)))?;
+        self.locks.note_time(reply.header("date"));
+        Ok(reply)
     }
 
     fn sign(&self, credentials: &Credentials, ask: &Ask) -> String {

@@ -13,6 +13,9 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
+/// What passes from one commit to the next is more likely to be a clock that was set.
+const MOST_PASSED_MS: u64 = 3_600_000;
+
 /// Everything but the source: what frames turn into.
 #[derive(Debug)]
 pub(super) struct Ledger {
@@ -40,6 +43,8 @@ pub(super) struct Ledger {
     /// The generation that they are about.
     pub(super) timed: Salts,
     pub(super) now: Time,
+    /// By the clock, when the last commit was seen.
+    pub(super) seen: Time,
     pub(super) failed: Option<io::Error>,
 }
 
@@ -80,7 +85,7 @@ impl Ledger {
         self.index.clear()?;
         self.changes.clear();
         let number = self.last.number.next();
-        let time = self.last.time.max(self.now);
+        let time = self.stamp(self.now);
         self.last = Commit { number, time, pages, digest: None, resync: true };
         self.chain = self.chain.after(self.page_size, &self.last);
         self.builder = Builder::new(self.page_size, self.chain);
@@ -94,6 +99,18 @@ impl Ledger {
         self.builder = Builder::new(self.page_size, chain);
     }
 
+    /// When something was seen, by a clock that may have been set back. Times never fall: until it has
+    /// passed the last commit's, they go on from there at half its pace. So commits keep apart, and the
+    /// clock catches up.
+    fn stamp(&mut self, seen: Time) -> Time {
+        let passed = seen.0.saturating_sub(self.seen.0).min(MOST_PASSED_MS);
+        self.seen = Time(seen.0 - passed % 2);
+        match self.last.time {
+            last if seen >= last => seen,
+            last => Time(last.0.saturating_add(passed / 2)),
+        }
+    }
+
     /// When `frame` was seen, no earlier than the commit before it.
     fn time_of(&mut self, frame: u32, read: Read) -> Time {
         while self.times.front().is_some_and(|&(upto, _)| upto < frame && read == Read::Living) {
@@ -102,7 +119,7 @@ impl Ledger {
         let seen = self.times.front().filter(|_| read == Read::Living);
         let early = if sabotage::is("date-early") { 100 } else { 0 };
         let time = seen.map_or(self.now, |&(_, time)| time);
-        Time(time.0.saturating_sub(early)).max(self.last.time)
+        self.stamp(Time(time.0.saturating_sub(early)))
     }
 
     fn commit(&mut self, frame: &Frame, pages: u32, read: Read) -> io::Result<()> {

@@ -191,7 +191,7 @@ impl Capture {
         let digest = known.map_or_else(|| self.ledger.sum(), Ok)?;
         let Some(roll) = self.roll.take() else { return Ok(None) };
         self.ledger.last.digest = Some(digest);
-        self.snapshot = self.ledger.last.time;
+        (self.snapshot, self.snapshot_at) = (self.ledger.last.time, self.ledger.last.number);
         Ok(Some(Manifest {
             commit: self.ledger.last,
             timeline: self.ledger.timeline,

@@ -384,6 +384,22 @@ fn trap_67_the_clock_steps_back() {
     assert_eq!(rig.capture.last().time, Time(6500));
 }
 
+/// Were they all of one time, `keep` would see one moment in them, and keep its last commit.
+#[test]
+fn trap_67_commits_keep_apart_until_the_clock_has_passed_them() {
+    let db = Db::new(4096);
+    let writer = db.open();
+    let mut rig = Rig::shipped(db);
+    for now in [20_000_000, 5000, 5003, 5004, 5010, 15_000_000, 20_000_000, 25_000_000] {
+        rig.now = Time(now);
+        commit_and_drain(&mut rig, &writer);
+    }
+    let times: Vec<_> = commits_of(&rig).iter().map(|commit| commit.time.0).collect();
+    assert_eq!(times[..5], [20_000_000, 20_000_000, 20_000_001, 20_000_002, 20_000_005]);
+    // A clock that was set has not passed hours.
+    assert_eq!(times[5..], [21_800_005, 23_600_005, 25_000_000]);
+}
+
 /// What was seen and cannot be captured is remembered in bounded room; no commit gets too old a time.
 #[test]
 fn times_are_bounded() {

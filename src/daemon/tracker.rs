@@ -177,6 +177,8 @@ pub struct Tracker {
     owed: Vec<Owed>,
     /// When the last snapshot was finished; 0: nothing can be restored.
     snapshot: Time,
+    /// When this run has finished one.
+    snapshot_since: Option<Instant>,
     shown: Shown,
     /// When the file is next asked whether it is still the one taken up.
     identified_at: Instant,
@@ -243,6 +245,7 @@ impl Tracker {
             status_at: now,
             owed: vec![Owed::default(); database.destinations.len()],
             snapshot: Time(0),
+            snapshot_since: None,
             shown: Shown::new(now),
             identified_at: now,
             gone_since: None,

@@ -1,6 +1,7 @@
 //! Rounds of upkeep that are stopped anywhere, that others read beside, and a year of them.
 
 mod beside;
+mod clock;
 mod crash;
 mod sealed;
 mod worm;

@@ -79,16 +79,16 @@ seed repeats the choices and not the interleaving; a failure that hides is found
 - Power loss on other file systems than ext4, and disks that lie about what they have written.
   Where the harness may not mount a file system it is not tried at all, and the matrix says so; nor is
   a real S3 server where none is installed, nor are faults of the kernel where strace may not trace.
-- A full disk under the database itself, devices that fail for good; clocks that step.
+- A full disk under the database itself, devices that fail for good.
 - Two destinations that are away in turn while the daemon is killed over: `torture soak --seed 8` has found
   that the newest commit of one can step back until the next snapshot stands. That is open, and no
   soak is recorded until it is mended.
 - Databases overwritten in place, or replaced while an application has them open.
 - A store that damages what it holds, or gives back other bytes than it took, beneath a running daemon.
 - Upkeep and locks of sealed replicas.
-- A year, and clocks far from the store's: the harness makes days seconds, in upkeep, locks and
-  snapshots alike, and a simulated year is a test of the library (`upkeep/tests/year.rs`). So are crashes
-  at every point, which come below; in the matrix they are sampled.
+- A year: the harness makes days seconds, in upkeep, locks and snapshots alike, and a simulated year is a
+  test of the library (`upkeep/tests/year.rs`). So are crashes at every point, which come below; in the
+  matrix they are sampled.
 - Locks on any other store than SeaweedFS, and thieves who may lift a governance lock or remove a bucket.
 - Applications with another SQLite than the one linked here; other operating systems than Linux.
 - Forgery: a replica that is not sealed, altered by somebody who also mends its checksums. A sealed one

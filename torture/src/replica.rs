@@ -266,7 +266,7 @@ pub fn rfc3339(millis: u64) -> String {
 }
 
 /// The way back, for what we print ourselves and the program prints alike.
-fn millis(text: &str) -> Option<u64> {
+pub fn millis(text: &str) -> Option<u64> {
     let text = text.strip_suffix('Z')?;
     let (date, time) = text.split_once('T')?;
     let date: Vec<i64> = date.split('-').map(|n| n.parse().ok()).collect::<Option<_>>()?;

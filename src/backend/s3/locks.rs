@@ -8,8 +8,9 @@
 //!
 //! Whoever reads need not be told: the first version of the first timeline's record has a lock.
 //!
-//! A lock ends by the store's clock and is reckoned by ours. A store takes no request that was signed by
-//! a clock more than some 15 minutes off, so no lock is off by more.
+//! A lock ends by the store's clock, which every reply tells. Where ours is behind, locks are reckoned
+//! by the store's, up to the 15 minutes past which a store takes no request. Where ours is ahead they
+//! last longer by as much.
 
 use super::listing;
 use super::refusal::{self, Refusal};
@@ -18,17 +19,22 @@ use super::{Ask, Headers, S3, checksum};
 use crate::backend::retry::try_again;
 use crate::backend::{Entry, Error, Kind};
 use crate::clock;
-use crate::commit::Timeline;
+use crate::commit::{Time, Timeline};
 use crate::config::{Lock, LockMode};
 use crate::name::Name;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
+use std::time::{Duration, Instant};
 
 /// The header that says how a version is locked, and until when.
 const MODE: &str = "x-amz-object-lock-mode";
 const UNTIL: &str = "x-amz-object-lock-retain-until-date";
+
+/// How far ahead of ours the store's clock is believed to be. Nobody can take back a lock that lasts too
+/// long.
+const MOST_AHEAD_MS: u64 = 15 * 60_000;
 
 /// What is known of the versions of a replica's objects.
 #[derive(Debug, Default)]
@@ -38,11 +44,28 @@ pub(super) struct Locks {
     found: OnceLock<bool>,
     /// The first versions of the names that something was stored or hidden over since.
     covered: Mutex<BTreeMap<String, String>>,
+    /// What the store's clock showed last, and when that was.
+    theirs: Mutex<Option<(Time, Instant)>>,
 }
 
 impl Locks {
     pub fn new(lock: Option<Lock>) -> Self {
         Self { lock, ..Self::default() }
+    }
+
+    /// Every reply tells the store's time.
+    pub fn note_time(&self, date: Option<&str>) {
+        if let Some(theirs) = date.and_then(clock::parse_http).filter(|_| self.lock.is_some()) {
+            let mut seen = self.theirs.lock().unwrap_or_else(PoisonError::into_inner);
+            *seen = Some((theirs, clock::instant()));
+        }
+    }
+
+    /// When a lock that begins now will end, by the store's clock.
+    fn until(&self, lock: Lock) -> String {
+        let seen = *self.theirs.lock().unwrap_or_else(PoisonError::into_inner);
+        let theirs = seen.map(|(time, at)| (time, clock::instant().duration_since(at)));
+        until(lock, begin(clock::now(), theirs))
     }
 
     /// Whether the first version of each name counts.
@@ -71,9 +94,14 @@ fn mode(lock: Lock) -> &'static str {
     }
 }
 
-/// When a lock that begins now will end.
-fn until(lock: Lock) -> String {
-    let end = clock::now().0.saturating_add(lock.period.as_millis() as u64);
+/// When it is, as far as locks go. `theirs`: what the store's clock showed, and how long ago.
+fn begin(ours: Time, theirs: Option<(Time, Duration)>) -> Time {
+    let theirs = theirs.map_or(ours.0, |(time, ago)| time.0 + ago.as_millis() as u64);
+    Time(theirs.clamp(ours.0, ours.0.saturating_add(MOST_AHEAD_MS)))
+}
+
+fn until(lock: Lock, begin: Time) -> String {
+    let end = begin.0.saturating_add(lock.period.as_millis() as u64);
     let end = i64::try_from(end).ok().and_then(|end| Timestamp::from_millisecond(end).ok());
     end.unwrap_or(Timestamp::MAX).strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
@@ -112,7 +140,11 @@ impl S3 {
     pub(super) fn lock_headers(&self) -> Headers {
         let Some(lock) = self.locks.lock else { return Headers::new() };
         let mode = mode(lock).to_owned();
-        vec![(MODE, mode), (UNTIL, until(lock)), ("x-amz-sdk-checksum-algorithm", "SHA256".into())]
+        vec![
+            (MODE, mode),
+            (UNTIL, self.locks.until(lock)),
+            ("x-amz-sdk-checksum-algorithm", "SHA256".into()),
+        ]
     }
 
     /// Looks whether the replica is a locked one, for who was not told. Where that cannot be asked,
@@ -257,7 +289,7 @@ impl S3 {
     /// Renews the lock of an object that is there.
     pub(super) fn renew_lock(&self, name: &str) -> Result<(), Error> {
         let Some(lock) = self.locks.lock else { return Ok(()) };
-        let (mode, until) = (mode(lock), until(lock));
+        let (mode, until) = (mode(lock), self.locks.until(lock));
         let body = format!(
             "<Retention xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Mode>{mode}</Mode>\
              <RetainUntilDate>{until}</RetainUntilDate></Retention>"
@@ -286,13 +318,27 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn a_lock_ends_a_period_from_now() {
+    fn a_lock_ends_a_period_from_its_beginning() {
         let lock = Lock { period: Duration::from_secs(86_400), mode: LockMode::Compliance };
-        let now: Timestamp = Timestamp::from_millisecond(clock::now().0 as i64).unwrap();
-        let end: Timestamp = until(lock).parse().unwrap();
-        let seconds = end.as_second() - now.as_second();
-        assert!((86_399..=86_460).contains(&seconds), "{seconds}");
-        assert!(until(lock).ends_with('Z'));
+        assert_eq!(until(lock, Time(1_763_906_400_123)), "2025-11-24T14:00:00Z");
+        assert!(until(lock, Time::MAX).starts_with("9999-"));
+    }
+
+    #[test]
+    fn trap_79_a_lock_begins_by_the_clock_of_the_store_where_ours_is_behind() {
+        const MINUTE: u64 = 60_000;
+        let ours = Time(1000 * MINUTE);
+        let check = |theirs: Option<(u64, u64)>, minutes| {
+            let theirs = theirs.map(|(time, ago)| (time * MINUTE, ago * MINUTE));
+            let theirs = theirs.map(|(time, ago)| (Time(time), Duration::from_millis(ago)));
+            assert_eq!(begin(ours, theirs), Time(minutes * MINUTE), "{theirs:?}");
+        };
+        check(None, 1000);
+        check(Some((1010, 0)), 1010);
+        check(Some((995, 0)), 1000);
+        // Ours has been set back by ten minutes since.
+        check(Some((1005, 5)), 1010);
+        check(Some((9000, 0)), 1015);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use super::pass::Orders;
 use super::{Done, FAST_POLL, IDLE_POLL, Job, Survey, Tracker};
 use crate::capture::Capture;
 use crate::clock;
+use crate::commit::Time;
 use crate::config::Destination;
 use crate::error::{Error, Status};
 use crate::source::{Look, Pin, Seen};
@@ -103,13 +104,13 @@ impl Tracker {
 
     /// Whether the last snapshot is old, and something was committed since.
     fn snapshot_is_due(&self, capture: &Capture) -> bool {
-        let (snapshot, last) = (capture.snapshot(), capture.last());
-        let interval = self.database.settings.snapshot_interval.as_millis();
+        let snapshot = capture.snapshot();
+        let interval = self.database.settings.snapshot_interval;
         let current = self.stores.as_ref().is_some_and(|stores| stores.any_current());
         current
             && snapshot.0 > 0
-            && last.time > snapshot
-            && u128::from(clock::now().0.saturating_sub(snapshot.0)) >= interval
+            && capture.has_news()
+            && age(snapshot, clock::now(), self.snapshot_since) >= interval
     }
 
     /// Whether the snapshot under way lacks only its manifest.
@@ -264,6 +265,13 @@ impl Tracker {
     }
 }
 
+/// How old the last snapshot is. One that is stamped in the future, since the clock was set back, is as
+/// old as this run knows it to be; if it knows nothing, too old.
+fn age(snapshot: Time, clock: Time, finished: Option<Instant>) -> Duration {
+    let known = || finished.map_or(Duration::MAX, |at| clock::instant().duration_since(at));
+    clock.0.checked_sub(snapshot.0).map_or_else(known, Duration::from_millis)
+}
+
 /// What goes to one destination goes to all of them at once.
 fn usual_interval(destinations: &[Destination]) -> Duration {
     let bucket = destinations.iter().any(|each| matches!(each, Destination::S3(_)));
@@ -273,6 +281,15 @@ fn usual_interval(destinations: &[Destination]) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn trap_67_a_snapshot_of_the_future_does_not_keep_others_from_being_made() {
+        let known = clock::instant();
+        assert_eq!(age(Time(1000), Time(61_000), Some(known)), Duration::from_secs(60));
+        assert_eq!(age(Time(1000), Time(1000), None), Duration::ZERO);
+        assert_eq!(age(Time(1001), Time(1000), None), Duration::MAX, "and nobody knows since when");
+        assert!(age(Time(u64::MAX), Time(1000), Some(known)) <= known.elapsed());
+    }
 
     #[test]
     fn a_bucket_among_the_destinations_is_shipped_to_less_often() {

@@ -171,6 +171,8 @@ impl Tracker {
         if std::mem::take(&mut self.shipped_meanwhile) {
             capture.shipped();
         }
+        let rolled = self.rolling.is_some() && capture.rolling().is_none();
+        self.snapshot_since = if rolled { Some(now) } else { self.snapshot_since };
         self.rolling = capture.rolling();
         self.status.commit = capture.last().number.0;
         if let Some(batch) = batch {

@@ -89,6 +89,17 @@ impl Rig {
         Ok(())
     }
 
+    /// The same with locks, by a clock of its own. Who reads is not told of them.
+    pub fn add_locked_store(&mut self, lock: Lock) -> Result<()> {
+        self.add_store()?;
+        self.store().lock_all(lock);
+        match self.destinations.last_mut().map(|it| &mut it.given) {
+            Some(At::S3(place)) => place.lock = Some(lock),
+            _ => unreachable!("it was added"),
+        }
+        Ok(())
+    }
+
     /// One more destination: a bucket of a real server.
     pub fn add_server(&mut self) -> Result<()> {
         let server = Server::start(&self.programs.torture, &self.dir.join("weed"))?;

@@ -1,8 +1,8 @@
 //! Every scenario there is: what it is about, and how often it is run.
 
 use super::{
-    Scenario, basic, checkpoints, damage, down, fanout, full, hosts, kernel, kills, lies, power,
-    replaced, sealed, snapshots, stores, time, upkeep, worm,
+    Scenario, basic, checkpoints, clocks, damage, down, fanout, full, hosts, kernel, kills, lies,
+    power, replaced, sealed, snapshots, stores, time, upkeep, worm,
 };
 
 /// In the order of the matrix. Seeds are counted so that a run of everything ends within ten
@@ -435,6 +435,28 @@ pub const INVENTORY: &[Scenario] = &[
             "promised point",
         ],
         run: worm::locked,
+    },
+    Scenario {
+        name: "clocks",
+        adversity: "a host whose clock is minutes off that of a store with locks, and set by years while \
+                    the daemon runs",
+        how: "a directory and a locked bucket, ahead, behind, past what the store takes, and back: all that \
+              was ever shipped comes back, at the time it was stamped with, whatever upkeep went by; no \
+              lock is too short by the store's clock, and what is removed was locked no more",
+        seeds: 3,
+        faults: &[
+            "clock ahead",
+            "clock behind",
+            "clock stepped ahead",
+            "clock stepped back",
+            "refused for its clock",
+            "snapshot after the clock was set",
+            "lock held",
+            "removed once its lock had ended",
+            "promised point",
+            "target time",
+        ],
+        run: clocks::clocks,
     },
     Scenario {
         name: "rekeyed",

@@ -2,6 +2,7 @@
 
 mod basic;
 mod checkpoints;
+mod clocks;
 mod damage;
 mod down;
 mod fanout;

@@ -6,6 +6,7 @@
 //! that is taken stays as it is. A listing behind the time is more than S3 ever does, so it counts
 //! as a lie. Only `drop_puts` breaks a promise, for the harness's own red path.
 
+mod clock;
 mod lies;
 mod real;
 mod stops;
@@ -18,7 +19,8 @@ pub use stops::{Moment, Stop};
 pub use vault::Version;
 
 use crate::rng::Rng;
-use bakelite::config::Destination;
+use bakelite::config::{Destination, Lock};
+use clock::Clock;
 use lies::Liar;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
@@ -58,6 +60,8 @@ pub struct Object {
     /// The change of the store that it came with, and the one that it went with.
     put: u64,
     deleted: Option<u64>,
+    /// Until when it is locked, in milliseconds since 1970.
+    locked: u64,
 }
 
 #[derive(Debug)]
@@ -78,6 +82,7 @@ struct State {
     denied: u64,
     /// Parts that were put although they were there.
     put_again: u64,
+    clock: Clock,
 }
 
 #[derive(Debug)]
@@ -114,6 +119,7 @@ impl Store {
             keeps_all: false,
             denied: 0,
             put_again: 0,
+            clock: Clock::default(),
         };
         let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
         let [honest, daemons] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0"));
@@ -283,6 +289,11 @@ fn keep_daemons_door(listener: TcpListener, shared: &Arc<Shared>) {
 
 fn serve(mut connection: TcpStream, shared: &Shared, may_lie: bool) -> io::Result<()> {
     let mut request = Request::head(&mut connection)?;
+    if may_lie && shared.state().clock.refuses(&request) {
+        request.read_body(&mut connection)?;
+        let date = shared.state().clock.now();
+        return Reply::error((403, "RequestTimeTooSkewed")).dated(date).send(&mut connection);
+    }
     let lie = if may_lie { shared.state().liar.choose(&request) } else { None };
     if lie == Some(Lie::ResetBefore) {
         // What was sent and is not read makes the system reset the connection.
@@ -295,7 +306,11 @@ fn serve(mut connection: TcpStream, shared: &Shared, may_lie: bool) -> io::Resul
     let reply = match lie {
         Some(Lie::ResetAfter) => return Ok(()),
         Some(lie) if lie.refusal().is_some() => Reply::error(lie.refusal().expect("seen")),
-        lie => shared.state().answer(&request, lie, may_lie),
+        lie => {
+            let mut state = shared.state();
+            let reply = state.answer(&request, lie, may_lie);
+            reply.dated(state.clock.now())
+        }
     };
     if may_lie && shared.stand_still(&request, Moment::After) {
         return Ok(());
@@ -311,11 +326,13 @@ fn serve(mut connection: TcpStream, shared: &Shared, may_lie: bool) -> io::Resul
 impl State {
     fn answer(&mut self, request: &Request, lie: Option<Lie>, for_daemon: bool) -> Reply {
         match (request.method.as_str(), request.key.as_str()) {
+            ("GET", "") if request.asks("versions") => self.versions(request),
             ("GET", "") => self.list(request, lie),
             ("GET" | "HEAD", key) => match self.there(key) {
-                Some(object) => Reply::ok(object.body.to_vec()),
+                Some(object) => Reply::ok(object.body.to_vec()).locked(object.locked),
                 None => Reply::error((404, "NoSuchKey")),
             },
+            ("PUT", _) if request.asks("retention") => self.renew(request),
             ("PUT", _) => match self.door {
                 Door::NoPuts(status, code) if for_daemon => Reply::error((status, code)),
                 _ => self.put(request),
@@ -324,6 +341,7 @@ impl State {
                 self.denied += 1;
                 Reply::error((403, "AccessDenied"))
             }
+            ("DELETE", _) if !self.lets_go(request) => Reply::error((403, "AccessDenied")),
             ("DELETE", key) => {
                 self.changes += 1;
                 if let Some(object) = self.objects.get_mut(key) {
@@ -354,7 +372,8 @@ impl State {
         }
         self.changes += 1;
         let body = Arc::new(request.body.clone());
-        let object = Object { body, put: self.changes, deleted: None };
+        let locked = self.clock.lock(&request.key, request.until.as_deref());
+        let object = Object { body, put: self.changes, deleted: None, locked };
         self.objects.insert(request.key.clone(), object);
         Reply::ok(Vec::new())
     }

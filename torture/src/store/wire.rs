@@ -1,5 +1,6 @@
 //! HTTP as the store speaks it: one request on each connection, and its reply.
 
+use crate::replica;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{self, Read, Write};
@@ -19,6 +20,8 @@ pub struct Request {
     pub key: String,
     query: BTreeMap<String, String>,
     pub create_only: bool,
+    /// Until when it is to be locked.
+    pub until: Option<String>,
     pub body: Vec<u8>,
     length: usize,
 }
@@ -56,6 +59,9 @@ impl Request {
         for (name, value) in lines.filter_map(|line| line.split_once(':')) {
             match name.to_ascii_lowercase().as_str() {
                 "content-length" => request.length = value.trim().parse().unwrap_or(0),
+                "x-amz-object-lock-retain-until-date" => {
+                    request.until = Some(value.trim().to_owned());
+                }
                 "if-none-match" => request.create_only = value.trim() == "*",
                 _ => {}
             }
@@ -85,6 +91,10 @@ impl Request {
         self.query.get(name).map_or("", String::as_str)
     }
 
+    pub fn asks(&self, name: &str) -> bool {
+        self.query.contains_key(name)
+    }
+
     pub fn number(&self, name: &str) -> Option<usize> {
         self.text(name).parse().ok()
     }
@@ -105,6 +115,29 @@ fn decoded(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
+/// `20261123T190000Z`, as requests are dated, with the marks that a time has elsewhere.
+pub fn spread(date: &str) -> String {
+    let digits: Vec<char> = date.chars().collect();
+    let marks = [(4, '-'), (6, '-'), (11, ':'), (13, ':')];
+    let mark = |at| marks.iter().find(|(before, _)| *before == at).map(|(_, mark)| *mark);
+    digits.iter().enumerate().flat_map(|(at, digit)| mark(at).into_iter().chain([*digit])).collect()
+}
+
+/// A page of versions: one of each key, and no marker.
+pub fn versions(page: &[(&str, usize)], more: bool) -> Vec<u8> {
+    let mut xml = format!("<ListVersionsResult><IsTruncated>{more}</IsTruncated>");
+    if let Some((last, _)) = page.last().filter(|_| more) {
+        let _ = write!(xml, "<NextKeyMarker>{last}</NextKeyMarker>");
+        xml.push_str("<NextVersionIdMarker>1</NextVersionIdMarker>");
+    }
+    for (key, size) in page {
+        let _ = write!(xml, "<Version><Key>{key}</Key><VersionId>1</VersionId>");
+        let _ = write!(xml, "<Size>{size}</Size></Version>");
+    }
+    xml.push_str("</ListVersionsResult>");
+    xml.into_bytes()
+}
+
 /// A page of keys and their sizes.
 pub fn listing(page: &[(&str, usize)], more: bool) -> Vec<u8> {
     let mut xml = "<ListBucketResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">".to_owned();
@@ -123,27 +156,51 @@ pub fn listing(page: &[(&str, usize)], more: bool) -> Vec<u8> {
 pub struct Reply {
     status: u16,
     body: Vec<u8>,
+    headers: String,
 }
 
 impl Reply {
     pub fn ok(body: Vec<u8>) -> Self {
-        Self { status: 200, body }
+        Self { status: 200, body, headers: String::new() }
     }
 
     pub fn nothing() -> Self {
-        Self { status: 204, body: Vec::new() }
+        Self { status: 204, body: Vec::new(), headers: String::new() }
     }
 
     pub fn error((status, code): (u16, &str)) -> Self {
         let body = format!("<Error><Code>{code}</Code><Message>of the harness</Message></Error>");
-        Self { status, body: body.into_bytes() }
+        Self { status, body: body.into_bytes(), headers: String::new() }
+    }
+
+    /// Sent at this time, by the store's clock.
+    #[must_use]
+    pub fn dated(mut self, millis: u64) -> Self {
+        const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
+        let time = replica::rfc3339(millis);
+        let month: usize = time[5..7].parse().expect("two digits");
+        let (year, month) = (&time[..4], &MONTHS[month * 3 - 3..month * 3]);
+        let _ =
+            write!(self.headers, "date: {} {month} {year} {} GMT\r\n", &time[8..10], &time[11..19]);
+        self
+    }
+
+    /// Of an object that is locked until then, unless that is 0.
+    #[must_use]
+    pub fn locked(mut self, until: u64) -> Self {
+        if until > 0 {
+            self.headers.push_str("x-amz-version-id: 1\r\nx-amz-object-lock-mode: GOVERNANCE\r\n");
+            let until = replica::rfc3339(until);
+            let _ = write!(self.headers, "x-amz-object-lock-retain-until-date: {until}\r\n");
+        }
+        self
     }
 
     fn head(&self) -> String {
-        let Self { status, body } = self;
+        let Self { status, body, headers } = self;
+        let length = body.len();
         format!(
-            "HTTP/1.1 {status} x\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
-            body.len()
+            "HTTP/1.1 {status} x\r\n{headers}content-length: {length}\r\nconnection: close\r\n\r\n"
         )
     }
 
