@@ -25,6 +25,9 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<Outcome> {
+    if arguments.quiet {
+        log::be_quiet();
+    }
     match &arguments.verb {
         Verb::Daemon(of) => verbs::daemon(arguments, of),
         Verb::Run(of) => verbs::run(arguments, of),
