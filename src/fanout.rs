@@ -194,10 +194,12 @@ impl Lane {
         }
         self.spool.mark()?;
         (debt.copy, debt.last) = (true, None);
-        for name in std::mem::take(&mut debt.pending).into_keys() {
-            self.spool.remove(&name)?;
-        }
-        Ok(())
+        self.drop_pending(&mut debt)
+    }
+
+    fn drop_pending(&self, debt: &mut Debt) -> std::io::Result<()> {
+        let mut pending = std::mem::take(&mut debt.pending).into_keys();
+        pending.try_for_each(|name| self.spool.remove(&name))
     }
 
     /// Keeps an object for it, unless all that it lacks will be copied from a sibling: what comes
@@ -363,9 +365,17 @@ impl Fanout {
     }
 
     /// Puts what an earlier life has left in a destination's spool. Whether it counts, the start
-    /// finds out.
+    /// finds out. Where the destination lacks what comes before that, it is dropped: the sibling that
+    /// has the one has the other.
     pub fn flush(&self, at: usize) -> Result<()> {
         let lane = &self.lanes[at];
+        let mut debt = lane.debt();
+        if debt.copy {
+            return lane
+                .drop_pending(&mut debt)
+                .map_err(|error| Error::io("write", "the spool", &error));
+        }
+        drop(debt);
         while lane.pay_one(Lane::store)? {}
         Ok(())
     }

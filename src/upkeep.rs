@@ -318,36 +318,9 @@ impl Round<'_> {
             replica.branches(&**destination)?.into_iter().collect::<Result<_>>()?;
         let now = Now::new(self.clock, &replica).reference;
         let judge = Judge::new(&replica, &ancestry, &branches, &self.policy.keep, now);
-        let mut gone = BTreeSet::new();
-        let mut held_up = false;
-        let deletions = judge.deletions();
-        let mut rolled: BTreeSet<Span> = deletions.iter().filter_map(|it| rolled(&it.0)).collect();
-        // The last of what a snapshot needs and the snapshot go together, or it would be damaged.
-        let mut begun = false;
-        for (name, why) in deletions {
-            if !begun && (self.stop)() {
-                return Ok(());
-            }
-            // What stays is whole: nothing that it needs goes before it.
-            let in_order = matches!(why, Why::Old | Why::OldBranch);
-            if in_order && held_up {
-                continue;
-            }
-            if !place.prune(&name, why, mode, done) {
-                held_up |= in_order;
-                continue;
-            }
-            if let Name::Snapshot(span) = &name {
-                rolled.remove(span);
-            }
-            begun = match &name {
-                Name::Change(Change { span, .. }) => {
-                    begun || rolled.iter().any(|it| it.first < span.last && span.first <= it.last)
-                }
-                _ => false,
-            };
-            gone.insert(name);
-        }
+        let Some(gone) = self.prune_old(&mut place, judge.deletions(), mode, done) else {
+            return Ok(());
+        };
         if parts == Parts::Leave || place.refuses() {
             return Ok(());
         }
@@ -372,6 +345,46 @@ impl Round<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Deletes in order, and says what is gone; `None` if it was told to stop.
+    fn prune_old(
+        &self,
+        place: &mut Place,
+        deletions: Vec<(Name, Why)>,
+        mode: Mode,
+        done: &mut Done,
+    ) -> Option<BTreeSet<Name>> {
+        let mut gone = BTreeSet::new();
+        let mut held_up = false;
+        let mut rolled: BTreeSet<Span> = deletions.iter().filter_map(|it| rolled(&it.0)).collect();
+        // The last of what a snapshot needs and the snapshot go together, or it would be damaged.
+        let mut begun = false;
+        for (name, why) in deletions {
+            if !begun && (self.stop)() {
+                return None;
+            }
+            // What stays is whole: nothing that it needs goes before it.
+            let in_order = matches!(why, Why::Old | Why::OldBranch);
+            if in_order && held_up {
+                continue;
+            }
+            if !place.prune(&name, why, mode, done) {
+                held_up |= in_order;
+                continue;
+            }
+            if let Name::Snapshot(span) = &name {
+                rolled.remove(span);
+            }
+            begun = match &name {
+                Name::Change(Change { span, .. }) => {
+                    begun || rolled.iter().any(|it| it.first < span.last && span.first <= it.last)
+                }
+                _ => false,
+            };
+            gone.insert(name);
+        }
+        Some(gone)
     }
 
     fn merge(

@@ -141,8 +141,9 @@ impl Tracker {
 
     pub(super) fn paid(&mut self, at: usize, result: Result<()>, now: Instant) {
         self.status_due = true;
+        self.lanes[at].busy = false;
+        let may_be_filled = self.may_be_filled(at);
         let lane = &mut self.lanes[at];
-        lane.busy = false;
         match result {
             Ok(()) => {
                 let was_away = std::mem::take(&mut lane.tries) > 0;
@@ -155,6 +156,11 @@ impl Tracker {
                     self.log(&format!("{}: up to date", stores.destination(at)));
                 }
             }
+            // Who can fill it may be brought up to date right now.
+            Err(error) if error.status == Status::Integrity && may_be_filled => {
+                lane.retry_at = now + RETRY_FIRST;
+                lane.tries += 1;
+            }
             // It is there, and nobody can fill it: the database is taken up anew, from itself.
             Err(error) if error.status == Status::Integrity && lane.tries >= TRIES => {
                 self.reopen(error, now);
@@ -166,6 +172,14 @@ impl Tracker {
                 self.behind(at, error, first);
             }
         }
+    }
+
+    /// Whether an end has to wait for one that is behind, since another one is at it, or has just been.
+    fn may_be_filled(&self, at: usize) -> bool {
+        let Some(stores) = self.stores.as_ref().filter(|_| self.draining) else { return false };
+        let mut others = self.lanes.iter().enumerate().filter(|(other, _)| *other != at);
+        let tried = self.lanes[at].tries >= TRIES;
+        others.any(|(other, lane)| lane.busy || !tried && !stores.is_behind(other))
     }
 
     fn behind(&mut self, at: usize, error: Error, first: bool) {

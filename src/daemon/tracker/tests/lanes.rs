@@ -236,6 +236,28 @@ fn trap_84_what_is_spooled_is_not_acknowledged() {
     assert!(durable(&sim));
 }
 
+/// Found by a soak: both were behind, the one with a spool and the other one with what only the first one
+/// had, and both were there. The end came to the second one first, and gave up.
+#[test]
+fn trap_84_an_end_brings_both_up_to_date_the_one_from_the_other() {
+    let pair = Pair::new();
+    assert!(pair.sim().drain().is_none());
+    pair.take(0);
+    let mut sim = pair.sim();
+    commits(&pair.writer, 2);
+    sim.until(|sim| shipped(sim));
+    drop(sim);
+    pair.give_back(0);
+    let mut sim = pair.sim();
+    sim.until(|sim| sim.opened == 1);
+    pair.take(1);
+    commits(&pair.writer, 2);
+    sim.until(|_| pair.spooled() > 1);
+    pair.give_back(1);
+    assert!(sim.drain().is_none());
+    pair.both_agree();
+}
+
 /// A mirror trails: what is durable without it is durable, and an end waits for no mirror that is away.
 #[test]
 fn a_mirror_trails_and_nothing_waits_for_it() {

@@ -2,6 +2,8 @@
 
 use super::lanes::{Pair, shipped};
 use super::*;
+use crate::name::Name;
+use crate::replica::Replica;
 use crate::spool::Spool;
 use crate::testkit::rig::Quiet;
 
@@ -180,6 +182,32 @@ fn trap_84_what_only_one_that_is_away_holds_is_no_branch() {
             assert_eq!(two.is_ok_and(|two| two == *image), held, "commit {number}");
         }
     }
+}
+
+/// Found by a soak. The daemon was killed while a destination was being filled, and the next one put what
+/// was spooled meanwhile before what it goes on from was there: its timeline's record was missing.
+#[test]
+fn trap_84_what_was_spooled_while_a_destination_was_filled_does_not_come_first() {
+    let pair = Pair::new();
+    assert!(pair.sim().drain().is_none());
+    let image = pair.db.image();
+    pair.take(1);
+    let mut sim = pair.sim();
+    commits(&pair.writer, 2);
+    sim.until(|sim| shipped(sim));
+    drop(sim);
+    let newest = Replica::list(&*pair.backend(0)).unwrap().objects.pop().unwrap().name;
+    let body = pair.backend(0).get(&newest).unwrap();
+    let destination = pair.config.destinations[1].to_string();
+    let spool = Spool::new(&pair.config.state_dir, &destination);
+    assert!(spool.is_marked() && matches!(newest, Name::Change(_)));
+    spool.add(&newest, &body).unwrap();
+    pair.give_back(1);
+    let mut sim = pair.sim();
+    sim.until(|sim| sim.opened == 1);
+    assert!(restored(&pair.backend(1), Target::Latest).unwrap() == image);
+    sim.until(|sim| sim.is_current());
+    pair.both_agree();
 }
 
 /// An older copy of itself: without the last change-set.
