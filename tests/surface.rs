@@ -25,7 +25,7 @@ impl Place {
             app.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t (x)").unwrap();
             config += &format!("[[database]]\nname = {name:?}\npath = {path:?}\n");
             for destination in destinations.iter().map(|it| place.path(it)) {
-                config += &format!("[[database.destination]]\ntype = \"file\"\n");
+                config += "[[database.destination]]\ntype = \"file\"\n";
                 config += &format!("path = {destination:?}\n");
             }
         }
