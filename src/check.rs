@@ -126,7 +126,7 @@ fn judge(begun: Begun<'_>, max_age: Duration, start: Instant) -> Result<Verdict<
         };
         if age > max_age {
             let what = format!("lacks commits of the last {}", units::stretch(age));
-            let error = record.error_of(at).unwrap_or("see: bakelite status");
+            let error = record.error_of(&destination.to_string()).unwrap_or("see: bakelite status");
             findings.push(Finding::new(Status::Stale, what, destination).remedy(error));
         }
     }

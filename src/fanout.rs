@@ -437,6 +437,7 @@ impl Fanout {
         if !lane.is_robbed()? {
             return Ok(());
         }
+        lane.debt().floor = None;
         lane.owe_all().map_err(|error| Error::io("write", "the spool", &error))
     }
 

@@ -80,18 +80,21 @@ pub struct Record {
     pub owed_since: Vec<Option<u64>>,
 }
 
-/// One destination, as the daemon left it, in the order of the configuration.
+/// One destination, as the daemon left it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LaneRecord {
+    #[serde(default)]
+    url: String,
     standing: String,
     floor: Option<(u64, u64)>,
     spooled: u64,
     error: Option<String>,
 }
 
-impl From<&Standing> for LaneRecord {
-    fn from(it: &Standing) -> Self {
+impl LaneRecord {
+    pub fn new(url: String, it: &Standing) -> Self {
         Self {
+            url,
             standing: it.kind.to_string(),
             floor: it.floor.map(|(commit, time)| (commit.0, time.0)),
             spooled: it.spooled,
@@ -107,9 +110,18 @@ impl Record {
         text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
     }
 
+    /// What a daemon that begins says: what the one before it has said of the destinations.
+    pub fn of_next_life(database: &Database) -> Self {
+        Self { lanes: Self::load(database).lanes, ..Self::default() }
+    }
+
+    fn lane(&self, url: &str) -> Option<&LaneRecord> {
+        self.lanes.iter().find(|lane| lane.url == url)
+    }
+
     /// Why a destination lacks what it lacks.
-    pub fn error_of(&self, at: usize) -> Option<&str> {
-        self.lanes.get(at).and_then(|lane| lane.error.as_deref()).or(self.error.as_deref())
+    pub fn error_of(&self, url: &str) -> Option<&str> {
+        self.lane(url).and_then(|lane| lane.error.as_deref()).or(self.error.as_deref())
     }
 
     pub fn fail(&mut self, error: &Error) {
@@ -170,9 +182,9 @@ fn one(database: &Database) -> Result<Status> {
         (None, Some(_)) => "current",
     };
     let verified = Verified::load(&database.state_dir);
-    let destinations = database.destinations.iter().enumerate().map(|(at, destination)| {
+    let destinations = database.destinations.iter().map(|destination| {
         let url = destination.to_string();
-        let lane = record.lanes.get(at);
+        let lane = record.lane(&url);
         let spool = Spool::new(&database.state_dir, &url);
         // Restorable is what the cursor knows a digest of.
         let lane_floor = lane.filter(|_| floor.is_some()).and_then(|lane| lane.floor);

@@ -216,9 +216,9 @@ impl Opening<'_> {
                 .continues()
                 .map_err(|trouble| failed("read", &self.database.path, trouble))?;
         let continues = continues || sabotage::is("skip-resync") && source.rebase().is_ok();
-        let (holders, others): (Vec<_>, Vec<_>) =
+        let (mut holders, others): (Vec<_>, Vec<_>) =
             listed.into_iter().partition(|each| holders.contains(&each.at));
-        let (state, source, continues) = adopt(self, state, source, continues, &holders)?;
+        let (state, source, continues) = adopt(self, state, source, continues, &mut holders)?;
         if holders.iter().any(|each| each.is_taken_over(&state)) {
             if self.purpose == Purpose::Sync {
                 let cause = "another host has taken its replica up";

@@ -76,14 +76,16 @@ fn sync_one(database: &Database, timeout: Option<Duration>, quiet: bool) -> Resu
 /// What the daemon has not done yet, and why.
 fn waiting(database: &Database, published: &Published) -> Error {
     let record = Record::load(database);
-    let lacks = |(_, destination): &(usize, &Destination)| {
+    let lacks = |destination: &&Destination| {
         let durable = published.is_durable_on(database, |each| each == *destination);
         !database.mirrors.contains(destination) && !matches!(durable, Ok(true))
     };
-    let (thing, why) = match database.destinations.iter().enumerate().find(lacks) {
-        Some((at, destination)) => (destination.to_string(), record.error_of(at)),
-        None => (database.path.display().to_string(), record.error.as_deref()),
+    let behind = database.destinations.iter().find(lacks).map(ToString::to_string);
+    let why = match &behind {
+        Some(url) => record.error_of(url),
+        None => record.error.as_deref(),
     };
+    let thing = behind.clone().unwrap_or_else(|| database.path.display().to_string());
     let cause = match why {
         Some(why) => format!("lacks what was committed: {why}"),
         None => "lacks what was committed, and the daemon is at work".to_owned(),

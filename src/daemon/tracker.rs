@@ -238,7 +238,7 @@ impl Tracker {
             unchecked_since: None,
             error: None,
             rolling: None,
-            status: status::Record::default(),
+            status: status::Record::of_next_life(database),
             status_due: true,
             status_at: now,
             owed: vec![Owed::default(); database.destinations.len()],

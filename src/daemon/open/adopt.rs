@@ -5,18 +5,20 @@
 //! place in it too; where it does not, or says something else, the objects themselves tell what they
 //! changed, and a resync finds the rest. Either way the state digest proves the result.
 
-use super::ground::Listed;
+use super::ground::{self, Listed};
 use super::{Opening, failed};
-use crate::backend::{Backend, Kind};
+use crate::backend::Backend;
 use crate::capture::{Capture, Changes, Start};
 use crate::change::ChangeSet;
-use crate::commit::{Chain, Commit, CommitNo, PageHash, PageNo};
+use crate::commit::{Chain, Commit, CommitNo, PageHash, PageNo, Timeline};
 use crate::cursor::State;
 use crate::error::{Error, Result, Status};
+use crate::mend;
 use crate::name::{Change, Name};
 use crate::replica::{is_on, is_whole, read_change};
 use crate::sabotage;
 use crate::source::{Mark, Source, Trouble};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// A change-set that goes on from the one before it.
@@ -38,13 +40,13 @@ pub fn adopt(
     state: State,
     mut source: Source,
     continues: bool,
-    listed: &[Listed],
+    listed: &mut [Listed],
 ) -> Result<(State, Source, bool)> {
-    let mut most: Option<(&Listed, Vec<Link>)> = None;
-    for each in listed {
+    let mut most: Option<(usize, Vec<Link>)> = None;
+    for (at, each) in listed.iter().enumerate() {
         let links = links(each, &state)?;
         if most.as_ref().is_none_or(|(_, known)| links.len() > known.len()) {
-            most = Some((each, links));
+            most = Some((at, links));
         }
     }
     let Some((holder, links)) =
@@ -52,8 +54,10 @@ pub fn adopt(
     else {
         return Ok((state, source, continues));
     };
-    for other in listed.iter().filter(|other| !std::ptr::eq(*other, holder)) {
-        complete(holder, other, &links)?;
+    let timelines = listed[holder].replica.timelines.clone();
+    let holder = Arc::clone(&listed[holder].destination);
+    for other in listed.iter_mut().filter(|other| !Arc::ptr_eq(&other.destination, &holder)) {
+        complete(&*holder, &timelines, other, &links)?;
     }
     let mut state = state;
     let mut rest = &links[..];
@@ -67,7 +71,7 @@ pub fn adopt(
     }
     let replayed = rest.is_empty();
     for link in rest {
-        let Some(changes) = effect(opening, &state, &*holder.destination, link)? else { break };
+        let Some(changes) = effect(opening, &state, &*holder, link)? else { break };
         state = beyond(&state, link, Mark::NOWHERE);
         opening.shipper.record(&state, &changes, false)?;
     }
@@ -107,18 +111,25 @@ fn links(each: &Listed, state: &State) -> Result<Vec<Link>> {
     }
 }
 
-/// Stores on one destination what only another one has.
-fn complete(holder: &Listed, other: &Listed, links: &[Link]) -> Result<()> {
-    for part in links.iter().flat_map(|link| &link.parts) {
-        let name = Name::Change(*part);
-        if other.replica.objects.iter().any(|entry| entry.name == name) {
-            continue;
-        }
-        let body = holder.destination.get(&name)?;
-        match other.destination.put(&name, &body) {
-            Err(error) if error.kind == Kind::Exists => {}
-            result => result?,
-        }
+/// Stores on one destination what only another one has, after the records of its timelines.
+fn complete(
+    holder: &dyn Backend,
+    timelines: &[Timeline],
+    other: &mut Listed,
+    links: &[Link],
+) -> Result<()> {
+    let parts = || links.iter().flat_map(|link| &link.parts);
+    let last = parts().map(|part| part.span.timeline).max().unwrap_or_default();
+    let new = other.replica.newest_timeline().0 + 1..=last.0;
+    let records = timelines.iter().filter(|timeline| new.contains(&timeline.0));
+    let names = records.map(|it| Name::Timeline(*it)).chain(parts().map(|it| Name::Change(*it)));
+    let known: BTreeSet<_> = other.replica.objects.iter().map(|entry| &entry.name).collect();
+    let lacking: Vec<_> = names.filter(|name| !known.contains(name)).collect();
+    for name in &lacking {
+        mend::store(&*other.destination, name, &holder.get(name)?)?;
+    }
+    if !lacking.is_empty() {
+        *other = ground::list_one(other.at, &other.destination)?;
     }
     Ok(())
 }

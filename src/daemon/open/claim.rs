@@ -4,7 +4,7 @@
 use super::ground::{Listed, Tip};
 use crate::backend::Kind;
 use crate::clock;
-use crate::commit::{Commit, CommitNo, PageSize, Timeline};
+use crate::commit::{CommitNo, PageSize, Timeline};
 use crate::error::{Error, Result, Status};
 use crate::name::Name;
 use crate::replica::Replica;
@@ -46,20 +46,10 @@ pub fn claim(
     // Before it is known to be ours: a reply may be lost.
     claimed.store(timeline.0, Ordering::Relaxed);
     let parent = if tip.commit.number == CommitNo(0) { Timeline(0) } else { tip.timeline };
-    let Tip {
-        commit: Commit { number: commit, .. },
-        chain,
-        held: (Commit { number: held, .. }, held_chain),
-        ..
-    } = *tip;
-    let fork = Fork {
-        parent,
-        commit,
-        chain,
-        anew,
-        held: (held < commit).then_some(held),
-        placeholder: false,
-    };
+    let (commit, chain) = (tip.commit.number, tip.chain);
+    let (held, held_chain) = (tip.held.0.number, tip.held.1);
+    let less = (held < commit).then_some(held);
+    let fork = Fork { parent, commit, chain, anew, held: less, placeholder: false };
     let now = clock::now();
     for each in listed {
         let destination = &each.destination;

@@ -48,7 +48,8 @@ pub fn give_up(stores: &Fanout, reachable: &mut Vec<usize>, at: usize, error: Er
     stores.lacks(at, Some(&error))
 }
 
-fn list_one(at: usize, destination: &Arc<dyn Backend>) -> Result<Listed> {
+/// What one destination holds.
+pub fn list_one(at: usize, destination: &Arc<dyn Backend>) -> Result<Listed> {
     let replica = Replica::list(&**destination)?;
     let ancestry = replica.ancestry(&**destination)?;
     let runs = replica.runs(&ancestry);

@@ -320,9 +320,12 @@ impl Tracker {
         self.status_due = false;
         self.status_at = now + STATUS_EVERY;
         let standings = self.stores.as_ref().map(|stores| stores.standings());
-        let standings = standings.unwrap_or_default();
-        self.note_owed(&standings);
-        self.status.lanes = standings.iter().map(LaneRecord::from).collect();
+        if let Some(standings) = &standings {
+            let urls = self.database.destinations.iter().map(ToString::to_string);
+            let lanes = urls.zip(standings).map(|(url, standing)| LaneRecord::new(url, standing));
+            self.status.lanes = lanes.collect();
+        }
+        self.note_owed(&standings.unwrap_or_default());
         let since = |owed: &Owed| owed.since().map(|time| time.0);
         self.status.owed_since = self.owed.iter().map(since).collect();
         Some(self.status.clone())

@@ -152,11 +152,18 @@ fn trap_84_what_only_one_that_is_away_holds_is_no_branch() {
         assert!(durable > before.next());
         pair.give_back(1);
         pair.take(0);
+        let claimed = || {
+            let told = status::status(std::slice::from_ref(&pair.config)).unwrap().remove(0);
+            told.destinations[1].floor.map(|it| it.0)
+        };
         // Killed before the snapshot stands that the timeline begins with, and killed again.
         for _ in 0..2 {
             commits(&pair.writer, 1);
             let mut sim = pair.sim();
-            sim.until(|sim| sim.opened == 1);
+            sim.until(|sim| {
+                assert!(claimed() <= Some(before));
+                sim.opened == 1
+            });
             assert!(restored(&pair.backend(1), Target::Latest).unwrap() == images[0].1);
         }
         let mut sim = pair.sim();
@@ -207,6 +214,34 @@ fn trap_84_what_was_spooled_while_a_destination_was_filled_does_not_come_first()
     sim.until(|sim| sim.opened == 1);
     assert!(restored(&pair.backend(1), Target::Latest).unwrap() == image);
     sim.until(|sim| sim.is_current());
+    pair.both_agree();
+}
+
+/// Found by a soak. The daemon was killed before its cursor said what it had stored, on the only one that was
+/// there. The next one stored that on the other one too, without the record of its timeline.
+#[test]
+fn trap_84_what_is_taken_in_from_one_is_stored_on_the_other_with_its_timeline() {
+    let pair = Pair::new();
+    assert!(pair.sim().drain().is_none());
+    let files = ["cursor", "index"].map(|name| pair.config.state_dir.join(name));
+    let before = files.clone().map(|file| fs::read(file).unwrap());
+    pair.take(1);
+    let mut sim = pair.sim();
+    commits(&pair.writer, 2);
+    sim.until(|sim| shipped(sim));
+    drop(sim);
+    pair.give_back(1);
+    files.iter().zip(before).for_each(|(file, bytes)| fs::write(file, bytes).unwrap());
+    let mut sim = pair.sim();
+    sim.until(|sim| {
+        assert!(restored(&pair.backend(1), Target::Latest).is_ok());
+        sim.is_current()
+    });
+    for number in 1..=Replica::list(&*pair.backend(0)).unwrap().newest_timeline().0 {
+        let name = Name::Timeline(crate::commit::Timeline(number));
+        let [one, two] = [0, 1].map(|at| pair.backend(at).get(&name).unwrap());
+        assert!(one == two, "the record of {number}");
+    }
     pair.both_agree();
 }
 
