@@ -33,7 +33,18 @@ TRIPLE  ?= $(shell uname -m)-unknown-linux-musl
 # The C code has encryption for AVX-512 besides that for AVX: 0.6 MiB, for a stream that is slower.
 SMALLER := AWS_LC_SYS_CFLAGS=-DMY_ASSEMBLER_IS_TOO_OLD_FOR_512AVX
 
-dist: ## one static program that needs nothing else: target/dist/bakelite [TRIPLE=]
+# For another machine: the prefix of its compiler, such as aarch64-linux-gnu. That is made for glibc, whose
+# headers name functions that musl has not got; so it reads musl's, where Debian's musl-dev has them.
+CROSS ?=
+ifneq ($(CROSS),)
+WORDS := $(subst -,_,$(TRIPLE))
+MUSL  ?= /usr/include/$(firstword $(subst -, ,$(TRIPLE)))-linux-musl
+export CC_$(WORDS) := $(CROSS)-gcc -nostdinc -isystem $(MUSL) \
+	-isystem $(shell $(CROSS)-gcc -print-file-name=include)
+export CARGO_TARGET_$(shell echo $(WORDS) | tr a-z A-Z)_LINKER := $(CROSS)-gcc
+endif
+
+dist: ## one static program that needs nothing else: target/dist/bakelite [TRIPLE=] [CROSS=]
 	$(SMALLER) RUSTFLAGS="-C target-feature=+crt-static" \
 		$(CARGO) build --locked --release --package bakelite --target $(TRIPLE)
 	install -D -m 755 $(TARGET)/$(TRIPLE)/release/bakelite $(TARGET)/dist/bakelite

@@ -57,6 +57,8 @@ impl Status {
 #[derive(Debug)]
 pub struct Error {
     pub status: Status,
+    /// A narrower word than the one of the status, for JSON.
+    pub word: Option<&'static str>,
     /// `operation: thing: cause`, without a full stop.
     pub message: String,
     /// What a person can do about it, a sentence of its own.
@@ -74,13 +76,24 @@ impl Error {
         thing: impl fmt::Display,
         cause: impl fmt::Display,
     ) -> Self {
-        Self { status, message: format!("{operation}: {thing}: {cause}"), hint: None, object: None }
+        let message = format!("{operation}: {thing}: {cause}");
+        Self { status, word: None, message, hint: None, object: None }
     }
 
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+
+    #[must_use]
+    pub fn word(self, word: &'static str) -> Self {
+        Self { word: Some(word), ..self }
+    }
+
+    /// One word, for JSON.
+    pub fn kind(&self) -> &'static str {
+        self.word.unwrap_or(self.status.kind())
     }
 
     #[must_use]
@@ -127,6 +140,7 @@ impl From<backend::Error> for Error {
             Key => Status::Key,
             Exists | Denied | Locked | Full | Transient | Other => Status::Unreachable,
         };
-        Self { status, message: error.to_string(), hint: error.hint, object: None }
+        let message = error.to_string();
+        Self { status, word: None, message, hint: error.hint, object: None }
     }
 }

@@ -8,6 +8,7 @@ use std::env;
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Where systemd says what it has connected standard error to.
 pub const VARIABLE: &str = "JOURNAL_STREAM";
@@ -23,6 +24,13 @@ pub enum Level {
     Info = 6,
 }
 
+static QUIET: AtomicBool = AtomicBool::new(false);
+
+/// From now on, what is as it should be is not told.
+pub fn be_quiet() {
+    QUIET.store(true, Ordering::Relaxed);
+}
+
 /// Something that happened to `thing`, such as a database.
 pub fn event(thing: impl Display, what: impl Display) {
     say(Level::Info, &format!("{thing}: {what}"), None);
@@ -35,6 +43,9 @@ pub fn warn(error: &Error) {
 /// There, too, the disk may be full or the reader gone, and `eprintln!` would end the program for that.
 pub fn say(level: Level, message: &str, hint: Option<&str>) {
     static JOURNAL: OnceLock<bool> = OnceLock::new();
+    if level == Level::Info && QUIET.load(Ordering::Relaxed) {
+        return;
+    }
     let lines = error::lines(message, hint);
     let lines = match JOURNAL.get_or_init(is_journal) {
         true => with_level(level, &lines),

@@ -24,6 +24,9 @@ pub fn main(argv: Vec<OsString>) -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<Outcome> {
+    if arguments.quiet {
+        log::be_quiet();
+    }
     match &arguments.verb {
         Verb::Daemon(of) => verbs::daemon(arguments, of),
         Verb::Run(of) => verbs::run(arguments, of),

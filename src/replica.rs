@@ -402,8 +402,9 @@ pub fn damaged(source: &dyn Backend, name: &Name, damage: Damage) -> Error {
         _ => Status::Integrity,
     };
     let error = Error::new(status, "read", format!("{source}/{name}"), damage).about(name);
-    match damage {
-        Damage::Sealed(_) => error.hint(
+    match status {
+        Status::Newer => error.hint("use a newer bakelite; `bakelite version` says which this is"),
+        Status::Key => error.hint(
             "name the file of that key too, with key_files, --key-file or BAKELITE_KEY_FILES",
         ),
         _ => error,

@@ -19,7 +19,7 @@ pub use kept::{Compacted, Kept, PrunedObjects};
 pub use listing::{Objects, Points};
 pub use repaired::Repaired;
 pub use sealing::{Made, Reencrypted};
-pub use standings::Standings;
+pub use standings::{Standings, Synced};
 pub use used::Used;
 pub use verified::{Checked, Verified};
 
@@ -74,9 +74,8 @@ struct FailureOf<'a> {
 
 /// The document of an error, as one line.
 pub fn failure(error: &Error) -> String {
-    let Error { status, message, hint, .. } = error;
-    let error =
-        FailureOf { status: *status as u8, kind: status.kind(), message, hint: hint.as_deref() };
+    let (kind, Error { status, message, hint, .. }) = (error.kind(), error);
+    let error = FailureOf { status: *status as u8, kind, message, hint: hint.as_deref() };
     let failure = Failure { schema: SCHEMA, error };
     serde_json::to_string(&failure).expect("our documents have string keys") + "\n"
 }

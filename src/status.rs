@@ -173,7 +173,10 @@ fn one(database: &Database) -> Result<Status> {
         return Err(Error::new(Exit::Missing, "status", path, "no such database")
             .hint("correct its path, or restore it"));
     }
-    let standing = match (&record.error, floor) {
+    // What one destination has refused says nothing of the others.
+    let of_one = |error: &String| record.lanes.iter().any(|it| it.error.as_ref() == Some(error));
+    let record_error = record.error.as_ref().filter(|error| !of_one(error));
+    let standing = match (record_error, floor) {
         (Some(_), _) => "behind",
         (None, None) => "new",
         (None, Some(_)) => "current",
@@ -197,7 +200,7 @@ fn one(database: &Database) -> Result<Status> {
             standing: behind.map_or(standing, |lane| &lane.standing).into(),
             floor,
             behind_commits: record.commit.saturating_sub(floor.map_or(0, |(commit, _)| commit.0)),
-            error: lane.and_then(|lane| lane.error.clone()).or_else(|| record.error.clone()),
+            error: lane.and_then(|lane| lane.error.as_ref()).or(record_error).cloned(),
         }
     });
     let state = match (running, &record.error) {

@@ -42,7 +42,7 @@ use crate::verified::Verified;
 use crate::verify;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// How a command ended that did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,18 +58,21 @@ pub fn daemon(arguments: &Arguments, of: &DaemonOf) -> Result<Outcome> {
     memory::give_back();
     let config = arguments.config(&of.given)?;
     config.gather().databases.iter().for_each(warn);
-    let stop = Stop::default();
-    let reload = of.given.is_empty().then(|| reload(arguments));
+    let (stop, last) = (Stop::default(), Mutex::new(config.clone()));
+    let reload = of.given.is_empty().then(|| reload(arguments, &last));
     obey_signals(&stop, reload.as_ref()).map_err(|cause| Error::io("daemon", "signals", &cause))?;
     daemon::run(&config, &stop, reload.as_ref(), &bar(arguments))?;
+    let shipped = last.lock().expect("nobody panics with it").gather().databases;
+    show_synced(arguments, &shipped)?;
     Ok(Outcome::Well)
 }
 
-/// Reads the configuration as it was read at the start.
-fn reload(arguments: &Arguments) -> Reload<'_> {
+/// Reads the configuration as it was read at the start; `last` is the one in force.
+fn reload<'a>(arguments: &'a Arguments, last: &'a Mutex<Config>) -> Reload<'a> {
     Reload::new(|| {
         let config = arguments.config(&[])?;
         config.gather().databases.iter().for_each(warn);
+        last.lock().expect("nobody panics with it").clone_from(&config);
         Ok(config)
     })
 }
@@ -95,7 +98,15 @@ pub fn sync(arguments: &Arguments, of: &SyncOf) -> Result<Outcome> {
     databases.iter().for_each(warn);
     refused.iter().for_each(|error| say(&error.message, error.hint.as_deref()));
     daemon::sync_within(&databases, of.timeout, arguments.quiet)?;
+    show_synced(arguments, &databases)?;
     Ok(refused.first().map_or(Outcome::Well, |error| Outcome::Found(error.status)))
+}
+
+fn show_synced(arguments: &Arguments, databases: &[Database]) -> Result<()> {
+    match arguments.json {
+        true => report::show(&report::Synced::new(&status::status(databases)?), true),
+        false => Ok(()),
+    }
 }
 
 /// Says what may go wrong where a database lies.
@@ -313,7 +324,7 @@ pub fn compact(arguments: &Arguments, of: &CompactOf) -> Result<Outcome> {
     if !(arguments.quiet && compacted.ok()) || arguments.json {
         report::show(&compacted, arguments.json)?;
     }
-    fail_with_first(kept)
+    Ok(tell_failures(&kept))
 }
 
 pub fn prune(arguments: &Arguments, of: &PruneOf) -> Result<Outcome> {
@@ -327,26 +338,35 @@ pub fn prune(arguments: &Arguments, of: &PruneOf) -> Result<Outcome> {
     if !(arguments.quiet && pruned.ok()) || arguments.json {
         report::show(&pruned, arguments.json)?;
     }
-    fail_with_first(kept)
+    Ok(tell_failures(&kept))
 }
 
 pub fn usage(arguments: &Arguments, of: &UsageOf) -> Result<Outcome> {
     let settings = arguments.settings(of.source.as_deref())?;
-    let mut found = Vec::new();
+    let several = settings.len() > 1;
+    let (mut found, mut failed) = (Vec::new(), Vec::new());
     for (destination, settings) in settings {
-        let usage = usage::usage(&*open(&destination)?, &settings, clock::now())?;
-        found.push((destination.to_string(), usage));
+        let usage =
+            open(&destination).and_then(|source| usage::usage(&*source, &settings, clock::now()));
+        match usage {
+            Ok(usage) => found.push((destination.to_string(), usage)),
+            // One that cannot be looked at keeps nobody from looking at the others.
+            Err(error) if several && of_the_copy(error.status) => {
+                failed.push((destination.to_string(), error));
+            }
+            Err(error) => return Err(error),
+        }
     }
-    report::show(&report::Used::new(&found), arguments.json)?;
-    Ok(Outcome::Well)
+    report::show(&report::Used::new(&found, &failed), arguments.json)?;
+    Ok(failed.first().map_or(Outcome::Well, |(_, error)| Outcome::Found(error.status)))
 }
 
-/// What did not work was said; the first of it says how the command ends.
-fn fail_with_first(kept: Vec<Kept>) -> Result<Outcome> {
-    match kept.into_iter().flat_map(|each| each.done.errors).next() {
-        Some(error) => Err(error),
-        None => Ok(Outcome::Well),
-    }
+/// Tells what did not work; the first of it says how the command ends. A document has it among its
+/// findings, and stays the only one.
+fn tell_failures(kept: &[Kept]) -> Outcome {
+    let errors: Vec<&Error> = kept.iter().flat_map(|each| &each.done.errors).collect();
+    errors.iter().for_each(|error| log::say(Level::Error, &error.message, error.hint.as_deref()));
+    errors.first().map_or(Outcome::Well, |error| Outcome::Found(error.status))
 }
 
 pub fn repair(arguments: &Arguments, of: &RepairOf) -> Result<Outcome> {

@@ -372,10 +372,23 @@ fn cluttered() -> Place {
     fs::write(place.path("cut.db"), &fs::read(place.path("app.db")).unwrap()[..50]).unwrap();
     fs::write(place.path("latin-1.toml"), b"# caf\xe9\n").unwrap();
     fs::create_dir(place.path("folder")).unwrap();
+    fs::create_dir_all(place.path("newer/timeline")).unwrap();
+    fs::write(place.path("newer/timeline/00000001"), of_a_later_version(&place)).unwrap();
     std::os::unix::fs::symlink("loop", place.path("loop")).unwrap();
     place
 }
 
+/// A timeline's record of format version 2, its checksums right.
+fn of_a_later_version(place: &Place) -> Vec<u8> {
+    let mut object = fs::read(place.path("replica/timeline/00000001")).unwrap();
+    object.truncate(object.len() - 36);
+    object[8] = 2;
+    object.extend(crc32fast::hash(&object).to_le_bytes());
+    object.extend(blake3::hash(&object).as_bytes());
+    object
+}
+
+const NEWER: &str = "read: DIR/newer/timeline/00000001: its format is version 2";
 const ROOT: &str = "check the path: it is the replica's root, DEST of the daemon";
 const PATH: &str = "correct its path, or restore it";
 const KEY: &str = "name the key's file with key_files, --key-file or BAKELITE_KEY_FILES";
@@ -390,6 +403,14 @@ const BAD: &[(&str, i32, &str, &str)] = &[
     ("list folder", 3, "list: DIR/folder: there is no replica here", ROOT),
     ("list loop", 8, "open: DIR/loop: Too many levels of symbolic links", ROOT),
     ("list replica/change", 3, "open: DIR/replica/change: destination is not there", ROOT),
+    ("restore newer --output x", 10, NEWER, "use a newer bakelite"),
+    ("verify newer", 10, NEWER, "use a newer bakelite"),
+    (
+        "sync app.db newer",
+        10,
+        "read: file://DIR/newer/timeline/00000001: its format",
+        "use a newer",
+    ),
     ("verify text", 8, "open: DIR/text: not a directory", ROOT),
     ("verify absent", 3, "open: DIR/absent: destination is not there", ROOT),
     ("verify folder", 3, "verify: DIR/folder: no replica here", ROOT),

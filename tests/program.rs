@@ -3,6 +3,7 @@
 use serde_json::Value;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
 use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Command, Output, Stdio};
 
@@ -273,6 +274,69 @@ fn systemd_is_told_how_a_daemon_is() {
     told(&socket, "WATCHDOG=1");
     daemon.end();
     told(&socket, "STOPPING=1");
+}
+
+fn kill(daemon: &Child, signal: &str) {
+    let pid = daemon.id().to_string();
+    assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+}
+
+/// With DB and DEST there is no configuration to read again: a terminal that is gone ends it as well.
+#[test]
+fn an_interrupt_and_a_hangup_ship_what_is_committed_and_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let app = rusqlite::Connection::open(dir.path().join("app.db")).unwrap();
+    app.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t (x)").unwrap();
+    let path = dir.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    let here = |words: &[&str]| {
+        let mut command = command(words);
+        command.current_dir(dir.path());
+        command
+    };
+    for (at, signal) in ["-INT", "-HUP"].into_iter().enumerate() {
+        let mut daemon = here(&["daemon", "app.db", "replica", "--json", "--quiet"]);
+        daemon.env("NOTIFY_SOCKET", &path).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let daemon = daemon.spawn().unwrap();
+        told(&socket, "READY=1");
+        assert!(here(&["sync", "app.db", "replica"]).status().unwrap().success());
+        let check = here(&["check", "app.db", "replica"]).output().unwrap();
+        assert!(check.status.success() && check.stdout.is_empty(), "{check:?}");
+        app.execute_batch("INSERT INTO t VALUES (1)").unwrap();
+        kill(&daemon, signal);
+        let ended = daemon.wait_with_output().unwrap();
+        assert_eq!((ended.status.code(), text(&ended.stderr)), (Some(0), ""));
+        let said: Value = serde_json::from_slice(&ended.stdout).unwrap();
+        let newest = &said["databases"][0]["commit"];
+        assert!(said["schema"] == 1 && newest.is_u64(), "{said}");
+        let (out, commit) = (format!("{at}.db"), newest.to_string());
+        let words = ["restore", "replica", "--quiet", "--output", &out, "--commit", &commit];
+        assert!(here(&words).status().unwrap().success());
+        let out = rusqlite::Connection::open(dir.path().join(out)).unwrap();
+        let rows = out.query_row("SELECT count(*) FROM t", [], |row| row.get(0));
+        assert_eq!(rows, Ok(at as i64 + 1));
+    }
+}
+
+/// The first one waits for a store that takes connections and never answers.
+#[test]
+fn a_second_signal_waits_for_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let app = rusqlite::Connection::open(dir.path().join("app.db")).unwrap();
+    app.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t (x)").unwrap();
+    let path = dir.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("s3://bucket/app?endpoint=http://{}", silent.local_addr().unwrap());
+    let mut daemon = command(&["daemon", "app.db", &url]);
+    daemon.env("AWS_ACCESS_KEY_ID", "id").env("AWS_SECRET_ACCESS_KEY", "secret");
+    daemon.current_dir(dir.path()).env("NOTIFY_SOCKET", &path);
+    let mut daemon = Daemon(daemon.spawn().unwrap());
+    let _unanswered = silent.accept().unwrap();
+    kill(&daemon.0, "-TERM");
+    told(&socket, "STOPPING=1");
+    kill(&daemon.0, "-INT");
+    assert_eq!(daemon.0.wait().unwrap().code(), Some(1));
 }
 
 /// Every replica below a place, as a script that watches a fleet sees it.

@@ -88,10 +88,6 @@ impl Document for Compacted {
             );
             out += &locked(it.locked);
         }
-        // The first one is an error of the command.
-        for Finding { what, r#where, remedy } in self.findings.iter().skip(1) {
-            let _ = writeln!(out, "{where}: {what}\n  {remedy}", where = r#where);
-        }
         out
     }
 }

@@ -1,4 +1,4 @@
-//! What `status` says.
+//! What `status` and `sync` say.
 
 use super::{Document, SCHEMA};
 use crate::clock;
@@ -89,6 +89,41 @@ impl From<&status::Status> for DatabaseOf {
             key: it.key.clone(),
             destinations: it.destinations.iter().map(DestinationOf::from).collect(),
         }
+    }
+}
+
+/// What is durable on every destination that is waited for.
+#[derive(Debug, Serialize)]
+pub struct Synced {
+    schema: u32,
+    ok: bool,
+    databases: Vec<SyncedOf>,
+}
+
+#[derive(Debug, Serialize)]
+struct SyncedOf {
+    name: String,
+    path: String,
+    commit: Option<u64>,
+    time: Option<String>,
+}
+
+impl Synced {
+    pub fn new(databases: &[status::Status]) -> Self {
+        let of = |it: &status::Status| SyncedOf {
+            name: it.name.clone(),
+            path: it.path.display().to_string(),
+            commit: number(it.commit),
+            time: time(it.commit),
+        };
+        Self { schema: SCHEMA, ok: true, databases: databases.iter().map(of).collect() }
+    }
+}
+
+impl Document for Synced {
+    /// That it returned says it all.
+    fn text(&self) -> String {
+        String::new()
     }
 }
 

@@ -1,6 +1,7 @@
 //! What `usage` says.
 
 use super::{Document, SCHEMA, table};
+use crate::error::Error;
 use crate::units;
 use crate::usage::{Reads, Sum, Usage};
 use serde::Serialize;
@@ -11,9 +12,12 @@ pub struct Used {
     ok: bool,
     findings: Vec<Finding>,
     replicas: Vec<ReplicaOf>,
+    /// How many of the findings are about what cannot be looked at; they come first.
+    #[serde(skip)]
+    failed: usize,
 }
 
-/// What upkeep would do.
+/// What upkeep would do, and what cannot be looked at.
 #[derive(Debug, Serialize)]
 struct Finding {
     what: String,
@@ -82,7 +86,7 @@ impl From<&(String, Usage)> for ReplicaOf {
 }
 
 impl Used {
-    pub fn new(found: &[(String, Usage)]) -> Self {
+    pub fn new(found: &[(String, Usage)], failed: &[(String, Error)]) -> Self {
         let finding = |(source, usage): &(String, Usage)| {
             let Sum { objects, bytes } = usage.free;
             (objects > 0).then(|| Finding {
@@ -91,15 +95,23 @@ impl Used {
                 remedy: "run: bakelite prune; the daemon does it by itself".into(),
             })
         };
-        let findings = found.iter().filter_map(finding).collect();
+        let failure = |(source, error): &(String, Error)| Finding {
+            what: error.message.clone(),
+            r#where: source.clone(),
+            remedy: error.hint.clone().unwrap_or_else(|| "run: bakelite doctor".into()),
+        };
+        let failures = failed.iter().map(failure);
+        let findings = failures.chain(found.iter().filter_map(finding)).collect();
         let replicas = found.iter().map(ReplicaOf::from).collect();
-        Self { schema: SCHEMA, ok: true, findings, replicas }
+        Self { schema: SCHEMA, ok: failed.is_empty(), findings, replicas, failed: failed.len() }
     }
 }
 
 impl Document for Used {
     fn text(&self) -> String {
-        self.replicas.iter().map(ReplicaOf::text).collect()
+        let failed = self.findings[..self.failed].iter();
+        let failed = failed.map(|it| format!("{}: {}\n  {}\n", it.r#where, it.what, it.remedy));
+        failed.chain(self.replicas.iter().map(ReplicaOf::text)).collect()
     }
 }
 

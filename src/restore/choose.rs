@@ -171,20 +171,21 @@ fn not_restorable(
     timeline: Option<Timeline>,
 ) -> Error {
     let on = timeline.map(|timeline| format!(" on timeline {timeline}")).unwrap_or_default();
-    let (status, cause) = match runs.first() {
+    let missing = |cause| Error::new(Status::Missing, "restore", source, cause);
+    let error = match runs.first() {
         _ if commit > newest.last => {
             let newest = newest.last;
-            (Status::Missing, format!("there is no commit {commit}{on}, the newest is {newest}"))
+            missing(format!("there is no commit {commit}{on}, the newest is {newest}"))
         }
-        None => (Status::Missing, "no snapshot is complete, so there is no restore point".into()),
+        None => missing("no snapshot is complete, so there is no restore point".into()),
         Some(oldest) if commit < oldest.first() => {
-            (Status::Missing, format!("there is no restore point as old as commit {commit}"))
+            missing(format!("there is no restore point as old as commit {commit}"))
         }
         Some(_) => {
-            (Status::Integrity, format!("commit {commit} lies in a gap, objects are missing"))
+            let cause = format!("commit {commit} lies in a gap, objects are missing");
+            Error::new(Status::Integrity, "restore", source, cause).word("gap")
         }
     };
-    let error = Error::new(status, "restore", source, cause);
     let below = runs.iter().rev().find(|run| run.first() <= commit);
     let nearest = below.map(|run| run.end().last.min(commit)).or(runs.first().map(Run::first));
     match nearest {

@@ -124,14 +124,17 @@ fn unreachable(error: backend::Error, destination: &Destination, shipped: bool) 
     }
 }
 
-/// What is to be done where the root of a replica is not there.
+/// What is to be done where the root of a replica is not there. Something was to be stored in it, so
+/// that is no replica that does not exist, but a destination that is away.
 pub fn tell_if_absent(error: Error, destination: &Destination) -> Error {
     match destination {
-        Destination::File { root } if error.status != Status::Locked && !root.exists() => error
-            .hint(format!(
+        Destination::File { root } if error.status != Status::Locked && !root.exists() => {
+            let error = Error { status: Status::Unreachable, ..error };
+            error.hint(format!(
                 "mount what belongs there, or for a replica that is new: mkdir -p {}",
                 root.display()
-            )),
+            ))
+        }
         Destination::File { .. } | Destination::S3(_) => error,
     }
 }

@@ -174,6 +174,27 @@ fn new_db() -> (Db, rusqlite::Connection) {
     (db, writer)
 }
 
+/// `poll_interval` is how often it is looked at while something happens.
+#[test]
+fn a_database_at_rest_is_looked_at_every_50_ms() {
+    let (db, writer) = new_db();
+    let mut sim = Sim::current(&db);
+    let longest = |sim: &mut Sim| {
+        let pause = |_| {
+            let before = sim.now;
+            sim.step();
+            (sim.now - before).as_millis()
+        };
+        (0..20).map(pause).max()
+    };
+    assert_eq!(longest(&mut sim), Some(10));
+    sim.for_ms(10_000);
+    assert_eq!(longest(&mut sim), Some(50));
+    commits(&writer, 1);
+    sim.until(|sim| sim.is_current());
+    assert_eq!(longest(&mut sim), Some(10));
+}
+
 #[test]
 fn it_ships_what_is_committed_and_drains() {
     let (db, writer) = new_db();

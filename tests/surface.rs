@@ -1,0 +1,172 @@
+//! What scripts rely on, of every command: its status, one document where one is asked for, and
+//! silence where that is.
+
+use argh::ArgsInfo;
+use bakelite::cli::Arguments;
+use rusqlite::Connection;
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+/// `app` on the destinations `one` and `two`, `b` on the first of them alone.
+struct Place {
+    dir: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        let place = Self { dir: tempfile::tempdir().unwrap() };
+        let mut config = String::new();
+        for (name, destinations) in [("app", &["one", "two"][..]), ("b", &["one"])] {
+            let path = place.path(&format!("{name}.db"));
+            let app = Connection::open(&path).unwrap();
+            app.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t (x)").unwrap();
+            config += &format!("[[database]]\nname = {name:?}\npath = {path:?}\n");
+            for destination in destinations.iter().map(|it| place.path(it)) {
+                config += "[[database.destination]]\ntype = \"file\"\n";
+                config += &format!("path = {destination:?}\n");
+            }
+        }
+        fs::write(place.path("config"), config).unwrap();
+        ["one", "two"].iter().for_each(|it| fs::create_dir(place.path(it)).unwrap());
+        assert_eq!(place.run("keygen a-key", &[]).status.code(), Some(0));
+        assert_eq!(place.run("sync", &[]).status.code(), Some(0));
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn run(&self, words: &str, more: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bakelite"));
+        command.args(words.split(' ')).args(more).current_dir(&self.dir);
+        command.env("BAKELITE_CONFIG", "config").env_remove("BAKELITE_KEY_FILES").output().unwrap()
+    }
+
+    /// The one document, after its status; it has the keys, and says of itself what the status says.
+    fn ask(&self, words: &str, keys: &str) -> (i32, Value) {
+        let output = self.run(words, &["--json"]);
+        let status = output.status.code().unwrap();
+        let said: Value = serde_json::from_slice(&output.stdout).expect(words);
+        assert_eq!(said["schema"], 1, "{words}");
+        keys.split(' ').for_each(|key| assert!(!said[key].is_null(), "{words}: {key} in {said}"));
+        match &said["error"] {
+            Value::Null => {
+                assert_eq!(*said.get("ok").unwrap_or(&(status == 0).into()), status == 0)
+            }
+            error => assert_eq!(error["status"], status, "{words}: {said}"),
+        }
+        (status, said)
+    }
+}
+
+/// What is typed, the document's keys, and whether there is something to say with `--quiet` as well.
+/// `@` is a name that is new each time.
+const WELL: &[(&str, &str, bool)] = &[
+    ("sync", "ok databases", false),
+    ("restore --db app --output @", "commit time timeline digest page_size pages bytes", false),
+    ("restore --db app --output @", "objects seconds checked output fallbacks", false),
+    ("restore --db app --output @ --dry-run", "commit dry_run", false),
+    ("restore --db app --output app.db --if-missing", "output existed", false),
+    ("list --db app", "points", true),
+    ("list --db app --objects", "objects", true),
+    ("list --from one", "replicas", true),
+    ("status", "databases", true),
+    ("status --from one", "replicas", true),
+    ("check --from one", "ok findings", false),
+    ("verify", "ok findings objects bytes replicas", false),
+    ("verify --deep", "ok findings objects bytes replicas", false),
+    ("repair", "ok findings objects bytes healed dry_run", false),
+    ("compact", "ok findings databases", false),
+    ("prune", "ok findings objects bytes locked dry_run", false),
+    ("prune --dry-run", "ok findings objects bytes locked dry_run", false),
+    ("usage", "ok findings replicas", true),
+    ("keygen @", "key file", false),
+    ("reencrypt --key-file a-key --seal new --dry-run", "ok findings replicas dry_run", false),
+    // All of it lies on one disk, which is a warning.
+    ("doctor", "ok findings facts", true),
+    ("init app.db one -c @", "ok findings facts", true),
+    ("version", "version format sqlite target", true),
+];
+
+#[test]
+fn what_goes_well_is_status_0_one_document_and_silent_if_asked() {
+    let place = Place::new();
+    let mut names = (0..).map(|at| format!("new-{at}"));
+    let mut fresh = |words: &str| words.replace('@', &names.next().unwrap());
+    for (words, keys, speaks) in WELL {
+        assert_eq!(place.ask(&fresh(words), keys).0, 0, "{words}");
+        let quiet = place.run(&fresh(words), &["--quiet"]);
+        assert_eq!(quiet.status.code(), Some(0), "{words}");
+        assert_eq!(!quiet.stdout.is_empty(), *speaks, "{words}: {quiet:?}");
+        assert!(quiet.stderr.is_empty(), "{words}: {quiet:?}");
+    }
+    let tried: BTreeSet<&str> = WELL.iter().map(|it| it.0.split(' ').next().unwrap()).collect();
+    let commands = Arguments::get_args_info().commands;
+    // These run until they are told to end.
+    let all = commands.iter().map(|it| it.name).filter(|it| !["daemon", "run"].contains(it));
+    assert_eq!(tried, all.collect());
+}
+
+/// While one of the destinations is away: the status, and the document's keys.
+const AWAY: &[(&str, i32, &str)] = &[
+    ("sync", 8, "error"),
+    ("sync --db b", 0, "ok databases"),
+    ("restore --db app --output away.db", 0, "commit"),
+    ("restore --db app --output app.db", 9, "error"),
+    ("list --db app", 0, "points"),
+    ("status", 0, "databases"),
+    ("check", 5, "ok findings"),
+    ("verify", 4, "ok findings replicas"),
+    ("repair", 4, "ok findings"),
+    ("compact", 8, "ok findings databases"),
+    ("prune", 8, "ok findings"),
+    ("usage", 3, "ok findings replicas"),
+    ("reencrypt --key-file a-key --seal new --dry-run", 3, "error"),
+    ("doctor", 8, "ok findings facts"),
+];
+
+#[test]
+fn what_does_not_go_well_is_one_document_too_and_has_its_status() {
+    let place = Place::new();
+    fs::rename(place.path("two"), place.path("away")).unwrap();
+    for (words, status, keys) in AWAY {
+        let (found, said) = place.ask(words, keys);
+        assert_eq!(found, *status, "{words}: {said}");
+        let findings = said["findings"].as_array().into_iter().flatten();
+        for key in ["what", "where", "remedy"] {
+            assert!(findings.clone().all(|it| it[key].is_string()), "{words}: {said}");
+        }
+        let quiet = place.run(&words.replace("away.db", "quiet.db"), &["--quiet"]);
+        assert_eq!(quiet.status.code(), Some(*status), "{words}");
+        let is_silent = quiet.stdout.is_empty() && quiet.stderr.is_empty();
+        assert!(*status == 0 || !is_silent, "{words}: {quiet:?}");
+    }
+    let used = place.ask("usage", "ok").1;
+    assert_eq!(used["replicas"].as_array().unwrap().len(), 2, "those that are there: {used}");
+    // What one destination has refused is no matter of the other's.
+    let standings = place.ask("status --db app", "databases").1;
+    let [one, two] = [0, 1].map(|at| &standings["databases"][0]["destinations"][at]);
+    assert_eq!((&one["standing"], &one["error"]), (&"current".into(), &Value::Null), "{one}");
+    assert!(two["standing"] == "broken" && two["error"].is_string(), "{two}");
+}
+
+/// What a script does about a gap is not what it does about a damaged object.
+#[test]
+fn a_gap_is_told_from_other_damage() {
+    let place = Place::new();
+    let app = Connection::open(place.path("b.db")).unwrap();
+    for value in 0..3 {
+        app.execute("INSERT INTO t VALUES (?1)", [value]).unwrap();
+        assert_eq!(place.run("sync --db b", &[]).status.code(), Some(0));
+    }
+    let said = place.ask("list --db b --objects", "objects").1;
+    let objects = said["objects"].as_array().unwrap();
+    let second = objects.iter().find(|it| it["kind"] == "change" && it["first"] == 3).expect("one");
+    fs::remove_file(place.path("one/b").join(second["name"].as_str().unwrap())).unwrap();
+    let (status, said) = place.ask("restore --db b --output x --commit 3", "error");
+    assert_eq!((status, &said["error"]["kind"]), (4, &"gap".into()), "{said}");
+}
