@@ -9,7 +9,7 @@
 
 mod sealed;
 
-pub use sealed::{Envelope, KeyId, SealedObject, is_plain, sealed_under};
+pub use sealed::{Envelope, KeyId, Seal, SealedObject, is_plain, sealed_under};
 
 use crate::commit::{Chain, PageSize};
 use crate::name::Name;
