@@ -1,10 +1,11 @@
 //! What a replica holds: restore points as ranges, or its objects.
 
 use crate::ahead::ahead;
-use crate::backend::Backend;
+use crate::backend::{Backend, Entry, Kind};
 use crate::commit::{Commit, CommitNo, Time, Timeline};
 use crate::error::{Error, Result, Status};
 use crate::name::{Change, Name, Span};
+use crate::object::Seal;
 use crate::replica::{Replica, Run, read_change};
 use std::collections::BTreeMap;
 
@@ -25,6 +26,7 @@ pub struct Range {
 pub struct Object {
     pub name: Name,
     pub bytes: u64,
+    pub seal: Seal,
 }
 
 /// The restore points of the newest timeline's ancestry, oldest first, then those of each abandoned
@@ -134,10 +136,32 @@ fn time_of(source: &dyn Backend, replica: &Replica, run: &Run, commit: CommitNo)
     set.and_then(|set| found(set.commits)).map_or(span.time, |commit| commit.time)
 }
 
-/// Every object, in the order of their names.
+/// Every object, in the order of their names. The beginning of each tells how it is sealed.
 pub fn objects(source: &dyn Backend) -> Result<Vec<Object>> {
-    let objects = listed(source)?.objects;
-    Ok(objects.into_iter().map(|entry| Object { name: entry.name, bytes: entry.bytes }).collect())
+    let entries = listed(source)?.objects;
+    let mut objects = Vec::with_capacity(entries.len());
+    ahead(
+        &entries,
+        |_| 0,
+        |entry| seal(source, &entry.name),
+        |Entry { name, bytes }, seal| {
+            objects.extend(seal.map(|seal| Object { name: name.clone(), bytes: *bytes, seal }));
+            Ok(())
+        },
+    )?;
+    Ok(objects)
+}
+
+/// Nothing, if it was removed since it was listed. One that may not be read is listed all the same.
+fn seal(source: &dyn Backend, name: &Name) -> Result<Option<Seal>> {
+    match source.start(name, Seal::BYTES) {
+        Ok(start) => Ok(Some(Seal::of(&start))),
+        Err(error) => match error.kind {
+            Kind::NotFound => Ok(None),
+            Kind::Denied | Kind::Corrupt => Ok(Some(Seal::Unknown)),
+            _ => Err(error.into()),
+        },
+    }
 }
 
 fn listed(source: &dyn Backend) -> Result<Replica> {

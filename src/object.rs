@@ -9,7 +9,7 @@
 
 mod sealed;
 
-pub use sealed::{Envelope, KeyId, SealedObject, is_plain, sealed_under};
+pub use sealed::{Envelope, KeyId, Seal, SealedObject, is_plain, sealed_under};
 
 use crate::commit::{Chain, PageSize};
 use crate::name::Name;
@@ -197,9 +197,13 @@ thread_local! {
         std::cell::RefCell::new(zstd::bulk::Decompressor::new().expect("memory is all it needs"));
 }
 
+/// Into the body itself: a buffer of its own costs more to get from the system than to fill.
 fn compress(plain: &[u8], body: &mut Vec<u8>) {
-    let compressed = COMPRESSOR.with_borrow_mut(|compressor| compressor.compress(plain));
-    body.extend_from_slice(&compressed.expect("memory is the only thing it can lack"));
+    let start = body.len();
+    body.resize(start + zstd::zstd_safe::compress_bound(plain.len()), 0);
+    let room = &mut body[start..];
+    let done = COMPRESSOR.with_borrow_mut(|compressor| compressor.compress_to_buffer(plain, room));
+    body.truncate(start + done.expect("memory is the only thing it can lack"));
 }
 
 /// An object that was opened: complete, unchanged, and the one its name says.

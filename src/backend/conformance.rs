@@ -78,6 +78,10 @@ fn bodies_come_back(backend: &dyn Backend) {
         assert!(backend.get(&name).unwrap() == body, "{} bytes", body.len());
         let listed = list_all(backend, &name.to_string()).unwrap().entries;
         assert_eq!((listed.len(), listed[0].bytes), (1, body.len() as u64));
+        for bytes in [1, 5, 24, 100] {
+            let start = backend.start(&name, bytes).unwrap();
+            assert_eq!(start, body[..body.len().min(bytes)], "{bytes} of {}", body.len());
+        }
     }
 }
 
@@ -155,6 +159,7 @@ fn the_absent_is_not_found(backend: &dyn Backend) {
         let error = backend.get(name).unwrap_err();
         assert_eq!((error.kind, error.operation), (Kind::NotFound, "get"), "{error}");
         assert_eq!(error.name, name.to_string());
+        assert_eq!(backend.start(name, 9).unwrap_err().kind, Kind::NotFound);
     };
     absent(&change(0, 1));
     backend.put(&change(0, 2), b"x").unwrap();

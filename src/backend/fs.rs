@@ -169,6 +169,14 @@ impl Fs {
         names().map_err(|cause| self.error("list", "", &cause))
     }
 
+    fn unread(&self, name: &Name, cause: &io::Error) -> Error {
+        match self.check_root() {
+            // The object is not known to be absent.
+            Err(gone) => Error { kind: Kind::Other, ..self.error("get", &name.to_string(), &gone) },
+            Ok(()) => self.error("get", &name.to_string(), cause),
+        }
+    }
+
     fn error(&self, operation: &'static str, name: &str, cause: &io::Error) -> Error {
         Error {
             operation,
@@ -203,11 +211,15 @@ impl Backend for Fs {
     }
 
     fn get(&self, name: &Name) -> Result<Vec<u8>, Error> {
-        read_whole(&self.path(name)).map_err(|cause| match self.check_root() {
-            // The object is not known to be absent.
-            Err(gone) => Error { kind: Kind::Other, ..self.error("get", &name.to_string(), &gone) },
-            Ok(()) => self.error("get", &name.to_string(), &cause),
-        })
+        read_whole(&self.path(name)).map_err(|cause| self.unread(name, &cause))
+    }
+
+    fn start(&self, name: &Name, bytes: usize) -> Result<Vec<u8>, Error> {
+        let mut start = Vec::new();
+        let file = fs::File::open(self.path(name));
+        let read = file.and_then(|file| file.take(bytes as u64).read_to_end(&mut start));
+        read.map_err(|cause| self.unread(name, &cause))?;
+        Ok(start)
     }
 
     fn list(&self, prefix: &str, after: Option<&Name>) -> Result<Listing, Error> {

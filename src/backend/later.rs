@@ -72,6 +72,10 @@ impl Backend for Later {
         Later::get(self)?.get(name)
     }
 
+    fn start(&self, name: &Name, bytes: usize) -> Result<Vec<u8>, Error> {
+        Later::get(self)?.start(name, bytes)
+    }
+
     fn list(&self, prefix: &str, after: Option<&Name>) -> Result<Listing, Error> {
         Later::get(self)?.list(prefix, after)
     }

@@ -1,7 +1,8 @@
-//! Destinations: places that hold a replica's objects, behind five methods.
+//! Destinations: places that hold a replica's objects, behind seven methods.
 //!
-//! A backend makes one request a call; `retry` wraps one that is to be tried again. It never retries, never logs and never looks inside a body;
-//! it sees neither pages nor SQLite. Every backend passes the one suite in `conformance`.
+//! A backend makes one request a call; `retry` wraps one that is to be tried again. It never retries,
+//! never logs and never looks inside a body; it sees neither pages nor SQLite. Every backend passes the
+//! one suite in `conformance`.
 
 pub mod browse;
 pub mod conformance;
@@ -31,6 +32,14 @@ pub trait Backend: fmt::Display + Send + Sync {
 
     /// The whole object. A body shorter than the store says it is, is an error, never a success.
     fn get(&self, name: &Name) -> Result<Vec<u8>, Error>;
+
+    /// So many bytes from an object's beginning, or all of it, as they are stored: those of a sealed one
+    /// are not opened.
+    fn start(&self, name: &Name, bytes: usize) -> Result<Vec<u8>, Error> {
+        let mut body = self.get(name)?;
+        body.truncate(bytes);
+        Ok(body)
+    }
 
     /// One page of the names that begin with `prefix` (one of `Name::PREFIXES`, or longer) and come
     /// after `after`, in the order of their text. A destination where nothing was ever put lists

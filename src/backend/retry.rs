@@ -122,6 +122,10 @@ impl Backend for Retry {
         self.try_again(|| self.inner.get(name))
     }
 
+    fn start(&self, name: &Name, bytes: usize) -> Result<Vec<u8>, Error> {
+        self.try_again(|| self.inner.start(name, bytes))
+    }
+
     fn list(&self, prefix: &str, after: Option<&Name>) -> Result<Listing, Error> {
         self.try_again(|| self.inner.list(prefix, after))
     }

@@ -167,6 +167,20 @@ impl S3 {
         Err(self.error(operation, name, Refusal::of(&reply)))
     }
 
+    /// Asks for an object, under what hides it if it is locked.
+    fn fetch(&self, name: &Name, headers: &[Header], time: Duration) -> Result<Reply, Error> {
+        let name = name.to_string();
+        let (key, version) = (self.key(&name), self.locks.covered(&name));
+        let ask =
+            |version| self.send("get", &name, &Ask::Get { key: &key, version, headers, time });
+        let reply = ask(version.as_deref())?;
+        let hidden = reply.status == 404 && reply.header("x-amz-delete-marker").is_some();
+        if hidden && self.locks.apply() && self.uncover(&name)? {
+            return ask(self.locks.covered(&name).as_deref());
+        }
+        Ok(reply)
+    }
+
     /// For a store that cannot be told to keep what is there.
     fn is_there(&self, key: &str, name: &str) -> Result<bool, Error> {
         let reply = self.send("put", name, &Ask::Head { key, version: None })?;
@@ -251,8 +265,8 @@ impl S3 {
             Ask::Head { key, version } => {
                 signed(of_version(bucket.head_object(credentials, key), *version), &[])
             }
-            Ask::Get { key, version, .. } => {
-                signed(of_version(bucket.get_object(credentials, key), *version), &[])
+            Ask::Get { key, version, headers, .. } => {
+                signed(of_version(bucket.get_object(credentials, key), *version), headers)
             }
             Ask::Delete { key, version } => {
                 signed(of_version(bucket.delete_object(credentials, key), *version), &[])
@@ -315,7 +329,7 @@ enum Ask<'a> {
     Put { key: &'a str, body: &'a [u8], headers: &'a [Header] },
     Lock { key: &'a str, version: Option<&'a str>, body: &'a [u8], headers: &'a [Header] },
     Head { key: &'a str, version: Option<&'a str> },
-    Get { key: &'a str, version: Option<&'a str>, time: Duration },
+    Get { key: &'a str, version: Option<&'a str>, headers: &'a [Header], time: Duration },
     Delete { key: &'a str, version: Option<&'a str> },
     Versions { prefix: &'a str, key: &'a str, version: &'a str, most: usize },
     List { prefix: &'a str, after: &'a str, most: usize },
@@ -331,7 +345,7 @@ impl Ask<'_> {
             }
             Ask::Lock { body, headers, .. } => (Method::Put, headers, body, ANSWER),
             Ask::Head { .. } => (Method::Head, &[], &[], ANSWER),
-            Ask::Get { time, .. } => (Method::Get, &[], &[], *time),
+            Ask::Get { headers, time, .. } => (Method::Get, headers, &[], *time),
             Ask::Delete { .. } => (Method::Delete, &[], &[], ANSWER),
             Ask::List { .. } | Ask::Below { .. } | Ask::Versions { .. } => {
                 (Method::Get, &[], &[], 2 * ANSWER)
@@ -399,19 +413,29 @@ impl Backend for S3 {
     }
 
     fn get(&self, name: &Name) -> Result<Vec<u8>, Error> {
-        let time = time_to_get(name);
-        let name = name.to_string();
-        let (key, version) = (self.key(&name), self.locks.covered(&name));
-        let ask = |version| self.send("get", &name, &Ask::Get { key: &key, version, time });
-        let mut reply = ask(version.as_deref())?;
-        let hidden = reply.status == 404 && reply.header("x-amz-delete-marker").is_some();
-        if hidden && self.locks.apply() && self.uncover(&name)? {
-            reply = ask(self.locks.covered(&name).as_deref())?;
-        }
+        let reply = self.fetch(name, &[], time_to_get(name))?;
         match reply.status {
             200 if reply.told => Ok(reply.body),
-            200 => Err(self.error("get", &name, Refusal::passing("its length was not told"))),
-            _ => Err(self.error("get", &name, Refusal::of(&reply))),
+            200 => {
+                let untold = Refusal::passing("its length was not told");
+                Err(self.error("get", &name.to_string(), untold))
+            }
+            _ => Err(self.error("get", &name.to_string(), Refusal::of(&reply))),
+        }
+    }
+
+    fn start(&self, name: &Name, bytes: usize) -> Result<Vec<u8>, Error> {
+        let range = ("range", format!("bytes=0-{}", bytes.max(1) - 1));
+        let mut reply = self.fetch(name, &[range], ANSWER)?;
+        match reply.status {
+            // A store may give all of it.
+            200 | 206 => {
+                reply.body.truncate(bytes);
+                Ok(reply.body)
+            }
+            // An object without a byte has no such range.
+            416 => Ok(Vec::new()),
+            _ => Err(self.error("get", &name.to_string(), Refusal::of(&reply))),
         }
     }
 

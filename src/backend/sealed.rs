@@ -77,6 +77,10 @@ impl Backend for Sealed {
         })
     }
 
+    fn start(&self, name: &Name, bytes: usize) -> Result<Vec<u8>, Error> {
+        self.inner.start(name, bytes)
+    }
+
     fn list(&self, prefix: &str, after: Option<&Name>) -> Result<Listing, Error> {
         self.inner.list(prefix, after)
     }

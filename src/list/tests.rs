@@ -1,7 +1,11 @@
 //! What is listed is what can be restored.
 
 use super::*;
+use crate::backend::faulty::{Fault, Faulty, Operation};
+use crate::backend::sealed::sealed;
 use crate::model::{Step, Writer};
+use crate::seal::{Key, Keys, Rule};
+use std::sync::Arc;
 
 fn ranges(writer: &Writer) -> Vec<(u64, u64, u32, u64)> {
     let points = points(&*writer.source()).unwrap();
@@ -98,6 +102,45 @@ fn trap_86_foreign_objects_are_not_listed() {
     assert_eq!(ranges(&writer), [(1, 1, 1, 1)]);
     writer.store.objects().clear();
     assert_eq!(objects(&*writer.source()).unwrap_err().status, Status::Missing);
+}
+
+/// Whoever lists a replica that is being sealed, or whose key changes, sees how far that is.
+#[test]
+fn objects_are_listed_with_the_key_that_each_is_sealed_with() {
+    let key = |number| Key::new(&zeroize::Zeroizing::new([number; 32]));
+    let keys = Arc::new(Keys { all: vec![key(1), key(2)], rule: Rule::New });
+    let mut writer = Writer::new(512);
+    writer.alone(&Step::fill(2, 1..=2, 1)).snapshot();
+    let mut names: Vec<Name> =
+        writer.store.objects().keys().map(|name| name.parse().unwrap()).collect();
+    names.sort();
+    for (name, key) in names.iter().zip(&keys.all) {
+        let objects = &mut *writer.store.objects();
+        let body = objects.get_mut(&name.to_string()).unwrap();
+        *body = key.seal(name, body);
+    }
+    let (damaged, plain) = (names.len() - 2, names.len() - 1);
+    assert!(damaged >= 2);
+    writer.store.objects().insert(names[damaged].to_string(), b"bakelite".to_vec());
+    let mut expected = vec![Seal::None; names.len()];
+    expected[..2].copy_from_slice(&[Seal::Under(keys.all[0].id), Seal::Under(keys.all[1].id)]);
+    expected[damaged] = Seal::Unknown;
+    let seals = |source: &dyn Backend| {
+        objects(source).unwrap().into_iter().map(|it| (it.name, it.seal)).collect::<Vec<_>>()
+    };
+    let expected: Vec<_> = names.into_iter().zip(expected).collect();
+    assert_eq!(seals(&*writer.source()), expected);
+    assert_eq!(seals(&*sealed(writer.source(), &keys)), expected, "also with the keys at hand");
+    // One that may not be read is there all the same, one that was removed meanwhile is not.
+    let faulty = Faulty::new(writer.source());
+    faulty.fail_all(Operation::Get, Fault::Denied);
+    assert!(seals(&faulty).iter().all(|(_, seal)| *seal == Seal::Unknown));
+    faulty.heal();
+    faulty.fail_all(Operation::List, Fault::Ghosts);
+    faulty.delete(&expected[plain].0).unwrap();
+    assert_eq!(seals(&faulty), expected[..plain]);
+    faulty.fail_all(Operation::Get, Fault::Refused);
+    assert_eq!(objects(&faulty).unwrap_err().status, Status::Unreachable);
 }
 
 /// A range for each density, which begins with a point that there is.

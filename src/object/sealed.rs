@@ -69,6 +69,28 @@ impl SealedObject {
     }
 }
 
+/// How an object says that it is sealed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seal {
+    None,
+    Under(KeyId),
+    /// It is no object of this version, or could not be read.
+    Unknown,
+}
+
+impl Seal {
+    /// So much of an object's beginning tells.
+    pub const BYTES: usize = KEY_AT + 8;
+
+    pub fn of(start: &[u8]) -> Self {
+        match sealed_under(start) {
+            Some(key) => Self::Under(key),
+            None if is_plain(start) => Self::None,
+            None => Self::Unknown,
+        }
+    }
+}
+
 /// The key that an object says it is sealed under. What is no object of this version is for
 /// `Object::open` to refuse.
 pub fn sealed_under(bytes: &[u8]) -> Option<KeyId> {

@@ -4,6 +4,7 @@ use super::{Document, SCHEMA, table};
 use crate::clock;
 use crate::list::{Object, Range};
 use crate::name::Name;
+use crate::object::Seal;
 use serde::Serialize;
 
 #[derive(Debug, Serialize)]
@@ -96,6 +97,9 @@ struct ObjectOf {
     time: Option<String>,
     timeline: Option<u32>,
     bytes: u64,
+    /// Null where it cannot be told.
+    sealed: Option<bool>,
+    key: Option<String>,
 }
 
 impl From<&Object> for ObjectOf {
@@ -106,6 +110,11 @@ impl From<&Object> for ObjectOf {
             Name::Change(change) => (Some(&change.span), Some(change.span.timeline)),
             Name::Part(_) => (None, None),
         };
+        let (sealed, key) = match object.seal {
+            Seal::None => (Some(false), None),
+            Seal::Under(key) => (Some(true), Some(key.to_string())),
+            Seal::Unknown => (None, None),
+        };
         Self {
             name: object.name.to_string(),
             kind: object.name.kind(),
@@ -114,6 +123,8 @@ impl From<&Object> for ObjectOf {
             time: span.map(|span| clock::format(span.time)),
             timeline: timeline.map(|timeline| timeline.0),
             bytes: object.bytes,
+            sealed,
+            key,
         }
     }
 }
@@ -125,9 +136,17 @@ impl Objects {
 }
 
 impl Document for Objects {
-    /// One line an object, the size first, so that names can be cut off and piped on.
+    /// One line an object: the size, the name, and the key of one that is sealed. Names are the second
+    /// word of each, to be piped on.
     fn text(&self) -> String {
-        let line = |object: &ObjectOf| format!("{:>12}  {}\n", object.bytes, object.name);
+        let line = |object: &ObjectOf| {
+            let key = match (object.sealed, &object.key) {
+                (_, Some(key)) => format!("  {key}"),
+                (None, None) => "  ?".to_owned(),
+                (Some(_), None) => String::new(),
+            };
+            format!("{:>12}  {}{key}\n", object.bytes, object.name)
+        };
         self.objects.iter().map(line).collect()
     }
 }

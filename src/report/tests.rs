@@ -3,6 +3,7 @@ use crate::commit::{CommitNo, Digest, PageNo, Time, Timeline};
 use crate::error::Status;
 use crate::list::{Object, Range};
 use crate::name::{Change, Name, Part, Span};
+use crate::object::{KeyId, Seal};
 use crate::status::{Counts, DestinationStatus, Status as Standing};
 use crate::verify::{self, Finding};
 use serde_json::{Value, json};
@@ -159,12 +160,17 @@ fn list_shows_objects_by_what_their_names_say() {
     let change = Name::Change(Change { level: 0, span, part: 0, end: true });
     let part = Name::Part(Part { page: PageNo(1), hash: 5 });
     let names = [Name::Timeline(Timeline(3)), Name::Snapshot(span), part, change];
-    let objects = names.clone().map(|name| Object { name, bytes: 100 });
+    let seals = [Seal::None, Seal::Under(KeyId([1; 8])), Seal::Unknown, Seal::None];
+    let mut seals = seals.into_iter();
+    let objects =
+        names.clone().map(|name| Object { name, bytes: 100, seal: seals.next().unwrap() });
+    let sealed = [json!(false), json!(true), Value::Null, json!(false)];
+    let keys = [Value::Null, json!("0101010101010101"), Value::Null, Value::Null];
     let object = |at: usize, span: bool, timeline: Option<u32>| {
         let when = |value: Value| if span { value } else { Value::Null };
         json!({ "name": names[at].to_string(), "kind": names[at].kind(), "first": when(json!(1)),
                 "last": when(json!(9)), "time": when(json!(SHOWN)), "timeline": timeline,
-                "bytes": 100 })
+                "bytes": 100, "sealed": sealed[at], "key": keys[at] })
     };
     let expected = [
         object(0, false, Some(3)),
@@ -173,8 +179,13 @@ fn list_shows_objects_by_what_their_names_say() {
         object(3, true, Some(3)),
     ];
     same(&Objects::new(&objects), &json!({ "schema": 1, "objects": expected }));
-    let text = Objects::new(&objects[..1]).text();
-    assert_eq!(text, "         100  timeline/00000003\n");
+    let text = Objects::new(&objects[..3]).text();
+    let lines = [
+        "timeline/00000003".to_owned(),
+        format!("{}  0101010101010101", names[1]),
+        format!("{}  ?", names[2]),
+    ];
+    assert_eq!(text, lines.map(|line| format!("         100  {line}\n")).concat());
 }
 
 fn standing() -> Standing {
@@ -354,7 +365,6 @@ fn findings_say_what_where_and_the_remedy() {
 
 #[test]
 fn reencrypt_says_what_was_found_and_what_remains() {
-    use crate::object::KeyId;
     let id = KeyId([1; 8]);
     let error = Error::new(Status::Unreachable, "replace", "/m/part/1", "denied");
     let report = crate::reencrypt::Report {

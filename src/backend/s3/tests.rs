@@ -407,7 +407,7 @@ fn places_are_reached_in_both_styles_and_with_a_token() {
         let s3 = S3 { keys, ..S3::open(place).unwrap() };
         s3.sign(
             &s3.keys.now().unwrap(),
-            &Ask::Get { key: &s3.key("x"), version: None, time: ANSWER },
+            &Ask::Get { key: &s3.key("x"), version: None, headers: &[], time: ANSWER },
         )
     };
     let liar = Liar::new();

@@ -132,6 +132,8 @@ struct Asked {
     key: String,
     query: BTreeMap<String, String>,
     create_only: bool,
+    /// The last byte that is wanted, from the first one on.
+    end: Option<usize>,
     body: Vec<u8>,
 }
 
@@ -173,12 +175,14 @@ fn read(connection: &mut TcpStream, state: &Mutex<State>) -> std::io::Result<Ask
     let mut body = vec![0; header("content-length").map_or(0, |it| it.parse().unwrap())];
     reader.read_exact(&mut body)?;
     let create_only = header("if-none-match") == Some("*");
+    let end = header("range").map(|it| it.strip_prefix("bytes=0-").unwrap().parse().unwrap());
     let mut words = head.split(' ');
     let (method, target) = (words.next().unwrap().to_owned(), words.next().unwrap());
     let (path, query) = target.split_once('?').unwrap();
     let key = path.strip_prefix(&format!("/{BUCKET}/")).expect("the bucket's path").to_owned();
     let pair = |pair: &str| pair.split_once('=').map(|(key, it)| (key.to_owned(), decoded(it)));
-    Ok(Asked { method, key, query: query.split('&').filter_map(pair).collect(), create_only, body })
+    let query = query.split('&').filter_map(pair).collect();
+    Ok(Asked { method, key, query, create_only, end, body })
 }
 
 fn decoded(text: &str) -> String {
@@ -213,12 +217,20 @@ fn answer(asked: &Asked, state: &mut State, lie: Option<&Lie>) -> Answer {
         }
         "HEAD" => (if there { 200 } else { 404 }, Vec::new()),
         "GET" if asked.query.contains_key("list-type") => (200, list(asked, state, lie)),
-        "GET" => state.objects.get(&asked.key).map_or_else(absent, |body| (200, body.clone())),
+        "GET" => state.objects.get(&asked.key).map_or_else(absent, |body| part(body, asked.end)),
         "DELETE" => {
             state.objects.remove(&asked.key);
             (204, Vec::new())
         }
         method => panic!("{method}"),
+    }
+}
+
+fn part(body: &[u8], end: Option<usize>) -> Answer {
+    match end {
+        None => (200, body.to_vec()),
+        Some(_) if body.is_empty() => error(416, "InvalidRange", "not satisfiable"),
+        Some(end) => (206, body[..body.len().min(end + 1)].to_vec()),
     }
 }
 
