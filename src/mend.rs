@@ -17,7 +17,7 @@ use crate::upkeep;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How often a listing is made anew because something that was listed has gone since.
-const PASSES: u32 = 5;
+const PASSES: u32 = 16;
 
 /// Copies every object that is missing and that upkeep would not delete. Timelines that the two know
 /// differently, because each was claimed while the other destination was away, are left as they are.
@@ -32,7 +32,8 @@ pub fn copy_missing(from: &dyn Backend, to: &dyn Backend, keep: &Keep, clock: Ti
     gone.map_or(Ok(()), |gone| Err(gone.into()))
 }
 
-/// The last object that was gone before it could be copied: upkeep has merged or deleted it since.
+/// The first object that was gone before it could be copied: upkeep has merged or deleted it since, and
+/// what comes after it has to wait for what is there in its place.
 fn copy_once(
     from: &dyn Backend,
     to: &dyn Backend,
@@ -53,16 +54,12 @@ fn copy_once(
     let missing = here.objects.iter().map(|entry| &entry.name).filter(|it| !known.contains(it));
     let mut missing: Vec<_> = missing.filter(|name| !differing.contains(&order(name).0)).collect();
     missing.sort_by_key(|name| place(name, surplus.by(name).is_some()));
-    let mut gone = None;
     for name in missing {
         if surplus.has(name) || surplus.by(name).is_some_and(|by| known.contains(&by)) {
             continue;
         }
         let body = match from.get(name) {
-            Err(error) if error.kind == Kind::NotFound => {
-                gone = Some(error);
-                continue;
-            }
+            Err(error) if error.kind == Kind::NotFound => return Ok(Some(error)),
             body => body?,
         };
         // It would take the place of a whole one, which a repair may bring.
@@ -75,7 +72,7 @@ fn copy_once(
         store(to, name, &body)?;
         known.insert(name.clone());
     }
-    Ok(gone)
+    Ok(None)
 }
 
 /// What a destination holds and another one need not be given: upkeep would delete it.
