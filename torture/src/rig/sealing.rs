@@ -37,15 +37,12 @@ impl Rig {
     }
 
     /// From now on the program is told these keys in a file, and so is who reads. Nothing is
-    /// compressed, so that what is stored plain is seen to be, and change-sets are merged soon.
+    /// compressed, so that what is stored plain is seen to be.
     pub fn configure(&mut self, key_files: &[&Path], rule: Rule) -> Result<()> {
         let key_files = key_files.iter().map(|file| file.to_path_buf()).collect();
         self.sealing = Sealing { key_files, rule };
         let (files, seal) = (&self.sealing.key_files, word(rule));
-        let settings = format!(
-            "compression = \"none\"\ncompaction = [\"250ms\", \"1s\"]\nkey_files = {files:?}\n\
-             seal = {seal:?}"
-        );
+        let settings = format!("compression = \"none\"\nkey_files = {files:?}\nseal = {seal:?}");
         self.set(&settings)
     }
 
