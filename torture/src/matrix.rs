@@ -80,9 +80,8 @@ seed repeats the choices and not the interleaving; a failure that hides is found
   Where the harness may not mount a file system it is not tried at all, and the matrix says so; nor is
   a real S3 server where none is installed, nor are faults of the kernel where strace may not trace.
 - A full disk under the database itself, devices that fail for good.
-- Two destinations that are away in turn while the daemon is killed over: `torture soak --seed 8` has found
-  that the newest commit of one can step back until the next snapshot stands. That is open, and no
-  soak is recorded until it is mended.
+- Soaks of hours: `torture soak` runs for minutes so far, and each defect that it has found is a named test
+  by now (`daemon/tracker/tests/robbed.rs` and `lanes.rs`, `upkeep/tests/beside.rs`).
 - Databases overwritten in place, or replaced while an application has them open.
 - A store that damages what it holds, or gives back other bytes than it took, beneath a running daemon.
 - Upkeep and locks of sealed replicas.
