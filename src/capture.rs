@@ -292,8 +292,10 @@ impl Capture {
         self.source.still(database)
     }
 
-    /// The commit that stands for all that was not seen; its digest comes with its pages.
-    pub fn resync_commit(&mut self, pages: u32) -> Commit {
+    /// The commit that stands for all that was not seen; its digest comes with its pages. By `now` all of
+    /// that had been taken up: an earlier look knows less.
+    pub fn resync_commit(&mut self, pages: u32, now: Time) -> Commit {
+        self.ledger.now = self.ledger.now.max(now);
         let Commit { number, time, .. } = self.ledger.last;
         self.tried = time.max(self.ledger.now).max(Time(self.tried.0 + 1));
         Commit { number: number.next(), time: self.tried, pages, digest: None, resync: true }
@@ -308,11 +310,13 @@ impl Capture {
     }
 
     /// Begins a snapshot of everything at what is published now: there is nothing to go on from, or
-    /// commits were lost. What was captured must have been handed out.
-    pub fn begin_snapshot(&mut self) -> Result<(), Trouble> {
+    /// commits were lost. What was captured must have been handed out. The clock is read when it is known
+    /// what is taken up.
+    pub fn begin_snapshot(&mut self, clock: impl FnOnce() -> Time) -> Result<(), Trouble> {
         assert!(self.is_drained(), "nothing captured is given up");
         self.source.hold()?;
         let pages = self.source.rebase()?;
+        self.ledger.now = self.ledger.now.max(clock());
         self.mark = *self.source.mark();
         self.handed = self.mark;
         self.ledger.begin_anew(pages)?;

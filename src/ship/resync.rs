@@ -7,7 +7,7 @@
 
 use super::{Parts, Shipper};
 use crate::capture::Capture;
-use crate::commit::{PageHash, PageNo, Timeline};
+use crate::commit::{PageHash, PageNo, Time, Timeline};
 use crate::cursor::State;
 use crate::error::{Error, Result, Status};
 use crate::sabotage;
@@ -47,6 +47,7 @@ impl Resync {
         capture: &mut Capture,
         base: &State,
         database: &Path,
+        clock: impl FnOnce() -> Time,
     ) -> Result<Self> {
         // What an earlier try has staged must not be made good by this one.
         shipper.replace_cursor(base, &[])?;
@@ -56,7 +57,7 @@ impl Resync {
             return Err(Error::new(Status::Failed, "resync", database.display(), cause));
         };
         let timeline = capture.state().timeline;
-        let parts = Parts::new(base, timeline, capture.resync_commit(pages));
+        let parts = Parts::new(base, timeline, capture.resync_commit(pages, clock()));
         Ok(Self { still, base: *base, parts, timeline, pages, next: 1, differing: 0 })
     }
 

@@ -288,7 +288,7 @@ fn trap_19_a_large_transaction_whose_wal_was_reset() {
 #[test]
 fn a_finished_snapshot_syncs_the_page_index() {
     let (mut rig, _writer) = rig();
-    rig.capture.begin_snapshot().unwrap();
+    rig.capture.begin_snapshot(|| crate::commit::Time(0)).unwrap();
     while rig.part() {}
     rig.catch_up();
     let batch = rig.capture.batch(Finish::Snapshot).unwrap().unwrap();

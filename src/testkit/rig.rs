@@ -56,7 +56,7 @@ impl Rig {
     /// With a first snapshot shipped.
     pub fn shipped(db: Db) -> Self {
         let mut rig = Self::new(db);
-        rig.capture.begin_snapshot().unwrap();
+        rig.capture.begin_snapshot(|| Time(0)).unwrap();
         rig.roll();
         rig
     }

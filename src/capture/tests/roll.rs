@@ -177,7 +177,7 @@ fn trap_79_what_a_snapshot_needs_is_locked_however_old_it_is() {
     claim(&*worm, rig.capture.state().page_size);
     let dir = rig.db.dir.path().join("state");
     rig.shipper.stores = Arc::new(fanout(vec![worm.clone()], &dir, 1 << 30));
-    rig.capture.begin_snapshot().unwrap();
+    rig.capture.begin_snapshot(|| Time(0)).unwrap();
     rig.roll();
     let mut points: Vec<(CommitNo, Vec<u8>)> = Vec::new();
     for day in 0..3 * PERIOD {

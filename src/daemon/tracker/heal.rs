@@ -2,6 +2,7 @@
 
 use super::{Compared, Done, Healing, Job, Phase, REST, Tracker};
 use crate::capture::Capture;
+use crate::clock;
 use crate::commit::CommitNo;
 use crate::daemon::open::{self, Files};
 use crate::error::{Error, Result, Status};
@@ -34,7 +35,8 @@ impl Tracker {
         Ok(Some(Box::new(move || {
             let resync = match resync {
                 Some(resync) => Ok(resync),
-                None => Resync::begin(&mut shipper, &mut capture, &base, &path).map(Box::new),
+                None => Resync::begin(&mut shipper, &mut capture, &base, &path, clock::now)
+                    .map(Box::new),
             };
             let compared = resync.and_then(|mut resync| {
                 let all = resync.step(&mut shipper, &capture)?;

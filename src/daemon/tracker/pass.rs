@@ -65,7 +65,7 @@ fn try_pass(
     captured: &mut Captured,
 ) -> std::result::Result<(), Trouble> {
     if orders.begin_snapshot {
-        capture.begin_snapshot()?;
+        capture.begin_snapshot(clock::now)?;
         captured.began = true;
     }
     if orders.begin_roll {
