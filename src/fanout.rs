@@ -462,7 +462,10 @@ impl Fanout {
                     let thing = &lane.destination;
                     return Err(Error::new(Status::Integrity, "copy to", thing, cause));
                 };
+                let held = sibling.debt().floor;
                 lane.copy_from(&*sibling.destination, &self.keep)?;
+                let mut debt = lane.debt();
+                debt.floor = debt.floor.max(held);
             }
             while lane.pay_one(Lane::put)? {}
             let mut debt = lane.debt();

@@ -45,7 +45,7 @@ pub struct Stretch {
     pub chain: Chain,
     /// It begins with a snapshot.
     pub anew: bool,
-    /// Up to where that was there when it was claimed: see [`Fork::held`].
+    /// The newest commit that was there when it was claimed, if not all up to `after`.
     pub held: Option<CommitNo>,
 }
 

@@ -148,6 +148,8 @@ fn trap_84_a_destination_is_away_when_the_daemon_starts() {
         pair.give_back(at);
         sim.until(|sim| sim.is_current());
         pair.both_agree();
+        sim.for_ms(3000);
+        assert_eq!(pair.told()[at], ("current".into(), 0, false), "what was copied is held");
         assert!(sim.drain().is_none());
         assert_eq!(pair.state().commit.number, CommitNo(6 + 4 - 5));
         pair.both_agree();

@@ -47,6 +47,8 @@ fn trap_85_a_destination_that_is_set_back_beneath_the_daemon_is_filled() {
     sim.for_ms(61_000);
     sim.until(|sim| sim.is_current());
     pair.both_agree();
+    sim.for_ms(3000);
+    assert_eq!(pair.told()[1], ("current".into(), 0, false));
 }
 
 /// Nobody else has what it lacks: it is filled from the database.
@@ -184,10 +186,14 @@ fn trap_84_what_only_one_that_is_away_holds_is_no_branch() {
         for _ in 0..2 {
             commits(&pair.writer, 1);
             let mut sim = pair.sim();
-            sim.until(|sim| {
+            let told = |sim: &mut Sim| {
+                sim.tracker.status_due = true;
+                sim.tracker.write_status(sim.now + Duration::from_secs(10));
                 assert!(claimed() <= Some(before));
-                sim.opened == 1
-            });
+            };
+            told(&mut sim);
+            sim.until(|sim| sim.opened == 1);
+            told(&mut sim);
             assert!(restored(&pair.backend(1), Target::Latest).unwrap() == images[0].1);
         }
         let mut sim = pair.sim();
