@@ -76,6 +76,8 @@ pub fn check(databases: &[Database], max_age: Duration) -> Vec<Finding> {
             }
         }
     }
+    // What lacks a commit is worse than what has no room.
+    findings.sort_by_key(|it| it.status == Some(Status::Failed));
     findings
 }
 
@@ -130,6 +132,11 @@ fn judge(begun: Begun<'_>, max_age: Duration, start: Instant) -> Result<Verdict<
             findings.push(Finding::new(Status::Stale, what, destination).remedy(error));
         }
     }
+    let places = database.destinations.iter().map(ToString::to_string);
+    findings.extend(places.filter_map(|place| {
+        let note = record.over.get(&place)?;
+        Some(Finding::new(Status::Failed, &note.what, place).remedy(&note.remedy))
+    }));
     Ok(Verdict::Found(findings))
 }
 

@@ -13,6 +13,7 @@ use crate::ship::cursor_path;
 use crate::spool::Spool;
 use crate::verified::{Depths, Verified};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// What has happened since the daemon was started.
@@ -78,6 +79,15 @@ pub struct Record {
     pub lanes: Vec<LaneRecord>,
     /// Since when each destination lacks something that was published, by the milliseconds of `Time`.
     pub owed_since: Vec<Option<u64>>,
+    /// What destinations hold past their caps.
+    pub over: BTreeMap<String, Note>,
+}
+
+/// Something to be told, and what can be done about it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Note {
+    pub what: String,
+    pub remedy: String,
 }
 
 /// One destination, as the daemon left it.

@@ -28,6 +28,7 @@ fn the_least_configuration_has_every_default() {
         state_dir: "/a/.app.db.bakelite".into(),
         destinations: vec![Destination::File { root: "/m/app".into() }],
         mirrors: vec![],
+        caps: vec![Cap::default()],
         settings: Settings::default(),
     };
     assert_eq!(only(&with("", "", "")), expected);
