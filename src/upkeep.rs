@@ -199,7 +199,6 @@ impl Place {
         done.deleted_bytes += self.bytes(name);
         true
     }
-
 }
 
 impl Round<'_> {

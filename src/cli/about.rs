@@ -81,7 +81,9 @@ impl Arguments {
     pub fn settings(&self, given: Option<&str>) -> Result<Vec<(Origin, Settings, Cap)>> {
         if given.is_some() {
             let sources = self.sources(given)?.into_iter();
-            return Ok(sources.map(|source| (source, Settings::default(), Cap::default())).collect());
+            return Ok(sources
+                .map(|source| (source, Settings::default(), Cap::default()))
+                .collect());
         }
         let with_settings = |it: Database| {
             let (settings, caps) = (it.settings.clone(), it.caps.clone());

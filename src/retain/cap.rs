@@ -35,7 +35,9 @@ impl Over {
     pub fn remedy(&self) -> &'static str {
         match self.locked {
             true => "it goes once its locks have ended; raise the cap, or have a shorter lock",
-            false => "they are kept all the same; raise the cap, or have a shorter snapshot_interval",
+            false => {
+                "they are kept all the same; raise the cap, or have a shorter snapshot_interval"
+            }
         }
     }
 }

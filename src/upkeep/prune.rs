@@ -115,7 +115,8 @@ impl Round<'_> {
         replica.objects.iter().for_each(|entry| left.add(entry.bytes));
         done.pruned[before..].iter().for_each(|it| left.take(it.bytes));
         let locked = done.locked > locked;
-        let over = over.or((locked && !cap.allows(left)).then_some(Over { held: left, cap, locked }));
+        let over =
+            over.or((locked && !cap.allows(left)).then_some(Over { held: left, cap, locked }));
         if parts == Parts::Collect || !locked {
             done.caps.insert(destination.to_string(), over);
         }
@@ -209,4 +210,3 @@ fn is_gone(destination: &dyn Backend, span: &Span) -> Result<bool> {
     let name = Name::Snapshot(*span).to_string();
     Ok(destination.list(&name, None)?.entries.is_empty())
 }
-

@@ -152,7 +152,8 @@ fn trap_89_a_repair_beside_a_round_brings_nothing_back() {
         let other = Mem::new();
         other.objects().clone_from(&writer.store.objects());
         let keep = rules().keep;
-        let order = repair::Order { dry_run: false, keep: &keep, caps: &[], clock: LATER, settled: None };
+        let order =
+            repair::Order { dry_run: false, keep: &keep, caps: &[], clock: LATER, settled: None };
         let places = vec![Ok(Arc::clone(reader)), Ok(Arc::new(other) as Arc<dyn Backend>)];
         let report = repair(places, order, &Quiet).unwrap();
         assert!(report.ok(), "{:?}", report.findings);
@@ -221,7 +222,8 @@ fn destinations_that_were_kept_up_at_different_times_lack_nothing() {
 fn what_upkeep_removed_is_not_copied_again_from_one_that_keeps_it() {
     let (writer, policy, kept) = two();
     let worm = Arc::new(Worm::new(1_000_000));
-    copy_missing(&*writer.store, &*worm, &Keep::parse(&[]).unwrap(), Cap::default(), LATER).unwrap();
+    copy_missing(&*writer.store, &*worm, &Keep::parse(&[]).unwrap(), Cap::default(), LATER)
+        .unwrap();
     let locked = Arc::clone(&worm) as Arc<dyn Backend>;
     let done = at(&policy, LATER).compact(&[Arc::clone(&locked)]).unwrap();
     assert!(done.deleted == 0 && done.locked > 0 && done.made > 0);
