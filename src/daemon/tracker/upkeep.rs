@@ -145,7 +145,7 @@ impl Tracker {
     }
 
     /// What is held past a cap is told once while it lasts, and is there to be asked for.
-    fn note_caps(&mut self, caps: BTreeMap<String, Option<Over>>) {
+    pub(super) fn note_caps(&mut self, caps: BTreeMap<String, Option<Over>>) {
         for (place, over) in caps {
             let Some(over) = over else {
                 self.status.over.remove(&place);

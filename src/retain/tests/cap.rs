@@ -55,8 +55,10 @@ fn any_history(random: &mut Random) -> Writer {
             3 if n == 17 => drop(writer.resync(&step)),
             4 | 5 => drop(writer.commit(&step)),
             6 if (12..20).contains(&n) && writer.timeline == Timeline(1) => {
-                writer.ship();
-                writer.fork(writer.last().number.0 - 3);
+                let replica = Replica::list(&*writer.ship().source()).unwrap();
+                let ends = replica.changes.keys().map(|(span, _)| span.last.0);
+                let end = ends.filter(|end| end + 2 <= writer.last().number.0).max();
+                writer.fork(end.unwrap());
             }
             _ => drop(writer.alone(&step)),
         }
