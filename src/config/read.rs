@@ -165,6 +165,8 @@ fn like(section: &Section, defaults: &Settings, secret: &mut bool) -> Result<Lik
         let error = section.refuse("destination", "all of them may trail");
         return Err(error.hint("leave in_step = false out of the one that is to be waited for"));
     }
+    let capped = caps.iter().rposition(|cap| *cap != Cap::default());
+    caps.truncate(capped.map_or(0, |last| last + 1));
     Ok(Like { destinations, mirrors, caps, settings })
 }
 

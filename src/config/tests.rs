@@ -28,7 +28,7 @@ fn the_least_configuration_has_every_default() {
         state_dir: "/a/.app.db.bakelite".into(),
         destinations: vec![Destination::File { root: "/m/app".into() }],
         mirrors: vec![],
-        caps: vec![Cap::default()],
+        caps: vec![],
         settings: Settings::default(),
     };
     assert_eq!(only(&with("", "", "")), expected);
@@ -478,7 +478,7 @@ fn each_destination_has_a_cap_of_its_own() {
                [[database.destination]]\ntype = \"file\"\npath = \"/n\"\nreplica_max = \"\"";
     let database = only(&with("", "", two));
     let cap = Cap { bytes: Some(50 << 30), objects: Some(1000) };
-    assert_eq!([0, 1, 2].map(|at| database.cap(at)), [cap, Cap::default(), Cap::default()]);
+    assert_eq!([0, 1].map(|at| database.cap(at)), [cap, Cap::default()]);
     let dir = two.replace("1000", "1");
     let text = with("", "", &dir).replace("path = \"/a/app.db\"", "dir = \"/a\"");
     let text = text.replace("name = \"app\"\n", "");
