@@ -1,6 +1,7 @@
 //! Faults, kills and an oracle: the proof that what bakelite restores is right.
 //!
-//! `torture run` tries scenarios on the real program, `torture matrix` writes down what was tried,
+//! `torture run` tries scenarios on the real program, `torture suite` some of them on an operator's own
+//! storage, `torture matrix` writes down what was tried,
 //! `torture fuzz` feeds wrong inputs to every parser, `torture demo` shows the program at work, `torture
 //! bench` measures it. `torture writer` is the workload, started by `run` as a process that can be killed,
 //! and `torture load` the one of `bench`.
@@ -26,6 +27,7 @@ mod saboteurs;
 mod scenarios;
 mod soak;
 mod store;
+mod suite;
 mod tally;
 mod workload;
 
@@ -59,6 +61,7 @@ enum Verb {
     Points(Points),
     Fuzz(fuzz::Args),
     Soak(Soak),
+    Suite(suite::Args),
     Load(bench::load::Args),
     Writer(workload::writer::Args),
 }
@@ -213,6 +216,7 @@ fn main() -> ExitCode {
         Verb::Points(args) => count(&args),
         Verb::Fuzz(args) => fuzz::run(&args),
         Verb::Soak(args) => soak(args),
+        Verb::Suite(args) => return suite(args),
         Verb::Writer(args) => return ended("writer", workload::writer::run(&args)),
         Verb::Load(args) => return ended("load", bench::load::run(&args)),
     };
@@ -251,6 +255,7 @@ fn plan(args: Run) -> Result<Plan, String> {
         jobs: args.jobs.max(1),
         programs: programs(args.bin)?,
         root: args.root.unwrap_or_else(std::env::temp_dir),
+        at: None,
     })
 }
 
@@ -312,6 +317,19 @@ fn soak(args: Soak) -> Result<Outcome, String> {
         show(&record.section())?;
     }
     Ok(outcome)
+}
+
+/// Ends with 0 or 1: whoever tries a store of his own asks for no more.
+fn suite(args: suite::Args) -> ExitCode {
+    let plan = programs(args.bin.clone()).and_then(|programs| args.plan(programs, some_seed()));
+    match plan.and_then(|plan| suite::run(&plan)) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("torture suite: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// Has the page tell of what was recorded just now.

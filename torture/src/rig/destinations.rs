@@ -40,7 +40,12 @@ impl Destination {
     }
 
     pub fn directory(root: &Path) -> Self {
-        Self::new(replica::directory(root), replica::directory(root))
+        Self::at(replica::directory(root))
+    }
+
+    /// One that is read as the daemon sees it.
+    pub fn at(place: At) -> Self {
+        Self::new(place.clone(), place)
     }
 
     /// All up to `place` was said to be durable there.
@@ -208,7 +213,7 @@ impl Rig {
     /// What `status` says of each destination.
     pub fn claims(&mut self) -> Result<Vec<Claim>> {
         let log = self.path("log", "status");
-        let claims = replica::status(&self.programs.bakelite, &self.of(), &log);
+        let claims = replica::status(self.bakelite("status"), &log);
         let claims = claims.map_err(Failure::Violation)?;
         match claims.len() == self.count() {
             true => Ok(claims),

@@ -180,8 +180,13 @@ impl Rig {
         thread::sleep(Duration::from_micros(micros));
     }
 
+    fn program(&self, verb: &str) -> Command {
+        let places = self.destinations.iter().map(|it| &it.given);
+        replica::command(&self.programs.bakelite, verb, places)
+    }
+
     fn bakelite(&self, verb: &str) -> Command {
-        let mut command = replica::command(&self.programs.bakelite, verb);
+        let mut command = self.program(verb);
         command.args(self.of());
         command
     }

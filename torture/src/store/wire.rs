@@ -152,6 +152,16 @@ pub fn listing(page: &[(&str, usize)], more: bool) -> Vec<u8> {
     xml.into_bytes()
 }
 
+/// What keys have in common up to a slash, all of it on one page.
+pub fn groups<'a>(groups: impl IntoIterator<Item = &'a str>) -> Vec<u8> {
+    let mut xml = "<ListBucketResult><IsTruncated>false</IsTruncated>".to_owned();
+    for group in groups {
+        let _ = write!(xml, "<CommonPrefixes><Prefix>{group}</Prefix></CommonPrefixes>");
+    }
+    xml.push_str("</ListBucketResult>");
+    xml.into_bytes()
+}
+
 #[derive(Debug)]
 pub struct Reply {
     status: u16,
