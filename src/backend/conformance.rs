@@ -337,41 +337,4 @@ fn bodies_appear_whole(backend: &dyn Backend) -> Kept {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::backend::faulty::Faulty;
-    use crate::backend::fs::Fs;
-    use crate::backend::mem::Mem;
-    use std::cell::RefCell;
-    use std::fs;
-
-    #[test]
-    fn memory_conforms() {
-        suite(|| Arc::new(Mem::new().with_page(PAGE)));
-        let mem = Mem::new().with_page(PAGE);
-        foreign_keys(&mem, |key| drop(mem.objects().insert(key.to_owned(), vec![])));
-    }
-
-    #[test]
-    fn directories_conform() {
-        let dirs = RefCell::new(vec![]);
-        suite(|| {
-            let dir = tempfile::tempdir().unwrap();
-            let fs = Fs::open(dir.path()).unwrap().with_page(PAGE);
-            dirs.borrow_mut().push(dir);
-            Arc::new(fs)
-        });
-        let dir = tempfile::tempdir().unwrap();
-        let backend = Fs::open(dir.path()).unwrap().with_page(PAGE);
-        foreign_keys(&backend, |key| {
-            let path = dir.path().join(key);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, b"").unwrap();
-        });
-    }
-
-    #[test]
-    fn a_faulty_backend_without_faults_conforms() {
-        suite(|| Arc::new(Faulty::new(Arc::new(Mem::new().with_page(PAGE)))));
-    }
-}
+mod tests;

@@ -96,6 +96,17 @@ pub fn remove(place: &Destination) -> Result<(), String> {
     }
 }
 
+/// Whether there is no object in it.
+pub fn is_empty(place: &Destination) -> Result<bool, backend::Error> {
+    let backend = open(place)?;
+    for prefix in Name::PREFIXES {
+        if !backend.list(prefix, None)?.entries.is_empty() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 fn empty(place: &Destination, bucket: &config::S3) -> Result<(), backend::Error> {
     let backend = open(place)?;
     for prefix in Name::PREFIXES {

@@ -163,20 +163,31 @@ fn open(place: &Destination) -> Result<Arc<dyn Backend>, backend::Error> {
     })
 }
 
-/// Removes the place, and says what of it stays.
+/// Removes the place, and says what of it stays. A store may go on listing what is empty.
 fn end(place: &Destination) {
-    let left = match below(place) {
-        Ok(left) if left.is_empty() => match place {
-            Destination::File { root } => std::fs::remove_dir(root).map_err(|it| it.to_string()),
-            Destination::S3(_) => Ok(()),
-        },
-        Ok(left) => Err(left.join(", ")),
-        Err(error) => Err(told(&error)),
-    };
-    match left {
-        Ok(()) => println!("removed {place}"),
-        Err(left) => println!("left, for you to remove: {place}: {left}"),
+    match left(place) {
+        Ok(left) if left.is_empty() => println!("removed {place}"),
+        Ok(left) => println!("left, for you to remove: {place}: {}", left.join(", ")),
+        Err(error) => println!("left, for you to remove: {place}: {error}"),
     }
+}
+
+fn left(place: &Destination) -> Result<Vec<String>, String> {
+    let mut left = Vec::new();
+    for name in below(place).map_err(|error| told(&error))? {
+        let replica = place.below(&name);
+        match replica::is_empty(&replica).map_err(|error| told(&error))? {
+            true => replica::remove(&replica)?,
+            false => left.push(name),
+        }
+    }
+    match place {
+        Destination::File { root } if left.is_empty() => {
+            std::fs::remove_dir(root).map_err(|error| error.to_string())?;
+        }
+        _ => {}
+    }
+    Ok(left)
 }
 
 fn summary(broken: usize, torture: Option<&Summary>) -> String {
