@@ -82,6 +82,9 @@ struct Run {
     /// go on with further seeds for so many minutes
     #[argh(option)]
     minutes: Option<f64>,
+    /// let what takes minutes take them, as in runs of half an hour and more
+    #[argh(switch)]
+    long: bool,
     /// the bakelite to try; else the one beside this program
     #[argh(option)]
     bin: Option<PathBuf>,
@@ -242,16 +245,21 @@ fn list() -> Outcome {
     Outcome::Right
 }
 
+/// A run that is long enough for what takes minutes.
+const CAMPAIGN: Duration = Duration::from_secs(30 * 60);
+
 fn plan(args: Run) -> Result<Plan, String> {
     let named: Option<Vec<&Scenario>> =
         args.scenarios.iter().map(|name| scenarios::find(name)).collect();
     let named = named.ok_or("no such scenario; run: torture list")?;
     let replay = !named.is_empty() && args.seed.is_some();
+    let time = args.minutes.map(|minutes| Duration::from_secs_f64(minutes * 60.0));
     Ok(Plan {
         scenarios: if named.is_empty() { INVENTORY.iter().collect() } else { named },
         seed: args.seed.unwrap_or_else(some_seed),
         seeds: args.seeds.or(replay.then_some(1)),
-        time: args.minutes.map(|minutes| Duration::from_secs_f64(minutes * 60.0)),
+        time,
+        long: args.long || time.is_some_and(|time| time >= CAMPAIGN),
         jobs: args.jobs.max(1),
         programs: programs(args.bin)?,
         root: args.root.unwrap_or_else(std::env::temp_dir),

@@ -42,6 +42,8 @@ pub struct Plan {
     pub time: Option<Duration>,
     pub jobs: usize,
     pub programs: Programs,
+    /// Whether what takes minutes may take them.
+    pub long: bool,
     /// Where the runs' directories are made.
     pub root: PathBuf,
     /// The replica of each run lies below this place; in its directory without it.
@@ -172,6 +174,7 @@ impl Job {
             Ok(made) => made,
             Err(failure) => return (Tally::default(), Some(failure)),
         };
+        rig.long = plan.long;
         let replica = plan.at.as_ref().map(|at| at.below(&self.to_string()));
         if let Some(place) = &replica {
             rig.set_destinations(vec![rig::Destination::at(place.clone())]);
@@ -187,7 +190,8 @@ impl Job {
             (tally.seeds, tally.not_permitted) = (0, 1);
         } else if let Some(failure) = &failure {
             let kept = dir.keep();
-            println!("replay: torture run {} --seed {}", self.scenario.name, self.seed);
+            let long = if plan.long { " --long" } else { "" };
+            println!("replay: torture run {} --seed {}{long}", self.scenario.name, self.seed);
             println!("kept: {}", kept.display());
             if let Failure::Violation(what) = failure {
                 tally.violations.push(format!("seed {}: {what}", self.seed));
@@ -327,6 +331,7 @@ mod tests {
             time: None,
             jobs: 2,
             programs,
+            long: false,
             root: path,
             at: None,
         };

@@ -88,6 +88,7 @@ impl Args {
             seed: self.seed.unwrap_or(some_seed),
             seeds: Some(1),
             time: self.minutes.map(|minutes| Duration::from_secs_f64(minutes * 60.0)),
+            long: false,
             jobs: self.jobs.max(1),
             programs,
             root: std::env::temp_dir(),

@@ -98,6 +98,8 @@ pub struct Programs {
 pub struct Rig {
     pub seed: u64,
     pub rng: Rng,
+    /// Whether what takes minutes may take them.
+    pub long: bool,
     pub programs: Programs,
     pub dir: PathBuf,
     pub truth: Truth,
@@ -141,6 +143,7 @@ impl Rig {
         Ok(Self {
             seed,
             rng: Rng::of(seed, "faults"),
+            long: false,
             programs: programs.clone(),
             dir: dir.to_owned(),
             truth: Truth::default(),
