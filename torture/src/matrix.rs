@@ -74,6 +74,14 @@ command that repeats it and keeps its directory:
 `torture run --minutes 60` goes on with further seeds for an hour. Timing is the machine's, so a
 seed repeats the choices and not the interleaving; a failure that hides is found by repeating it.
 
+## Your own storage
+
+    torture suite 's3://BUCKET/PREFIX?endpoint=...&region=...'
+
+holds a directory or a bucket to what bakelite needs of it, each promise a line, and then backs up to it
+while the program is killed. With credentials from the environment, below a new name of its own and nowhere
+else; what it made it removes, but for a replica that was not right. Exit status 0 if all held, 1 if not.
+
 ## What is not covered
 
 - Power loss on other file systems than ext4, and disks that lie about what they have written.

@@ -23,16 +23,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// try your own storage: what bakelite needs of it, then backups to it while the program is killed and
+/// try your own storage: what bakelite needs of it, then backups to it while the program is killed, and
 /// restores that are judged
-///
-/// Everything is stored below a new name at URL, torture-..., and removed at the end. A bucket that keeps
-/// versions keeps those; where something may not be removed, what is left is said. Exit status: 0 all
-/// held, 1 not.
 #[derive(FromArgs)]
 #[argh(
     subcommand,
     name = "suite",
+    note = "Everything is stored below a new name at URL, torture-..., and removed at the end, but for a \
+            replica that was not right. What may not be removed is named. A bucket that keeps versions \
+            keeps those.\n\nExit status: 0 all held, 1 not.",
     example = "AWS_ACCESS_KEY_ID=... AWS_SECRET_ACCESS_KEY=... {command_name} \\\n    \
                's3://my-bucket/tmp?endpoint=https://s3.example.com&region=us-east-1'"
 )]

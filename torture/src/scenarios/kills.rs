@@ -176,8 +176,9 @@ const CLOSES: u64 = 2000;
 /// begun anew again and again.
 fn at_length(rig: &mut Rig) -> Result<()> {
     rig.add_store()?;
-    let autocheckpoint = *rig.rng.pick(&[None, Some(20)]);
-    rig.create(Args { autocheckpoint, pace: Some(10_000), ..busy() })?;
+    // A writer that never rests is one that nothing is pinned against: it goes on for a moment only.
+    let pace = *rig.rng.pick(&[None, Some(10_000)]);
+    rig.create(Args { autocheckpoint: Some(20), pace, ..busy() })?;
     rig.start_daemon()?;
     rig.go()?;
     rig.sync()?;
@@ -192,6 +193,9 @@ fn at_length(rig: &mut Rig) -> Result<()> {
     let stopped = Instant::now();
     rig.random_wait(CLOSES);
     rig.store().let_go();
+    if pace.is_none() {
+        rig.pause()?;
+    }
     // Past what a request may take, and its retries.
     let (fault, least, most) = match rig.long {
         true => ("stopped for minutes", 120_000, 240_000),
@@ -203,6 +207,7 @@ fn at_length(rig: &mut Rig) -> Result<()> {
     rig.grade_claims()?;
     thread::sleep(time.saturating_sub(stopped.elapsed()));
     rig.note_resets();
+    rig.go()?;
     rig.signal_daemon(Signal::Continue)?;
     rig.tally.fault("daemon stopped");
     rig.tally.fault(fault);
