@@ -137,17 +137,16 @@ fn contract(place: &Destination) -> Vec<&'static str> {
             println!("not asked for  {promise}: create_only=false");
             continue;
         }
-        let kept = open(&place).map_err(|error| told(&error).into()).and_then(|it| keep(&*it));
-        let kept: Kept = kept.and_then(|()| Ok(replica::remove(&place)?));
+        let kept: Kept = open(&place).map_err(Into::into).and_then(|it| keep(&*it));
         match kept {
             Ok(()) => println!("ok             {promise}"),
             Err(seen) => {
                 broken.push(promise);
                 println!("BROKEN         {promise}\n               {seen}");
-                // What cannot be removed is told at the end.
-                let _ = replica::remove(&place);
             }
         }
+        // What cannot be removed is told at the end.
+        let _ = replica::remove(&place);
     }
     broken
 }

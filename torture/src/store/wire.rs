@@ -138,9 +138,11 @@ pub fn versions(page: &[(&str, usize)], more: bool) -> Vec<u8> {
     xml.into_bytes()
 }
 
+const OPEN: &str = "<ListBucketResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">";
+
 /// A page of keys and their sizes.
 pub fn listing(page: &[(&str, usize)], more: bool) -> Vec<u8> {
-    let mut xml = "<ListBucketResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">".to_owned();
+    let mut xml = OPEN.to_owned();
     let _ = write!(xml, "<IsTruncated>{more}</IsTruncated>");
     for (key, size) in page {
         let _ = write!(xml, "<Contents><Key>{key}</Key><Size>{size}</Size></Contents>");
@@ -154,7 +156,7 @@ pub fn listing(page: &[(&str, usize)], more: bool) -> Vec<u8> {
 
 /// What keys have in common up to a slash, all of it on one page.
 pub fn groups<'a>(groups: impl IntoIterator<Item = &'a str>) -> Vec<u8> {
-    let mut xml = "<ListBucketResult><IsTruncated>false</IsTruncated>".to_owned();
+    let mut xml = format!("{OPEN}<IsTruncated>false</IsTruncated>");
     for group in groups {
         let _ = write!(xml, "<CommonPrefixes><Prefix>{group}</Prefix></CommonPrefixes>");
     }
