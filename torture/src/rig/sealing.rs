@@ -37,12 +37,15 @@ impl Rig {
     }
 
     /// From now on the program is told these keys in a file, and so is who reads. Nothing is
-    /// compressed, so that what is stored plain is seen to be.
+    /// compressed, so that what is stored plain is seen to be, and change-sets are merged soon.
     pub fn configure(&mut self, key_files: &[&Path], rule: Rule) -> Result<()> {
         let key_files = key_files.iter().map(|file| file.to_path_buf()).collect();
         self.sealing = Sealing { key_files, rule };
         let (files, seal) = (&self.sealing.key_files, word(rule));
-        let settings = format!("compression = \"none\"\nkey_files = {files:?}\nseal = {seal:?}");
+        let settings = format!(
+            "compression = \"none\"\nship_interval = \"50ms\"\ncompaction = [\"250ms\", \"1s\"]\n\
+             key_files = {files:?}\nseal = {seal:?}"
+        );
         self.set(&settings)
     }
 

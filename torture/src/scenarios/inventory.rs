@@ -466,11 +466,14 @@ pub const INVENTORY: &[Scenario] = &[
         adversity: "a plain replica is sealed, its key changed and lost; `reencrypt` is killed in the \
                     middle",
         how: "a directory and a bucket beside a writer; the daemon killed too: each time all of it \
-              with all keys, right or status 7 with some; then one key is enough, no other opens it, \
-              and no file shows a piece of the database",
+              with all keys, right or status 7 with some; what the daemon merges meanwhile is under the \
+              new key; then one key is enough, no other opens it, and no file shows a piece of the \
+              database",
         seeds: 2,
         faults: &[
             "killed mid-rewrite",
+            "merge stopped",
+            "merged beside reencrypt",
             "daemon killed",
             "rewritten",
             "refused for lack of a key",

@@ -2,17 +2,22 @@
 //!
 //! A replica that was plain is sealed, then sealed with another key, by `reencrypt` beside the daemon and
 //! killed again and again. With all keys everything comes back all along; with some of them what
-//! comes back is right, and what does not is refused for lack of a key.
+//! comes back is right, and what does not is refused for lack of a key. The daemon merges all the while.
 
 use super::busy;
+use super::upkeep::{MERGING, ROUNDS, stop_at_one};
 use crate::rig::{Failure, NAME, Result, Rig, Under, violation};
 use crate::workload::writer::Args;
 use bakelite::error::Status;
 use bakelite::key;
+use bakelite::name::Name;
 use bakelite::object::KeyId;
 use bakelite::restore::Target;
 use bakelite::seal::Rule;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// How often a rewrite is killed, at most, and in the middle of its work.
 const TRIES: usize = 16;
@@ -141,21 +146,56 @@ fn judge(rig: &mut Rig, keys: &[&Path]) -> Result<()> {
 /// Runs `reencrypt` to its end. From then on one key is enough.
 fn finish(rig: &mut Rig, keys: &[&Path], target: KeyId) -> Result<()> {
     rig.go()?;
-    let done = rig.reencrypt(&[])?;
+    let before = merged(&rig.under()?);
+    // All is rewritten while the daemon is anywhere between putting a merge and deleting what it stands
+    // for. Points do not become fewer here, which is the last of these moments.
+    let stopped = stop_at_one(rig, "merge", &MERGING[..MERGING.len() - 1]);
+    let reached = rig.store().wait_for_stop(ROUNDS);
+    if !reached {
+        // Else it would be the rewrite that stands still.
+        rig.store().let_go();
+    }
+    let done = rig.reencrypt(&[]);
+    rig.store().let_go();
+    let done = done?;
     if !done.status.success() {
         return violation(format!("reencrypt: {}: {}", done.status, done.complaint));
     }
-    let under = rig.under()?;
-    if let Some((name, under)) = under.iter().flatten().find(|(_, it)| **it != Some(target)) {
-        return violation(format!("{name} is under {under:?} after reencrypt has ended"));
-    }
+    rig.tally.fault(&if reached { stopped } else { format!("no {stopped}") });
     rig.tally.fault("rewritten");
+    merges_are_under(rig, target, &before)?;
     restart(rig, &keys[..1], Rule::Auto)?;
     let seq = rig.pause()?;
     rig.sync()?;
     rig.grade_all_exact(seq)?;
     rig.recheck(3)?;
     nothing_shows(rig)
+}
+
+/// Neither what was rewritten nor what the daemon merges beside it and later is under another key.
+fn merges_are_under(rig: &mut Rig, target: KeyId, before: &BTreeSet<String>) -> Result<()> {
+    let began = Instant::now();
+    loop {
+        let under = rig.under()?;
+        if let Some((name, under)) = under.iter().flatten().find(|(_, it)| **it != Some(target)) {
+            return violation(format!("{name} is under {under:?} after reencrypt has ended"));
+        }
+        if !merged(&under).is_subset(before) {
+            rig.tally.fault("merged beside reencrypt");
+            return Ok(());
+        }
+        if began.elapsed() > ROUNDS {
+            return Ok(());
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// What was made by merging.
+fn merged(under: &[Under]) -> BTreeSet<String> {
+    let names = under.iter().flat_map(|under| under.keys());
+    let level = |name: &str| matches!(name.parse(), Ok(Name::Change(it)) if it.level > 0);
+    names.filter(|name| level(name)).cloned().collect()
 }
 
 /// A daemon with other keys takes the place of this one.

@@ -28,7 +28,7 @@ pub const STEPS: [Step; 2] = [Step { density: 0, age: 1000 }, Step { density: 50
 /// A daemon has made a round by then, unless the machine is very slow, and has left something to prune.
 const ROUND: Duration = Duration::from_millis(2500);
 /// Some rounds: what happens in most of them has happened by then.
-const ROUNDS: Duration = Duration::from_secs(10);
+pub const ROUNDS: Duration = Duration::from_secs(10);
 const LIVES: usize = 9;
 
 use Moment::{After, Before};
@@ -38,7 +38,7 @@ const MERGED: &[&str] = &["/change/1/", "/change/2/", "/change/3/"];
 const SHIPPED: &[&str] = &["/change/0/"];
 
 /// A moment of upkeep or of a snapshot, as the bucket sees it, and what the figures call it.
-type At = (&'static str, Stop);
+pub type At = (&'static str, Stop);
 
 const fn at(
     name: &'static str,
@@ -49,13 +49,13 @@ const fn at(
     (name, Stop { method, kinds, skip: 0, moment })
 }
 
-const MERGING: [At; 6] = [
+pub const MERGING: [At; 6] = [
     at("before a merge is put", "PUT", MERGED, Before),
     at("between a merge and its deletes", "PUT", MERGED, After),
     at("while a merge is read back", "GET", MERGED, Before),
-    at("after points were thinned out", "PUT", &["/change/3/"], After),
     at("before a delete of what was merged", "DELETE", SHIPPED, Before),
     at("after a delete of what was merged", "DELETE", SHIPPED, After),
+    at("after points were thinned out", "PUT", &["/change/3/"], After),
 ];
 const DELETING: [At; 3] = [
     at("in the middle of deleting", "DELETE", &["/change/"], After),
@@ -143,7 +143,7 @@ pub fn restores(rig: &mut Rig) -> Result<()> {
 
 /// Has the bucket stand still at one of these moments while `who` is at work: at another one with each
 /// seed and whenever one was reached.
-fn stop_at_one(rig: &mut Rig, who: &str, all: &[At]) -> String {
+pub fn stop_at_one(rig: &mut Rig, who: &str, all: &[At]) -> String {
     let begins = format!("{who} stopped");
     let strikes = rig.tally.faults.iter().filter(|(name, _)| name.starts_with(&begins));
     let strikes: u64 = strikes.map(|(_, times)| times).sum();
