@@ -305,13 +305,11 @@ pub fn verify(arguments: &Arguments, of: &VerifyOf) -> Result<Outcome> {
     if !(arguments.quiet && verified.ok()) || arguments.json {
         report::show(&verified, arguments.json)?;
     }
-    let found = differing.len() + checked.iter().map(|it| it.report.findings.len()).sum::<usize>();
-    let closed = checked.iter().filter(|it| it.report.closed.is_some()).count();
-    Ok(match found {
-        0 => Outcome::Well,
-        _ if found == closed => Outcome::Found(Status::Key),
-        _ => Outcome::Found(Status::Integrity),
-    })
+    let differ = (!differing.is_empty()).then_some(Status::Integrity);
+    let found: Vec<_> = checked.iter().filter_map(|it| it.report.status()).chain(differ).collect();
+    let gravest = [Status::Integrity, Status::Key, Status::Missing, Status::Unreachable];
+    let gravest = gravest.into_iter().find(|status| found.contains(status));
+    Ok(gravest.map_or(Outcome::Well, Outcome::Found))
 }
 
 pub fn compact(arguments: &Arguments, of: &CompactOf) -> Result<Outcome> {

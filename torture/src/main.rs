@@ -1,6 +1,7 @@
 //! Faults, kills and an oracle: the proof that what bakelite restores is right.
 //!
-//! `torture run` tries scenarios on the real program, `torture matrix` writes down what was tried,
+//! `torture run` tries scenarios on the real program, `torture suite` some of them on an operator's own
+//! storage, `torture matrix` writes down what was tried,
 //! `torture fuzz` feeds wrong inputs to every parser, `torture demo` shows the program at work, `torture
 //! bench` measures it. `torture writer` is the workload, started by `run` as a process that can be killed,
 //! and `torture load` the one of `bench`.
@@ -26,6 +27,7 @@ mod saboteurs;
 mod scenarios;
 mod soak;
 mod store;
+mod suite;
 mod tally;
 mod workload;
 
@@ -59,6 +61,7 @@ enum Verb {
     Points(Points),
     Fuzz(fuzz::Args),
     Soak(Soak),
+    Suite(suite::Args),
     Load(bench::load::Args),
     Writer(workload::writer::Args),
 }
@@ -79,6 +82,9 @@ struct Run {
     /// go on with further seeds for so many minutes
     #[argh(option)]
     minutes: Option<f64>,
+    /// let what takes minutes take them, as in runs of half an hour and more
+    #[argh(switch)]
+    long: bool,
     /// the bakelite to try; else the one beside this program
     #[argh(option)]
     bin: Option<PathBuf>,
@@ -213,6 +219,7 @@ fn main() -> ExitCode {
         Verb::Points(args) => count(&args),
         Verb::Fuzz(args) => fuzz::run(&args),
         Verb::Soak(args) => soak(args),
+        Verb::Suite(args) => return suite(args),
         Verb::Writer(args) => return ended("writer", workload::writer::run(&args)),
         Verb::Load(args) => return ended("load", bench::load::run(&args)),
     };
@@ -238,19 +245,25 @@ fn list() -> Outcome {
     Outcome::Right
 }
 
+/// A run that is long enough for what takes minutes.
+const CAMPAIGN: Duration = Duration::from_secs(30 * 60);
+
 fn plan(args: Run) -> Result<Plan, String> {
     let named: Option<Vec<&Scenario>> =
         args.scenarios.iter().map(|name| scenarios::find(name)).collect();
     let named = named.ok_or("no such scenario; run: torture list")?;
     let replay = !named.is_empty() && args.seed.is_some();
+    let time = args.minutes.map(|minutes| Duration::from_secs_f64(minutes * 60.0));
     Ok(Plan {
         scenarios: if named.is_empty() { INVENTORY.iter().collect() } else { named },
         seed: args.seed.unwrap_or_else(some_seed),
         seeds: args.seeds.or(replay.then_some(1)),
-        time: args.minutes.map(|minutes| Duration::from_secs_f64(minutes * 60.0)),
+        time,
+        long: args.long || time.is_some_and(|time| time >= CAMPAIGN),
         jobs: args.jobs.max(1),
         programs: programs(args.bin)?,
         root: args.root.unwrap_or_else(std::env::temp_dir),
+        at: None,
     })
 }
 
@@ -312,6 +325,19 @@ fn soak(args: Soak) -> Result<Outcome, String> {
         show(&record.section())?;
     }
     Ok(outcome)
+}
+
+/// Ends with 0 or 1: whoever tries a store of his own asks for no more.
+fn suite(args: suite::Args) -> ExitCode {
+    let plan = programs(args.bin.clone()).and_then(|programs| args.plan(programs, some_seed()));
+    match plan.and_then(|plan| suite::run(&plan)) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("torture suite: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// Has the page tell of what was recorded just now.
