@@ -110,6 +110,19 @@ fn a_newer_format_is_refused_with_a_status_of_its_own() {
     }
 }
 
+/// What mends the hash, which comes last, has to mend this one as well.
+#[test]
+fn a_wrong_crc_is_told_under_a_right_hash() {
+    for (name, mut body) in each_kind() {
+        let crc = body.len() - 36;
+        body[crc] ^= 1;
+        body.truncate(crc + 4);
+        let hash = blake3::hash(&body);
+        body.extend_from_slice(hash.as_bytes());
+        assert_eq!(open(&name, body), Err(Damage::BadCrc));
+    }
+}
+
 fn header() -> Header {
     let page_size = PageSize::new(512).unwrap();
     Header { page_size, parent: Chain::default(), chain: Chain::default() }
