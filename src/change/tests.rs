@@ -212,7 +212,6 @@ fn a_patch_past_its_page_is_refused() {
     }
 }
 
-/// Patches are as small as they can cheaply be, and turn the new page into the old one.
 /// Fuzzing: a restore and a merge made different pages of one, since turning it around takes its runs in
 /// the same order as applying it.
 #[test]
@@ -225,6 +224,33 @@ fn a_patch_whose_runs_overlap_is_refused() {
     }
 }
 
+/// A run costs four bytes besides its own: more of them, or longer ones, and objects grow unnoticed.
+#[test]
+fn differences_are_one_run_up_to_eight_equal_bytes() {
+    for (differ, runs) in [
+        (&[][..], &[][..]),
+        (&[0], &[(0, 1)]),
+        (&[10, 11], &[(10, 2)]),
+        (&[10, 19], &[(10, 10)]),
+        (&[10, 20], &[(10, 1), (20, 1)]),
+        (&[10, 19, 28, 40, 63], &[(10, 19), (40, 1), (63, 1)]),
+        (&[55, 63], &[(55, 9)]),
+    ] {
+        let old = [0; 64];
+        let mut new = old;
+        differ.iter().for_each(|&at: &usize| new[at] = 1);
+        let mut patch = Vec::new();
+        diff(&new, &old, &mut patch);
+        let mut expected = vec![runs.len() as u8, 0];
+        for &(at, bytes) in runs {
+            expected.extend([at, 0, bytes - 1, 0]);
+            expected.extend(vec![0; bytes.into()]);
+        }
+        assert_eq!(patch, expected, "{differ:?}");
+    }
+}
+
+/// It turns the new page into the old one.
 #[test]
 fn a_patch_restores_the_old_page() {
     fn property(old: Vec<u8>, edits: Vec<(u8, u8)>) -> bool {
