@@ -95,6 +95,16 @@ fn the_undo_patches_go_on_over_many_blocks() {
     assert!(agrees(65536, &steps));
 }
 
+/// A larger one costs memory in every writer and reader.
+#[test]
+fn no_block_of_a_change_set_is_larger_than_256_kib() {
+    let steps = [1, 2].map(|n| Step::fill(1100, 1..=1100, n));
+    let (_, set) = change_set(512, &steps);
+    let blocks: Vec<_> = (0..set.object.count()).map(|at| set.object.block_bytes(at)).collect();
+    assert!(blocks.iter().all(|bytes| *bytes <= BLOCK_BYTES), "{blocks:?}");
+    assert_eq!(set.page_blocks(), Ok(3));
+}
+
 /// A commit's record takes more room in the table than a byte changed does among the patches.
 #[test]
 fn a_change_set_of_tiny_commits_gets_full_before_its_object_does() {
@@ -113,6 +123,26 @@ fn a_change_set_of_tiny_commits_gets_full_before_its_object_does() {
     let Name::Change(change) = name else { unreachable!() };
     assert!(body.len() < 2 * SOFT_BYTES, "{} bytes, {number} commits", body.len());
     assert_eq!(ChangeSet::open(&change, body).unwrap().commits.len() as u64, number.0);
+}
+
+/// What is merged into one is stopped by that, and an object too large is not stored at all.
+#[test]
+fn a_builder_knows_how_large_its_object_is() {
+    let mut builder = Builder::new(PageSize::new(512).unwrap(), Chain::default());
+    for (first, last) in [(1, 2), (3, 3), (4, 5)] {
+        let (number, digest) = (CommitNo(last), Some(Digest(1)));
+        let commit = Commit { number, time: Time(1), pages: 3, digest, resync: false };
+        let chain = Chain([last as u8; 32]);
+        let page = [last as u8; 512];
+        let pages = (1..=3).map(|number| (PageNo(number), &page[..]));
+        builder.point(Point { first: CommitNo(first), commit, chain, least: 1 }, pages);
+    }
+    let (name, body) = builder.encode(Timeline(1), Compression::None);
+    let Name::Change(change) = &name else { unreachable!() };
+    let set = ChangeSet::open(change, body.clone()).unwrap();
+    assert_eq!(set.plain_bytes(), builder.plain_bytes() + 12, "but for three counts");
+    let around = 128 + name.to_string().len() + 8 * set.object.count() + 40;
+    assert_eq!(set.plain_bytes() + around, body.len());
 }
 
 /// Encodes a table of one part as given, with whatever lies in it, under correct checksums.
