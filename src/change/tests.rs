@@ -105,6 +105,27 @@ fn no_block_of_a_change_set_is_larger_than_256_kib() {
     assert_eq!(set.page_blocks(), Ok(3));
 }
 
+/// Blocks that end within a page are refused: no large transaction came back.
+#[test]
+fn a_part_of_many_blocks_comes_back_at_every_page_size() {
+    for size in SIZES {
+        let header = Header {
+            page_size: PageSize::new(size).unwrap(),
+            parent: Chain::default(),
+            chain: Chain::default(),
+        };
+        let count = 2 * BLOCK_BYTES as u32 / size + 1;
+        let pages: Vec<PageNo> = (1..=count).map(PageNo).collect();
+        let contents: Vec<u8> = (1..=count).flat_map(|n| vec![n as u8; size as usize]).collect();
+        let change = a_change(false);
+        let body = encode_part(change, &header, None, &pages, &contents, Compression::Zstd);
+        let set = ChangeSet::open(&change, body).unwrap();
+        let found = pages_at(&set, 1).into_values().flat_map(|(_, bytes)| bytes);
+        assert!(found.eq(contents), "page size {size}");
+        assert!((0..4).all(|at| set.object.block_bytes(at) <= BLOCK_BYTES));
+    }
+}
+
 /// A commit's record takes more room in the table than a byte changed does among the patches.
 #[test]
 fn a_change_set_of_tiny_commits_gets_full_before_its_object_does() {
@@ -137,6 +158,7 @@ fn a_builder_knows_how_large_its_object_is() {
         let pages = (1..=3).map(|number| (PageNo(number), &page[..]));
         builder.point(Point { first: CommitNo(first), commit, chain, least: 1 }, pages);
     }
+    assert_eq!(builder.chain(), Chain([5; 32]));
     let (name, body) = builder.encode(Timeline(1), Compression::None);
     let Name::Change(change) = &name else { unreachable!() };
     let set = ChangeSet::open(change, body.clone()).unwrap();
@@ -147,11 +169,17 @@ fn a_builder_knows_how_large_its_object_is() {
 
 /// Encodes a table of one part as given, with whatever lies in it, under correct checksums.
 fn forged(change: Change, table: &[u8], blocks: &[Vec<u8>]) -> Result<ChangeSet, Damage> {
-    let header = Header {
-        page_size: PageSize::new(512).unwrap(),
-        parent: Chain::default(),
-        chain: Chain::default(),
-    };
+    forged_to(Chain::default(), change, table, blocks)
+}
+
+fn forged_to(
+    chain: Chain,
+    change: Change,
+    table: &[u8],
+    blocks: &[Vec<u8>],
+) -> Result<ChangeSet, Damage> {
+    let page_size = PageSize::new(512).unwrap();
+    let header = Header { page_size, parent: Chain::default(), chain };
     let mut encoder = Encoder::new(&Name::Change(change), &header, Compression::Zstd);
     blocks.iter().for_each(|block| encoder.block(block));
     encoder.block(table);
@@ -209,6 +237,59 @@ fn what_a_table_may_not_say() {
     refused(&[1, 7, 2, 0, 0, 0], "a commit before the last part");
     refused(&[1, 7, 1, 0, 0, 9], "bytes after its end");
     assert!(forged(a_change(false), &words(&[1, 7, 1, 1, 0, 0]), &[]).is_ok());
+}
+
+/// A restore is planned by names: what they say has to be in there, even where the chain fits.
+#[test]
+fn other_commits_than_the_name_says_are_refused_under_their_right_chain() {
+    let commit = |(number, time)| Commit {
+        number: CommitNo(number),
+        time: Time(time),
+        pages: 1,
+        digest: Some(Digest(3)),
+        resync: false,
+    };
+    let refused = Some(Damage::BadTable("commits other than its name says"));
+    for (first, last, commits, found) in [
+        (1, 1, &[(1, 1)][..], None),
+        (1, 2, &[(1, 1), (2, 1)], None),
+        (1, 1, &[(1, 1), (1, 1)], refused),
+        (2, 2, &[(1, 1), (2, 1)], refused),
+        (1, 1, &[(1, 2)], refused),
+        (1, 1, &[(2, 1)], refused),
+    ] {
+        let all: Vec<Commit> = commits.iter().copied().map(commit).collect();
+        let after = |chain: Chain, it: &Commit| chain.after(PageSize::new(512).unwrap(), it);
+        let chain = all.iter().fold(Chain::default(), after);
+        let mut change = a_change(true);
+        (change.span.first, change.span.last) = (CommitNo(first), CommitNo(last));
+        let table = put_table(&all, &[], &vec![0; all.len()], &[]);
+        assert_eq!(forged_to(chain, change, &table, &[]).err(), found, "{first}: {commits:?}");
+    }
+}
+
+/// Of a squashed one: what went on from a commit that was left out has no lineage there.
+#[test]
+fn a_squashed_change_set_knows_the_lineage_at_its_points_and_no_size_above_their_own() {
+    let digest = Some(Digest(3));
+    let commit = Commit { number: CommitNo(2), time: Time(1), pages: 1, digest, resync: false };
+    let (chain, mut change) = (Chain([7; 32]), a_change(true));
+    change.span.last = CommitNo(2);
+    let with = |least: u32| {
+        let mut table = put_table(&[commit], &[], &[0], &[]);
+        table.extend_from_slice(&chain.0);
+        table.extend_from_slice(&least.to_le_bytes());
+        forged_to(chain, change, &table, &[])
+    };
+    assert_eq!(with(2).unwrap_err(), Damage::BadTable("a smallest size that is not"));
+    for least in [0, 1] {
+        let set = with(least).unwrap();
+        let before = [0, 1, 2, 3, 4].map(|number| set.chain_before(CommitNo(number)));
+        let parent = Some(Chain::default());
+        assert_eq!(before, [parent, parent, None, Some(chain), None]);
+        let first = CommitNo(1);
+        assert_eq!(set.points(), [Point { first, commit, chain, least }]);
+    }
 }
 
 /// Every record of a commit is bound to the chain: none can be changed, even with right checksums.
