@@ -395,7 +395,7 @@ impl ChangeSet {
                 return Ok(number);
             }
             bytes += self.object.block_bytes(number);
-            if bytes > all || !bytes.is_multiple_of(size) || number + 1 == self.object.count() {
+            if !bytes.is_multiple_of(size) {
                 break;
             }
         }

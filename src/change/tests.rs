@@ -264,7 +264,12 @@ fn other_commits_than_the_name_says_are_refused_under_their_right_chain() {
         let mut change = a_change(true);
         (change.span.first, change.span.last) = (CommitNo(first), CommitNo(last));
         let table = put_table(&all, &[], &vec![0; all.len()], &[]);
-        assert_eq!(forged_to(chain, change, &table, &[]).err(), found, "{first}: {commits:?}");
+        let set = forged_to(chain, change, &table, &[]);
+        assert_eq!(set.as_ref().err(), found.as_ref(), "{first}: {commits:?}");
+        if let Ok(set) = set {
+            let ends = [first, last + 1].map(|number| set.chain_before(CommitNo(number)));
+            assert_eq!(ends, [Some(Chain::default()), Some(chain)]);
+        }
     }
 }
 
@@ -289,6 +294,20 @@ fn a_squashed_change_set_knows_the_lineage_at_its_points_and_no_size_above_their
         assert_eq!(before, [parent, parent, None, Some(chain), None]);
         let first = CommitNo(1);
         assert_eq!(set.points(), [Point { first, commit, chain, least }]);
+    }
+}
+
+/// A page in two blocks would be read as two pages.
+#[test]
+fn blocks_that_end_within_a_page_or_past_the_last_one_are_refused() {
+    let table = words(&[1, 7, 1, 1, 0, 0]);
+    for (blocks, good) in
+        [(&[512][..], true), (&[100, 412], false), (&[511], false), (&[1024], false), (&[], false)]
+    {
+        let blocks: Vec<_> = blocks.iter().map(|&bytes| vec![1; bytes]).collect();
+        let set = forged(a_change(false), &table, &blocks).unwrap();
+        let read = set.pages_at(CommitNo(1), |_, _, _| Ok::<(), Damage>(()));
+        assert_eq!(read.is_ok(), good, "{} blocks", blocks.len());
     }
 }
 
