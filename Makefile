@@ -14,6 +14,7 @@ BIN     := $(TARGET)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 MINUTES  ?=
 SEED     ?=
 SCENARIO ?=
+URL      ?=
 PARSER   ?=
 QUICK    ?=
 FIGURE   ?=
@@ -22,7 +23,7 @@ FILE     ?=
 PAGES := man/bakelite.1 man/bakelite.5 man/bakelite-recovery.7
 
 .PHONY: all dist chroot demo test check torture replay matrix bench fmt man install clean help
-.PHONY: programs lint saboteurs points fuzz soak mutants
+.PHONY: programs lint saboteurs points fuzz soak mutants suite
 
 all: ## build the program: target/release/bakelite
 	$(CARGO) build --locked --release --package bakelite
@@ -72,6 +73,10 @@ check: ## what CI runs: format, lints, man pages, then all tests
 torture: programs ## faults, kills and an oracle [MINUTES=] [SEED=] [SCENARIO=]
 	$(BIN)/torture run $(SCENARIO) $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) \
 		$(LEAST)
+
+suite: programs ## your own storage: what it has to keep, and backups under kills: URL= [MINUTES=] [SEED=]
+	@test -n "$(URL)" || { echo "usage: make suite URL='s3://BUCKET/PREFIX?endpoint=...'" >&2; exit 2; }
+	$(BIN)/torture suite '$(URL)' $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES))
 
 replay: programs ## one failure again: SCENARIO= SEED=
 	@test -n "$(SCENARIO)" -a -n "$(SEED)" || \

@@ -331,17 +331,20 @@ impl ChangeSet {
         &self.object.header
     }
 
-    /// The lineage before `commit`, which is in here or the one after all that is. `None` if the one
-    /// before it was left out.
+    /// The lineage before `commit`, which is in here or the one after all that is. `None` if it is not,
+    /// or the one before it was left out.
     pub fn chain_before(&self, commit: CommitNo) -> Option<Chain> {
         let Header { page_size, parent, .. } = self.object.header;
+        if commit < self.first {
+            return None;
+        }
         let before = self.commits.partition_point(|each| each.number < commit);
         if self.beside.is_empty() {
             let before = self.commits[..before].iter();
             return Some(before.fold(parent, |chain, each| chain.after(page_size, each)));
         }
         match before.checked_sub(1) {
-            None => (commit <= self.first).then_some(parent),
+            None => (commit == self.first).then_some(parent),
             Some(at) => (self.commits[at].number.next() == commit).then(|| self.beside[at].0),
         }
     }

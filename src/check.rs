@@ -76,6 +76,8 @@ pub fn check(databases: &[Database], max_age: Duration) -> Vec<Finding> {
             }
         }
     }
+    // What lacks a commit is worse than what has no room.
+    findings.sort_by_key(|it| it.status == Some(Status::Failed));
     findings
 }
 
@@ -113,7 +115,7 @@ fn judge(begun: Begun<'_>, max_age: Duration, start: Instant) -> Result<Verdict<
         if published.is_durable_on(database, |each| each == destination)? {
             continue;
         }
-        let since = record.owed_since.get(at).copied().flatten();
+        let since = record.lacks_since.get(at).copied().flatten();
         let Some(age) = since.map(|since| age(Time(since))) else {
             if start.elapsed() < GRACE {
                 let published = Some(published);
@@ -130,11 +132,17 @@ fn judge(begun: Begun<'_>, max_age: Duration, start: Instant) -> Result<Verdict<
             findings.push(Finding::new(Status::Stale, what, destination).remedy(error));
         }
     }
+    let places = database.destinations.iter().map(ToString::to_string);
+    findings.extend(places.filter_map(|place| {
+        let note = record.over.get(&place)?;
+        Some(Finding::new(Status::Failed, &note.what, place).remedy(&note.remedy))
+    }));
     Ok(Verdict::Found(findings))
 }
 
+/// By the steady clock: after the other one was set, an age by that would be months, or none for months.
 fn age(since: Time) -> Duration {
-    Duration::from_millis(clock::now().0.saturating_sub(since.0))
+    Duration::from_millis(clock::uptime().0.saturating_sub(since.0))
 }
 
 #[cfg(test)]
@@ -145,7 +153,7 @@ mod tests {
 
     fn record(db: &Db, since: Option<u64>) {
         let text = since.map_or("null".to_owned(), |since| since.to_string());
-        let text = format!("{{\"owed_since\": [{text}]}}");
+        let text = format!("{{\"lacks_since\": [{text}]}}");
         std::fs::write(db.config().state_dir.join("status"), text).unwrap();
     }
 
@@ -179,13 +187,44 @@ mod tests {
         crate::daemon::sync(&[db.config()]).unwrap();
         let _lock = try_lock(&db.config().state_dir).unwrap().unwrap();
         commits(&app, 1);
-        record(&db, Some(clock::now().0 - 90_000));
+        record(&db, Some(clock::uptime().0 - 90_000));
         assert_eq!(said(&db, 600), [""; 0]);
         let stale = said(&db, 60);
         assert!(
             stale.len() == 1 && stale[0].starts_with("lacks commits of the last 1m"),
             "{stale:?}"
         );
+    }
+
+    /// Since when is told by the steady clock: by the other one it would be half a century.
+    #[test]
+    fn trap_67_a_clock_that_is_set_makes_nothing_stale() {
+        let db = Db::new(4096);
+        let app = db.open();
+        commits(&app, 3);
+        crate::daemon::sync(&[db.config()]).unwrap();
+        let _lock = try_lock(&db.config().state_dir).unwrap().unwrap();
+        commits(&app, 1);
+        record(&db, Some(clock::uptime().0));
+        assert_eq!(said(&db, 3600), [""; 0]);
+    }
+
+    /// A cap that cannot be held to is told after what is worse.
+    #[test]
+    fn what_has_no_room_is_told_last() {
+        let (full, alone) = (Db::new(4096), Db::new(4096));
+        commits(&full.open(), 3);
+        commits(&alone.open(), 3);
+        let config = full.config();
+        crate::daemon::sync(&[full.config()]).unwrap();
+        let _lock = try_lock(&config.state_dir).unwrap().unwrap();
+        let place = config.destinations[0].to_string();
+        let text = format!("{{\"over\": {{\"{place}\": {{\"what\": \"w\", \"remedy\": \"r\"}}}}}}");
+        std::fs::write(config.state_dir.join("status"), text).unwrap();
+        let findings = check(&[config, alone.config()], MAX_AGE);
+        let statuses: Vec<_> = findings.iter().map(|it| it.status.unwrap()).collect();
+        assert_eq!(statuses, [Status::Stale, Status::Failed]);
+        assert_eq!((&*findings[1].what, &*findings[1].place), ("w", &*place));
     }
 
     /// It holds its lock, and says nothing of a commit that it ought to see.

@@ -40,6 +40,11 @@ pub fn monotonic() -> Duration {
     Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs() as u32)
 }
 
+/// The same, as moments that can be told apart whoever sets the time of day meanwhile.
+pub fn uptime() -> Time {
+    Time(u64::try_from(monotonic().as_millis()).unwrap_or(u64::MAX))
+}
+
 /// `2025-11-23T14:00:00.123Z`. A time past the year 9999 shows as that year's end.
 pub fn format(time: Time) -> String {
     let shown = i64::try_from(time.0).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());

@@ -16,7 +16,7 @@ pub use read::{KEYS, Key, Place};
 pub use s3::{Credentials, Lock, LockMode, S3, Secret, UrlStyle};
 
 use crate::error::{Error, Result, Status};
-use crate::keep::Keep;
+use crate::keep::{Cap, Keep};
 use crate::seal::Rule;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -48,6 +48,8 @@ pub struct Database {
     pub destinations: Vec<Destination>,
     /// Those of them that nothing waits for: they may trail.
     pub mirrors: Vec<Destination>,
+    /// What each of them is to hold at most, in their order; those past the end, whatever comes.
+    pub caps: Vec<Cap>,
     pub settings: Settings,
 }
 
@@ -183,6 +185,11 @@ fn unreadable(file: &Path, cause: &io::Error) -> Error {
 }
 
 impl Database {
+    /// What its destination of that number is to hold at most.
+    pub fn cap(&self, at: usize) -> Cap {
+        self.caps.get(at).copied().unwrap_or_default()
+    }
+
     pub fn origins(self) -> Vec<Origin> {
         let sealing = self.settings.sealing;
         let origin = |destination| Origin { destination, sealing: sealing.clone() };
@@ -206,8 +213,8 @@ impl Database {
         }
         let path = real(&path);
         let state_dir = state_dir_beside(&path);
-        let (mirrors, settings) = (Vec::new(), Settings::default());
-        Ok(Self { name, path, state_dir, destinations, mirrors, settings })
+        let (mirrors, caps, settings) = (Vec::new(), Vec::new(), Settings::default());
+        Ok(Self { name, path, state_dir, destinations, mirrors, caps, settings })
     }
 }
 

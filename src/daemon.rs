@@ -220,8 +220,9 @@ impl Daemon {
     }
 
     /// How the run ended, once it has: when all is drained, or when nothing is left to watch, nor can be.
+    /// What is under way even then may write where the next daemon reads, and is waited for.
     fn ended(&mut self) -> Option<Result<()>> {
-        let all = self.trackers.values().all(Tracker::is_ended);
+        let all = self.trackers.values().all(Tracker::is_over);
         (all && self.waiting.is_empty() && self.gatherer.is_none()).then(|| {
             let errors = self.trackers.values_mut().filter_map(Tracker::take_error);
             errors.into_iter().next().map_or(Ok(()), Err)

@@ -26,7 +26,7 @@ use crate::backend::{Backend, Kind};
 use crate::clock;
 use crate::commit::{CommitNo, Time, Timeline};
 use crate::error::{Error, Result, Status};
-use crate::keep::Keep;
+use crate::keep::{Cap, Keep};
 use crate::name::{Change, Name, Span};
 use crate::object::Compression;
 use crate::recent::Recent;
@@ -51,6 +51,8 @@ pub struct Fanout {
     pub recent: Recent,
     /// What is older than that is not copied to one that lacks it.
     pub keep: Keep,
+    /// Nor is what there is no room for; none for those past the end.
+    pub caps: Vec<Cap>,
     spool_max: u64,
 }
 
@@ -264,7 +266,7 @@ impl Fanout {
         };
         let lanes = destinations.into_iter().map(lane).collect::<Result<_>>()?;
         let recent = Recent::new(state_dir);
-        Ok(Self { lanes, compression, recent, keep: Keep::default(), spool_max })
+        Ok(Self { lanes, compression, recent, keep: Keep::default(), caps: Vec::new(), spool_max })
     }
 
     /// How many destinations there are.
@@ -444,12 +446,13 @@ impl Fanout {
     /// Brings one destination up to date: from a sibling where its spool has not all, then from that.
     pub fn pay(&self, at: usize) -> Result<()> {
         let lane = &self.lanes[at];
-        let paid = self.try_pay(lane);
+        let cap = self.caps.get(at).copied().unwrap_or_default();
+        let paid = self.try_pay(lane, cap);
         lane.debt().error = paid.as_ref().err().map(ToString::to_string);
         paid
     }
 
-    fn try_pay(&self, lane: &Arc<Lane>) -> Result<()> {
+    fn try_pay(&self, lane: &Arc<Lane>, cap: Cap) -> Result<()> {
         self.look(lane)?;
         loop {
             if lane.debt().copy {
@@ -463,7 +466,7 @@ impl Fanout {
                     return Err(Error::new(Status::Integrity, "copy to", thing, cause));
                 };
                 let held = sibling.debt().floor;
-                lane.copy_from(&*sibling.destination, &self.keep)?;
+                lane.copy_from(&*sibling.destination, &self.keep, cap)?;
                 let mut debt = lane.debt();
                 debt.floor = debt.floor.max(held);
             }

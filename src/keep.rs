@@ -1,10 +1,12 @@
-//! How dense restore points are kept, by their age: the keys `keep` and `compaction` as values.
+//! How dense restore points are kept, by their age, and how much of them: the keys `keep`,
+//! `compaction`, `replica_max` and `objects_max` as values.
 //!
 //! A point is kept if it is the last of its bucket: buckets are as long as the density, and aligned to
 //! 1970. What is older than the last step is kept by nobody. Pure: the time is handed in.
 
 use crate::commit::Time;
 use crate::units;
+use std::fmt;
 use std::time::Duration;
 
 /// Up to an age, one point for each density; every point without one.
@@ -17,6 +19,56 @@ pub struct Step {
 /// Steps of rising age and density. None: every point is kept for ever.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Keep(Vec<Step>);
+
+/// Objects and their bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sum {
+    pub objects: u64,
+    pub bytes: u64,
+}
+
+impl Sum {
+    pub fn add(&mut self, bytes: u64) {
+        self.objects += 1;
+        self.bytes += bytes;
+    }
+
+    pub fn take(&mut self, bytes: u64) {
+        self.objects -= 1;
+        self.bytes -= bytes;
+    }
+}
+
+impl std::ops::AddAssign for Sum {
+    fn add_assign(&mut self, other: Self) {
+        self.objects += other.objects;
+        self.bytes += other.bytes;
+    }
+}
+
+/// The most that one destination is to hold of a replica. The oldest points go first, whatever their
+/// density; what the newest needs never goes, nor what is locked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cap {
+    pub bytes: Option<u64>,
+    pub objects: Option<u32>,
+}
+
+impl Cap {
+    pub fn allows(self, held: Sum) -> bool {
+        self.bytes.is_none_or(|most| held.bytes <= most)
+            && self.objects.is_none_or(|most| held.objects <= most.into())
+    }
+}
+
+/// As the configuration has it, for people.
+impl fmt::Display for Cap {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let bytes = self.bytes.map(|most| format!("replica_max = {}", units::bytes(most)));
+        let objects = self.objects.map(|most| format!("objects_max = {most}"));
+        f.write_str(&bytes.into_iter().chain(objects).collect::<Vec<_>>().join(" and "))
+    }
+}
 
 /// Where a point stands: those at the same place are one bucket, of which the last one is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -9,7 +9,7 @@ use crate::commit::{CommitNo, Time, Timeline};
 use crate::compact;
 use crate::copies::damage;
 use crate::error::{Error, Result, Status};
-use crate::keep::Keep;
+use crate::keep::{Cap, Keep};
 use crate::name::{Change, Name, Span};
 use crate::replica::{Replica, damaged, fetch, read_manifest};
 use crate::snapshot::{Manifest, PartRef};
@@ -19,15 +19,22 @@ use std::collections::{BTreeMap, BTreeSet};
 /// How often a listing is made anew because something that was listed has gone since.
 const PASSES: u32 = 16;
 
-/// Copies every object that is missing and that upkeep would not delete. Timelines that the two know
-/// differently, because each was claimed while the other destination was away, are left as they are.
-pub fn copy_missing(from: &dyn Backend, to: &dyn Backend, keep: &Keep, clock: Time) -> Result<()> {
-    let mut gone = copy_once(from, to, keep, clock)?;
+/// Copies every object that is missing and that upkeep would not delete there, where that holds to
+/// `cap`. Timelines that the two know differently, because each was claimed while the other destination
+/// was away, are left as they are.
+pub fn copy_missing(
+    from: &dyn Backend,
+    to: &dyn Backend,
+    keep: &Keep,
+    cap: Cap,
+    clock: Time,
+) -> Result<()> {
+    let mut gone = copy_once(from, to, keep, cap, clock)?;
     for _ in 1..PASSES {
         if gone.is_none() {
             return Ok(());
         }
-        gone = copy_once(from, to, keep, clock)?;
+        gone = copy_once(from, to, keep, cap, clock)?;
     }
     gone.map_or(Ok(()), |gone| Err(gone.into()))
 }
@@ -38,6 +45,7 @@ fn copy_once(
     from: &dyn Backend,
     to: &dyn Backend,
     keep: &Keep,
+    cap: Cap,
     clock: Time,
 ) -> Result<Option<backend::Error>> {
     let there = Replica::list(to)?;
@@ -50,7 +58,7 @@ fn copy_once(
         return Err(error.hint("let only one daemon write a replica; an empty one is filled"));
     }
     let mut known: BTreeSet<Name> = there.objects.iter().map(|it| it.name.clone()).collect();
-    let surplus = Surplus::of(from, &here, keep, clock)?;
+    let surplus = Surplus::of(from, &here, keep, cap, clock)?;
     let missing = here.objects.iter().map(|entry| &entry.name).filter(|it| !known.contains(it));
     let mut missing: Vec<_> = missing.filter(|name| !differing.contains(&order(name).0)).collect();
     missing.sort_by_key(|name| place(name, surplus.by(name).is_some()));
@@ -75,8 +83,9 @@ fn copy_once(
     Ok(None)
 }
 
-/// What a destination holds and another one need not be given: upkeep would delete it.
-struct Surplus {
+/// What a destination holds and another one need not be given: upkeep would delete it there.
+#[derive(Debug)]
+pub struct Surplus {
     old: BTreeSet<Name>,
     /// Parts that only such snapshots name.
     parts: BTreeSet<Name>,
@@ -85,8 +94,15 @@ struct Surplus {
 }
 
 impl Surplus {
-    fn of(from: &dyn Backend, here: &Replica, keep: &Keep, clock: Time) -> Result<Self> {
-        let old = match upkeep::old(from, here, keep, clock) {
+    /// Of what `from` holds, for one that is held to `cap`.
+    pub fn of(
+        from: &dyn Backend,
+        here: &Replica,
+        keep: &Keep,
+        cap: Cap,
+        clock: Time,
+    ) -> Result<Self> {
+        let old = match upkeep::old(from, here, keep, cap, clock) {
             // Nothing can be said of it, and all of it is copied.
             Err(error) if error.status == Status::Integrity => BTreeSet::new(),
             old => old?,
@@ -101,7 +117,7 @@ impl Surplus {
         Ok(Self { old, parts, merged: compact::merged(here) })
     }
 
-    fn has(&self, name: &Name) -> bool {
+    pub fn has(&self, name: &Name) -> bool {
         self.old.contains(name) || self.parts.contains(name)
     }
 
@@ -197,7 +213,7 @@ mod tests {
     use std::sync::Arc;
 
     fn copy(from: &dyn Backend, to: &dyn Backend) -> Result<()> {
-        copy_missing(from, to, &Keep::default(), Time(u64::MAX))
+        copy_missing(from, to, &Keep::default(), Cap::default(), Time(u64::MAX))
     }
 
     fn claim(mem: &Mem, number: u32, time: u64) {

@@ -10,8 +10,8 @@ use crate::backend::{Backend, Kind};
 use crate::commit::{CommitNo, Time, Timeline};
 use crate::compact;
 use crate::error::{Error, Result, Status};
-use crate::keep::Keep;
-use crate::mend::{order, store};
+use crate::keep::{Cap, Keep};
+use crate::mend::{Surplus, order, store};
 use crate::name::{Change, Name, Span};
 use crate::replica::{Replica, damaged, is_whole};
 use crate::restore::Progress;
@@ -63,6 +63,8 @@ pub struct Order<'a> {
     pub dry_run: bool,
     /// What upkeep would delete elsewhere is not missing.
     pub keep: &'a Keep,
+    /// Nor is what there is no room for, by destination; none for those past the end.
+    pub caps: &'a [Cap],
     pub clock: Time,
     /// What the daemon that runs has noted as stored, if one runs; read before anything is listed.
     pub settled: Option<(Timeline, CommitNo)>,
@@ -85,6 +87,7 @@ struct Place {
     /// What upkeep would delete: too old, or merged into others.
     surplus: BTreeSet<Name>,
     links: Links,
+    cap: Cap,
     /// What it would be given: nothing can be read of that yet.
     promised: usize,
 }
@@ -96,7 +99,7 @@ pub fn repair(
     progress: &dyn Progress,
 ) -> Result<Report> {
     let mut report = Report::default();
-    let mut here = list(places, &mut report)?;
+    let mut here = list(places, order.caps, &mut report)?;
     let total = here.iter().flat_map(|place| &place.replica.objects).map(|it| it.bytes).sum();
     report.bytes = total;
     for place in &mut here {
@@ -107,7 +110,7 @@ pub fn repair(
         place.surplus.extend(merged.into_keys().map(Name::Change));
     }
     for at in 0..here.len() {
-        for cure in cures(&here, at, &order) {
+        for cure in cures(&here, at, &order)? {
             let finding = cure.apply(&mut here, at, order.dry_run);
             report.findings.push(finding);
         }
@@ -129,12 +132,17 @@ pub fn repair(
 }
 
 /// Those that can be listed; the others are findings.
-fn list(places: Vec<Result<Arc<dyn Backend>>>, report: &mut Report) -> Result<Vec<Place>> {
+fn list(
+    places: Vec<Result<Arc<dyn Backend>>>,
+    caps: &[Cap],
+    report: &mut Report,
+) -> Result<Vec<Place>> {
     let (mut here, mut failed) = (Vec::new(), None);
-    for source in places {
+    let caps = caps.iter().copied().chain(std::iter::repeat(Cap::default()));
+    for (source, cap) in places.into_iter().zip(caps) {
         let listed = source.and_then(|source| Ok((Replica::list(&*source)?, source)));
         match listed {
-            Ok((replica, source)) => here.push(Place::new(source, replica)),
+            Ok((replica, source)) => here.push(Place::new(source, replica, cap)),
             Err(error) => {
                 report.findings.push(Finding {
                     what: error.to_string(),
@@ -157,7 +165,7 @@ fn list(places: Vec<Result<Arc<dyn Backend>>>, report: &mut Report) -> Result<Ve
 }
 
 impl Place {
-    fn new(source: Arc<dyn Backend>, replica: Replica) -> Self {
+    fn new(source: Arc<dyn Backend>, replica: Replica, cap: Cap) -> Self {
         Self {
             source,
             replica,
@@ -169,13 +177,14 @@ impl Place {
             wanted: HashSet::new(),
             surplus: BTreeSet::new(),
             links: Links::default(),
+            cap,
             promised: 0,
         }
     }
 
     /// What is there, and too old. Where the timelines' records do not say, nothing is.
     fn old(&self, order: &Order) -> Result<BTreeSet<Name>> {
-        match upkeep::old(&*self.source, &self.replica, order.keep, order.clock) {
+        match upkeep::old(&*self.source, &self.replica, order.keep, Cap::default(), order.clock) {
             Err(error) if error.status == Status::Integrity => Ok(BTreeSet::new()),
             old => old,
         }
@@ -330,8 +339,9 @@ fn is_on_its_way(name: &Name, order: &Order) -> bool {
 }
 
 /// What one destination can be given by the others, in the order in which it is stored.
-fn cures(here: &[Place], at: usize, order_of: &Order) -> Vec<Cure> {
+fn cures(here: &[Place], at: usize, order_of: &Order) -> Result<Vec<Cure>> {
     let place = &here[at];
+    let no_room = no_room(here, place.cap, order_of)?;
     let others = || here.iter().enumerate().filter(|(other, _)| *other != at);
     let known = |name: &Name| place.sound.contains_key(name) || place.unread.contains(name);
     let names: BTreeSet<&Name> = others()
@@ -346,13 +356,21 @@ fn cures(here: &[Place], at: usize, order_of: &Order) -> Vec<Cure> {
             (Some(_), Some(timeline)) => place.agrees(other, timeline),
             (None, _) => place.wants(other, name),
         };
-        let donor = others().find(|(_, it)| it.sound.contains_key(name) && fits(it));
+        let room = |at: usize| damage.is_some() || no_room.get(at).is_none_or(|it| !it.has(name));
+        let donor = others().find(|(at, it)| it.sound.contains_key(name) && fits(it) && room(*at));
         if let Some((donor, _)) = donor {
             cures.push(Cure { name: name.clone(), donor, damage });
         }
     }
     cures.sort_by(|a, b| order(&a.name).cmp(&order(&b.name)));
-    cures
+    Ok(cures)
+}
+
+/// What upkeep would delete of each if it were held to this cap; nothing at all without one.
+fn no_room(here: &[Place], cap: Cap, order: &Order) -> Result<Vec<Surplus>> {
+    let Order { keep, clock, .. } = *order;
+    let capped = here.iter().filter(|_| cap != Cap::default());
+    capped.map(|it| Surplus::of(&*it.source, &it.replica, keep, cap, clock)).collect()
 }
 
 impl Cure {

@@ -3,9 +3,13 @@
 //! An *era* is a snapshot and the change-sets up to the next one. Eras go as a whole, from the oldest
 //! on, and only those before the snapshot that the oldest point to be kept is restored from. Between
 //! snapshots that are kept, others may go, since the change-sets lead past them. A branch goes as a
-//! whole. Records of timelines stay: numbers must leave no gap.
+//! whole. Records of timelines stay: numbers must leave no gap. A cap has more eras go.
 //!
 //! Names are judged by names; the parts that kept manifests name are handed in. No clock, no I/O.
+
+mod cap;
+
+pub use cap::Over;
 
 use crate::commit::{CommitNo, Time};
 use crate::keep::{Keep, bucket};
@@ -13,7 +17,7 @@ use crate::name::{Change, Name, Part, Span};
 use crate::replica::{Branch, Replica, Run, Stretch, is_on};
 use crate::sabotage;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// Why an object is kept, or is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,6 +38,8 @@ pub enum Why {
     OldBranch,
     /// Older than `keep` asks for.
     Old,
+    /// There is no room for it under the cap of its destination.
+    Capped,
     /// An older snapshot and the change-sets after it lead to the same points.
     Dense,
     /// No manifest names it.
@@ -42,7 +48,12 @@ pub enum Why {
 
 impl Why {
     pub fn deletes(self) -> bool {
-        matches!(self, Self::Old | Self::Dense | Self::OldBranch | Self::Unnamed)
+        self.goes_in_order() || matches!(self, Self::Dense | Self::Unnamed)
+    }
+
+    /// Whether others need it that go later: these stay if it does.
+    pub fn goes_in_order(self) -> bool {
+        matches!(self, Self::Old | Self::OldBranch | Self::Capped)
     }
 
     /// In words.
@@ -55,6 +66,7 @@ impl Why {
             Self::Branch => "on a branch that is to be kept",
             Self::Unsure => "nothing says that it is not needed",
             Self::Old => "older than what is to be kept",
+            Self::Capped => "the oldest, past the cap of this destination",
             Self::Dense => "an older snapshot leads to the same restore points",
             Self::OldBranch => "on a branch older than what is to be kept",
             Self::Unnamed => "no snapshot that is kept needs it",
@@ -68,10 +80,14 @@ pub struct Judge<'a> {
     replica: &'a Replica,
     ancestry: &'a [Stretch],
     branches: &'a [Branch],
-    horizon: Option<Time>,
+    /// Those that are older than `keep` asks for.
+    old: Vec<bool>,
+    /// What the oldest point is restored from: one to be kept, and one that a cap leaves room for.
+    aged: Option<Span>,
     base: Option<Span>,
     dense: BTreeSet<Span>,
-    newest: Option<Span>,
+    /// All that can be restored from, on the way to the newest commit.
+    snapshots: Vec<Span>,
 }
 
 impl<'a> Judge<'a> {
@@ -85,26 +101,28 @@ impl<'a> Judge<'a> {
     ) -> Self {
         let runs = replica.runs(ancestry);
         let horizon = keep.horizon(now);
-        let newest = runs.last().and_then(|run| run.snapshots.last()).copied();
-        let (base, dense) = (None, BTreeSet::new());
-        let mut judge = Self { replica, ancestry, branches, horizon, base, dense, newest };
-        let kept = branches.iter().filter(|branch| !judge.is_old(branch));
-        let needed = kept.map(|branch| branch.after).min().unwrap_or(CommitNo(u64::MAX));
+        let old = branches.iter().map(|branch| is_old(replica, branch, horizon)).collect();
+        let snapshots = runs.iter().flat_map(|run| &run.snapshots).copied().collect();
+        let (aged, base, dense) = (None, None, BTreeSet::new());
+        let mut judge = Self { replica, ancestry, branches, old, aged, base, dense, snapshots };
+        let kept = branches.iter().zip(&judge.old).filter(|(_, old)| !**old);
+        let needed = kept.map(|(branch, _)| branch.after).min().unwrap_or(CommitNo(u64::MAX));
         let old = |span: &&Span| {
             horizon.is_some_and(|horizon| span.time <= horizon) && span.last <= needed
         };
-        let snapshots = runs.iter().flat_map(|run| &run.snapshots);
-        judge.base = snapshots.filter(old).max_by_key(|span| span.last).copied();
+        let base = judge.snapshots.iter().filter(old).max_by_key(|span| span.last).copied();
+        (judge.aged, judge.base) = (base, base);
         judge.dense = runs.iter().flat_map(|run| judge.dense(run, keep, now)).collect();
         judge
     }
 
-    /// A branch is as old as its last commit.
-    fn is_old(&self, branch: &Branch) -> bool {
-        let spans = self.replica.spans().filter(|span| is_on(&branch.ancestry, span));
-        let newest = spans.filter(|span| span.last > branch.after).map(|span| span.time).max();
-        let horizon = self.horizon.unwrap_or_default();
-        newest.is_some_and(|newest| newest < horizon)
+    fn newest(&self) -> Option<Span> {
+        self.snapshots.last().copied()
+    }
+
+    /// Whether a branch is kept. What it goes on from has to be there.
+    fn stays(&self, at: usize) -> bool {
+        !self.old[at] && self.base.is_none_or(|base| base.last <= self.branches[at].after)
     }
 
     /// The snapshots of one run, which all lead on to each other, that are closer to the one kept
@@ -117,7 +135,7 @@ impl<'a> Judge<'a> {
             let same = window.zip(before).is_some_and(|(window, before)| {
                 bucket(before.time, window) == bucket(span.time, window)
             });
-            if same && Some(*span) != self.newest && Some(*span) != self.base {
+            if same && Some(*span) != self.newest() && Some(*span) != self.base {
                 dense.push(*span);
             } else {
                 before = Some(span);
@@ -144,33 +162,40 @@ impl<'a> Judge<'a> {
                 Some(_) => Why::Unnamed,
             },
             Name::Snapshot(span) if is_on(self.ancestry, span) => match span {
-                span if self.is_before_base(span.last) => Why::Old,
+                span if self.is_before_base(span.last) => self.past(|aged| span.last < aged.last),
                 span if self.dense.contains(span) => Why::Dense,
-                span if self.newest == Some(*span) => Why::NewestSnapshot,
+                span if self.newest() == Some(*span) => Why::NewestSnapshot,
                 span if self.base == Some(*span) => Why::Base,
                 _ => Why::Wanted,
             },
             Name::Change(Change { span, .. }) if is_on(self.ancestry, span) => {
-                let old = self.base.is_some_and(|base| span.last <= base.first);
-                if old { Why::Old } else { Why::Wanted }
+                let is_in = |base: Span| span.last <= base.first;
+                if self.base.is_some_and(is_in) { self.past(is_in) } else { Why::Wanted }
             }
             Name::Snapshot(span) | Name::Change(Change { span, .. }) => self.on_a_branch(span),
         }
     }
 
+    /// Why something goes that is older than what the base leads to.
+    fn past(&self, aged: impl FnOnce(Span) -> bool) -> Why {
+        if self.aged.is_some_and(aged) { Why::Old } else { Why::Capped }
+    }
+
     fn on_a_branch(&self, span: &Span) -> Why {
-        let mut branches = self.branches.iter().filter(|it| is_on(&it.ancestry, span));
-        match branches.next().map(|first| self.is_old(first) && branches.all(|it| self.is_old(it)))
-        {
-            None => Why::Unsure,
-            Some(true) => Why::OldBranch,
-            Some(false) => Why::Branch,
+        let mut why = Why::Unsure;
+        for (at, _) in self.branches.iter().enumerate().filter(|it| is_on(&it.1.ancestry, span)) {
+            why = match self.old[at] {
+                _ if self.stays(at) => return Why::Branch,
+                true if why != Why::Capped => Why::OldBranch,
+                _ => Why::Capped,
+            };
         }
+        why
     }
 
     /// What is to be deleted, in the order in which that leaves a replica without a flaw at every
     /// moment: branches, then eras from the oldest on, in each the newest change-set first and the
-    /// snapshot last.
+    /// snapshot last, then what stands too close.
     pub fn deletions(&self) -> Vec<(Name, Why)> {
         let names = self.replica.objects.iter().map(|entry| &entry.name);
         let judged = names.map(|name| (name.clone(), self.judge(name, None)));
@@ -178,16 +203,17 @@ impl<'a> Judge<'a> {
         let mut starts: Vec<CommitNo> =
             self.replica.snapshots.iter().map(|span| span.first).collect();
         starts.sort_unstable();
+        let rank = |why: Why, span: &Span| (is_on(self.ancestry, span), why == Why::Dense);
         deletions.sort_by_key(|(name, why)| match name {
             Name::Snapshot(span) => {
                 let era = starts.partition_point(|start| *start <= span.first);
-                (*why, era, 1, Reverse((span.last, 0)))
+                (rank(*why, span), era, 1, Reverse((span.last, 0)))
             }
             Name::Change(Change { span, part, .. }) => {
                 let era = starts.partition_point(|start| *start < span.last);
-                (*why, era, 0, Reverse((span.last, *part)))
+                (rank(*why, span), era, 0, Reverse((span.last, *part)))
             }
-            Name::Timeline(_) | Name::Part(_) => (*why, 0, 2, Reverse((CommitNo(0), 0))),
+            Name::Timeline(_) | Name::Part(_) => unreachable!("they are judged by others"),
         });
         deletions
     }
@@ -199,8 +225,12 @@ impl<'a> Judge<'a> {
     }
 }
 
-/// Objects and bytes for each reason.
-pub type Tally = BTreeMap<Why, (u64, u64)>;
+/// A branch is as old as its last commit.
+fn is_old(replica: &Replica, branch: &Branch, horizon: Option<Time>) -> bool {
+    let spans = replica.spans().filter(|span| is_on(&branch.ancestry, span));
+    let newest = spans.filter(|span| span.last > branch.after).map(|span| span.time).max();
+    newest.is_some_and(|newest| newest < horizon.unwrap_or_default())
+}
 
 #[cfg(test)]
 mod tests;

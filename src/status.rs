@@ -13,6 +13,7 @@ use crate::ship::cursor_path;
 use crate::spool::Spool;
 use crate::verified::{Depths, Verified};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// What has happened since the daemon was started.
@@ -76,8 +77,20 @@ pub struct Record {
     pub key: Option<String>,
     pub error: Option<String>,
     pub lanes: Vec<LaneRecord>,
-    /// Since when each destination lacks something that was published, by the milliseconds of `Time`.
-    pub owed_since: Vec<Option<u64>>,
+    /// Since when each destination lacks something that was published, in milliseconds that the machine
+    /// was up by then: the clock may be set meanwhile.
+    pub lacks_since: Vec<Option<u64>>,
+    /// When the last snapshot was begun, by the milliseconds of `Time`.
+    pub snapshot_begun: Option<u64>,
+    /// What destinations hold past their caps.
+    pub over: BTreeMap<String, Note>,
+}
+
+/// Something to be told, and what can be done about it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Note {
+    pub what: String,
+    pub remedy: String,
 }
 
 /// One destination, as the daemon left it.
@@ -112,7 +125,8 @@ impl Record {
 
     /// What a daemon that begins says: what the one before it has said of the destinations.
     pub fn of_next_life(database: &Database) -> Self {
-        Self { lanes: Self::load(database).lanes, ..Self::default() }
+        let Self { lanes, snapshot_begun, .. } = Self::load(database);
+        Self { lanes, snapshot_begun, ..Self::default() }
     }
 
     fn lane(&self, url: &str) -> Option<&LaneRecord> {

@@ -108,6 +108,7 @@ fn config(path: &Path) -> Database {
         state_dir: path.with_file_name("state"),
         destinations: vec![Destination::File { root: path.with_file_name("replica") }],
         mirrors: vec![],
+        caps: vec![],
         settings: Settings::default(),
     }
 }

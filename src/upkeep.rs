@@ -6,16 +6,20 @@
 //!
 //! A round may run beside a daemon that ships, and beside another round: both would write the same.
 
+mod prune;
+
+pub use prune::{Pruned, fit, old};
+
 use crate::backend::{self, Backend, Kind};
 use crate::change::ChangeSet;
 use crate::commit::{CommitNo, Time, Timeline};
 use crate::compact::{self, Merge, Merged, Merger, Now, Policy, unreadable};
 use crate::error::{Error, Result, Status};
-use crate::keep::Keep;
-use crate::name::{Change, Name, Span};
+use crate::keep::Cap;
+use crate::name::{Change, Name};
 use crate::object::Compression;
-use crate::replica::{Branch, Forks, Replica, damaged, fetch, read_change, read_manifest};
-use crate::retain::{Judge, Why};
+use crate::replica::{Forks, Replica, damaged, fetch, read_change};
+use crate::retain::Over;
 use crate::sabotage;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -23,6 +27,8 @@ use std::sync::Arc;
 /// What a round was told.
 pub struct Round<'a> {
     pub policy: &'a Policy,
+    /// What each destination is to hold at most; those past the end, whatever comes.
+    pub caps: &'a [Cap],
     pub compression: Compression,
     pub clock: Time,
     /// Commits past this one are left alone: nobody has noted yet that they are stored.
@@ -56,6 +62,8 @@ pub struct Done {
     pub read_bytes: u64,
     /// What `prune` deleted, or would, in order.
     pub pruned: Vec<Pruned>,
+    /// By destination, what it holds past its cap, if it does.
+    pub caps: BTreeMap<String, Option<Over>>,
     /// Deletions that a lock refused, which are for later.
     pub locked: u64,
     /// Destinations that do not let everything go: there is little to gain in asking them often.
@@ -75,20 +83,12 @@ impl Done {
         self.deleted_bytes += other.deleted_bytes;
         self.read_bytes += other.read_bytes;
         self.pruned.extend(other.pruned);
+        self.caps.extend(other.caps);
         self.locked += other.locked;
         self.refusing.extend(other.refusing);
         self.errors.extend(other.errors);
         self
     }
-}
-
-/// An object that is not needed any more.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pruned {
-    pub place: String,
-    pub name: Name,
-    pub bytes: u64,
-    pub why: Why,
 }
 
 /// So many locked objects a destination is asked to delete in a round. Locks end by and by: what could
@@ -199,30 +199,6 @@ impl Place {
         done.deleted_bytes += self.bytes(name);
         true
     }
-
-    /// Deletes what `why` speaks of, and notes it.
-    fn prune(&mut self, name: &Name, why: Why, mode: Mode, done: &mut Done) -> bool {
-        if mode == Mode::Real && !self.delete(name, done) {
-            return false;
-        }
-        let (place, bytes) = (self.destination.to_string(), self.bytes(name));
-        done.pruned.push(Pruned { place, name: name.clone(), bytes, why });
-        true
-    }
-}
-
-/// What pruning would delete of a replica now, but for parts: no other destination need have it.
-pub fn old(
-    source: &dyn Backend,
-    replica: &Replica,
-    keep: &Keep,
-    clock: Time,
-) -> Result<BTreeSet<Name>> {
-    let ancestry = replica.ancestry(source)?;
-    let branches: Vec<Branch> = replica.branches(source)?.into_iter().collect::<Result<_>>()?;
-    let now = Now::new(clock, replica).reference;
-    let judge = Judge::new(replica, &ancestry, &branches, keep, now);
-    Ok(judge.deletions().into_iter().map(|(name, _)| name).collect())
 }
 
 impl Round<'_> {
@@ -282,109 +258,6 @@ impl Round<'_> {
             return Err(Error::new(Status::Locked, "compact", destination, cause));
         }
         Ok(place)
-    }
-
-    /// Deletes what is not to be kept any more on each of `destinations`.
-    pub fn prune(
-        &self,
-        destinations: &[Arc<dyn Backend>],
-        parts: Parts,
-        mode: Mode,
-    ) -> Result<Done> {
-        let mut done = Done::default();
-        for destination in destinations {
-            match self.prune_one(destination, parts, mode, &mut done) {
-                Err(error) if error.status == Status::Locked => return Err(error),
-                result => done.errors.extend(result.err()),
-            }
-        }
-        Ok(done)
-    }
-
-    fn prune_one(
-        &self,
-        destination: &Arc<dyn Backend>,
-        parts: Parts,
-        mode: Mode,
-        done: &mut Done,
-    ) -> Result<()> {
-        let mut place = self.list(destination)?;
-        if place.replica.is_empty() {
-            return Ok(());
-        }
-        let replica = std::mem::take(&mut place.replica);
-        let ancestry = replica.ancestry(&**destination)?;
-        let branches: Vec<Branch> =
-            replica.branches(&**destination)?.into_iter().collect::<Result<_>>()?;
-        let now = Now::new(self.clock, &replica).reference;
-        let judge = Judge::new(&replica, &ancestry, &branches, &self.policy.keep, now);
-        let Some(gone) = self.prune_old(&mut place, judge.deletions(), mode, done) else {
-            return Ok(());
-        };
-        if parts == Parts::Leave || place.refuses() {
-            return Ok(());
-        }
-        let mut named = BTreeSet::new();
-        let snapshots = replica.snapshots.iter();
-        for span in snapshots.filter(|span| !gone.contains(&Name::Snapshot(**span))) {
-            let manifest = match read_manifest(&**destination, span) {
-                // Somebody else prunes too: what it named is for a round that knows what is left.
-                Err(_) if is_gone(&**destination, span)? => return Ok(()),
-                manifest => manifest?,
-            };
-            named.extend(manifest.parts.iter().map(|part| part.part));
-        }
-        for part in replica.parts.keys().collect::<BTreeSet<_>>() {
-            let name = Name::Part(*part);
-            let why = judge.judge(&name, Some(&named));
-            if (self.stop)() {
-                return Ok(());
-            }
-            if why.deletes() {
-                place.prune(&name, why, mode, done);
-            }
-        }
-        Ok(())
-    }
-
-    /// Deletes in order, and says what is gone; `None` if it was told to stop.
-    fn prune_old(
-        &self,
-        place: &mut Place,
-        deletions: Vec<(Name, Why)>,
-        mode: Mode,
-        done: &mut Done,
-    ) -> Option<BTreeSet<Name>> {
-        let mut gone = BTreeSet::new();
-        let mut held_up = false;
-        let mut rolled: BTreeSet<Span> = deletions.iter().filter_map(|it| rolled(&it.0)).collect();
-        // The last of what a snapshot needs and the snapshot go together, or it would be damaged.
-        let mut begun = false;
-        for (name, why) in deletions {
-            if !begun && (self.stop)() {
-                return None;
-            }
-            // What stays is whole: nothing that it needs goes before it.
-            let in_order = matches!(why, Why::Old | Why::OldBranch);
-            if in_order && held_up {
-                continue;
-            }
-            if !place.prune(&name, why, mode, done) {
-                held_up |= in_order;
-                continue;
-            }
-            if let Name::Snapshot(span) = &name {
-                rolled.remove(span);
-            }
-            begun = match &name {
-                Name::Change(Change { span, .. }) => {
-                    begun || rolled.iter().any(|it| it.first < span.last && span.first <= it.last)
-                }
-                _ => false,
-            };
-            gone.insert(name);
-        }
-        Some(gone)
     }
 
     fn merge(
@@ -449,19 +322,6 @@ impl Round<'_> {
             }
         }
     }
-}
-
-/// The commits of a snapshot whose parts are not all of one commit: it needs the change-sets between.
-fn rolled(name: &Name) -> Option<Span> {
-    match name {
-        Name::Snapshot(span) if span.first < span.last => Some(*span),
-        _ => None,
-    }
-}
-
-fn is_gone(destination: &dyn Backend, span: &Span) -> Result<bool> {
-    let name = Name::Snapshot(*span).to_string();
-    Ok(destination.list(&name, None)?.entries.is_empty())
 }
 
 #[cfg(test)]

@@ -5,24 +5,12 @@ use crate::commit::{CommitNo, Time};
 use crate::compact::{self, Now, Policy};
 use crate::config::Settings;
 use crate::error::{Error, Result, Status};
+use crate::keep::{Cap, Sum};
 use crate::name::{Change, Name};
 use crate::replica::{Forks, Replica, Run, Stretch, read_manifest};
-use crate::retain::Judge;
+use crate::retain::{Judge, Over};
+use crate::upkeep::fit;
 use std::collections::{BTreeMap, BTreeSet};
-
-/// Objects and their bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sum {
-    pub objects: u64,
-    pub bytes: u64,
-}
-
-impl Sum {
-    fn add(&mut self, bytes: u64) {
-        self.objects += 1;
-        self.bytes += bytes;
-    }
-}
 
 /// Of one replica.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,6 +20,9 @@ pub struct Usage {
     pub all: Sum,
     /// What pruning would delete now.
     pub free: Sum,
+    /// What it is to hold at most, and what it holds past that all the same.
+    pub cap: Cap,
+    pub over: Option<Over>,
     /// Change-sets that would become fewer now.
     pub to_merge: u64,
     /// What a restore of the oldest and the newest point reads.
@@ -47,13 +38,13 @@ pub struct Reads {
     pub parts: u64,
 }
 
-pub fn usage(source: &dyn Backend, settings: &Settings, clock: Time) -> Result<Usage> {
+pub fn usage(source: &dyn Backend, settings: &Settings, cap: Cap, clock: Time) -> Result<Usage> {
     let replica = Replica::list(source)?;
     if replica.is_empty() {
         let error = Error::new(Status::Missing, "usage", source, "there is no replica here");
         return Err(error.hint("check the path: it is the replica's root, DEST of the daemon"));
     }
-    let mut usage = Usage::default();
+    let mut usage = Usage { cap, ..Usage::default() };
     for entry in &replica.objects {
         let level = match &entry.name {
             Name::Change(Change { level, .. }) => Some(*level),
@@ -72,7 +63,8 @@ pub fn usage(source: &dyn Backend, settings: &Settings, clock: Time) -> Result<U
         (merges.sum::<usize>() + plan.merged.values().map(Vec::len).sum::<usize>()) as u64;
     let ancestry = replica.ancestry(source)?;
     let branches: Vec<_> = replica.branches(source)?.into_iter().collect::<Result<_>>()?;
-    let judge = Judge::new(&replica, &ancestry, &branches, &settings.keep, now.reference);
+    let mut judge = Judge::new(&replica, &ancestry, &branches, &settings.keep, now.reference);
+    usage.over = fit(&mut judge, cap, source)?;
     let mut named = BTreeSet::new();
     for span in judge.snapshots() {
         named.extend(read_manifest(source, span)?.parts.iter().map(|part| part.part));

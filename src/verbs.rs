@@ -305,13 +305,11 @@ pub fn verify(arguments: &Arguments, of: &VerifyOf) -> Result<Outcome> {
     if !(arguments.quiet && verified.ok()) || arguments.json {
         report::show(&verified, arguments.json)?;
     }
-    let found = differing.len() + checked.iter().map(|it| it.report.findings.len()).sum::<usize>();
-    let closed = checked.iter().filter(|it| it.report.closed.is_some()).count();
-    Ok(match found {
-        0 => Outcome::Well,
-        _ if found == closed => Outcome::Found(Status::Key),
-        _ => Outcome::Found(Status::Integrity),
-    })
+    let differ = (!differing.is_empty()).then_some(Status::Integrity);
+    let found: Vec<_> = checked.iter().filter_map(|it| it.report.status()).chain(differ).collect();
+    let gravest = [Status::Integrity, Status::Key, Status::Missing, Status::Unreachable];
+    let gravest = gravest.into_iter().find(|status| found.contains(status));
+    Ok(gravest.map_or(Outcome::Well, Outcome::Found))
 }
 
 pub fn compact(arguments: &Arguments, of: &CompactOf) -> Result<Outcome> {
@@ -345,9 +343,9 @@ pub fn usage(arguments: &Arguments, of: &UsageOf) -> Result<Outcome> {
     let settings = arguments.settings(of.source.as_deref())?;
     let several = settings.len() > 1;
     let (mut found, mut failed) = (Vec::new(), Vec::new());
-    for (destination, settings) in settings {
-        let usage =
-            open(&destination).and_then(|source| usage::usage(&*source, &settings, clock::now()));
+    for (destination, settings, cap) in settings {
+        let usage = open(&destination);
+        let usage = usage.and_then(|it| usage::usage(&*it, &settings, cap, clock::now()));
         match usage {
             Ok(usage) => found.push((destination.to_string(), usage)),
             // One that cannot be looked at keeps nobody from looking at the others.
@@ -361,10 +359,13 @@ pub fn usage(arguments: &Arguments, of: &UsageOf) -> Result<Outcome> {
     Ok(failed.first().map_or(Outcome::Well, |(_, error)| Outcome::Found(error.status)))
 }
 
-/// Tells what did not work; the first of it says how the command ends. A document has it among its
+/// Tells what is held past a cap, and what did not work; the first of it says how the command ends. A document has it among its
 /// findings, and stays the only one.
 fn tell_failures(kept: &[Kept]) -> Outcome {
     let errors: Vec<&Error> = kept.iter().flat_map(|each| &each.done.errors).collect();
+    for (place, over) in kept.iter().flat_map(|each| &each.done.caps) {
+        over.iter().for_each(|over| say(&format!("{place}: {over}"), Some(over.remedy())));
+    }
     errors.iter().for_each(|error| log::say(Level::Error, &error.message, error.hint.as_deref()));
     errors.first().map_or(Outcome::Well, |error| Outcome::Found(error.status))
 }
@@ -374,7 +375,8 @@ pub fn repair(arguments: &Arguments, of: &RepairOf) -> Result<Outcome> {
     for database in arguments.databases(&of.given)? {
         let settled = status::settled(&database)?;
         let (keep, clock) = (database.settings.keep.clone(), clock::now());
-        let order = repair::Order { dry_run: of.dry_run, keep: &keep, clock, settled };
+        let caps = &database.caps.clone();
+        let order = repair::Order { dry_run: of.dry_run, keep: &keep, caps, clock, settled };
         let places = database.origins().iter().map(open).collect();
         reports.push(repair::repair(places, order, &bar(arguments))?);
     }

@@ -40,6 +40,8 @@ pub struct Report {
     pub answer: Option<String>,
     /// The key of an object that nobody here can open: then only checksums were checked.
     pub closed: Option<KeyId>,
+    /// It could not be looked at, and that is all that was found.
+    pub failed: Option<Status>,
     /// The hashes of the objects that are sound.
     pub sound: BTreeMap<Name, [u8; 32]>,
 }
@@ -49,9 +51,25 @@ impl Report {
     pub fn failed(place: String, error: &Error) -> Self {
         let finding = finding(place, error);
         let remedy = error.hint.clone().unwrap_or(finding.remedy);
-        let findings = vec![Finding { remedy, ..finding }];
-        let sound = BTreeMap::new();
-        Self { objects: 0, bytes: 0, findings, restored: None, answer: None, closed: None, sound }
+        Self {
+            objects: 0,
+            bytes: 0,
+            findings: vec![Finding { remedy, ..finding }],
+            restored: None,
+            answer: None,
+            closed: None,
+            failed: Some(error.status),
+            sound: BTreeMap::new(),
+        }
+    }
+
+    /// What the findings come to.
+    pub fn status(&self) -> Option<Status> {
+        match (self.findings.len(), self.closed) {
+            (0, _) => None,
+            (1, Some(_)) => Some(Status::Key),
+            _ => Some(self.failed.unwrap_or(Status::Integrity)),
+        }
     }
 }
 
@@ -84,9 +102,16 @@ pub fn verify_asking(
     }
     let bytes = replica.objects.iter().map(|entry| entry.bytes).sum();
     let objects = replica.objects.len() as u64;
-    let (findings, sound) = (Vec::new(), BTreeMap::new());
-    let mut report =
-        Report { objects, bytes, findings, restored: None, answer: None, closed: None, sound };
+    let mut report = Report {
+        objects,
+        bytes,
+        findings: Vec::new(),
+        restored: None,
+        answer: None,
+        closed: None,
+        failed: None,
+        sound: BTreeMap::new(),
+    };
     let mut links = Links::default();
     let replica = read_all(&**source, replica, &mut report, &mut links, progress)?;
     report.findings.extend(replica.foreign.iter().map(|key| Finding {

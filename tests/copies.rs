@@ -124,7 +124,7 @@ fn a_destination_that_is_gone_is_passed_over() {
     assert_eq!(told.status.code(), Some(0), "{told:?}");
     assert!(String::from_utf8(told.stderr).unwrap().contains("/one/app"));
     let (status, verified) = setup.ask(&["verify"]);
-    assert_eq!((status, verified["replicas"][1]["ok"].as_bool()), (Some(4), Some(true)));
+    assert_eq!((status, verified["replicas"][1]["ok"].as_bool()), (Some(3), Some(true)));
     fs::create_dir_all(setup.path("one/app")).unwrap();
     assert_eq!(setup.ask(&["repair"]).0, Some(0));
     assert_eq!(setup.objects("one", "").len(), setup.objects("two", "").len());

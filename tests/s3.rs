@@ -112,6 +112,22 @@ fn trap_81_a_real_server_refuses_in_words_that_are_understood() {
     assert_eq!(writer.get(&change(0, 1)).unwrap(), b"x");
 }
 
+/// The harness beside this program, as an operator holds a store of his own to it.
+#[test]
+fn a_real_server_passes_the_suite_of_the_harness_and_is_left_as_it_was() {
+    let torture = Path::new(env!("CARGO_BIN_EXE_bakelite")).with_file_name("torture");
+    assert!(torture.exists(), "run: cargo test --workspace --features bakelite/s3-server");
+    let prefix = weed().fresh_prefix();
+    let place = place(&prefix, WRITER);
+    S3::open(&place).unwrap().put(&change(0, 1), b"of somebody else").unwrap();
+    let mut command = Command::new(torture);
+    command.args(["suite", &url(weed(), &prefix), "drain"]).env_remove("AWS_SESSION_TOKEN");
+    command.env("AWS_ACCESS_KEY_ID", WRITER[0]).env("AWS_SECRET_ACCESS_KEY", WRITER[1]);
+    let said = said(command.output().unwrap());
+    assert!(said.contains("removed s3://") && said.contains(" 0 violations: Right"), "{said}");
+    assert_eq!(S3::open(&place).unwrap().get(&change(0, 1)).unwrap(), b"of somebody else");
+}
+
 fn bakelite(words: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bakelite"));
     command.args(words).env_remove("BAKELITE_CONFIG").env_remove("AWS_SESSION_TOKEN");

@@ -120,7 +120,7 @@ const AWAY: &[(&str, i32, &str)] = &[
     ("list --db app", 0, "points"),
     ("status", 0, "databases"),
     ("check", 5, "ok findings"),
-    ("verify", 4, "ok findings replicas"),
+    ("verify", 3, "ok findings replicas"),
     ("repair", 4, "ok findings"),
     ("compact", 8, "ok findings databases"),
     ("prune", 8, "ok findings"),

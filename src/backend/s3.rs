@@ -140,6 +140,11 @@ impl S3 {
         Err(self.error("open", "", Refusal::lasting(cause, hint)))
     }
 
+    /// For who removes a whole replica: nothing lists it.
+    pub fn remove_probe(&self) -> Result<(), Error> {
+        try_again(self.patience, thread::sleep, || self.delete_key(PROBE, None))
+    }
+
     fn put_key(&self, name: &str, body: &[u8]) -> Result<(), Error> {
         if !self.create_only && self.is_there(&self.key(name), name)? {
             return Err(self.error("put", name, Refusal::taken()));

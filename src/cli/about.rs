@@ -6,6 +6,7 @@ use crate::clock;
 use crate::commit::Time;
 use crate::config::{self, Config, Database, Destination, Origin, Sealing, Settings};
 use crate::error::{Error, Result, Status};
+use crate::keep::Cap;
 use crate::restore::Target;
 use crate::seal::Rule;
 use crate::sqlite;
@@ -76,15 +77,19 @@ impl Arguments {
         Ok(self.databases(&[])?.into_iter().map(known).collect())
     }
 
-    /// The same, each with the settings of its database.
-    pub fn settings(&self, given: Option<&str>) -> Result<Vec<(Origin, Settings)>> {
+    /// The same, each with the settings of its database, and its cap.
+    pub fn settings(&self, given: Option<&str>) -> Result<Vec<(Origin, Settings, Cap)>> {
         if given.is_some() {
             let sources = self.sources(given)?.into_iter();
-            return Ok(sources.map(|source| (source, Settings::default())).collect());
+            return Ok(sources
+                .map(|source| (source, Settings::default(), Cap::default()))
+                .collect());
         }
         let with_settings = |it: Database| {
-            let settings = it.settings.clone();
-            it.origins().into_iter().map(move |each| (each, settings.clone()))
+            let (settings, caps) = (it.settings.clone(), it.caps.clone());
+            let cap = move |at: usize| caps.get(at).copied().unwrap_or_default();
+            let origins = it.origins().into_iter().enumerate();
+            origins.map(move |(at, each)| (each, settings.clone(), cap(at)))
         };
         Ok(self.databases(&[])?.into_iter().flat_map(with_settings).collect())
     }

@@ -19,6 +19,7 @@ pub fn policy(keep: &[&str], compaction: &[u64]) -> Policy {
 pub fn at(policy: &Policy, clock: Time) -> Round<'_> {
     Round {
         policy,
+        caps: &[],
         compression: Compression::Zstd,
         clock,
         upto: CommitNo(u64::MAX),

@@ -256,7 +256,7 @@ impl<'a> Field<'a> {
     /// Refuses what a destination of type file cannot be told.
     pub(super) fn of_file(&self) -> Result<()> {
         match self.key {
-            "type" | "path" | "in_step" => Ok(()),
+            "type" | "path" | "in_step" | "replica_max" | "objects_max" => Ok(()),
             _ if self.is_off() => Ok(()),
             _ => Err(self.refuse("belongs to a destination of type \"s3\"").hint("leave it out")),
         }

@@ -6,6 +6,7 @@
 use super::field::{Field, Section};
 use super::{Config, Database, Destination, Settings, fit_to_be_a_name, real, state_dir_beside};
 use crate::error::{Error, Result, Status};
+use crate::keep::Cap;
 use crate::units;
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,6 +33,7 @@ pub struct Directory {
 pub struct Like {
     pub destinations: Vec<Destination>,
     pub mirrors: Vec<Destination>,
+    pub caps: Vec<Cap>,
     pub settings: Settings,
 }
 
@@ -39,7 +41,8 @@ impl Like {
     pub(super) fn called(&self, name: String, path: PathBuf, state_dir: PathBuf) -> Database {
         let below = |places: &[Destination]| places.iter().map(|it| it.below(&name)).collect();
         let (destinations, mirrors) = (below(&self.destinations), below(&self.mirrors));
-        Database { name, path, state_dir, destinations, mirrors, settings: self.settings.clone() }
+        let (caps, settings) = (self.caps.clone(), self.settings.clone());
+        Database { name, path, state_dir, destinations, mirrors, caps, settings }
     }
 }
 

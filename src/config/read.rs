@@ -10,7 +10,7 @@ use super::{
     Settings, fit_to_be_a_name, real, state_dir_beside,
 };
 use crate::error::Result;
-use crate::keep::Keep;
+use crate::keep::{Cap, Keep};
 use std::net::SocketAddr;
 use std::time::Duration;
 use toml::de::DeTable;
@@ -75,6 +75,8 @@ pub const KEYS: &[Key] = &[
     key(Place::Destination, "lock"),
     key(Place::Destination, "lock_mode"),
     key(Place::Destination, "in_step"),
+    key(Place::Destination, "replica_max"),
+    key(Place::Destination, "objects_max"),
 ];
 
 pub(super) fn config(source: &Source) -> Result<Config> {
@@ -138,7 +140,7 @@ fn like(section: &Section, defaults: &Settings, secret: &mut bool) -> Result<Lik
         let refused = section.refuse("keep", "more levels than there can be");
         return Err(refused.hint("compaction and keep have 15 entries at most, together"));
     }
-    let (mut destinations, mut mirrors) = (Vec::new(), Vec::new());
+    let (mut destinations, mut mirrors, mut caps) = (Vec::new(), Vec::new(), Vec::new());
     for table in section.tables("destination", "[[database.destination]]")? {
         let fields = section.source.fields(table.fields, &[Place::Destination])?;
         let section = Section { source: section.source, at: table.at, fields };
@@ -156,13 +158,24 @@ fn like(section: &Section, defaults: &Settings, secret: &mut bool) -> Result<Lik
         {
             mirrors.push(destination.clone());
         }
+        caps.push(cap(&section)?);
         destinations.push(destination);
     }
     if !mirrors.is_empty() && mirrors.len() == destinations.len() {
         let error = section.refuse("destination", "all of them may trail");
         return Err(error.hint("leave in_step = false out of the one that is to be waited for"));
     }
-    Ok(Like { destinations, mirrors, settings })
+    let capped = caps.iter().rposition(|cap| *cap != Cap::default());
+    caps.truncate(capped.map_or(0, |last| last + 1));
+    Ok(Like { destinations, mirrors, caps, settings })
+}
+
+fn cap(section: &Section) -> Result<Cap> {
+    let given = |key| section.find(key).filter(|field| !field.is_off());
+    Ok(Cap {
+        bytes: given("replica_max").map(Field::size).transpose()?,
+        objects: given("objects_max").map(Field::count).transpose()?,
+    })
 }
 
 /// The key to blame for a place.

@@ -28,6 +28,7 @@ fn the_least_configuration_has_every_default() {
         state_dir: "/a/.app.db.bakelite".into(),
         destinations: vec![Destination::File { root: "/m/app".into() }],
         mirrors: vec![],
+        caps: vec![],
         settings: Settings::default(),
     };
     assert_eq!(only(&with("", "", "")), expected);
@@ -236,6 +237,8 @@ const BAD: &[(&str, &str, &str, &str)] = &[
         "from / on",
     ),
     ("destination", "in_step = false", "7: destination: all of them may trail", "leave in_step"),
+    ("destination", "replica_max = \"5 GB\"", "10: replica_max: \"5 GB\" is not a size", "256MiB"),
+    ("destination", "objects_max = 0", "10: objects_max: 0 is out of range", "from 1 on"),
     ("destination", "in_step = 0", "10: in_step: an integer where a", "in_step = false"),
     ("destination", "bucket = \"b\"", "10: bucket: belongs to a destination of", "leave it out"),
     ("destination", "lock = \"30d\"", "10: lock: belongs to a destination of", "leave it out"),
@@ -469,6 +472,19 @@ fn the_style_of_urls_follows_the_endpoint() {
 }
 
 /// Spelled out, a secret makes the whole file one; taken from a variable, it does not.
+#[test]
+fn each_destination_has_a_cap_of_its_own() {
+    let two = "replica_max = \"50GiB\"\nobjects_max = 1000\n\
+               [[database.destination]]\ntype = \"file\"\npath = \"/n\"\nreplica_max = \"\"";
+    let database = only(&with("", "", two));
+    let cap = Cap { bytes: Some(50 << 30), objects: Some(1000) };
+    assert_eq!([0, 1].map(|at| database.cap(at)), [cap, Cap::default()]);
+    let dir = two.replace("1000", "1");
+    let text = with("", "", &dir).replace("path = \"/a/app.db\"", "dir = \"/a\"");
+    let text = text.replace("name = \"app\"\n", "");
+    assert_eq!(parse(&text).unwrap().directories[0].like.caps[0].objects, Some(1));
+}
+
 #[test]
 fn a_mirror_is_a_destination_that_is_not_in_step() {
     let two = "in_step = false\n[[database.destination]]\ntype = \"file\"\npath = \"/n\"";

@@ -12,6 +12,7 @@ use crate::config::{self, Database, Origin};
 use crate::cursor;
 use crate::error::{Error, Result, Status};
 use crate::fanout::Fanout;
+use crate::keep::Cap;
 use crate::object::Compression;
 use crate::ship::cursor_path;
 use crate::spool::Spool;
@@ -49,8 +50,12 @@ pub fn beside(
         return Ok(Done::default());
     };
     let policy = Policy::new(&database.settings.keep, &database.settings.compaction);
+    let mut current = stores.current();
+    current.retain(|destination| !rest.contains(&destination.to_string()));
+    let caps: Vec<Cap> = current.iter().map(|it| cap_of(database, &it.to_string())).collect();
     let round = Round {
         policy: &policy,
+        caps: &caps,
         compression: stores.compression,
         clock: clock::now(),
         upto: noted(&database.state_dir)?.unwrap_or_default(),
@@ -59,8 +64,6 @@ pub fn beside(
         keep_recent: &|name, body| stores.recent.add(name, body),
         stop,
     };
-    let mut current = stores.current();
-    current.retain(|destination| !rest.contains(&destination.to_string()));
     match task {
         Task::Compact => round.compact(&current),
         Task::Prune(mode) => round.prune(&current, Parts::Leave, mode),
@@ -79,15 +82,19 @@ pub fn upkeep(database: &Database, task: Task, open: &Open) -> Result<Done> {
         config::Compression::Zstd => Compression::Zstd,
         config::Compression::None => Compression::None,
     };
-    let (mut destinations, mut errors) = (Vec::new(), Vec::new());
-    for origin in database.clone().origins() {
-        match is_current(database, &origin.to_string()).and_then(|()| open(&origin)) {
-            Ok(opened) => destinations.push(opened),
+    let (mut destinations, mut caps, mut errors) = (Vec::new(), Vec::new(), Vec::new());
+    for (at, origin) in database.clone().origins().iter().enumerate() {
+        match is_current(database, &origin.to_string()).and_then(|()| open(origin)) {
+            Ok(opened) => {
+                destinations.push(opened);
+                caps.push(database.cap(at));
+            }
             Err(error) => errors.push(error),
         }
     }
     let round = Round {
         policy: &policy,
+        caps: &caps,
         compression,
         clock: clock::now(),
         upto: noted(&database.state_dir)?.unwrap_or(CommitNo(u64::MAX)),
@@ -109,6 +116,11 @@ pub fn upkeep(database: &Database, task: Task, open: &Open) -> Result<Done> {
     };
     done.errors.extend(errors);
     Ok(done)
+}
+
+fn cap_of(database: &Database, place: &str) -> Cap {
+    let mut places = database.destinations.iter();
+    places.position(|it| it.to_string() == place).map_or(Cap::default(), |at| database.cap(at))
 }
 
 fn lock_path(state_dir: &Path) -> PathBuf {

@@ -34,7 +34,7 @@ fn writer() -> Writer {
 static KEEP: LazyLock<Keep> = LazyLock::new(Keep::default);
 
 fn order(dry_run: bool, settled: Option<(Timeline, CommitNo)>) -> Order<'static> {
-    Order { dry_run, keep: &KEEP, clock: Time(u64::MAX), settled }
+    Order { dry_run, keep: &KEEP, caps: &[], clock: Time(u64::MAX), settled }
 }
 
 fn run(mems: &[&Arc<Mem>], order: Order) -> Report {

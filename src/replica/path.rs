@@ -41,6 +41,9 @@ pub fn to_commit(changes: &[(Span, u8)], from: CommitNo, target: CommitNo) -> Ve
                 path.push(one);
             }
             None => {
+                // Where it was copied to a destination that has come back, what it was made of may
+                // end in the middle of it.
+                path.retain(|(span, _)| last.is_none_or(|last| span.first < last.0.first));
                 path.extend(last);
                 return path;
             }
@@ -100,6 +103,10 @@ mod tests {
         // Of the level below only the end is left, and what is needed before it is not.
         check(&[(6, 9, 0), (1, 9, 2)], 0, 7, &[(1, 9)]);
         check(&[(3, 6, 1), (1, 9, 2)], 0, 4, &[(1, 9)]);
+        // Of the level below only the beginning was ever there, as a soak has found.
+        check(&[(1, 2, 1), (3, 4, 0), (5, 5, 0), (3, 9, 2)], 0, 7, &[(1, 2), (3, 9)]);
+        check(&[(1, 2, 1), (3, 4, 0), (5, 5, 0), (2, 9, 2)], 0, 7, &[(1, 2), (2, 9)]);
+        check(&[(1, 2, 1), (3, 4, 0), (5, 5, 0), (1, 9, 2)], 0, 5, &[(1, 2), (3, 4), (5, 5)]);
         check(&[(3, 6, 1), (1, 9, 2)], 2, 4, &[(3, 6)]);
         check(&[(1, 4, 0), (3, 6, 1), (5, 9, 0)], 0, 9, &[(1, 4), (5, 9)]);
         let far: Vec<_> =

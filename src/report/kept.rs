@@ -108,10 +108,11 @@ pub struct PrunedObjects {
     objects: u64,
     bytes: u64,
     locked: u64,
-    /// What went, or would: why, which, and that nothing is to be done about it. Then what failed.
+    /// What went, or would: why, which, and that nothing is to be done about it. Then what is held past
+    /// a cap, and what failed.
     findings: Vec<Finding>,
     #[serde(skip)]
-    failures: usize,
+    gone: usize,
 }
 
 impl PrunedObjects {
@@ -125,13 +126,21 @@ impl PrunedObjects {
             remedy: remedy.into(),
         };
         let mut findings: Vec<_> = pruned().map(finding).collect();
+        let count = findings.len();
+        let over = kept.iter().flat_map(|each| &each.done.caps);
+        findings.extend(over.filter_map(|(place, over)| {
+            over.map(|over| Finding {
+                what: over.to_string(),
+                r#where: place.clone(),
+                remedy: over.remedy().into(),
+            })
+        }));
         let failures = failures(kept);
         let ok = failures.is_empty();
-        let count = failures.len();
         findings.extend(failures);
         let (objects, bytes) = (pruned().count() as u64, pruned().map(|it| it.bytes).sum());
         let locked = kept.iter().map(|each| each.done.locked).sum();
-        Self { schema: SCHEMA, ok, dry_run, objects, bytes, locked, findings, failures: count }
+        Self { schema: SCHEMA, ok, dry_run, objects, bytes, locked, findings, gone: count }
     }
 
     pub fn ok(&self) -> bool {
@@ -142,7 +151,7 @@ impl PrunedObjects {
 impl Document for PrunedObjects {
     /// One line an object, then the sum.
     fn text(&self) -> String {
-        let gone = &self.findings[..self.findings.len() - self.failures];
+        let gone = &self.findings[..self.gone];
         let mut out: String =
             gone.iter().map(|it| format!("{}: {}\n", it.r#where, it.what)).collect();
         let verb = if self.dry_run { "would be deleted" } else { "deleted" };

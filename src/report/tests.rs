@@ -268,6 +268,7 @@ fn verify_is_ok_only_without_findings() {
             restored,
             answer: None,
             closed: None,
+            failed: None,
             sound: BTreeMap::new(),
         },
     };

@@ -2,8 +2,9 @@
 
 use super::{Document, SCHEMA, table};
 use crate::error::Error;
+use crate::keep::{Cap, Sum};
 use crate::units;
-use crate::usage::{Reads, Sum, Usage};
+use crate::usage::{Reads, Usage};
 use serde::Serialize;
 
 #[derive(Debug, Serialize)]
@@ -31,6 +32,7 @@ struct ReplicaOf {
     objects: u64,
     bytes: u64,
     kinds: Vec<KindOf>,
+    cap: Option<CapOf>,
     to_free: SumOf,
     to_merge: u64,
     oldest: Option<ReadsOf>,
@@ -49,6 +51,13 @@ struct KindOf {
 struct SumOf {
     objects: u64,
     bytes: u64,
+}
+
+/// What it is to hold at most, of which one may be left open.
+#[derive(Debug, Serialize)]
+struct CapOf {
+    objects: Option<u32>,
+    bytes: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -77,6 +86,8 @@ impl From<&(String, Usage)> for ReplicaOf {
             objects,
             bytes,
             kinds: usage.kinds.iter().map(kind).collect(),
+            cap: (usage.cap != Cap::default())
+                .then_some(CapOf { objects: usage.cap.objects, bytes: usage.cap.bytes }),
             to_free: SumOf { objects: usage.free.objects, bytes: usage.free.bytes },
             to_merge: usage.to_merge,
             oldest: usage.oldest.as_ref().map(ReadsOf::from),
@@ -100,8 +111,16 @@ impl Used {
             r#where: source.clone(),
             remedy: error.hint.clone().unwrap_or_else(|| "run: bakelite doctor".into()),
         };
+        let over = |(source, usage): &(String, Usage)| {
+            usage.over.map(|over| Finding {
+                what: over.to_string(),
+                r#where: source.clone(),
+                remedy: over.remedy().into(),
+            })
+        };
         let failures = failed.iter().map(failure);
-        let findings = failures.chain(found.iter().filter_map(finding)).collect();
+        let each = found.iter().flat_map(|it| over(it).into_iter().chain(finding(it)));
+        let findings = failures.chain(each).collect();
         let replicas = found.iter().map(ReplicaOf::from).collect();
         Self { schema: SCHEMA, ok: failed.is_empty(), findings, replicas, failed: failed.len() }
     }
@@ -125,6 +144,12 @@ impl ReplicaOf {
         let rows = self.kinds.iter().map(row).chain([sum]);
         let mut out = format!("{}\n", self.source);
         out += &table(["KIND", "LEVEL", "OBJECTS", "BYTES"], rows);
+        if let Some(CapOf { objects, bytes }) = self.cap {
+            let bytes = bytes.map(|most| share(self.bytes, most, units::bytes));
+            let objects = objects.map(|most| share(self.objects, most.into(), |it| it.to_string()));
+            let shares: Vec<_> = bytes.into_iter().chain(objects).collect();
+            out += &format!("cap: {}\n", shares.join(", "));
+        }
         let SumOf { objects, bytes } = self.to_free;
         out += &format!("{objects} objects could go, {}; ", units::bytes(bytes));
         out += &format!("{} change-sets could become fewer\n", self.to_merge);
@@ -136,4 +161,9 @@ impl ReplicaOf {
         }
         out
     }
+}
+
+/// How much of what a cap allows is there.
+fn share(held: u64, most: u64, text: impl Fn(u64) -> String) -> String {
+    format!("{} of {} ({} %)", text(held), text(most), u128::from(held) * 100 / u128::from(most))
 }

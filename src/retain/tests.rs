@@ -1,5 +1,7 @@
 //! Held to the model: what has to come back comes back, whatever was deleted.
 
+mod cap;
+
 use super::*;
 use crate::backend::Backend;
 use crate::backend::faulty::{Fault, Faulty, Operation};

@@ -57,6 +57,11 @@ impl Parts {
         self.changed
     }
 
+    /// The state after all that was added.
+    pub fn digest(&self) -> Option<Digest> {
+        self.digest
+    }
+
     /// Adds a page, which comes once only.
     pub fn page(
         &mut self,

@@ -335,6 +335,23 @@ fn an_empty_place_holds_no_replica() {
 }
 
 /// Two copies that are each sound, and not the same.
+/// A script tells a destination that is away, or a key that is wanted, from damage.
+#[test]
+fn what_keeps_a_copy_from_being_looked_at_is_no_damage() {
+    let failed = |status| Report::failed("m".into(), &Error::new(status, "list", "m", "no"));
+    for status in [Status::Missing, Status::Unreachable, Status::Integrity] {
+        assert_eq!(failed(status).status(), Some(status));
+    }
+    let mut report = verify(&replica().source(), false, &Quiet).unwrap();
+    assert_eq!(report.status(), None);
+    report.findings = failed(Status::Missing).findings;
+    assert_eq!(report.status(), Some(Status::Integrity), "found in what was looked at");
+    report.closed = Some(KeyId([7; 8]));
+    assert_eq!(report.status(), Some(Status::Key));
+    report.findings.extend(failed(Status::Missing).findings);
+    assert_eq!(report.status(), Some(Status::Integrity), "a key is not all that is wanted");
+}
+
 #[test]
 fn what_two_copies_say_differently_under_one_name_is_found() {
     let report = |writer: &Writer| verify(&writer.source(), false, &Quiet).unwrap();

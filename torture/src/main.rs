@@ -1,6 +1,7 @@
 //! Faults, kills and an oracle: the proof that what bakelite restores is right.
 //!
-//! `torture run` tries scenarios on the real program, `torture matrix` writes down what was tried,
+//! `torture run` tries scenarios on the real program, `torture suite` some of them on an operator's own
+//! storage, `torture matrix` writes down what was tried,
 //! `torture fuzz` feeds wrong inputs to every parser, `torture demo` shows the program at work, `torture
 //! bench` measures it. `torture writer` is the workload, started by `run` as a process that can be killed,
 //! and `torture load` the one of `bench`.
@@ -27,6 +28,7 @@ mod saboteurs;
 mod scenarios;
 mod soak;
 mod store;
+mod suite;
 mod tally;
 mod workload;
 
@@ -61,6 +63,7 @@ enum Verb {
     Fuzz(fuzz::Args),
     Soak(Soak),
     Mutants(Mutants),
+    Suite(suite::Args),
     Load(bench::load::Args),
     Writer(workload::writer::Args),
 }
@@ -81,6 +84,9 @@ struct Run {
     /// go on with further seeds for so many minutes
     #[argh(option)]
     minutes: Option<f64>,
+    /// let what takes minutes take them, as in runs of half an hour and more
+    #[argh(switch)]
+    long: bool,
     /// the bakelite to try; else the one beside this program
     #[argh(option)]
     bin: Option<PathBuf>,
@@ -227,6 +233,7 @@ fn main() -> ExitCode {
         Verb::Mutants(Mutants { files }) => {
             target().and_then(|target| mutants::run(&files, &target)).map(|()| Outcome::Right)
         }
+        Verb::Suite(args) => return suite(args),
         Verb::Writer(args) => return ended("writer", workload::writer::run(&args)),
         Verb::Load(args) => return ended("load", bench::load::run(&args)),
     };
@@ -252,19 +259,25 @@ fn list() -> Outcome {
     Outcome::Right
 }
 
+/// A run that is long enough for what takes minutes.
+const CAMPAIGN: Duration = Duration::from_secs(30 * 60);
+
 fn plan(args: Run) -> Result<Plan, String> {
     let named: Option<Vec<&Scenario>> =
         args.scenarios.iter().map(|name| scenarios::find(name)).collect();
     let named = named.ok_or("no such scenario; run: torture list")?;
     let replay = !named.is_empty() && args.seed.is_some();
+    let time = args.minutes.map(|minutes| Duration::from_secs_f64(minutes * 60.0));
     Ok(Plan {
         scenarios: if named.is_empty() { INVENTORY.iter().collect() } else { named },
         seed: args.seed.unwrap_or_else(some_seed),
         seeds: args.seeds.or(replay.then_some(1)),
-        time: args.minutes.map(|minutes| Duration::from_secs_f64(minutes * 60.0)),
+        time,
+        long: args.long || time.is_some_and(|time| time >= CAMPAIGN),
         jobs: args.jobs.max(1),
         programs: programs(args.bin)?,
         root: args.root.unwrap_or_else(std::env::temp_dir),
+        at: None,
     })
 }
 
@@ -326,6 +339,19 @@ fn soak(args: Soak) -> Result<Outcome, String> {
         show(&record.section())?;
     }
     Ok(outcome)
+}
+
+/// Ends with 0 or 1: whoever tries a store of his own asks for no more.
+fn suite(args: suite::Args) -> ExitCode {
+    let plan = programs(args.bin.clone()).and_then(|programs| args.plan(programs, some_seed()));
+    match plan.and_then(|plan| suite::run(&plan)) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("torture suite: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// Has the page tell of what was recorded just now.

@@ -75,15 +75,22 @@ command that repeats it and keeps its directory:
 `torture run --minutes 60` goes on with further seeds for an hour. Timing is the machine's, so a
 seed repeats the choices and not the interleaving; a failure that hides is found by repeating it.
 
+## Your own storage
+
+    torture suite 's3://BUCKET/PREFIX?endpoint=...&region=...'
+
+holds a directory or a bucket to what bakelite needs of it, each promise a line, and then backs up to it
+while the program is killed. With credentials from the environment, below a new name of its own and nowhere
+else; what it made it removes, but for a replica that was not right. Exit status 0 if all held, 1 if not.
+
 ## What is not covered
 
 - Power loss on other file systems than ext4, and disks that lie about what they have written.
   Where the harness may not mount a file system it is not tried at all, and the matrix says so; nor is
   a real S3 server where none is installed, nor are faults of the kernel where strace may not trace.
 - A full disk under the database itself, devices that fail for good.
-- Soaks of hours: `torture soak` runs for minutes so far. One thing that it has found is open: what is stored
-  on one of two destinations at a kill, and was not acknowledged yet, becomes a branch if only the other one
-  is there at the next start.
+- Soaks of hours: `torture soak` runs for minutes so far, and each defect that it has found is a named test
+  by now (`daemon/tracker/tests/robbed.rs` and `lanes.rs`, `upkeep/tests/beside.rs`).
 - Databases overwritten in place, or replaced while an application has them open.
 - A store that damages what it holds, or gives back other bytes than it took, beneath a running daemon.
 - Upkeep and locks of sealed replicas.

@@ -1,10 +1,9 @@
 //! A replica as its reader sees it: restored through the library or the program, listed, looked at.
 
 use crate::process;
-use crate::store::KEYS;
 use bakelite::backend::fs::Fs;
 use bakelite::backend::retry::{Patience, Retry};
-use bakelite::backend::s3::S3;
+use bakelite::backend::s3::{S3, VARIABLES};
 use bakelite::backend::sealed::sealed;
 use bakelite::backend::{self, Backend, list_all};
 use bakelite::commit::{CommitNo, Time};
@@ -56,25 +55,66 @@ pub fn open(source: &Destination) -> Result<Arc<dyn Backend>, backend::Error> {
     Ok(match source {
         Destination::File { root } => Arc::new(Fs::open(root)?),
         Destination::S3(place) => {
-            let s3 = S3::read(&with_keys(place))?;
+            let s3 = S3::read(place)?;
             Arc::new(Retry::new(Arc::new(s3), Patience::default()))
         }
     })
 }
 
-/// With the keys that the program finds in its environment.
-pub fn with_keys(place: &config::S3) -> config::S3 {
-    let [id, secret] = KEYS.map(str::to_owned);
-    let credentials = Credentials::Keys { access_key_id: id, secret_access_key: Secret(secret) };
-    config::S3 { credentials, ..place.clone() }
+/// The program, told a verb. What signs its requests is in its environment: the keys of the first of
+/// these places that has its own, else what is there.
+pub fn command<'a>(
+    program: &Path,
+    verb: &str,
+    places: impl IntoIterator<Item = &'a Destination>,
+) -> Command {
+    let mut command = Command::new(program);
+    command.arg(verb).stdin(Stdio::null());
+    let keys = places.into_iter().find_map(|place| match place {
+        Destination::S3(config::S3 {
+            credentials: Credentials::Keys { access_key_id, secret_access_key: Secret(secret) },
+            ..
+        }) => Some([access_key_id, secret]),
+        _ => None,
+    });
+    if let Some([id, secret]) = keys {
+        command.env_remove(VARIABLES[2]).env(VARIABLES[0], id).env(VARIABLES[1], secret);
+    }
+    command
 }
 
-/// The program, told a verb, with the keys of every bucket.
-pub fn command(program: &Path, verb: &str) -> Command {
-    let mut command = Command::new(program);
-    command.arg(verb).stdin(Stdio::null()).env_remove("AWS_SESSION_TOKEN");
-    command.env("AWS_ACCESS_KEY_ID", KEYS[0]).env("AWS_SECRET_ACCESS_KEY", KEYS[1]);
-    command
+/// Removes a replica: every object, and what else the daemon has put there.
+pub fn remove(place: &Destination) -> Result<(), String> {
+    match place {
+        Destination::File { root } => match std::fs::remove_dir_all(root) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(format!("{}: {error}", root.display()))
+            }
+            _ => Ok(()),
+        },
+        Destination::S3(bucket) => empty(place, bucket).map_err(|error| error.to_string()),
+    }
+}
+
+/// Whether there is no object in it.
+pub fn is_empty(place: &Destination) -> Result<bool, backend::Error> {
+    let backend = open(place)?;
+    for prefix in Name::PREFIXES {
+        if !backend.list(prefix, None)?.entries.is_empty() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn empty(place: &Destination, bucket: &config::S3) -> Result<(), backend::Error> {
+    let backend = open(place)?;
+    for prefix in Name::PREFIXES {
+        for entry in list_all(&*backend, prefix)?.entries {
+            backend.delete(&entry.name)?;
+        }
+    }
+    S3::open(bucket)?.remove_probe()
 }
 
 /// Restores within this process: the same code as the program's, without the start of a process.
@@ -220,11 +260,9 @@ pub struct Claim {
     pub error: Option<String>,
 }
 
-/// What `status` says of each destination, given the words that name database and destinations.
-pub fn status(program: &Path, of: &[String], log: &Path) -> Result<Vec<Claim>, String> {
-    let mut command = command(program, "status");
-    let done =
-        process::run(command.args(of).arg("--json"), log).map_err(|error| error.to_string())?;
+/// What `status` says of each destination, given how it is called.
+pub fn status(mut command: Command, log: &Path) -> Result<Vec<Claim>, String> {
+    let done = process::run(command.arg("--json"), log).map_err(|error| error.to_string())?;
     let done = done.ok_or("status hung and was killed")?;
     if !done.status.success() {
         return Err(format!("status: {}: {}", done.status, done.complaint));

@@ -1,12 +1,14 @@
 //! Running scenarios: seeds as jobs on a few threads, figures, verdict, exit status.
 
 use crate::matrix;
-use crate::replica::rfc3339;
-use crate::rig::{Failure, Programs, Rig};
+use crate::replica::{self, rfc3339};
+use crate::rig::{self, Failure, Programs, Rig};
 use crate::scenarios::{INVENTORY, Idle, Scenario};
 use crate::tally::Tally;
+use bakelite::config::Destination;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -40,8 +42,12 @@ pub struct Plan {
     pub time: Option<Duration>,
     pub jobs: usize,
     pub programs: Programs,
+    /// Whether what takes minutes may take them.
+    pub long: bool,
     /// Where the runs' directories are made.
     pub root: PathBuf,
+    /// The replica of each run lies below this place; in its directory without it.
+    pub at: Option<Destination>,
 }
 
 /// What a run has shown.
@@ -148,10 +154,17 @@ impl Shared {
     }
 }
 
+/// Fit to be a directory's name.
+impl fmt::Display for Job {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{}-{}", self.scenario.name, self.seed)
+    }
+}
+
 impl Job {
     /// Runs one seed. Its directory goes if all was right, and stays if not.
     fn run(&self, plan: &Plan) -> (Tally, Option<Failure>) {
-        let prefix = format!("torture-{}-{}-", self.scenario.name, self.seed);
+        let prefix = format!("torture-{self}-");
         let dir = tempfile::Builder::new().prefix(&prefix).tempdir_in(&plan.root);
         let made = dir.map_err(Failure::from).and_then(|dir| {
             let rig = Rig::new(self.seed, &plan.programs, dir.path())?;
@@ -161,6 +174,11 @@ impl Job {
             Ok(made) => made,
             Err(failure) => return (Tally::default(), Some(failure)),
         };
+        rig.long = plan.long;
+        let replica = plan.at.as_ref().map(|at| at.below(&self.to_string()));
+        if let Some(place) = &replica {
+            rig.set_destinations(vec![rig::Destination::at(place.clone())]);
+        }
         let ended = catch_unwind(AssertUnwindSafe(|| (self.scenario.run)(&mut rig)))
             .unwrap_or_else(|_| Err(Failure::Harness("panicked, see above".into())));
         let finished = rig.finish();
@@ -172,11 +190,14 @@ impl Job {
             (tally.seeds, tally.not_permitted) = (0, 1);
         } else if let Some(failure) = &failure {
             let kept = dir.keep();
-            println!("replay: torture run {} --seed {}", self.scenario.name, self.seed);
+            let long = if plan.long { " --long" } else { "" };
+            println!("replay: torture run {} --seed {}{long}", self.scenario.name, self.seed);
             println!("kept: {}", kept.display());
             if let Failure::Violation(what) = failure {
                 tally.violations.push(format!("seed {}: {what}", self.seed));
             }
+        } else if let Some(Err(error)) = replica.as_ref().map(replica::remove) {
+            println!("left: {error}");
         }
         (tally, failure)
     }
@@ -310,7 +331,9 @@ mod tests {
             time: None,
             jobs: 2,
             programs,
+            long: false,
             root: path,
+            at: None,
         };
         (plan, root)
     }

@@ -293,7 +293,7 @@ fn what_is_healed_is_sealed() {
     one.objects().remove(&names[1]);
     *one.objects().get_mut(&names[2]).unwrap().last_mut().unwrap() ^= 1;
     let (keep, clock) = (&crate::keep::Keep::default(), crate::commit::Time(u64::MAX));
-    let order = crate::repair::Order { dry_run: false, keep, clock, settled: None };
+    let order = crate::repair::Order { dry_run: false, keep, caps: &[], clock, settled: None };
     let bare = [&one, &two].map(|mem| Ok(Arc::clone(mem) as Arc<dyn Backend>));
     let before = one.objects().clone();
     let error = crate::repair::repair(bare.into(), order, &Quiet).unwrap_err();

@@ -51,7 +51,7 @@ pub fn connect(
     let backends = backends.collect();
     let settings = &database.settings;
     let mut stores = Fanout::new(backends, compression, &database.state_dir, settings.spool_max)?;
-    stores.keep = settings.keep.clone();
+    (stores.keep, stores.caps) = (settings.keep.clone(), database.caps.clone());
     let mut reachable = Vec::new();
     let mut errors = Vec::new();
     let (mirrors, in_step): (Vec<_>, Vec<_>) = (0..all.len()).partition(|at| is_mirror(*at));

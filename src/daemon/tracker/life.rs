@@ -173,6 +173,9 @@ impl Tracker {
         }
         let rolled = self.rolling.is_some() && capture.rolling().is_none();
         self.snapshot_since = if rolled { Some(now) } else { self.snapshot_since };
+        if self.rolling.is_none() && capture.rolling().is_some() {
+            self.begins_to_roll();
+        }
         self.rolling = capture.rolling();
         self.status.commit = capture.last().number.0;
         if let Some(batch) = batch {
@@ -241,9 +244,16 @@ impl Tracker {
         }
     }
 
+    /// All that a snapshot needs is put, or its locks are renewed, from now on.
+    pub(super) fn begins_to_roll(&mut self) {
+        self.shown.began = Some(clock::now());
+    }
+
     /// A batch was shipped, and perhaps the manifest of a snapshot with it.
     pub(super) fn shipped(&mut self, manifest: bool) {
         if manifest {
+            let begun = self.shown.began.take().map(|began| began.min(clock::now()));
+            self.status.snapshot_begun = begun.map(|time| time.0);
             self.survey = Survey::None;
             self.stores.iter().for_each(|stores| stores.forget_parts());
         }
@@ -329,7 +339,7 @@ impl Tracker {
         }
         self.note_owed(&standings.unwrap_or_default());
         let since = |owed: &Owed| owed.since().map(|time| time.0);
-        self.status.owed_since = self.owed.iter().map(since).collect();
+        self.status.lacks_since = self.owed.iter().map(since).collect();
         Some(self.status.clone())
     }
 
@@ -344,7 +354,7 @@ impl Tracker {
             && !self.lost
             && !self.begin_snapshot;
         let last = counted.then_some(CommitNo(self.status.commit));
-        let now = clock::now();
+        let now = clock::uptime();
         for (at, owed) in self.owed.iter_mut().enumerate() {
             let floor = standings.get(at).and_then(|standing| standing.floor);
             owed.note(last, floor.map(|(commit, _)| commit), now);

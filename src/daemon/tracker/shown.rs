@@ -19,11 +19,13 @@ pub(super) struct Shown {
     answers: u64,
     /// As they were when they were last known.
     standings: Vec<Standing>,
+    /// When the snapshot under way was begun.
+    pub(super) began: Option<Time>,
 }
 
 impl Shown {
     pub(super) fn new(now: Instant) -> Self {
-        Self { tally: Tally::default(), moved: now, answers: 0, standings: Vec::new() }
+        Self { tally: Tally::default(), moved: now, answers: 0, standings: Vec::new(), began: None }
     }
 }
 
@@ -106,15 +108,19 @@ impl Tracker {
             Destination::S3(s3) => s3.lock.as_ref().map(|lock| lock.period),
             Destination::File { .. } => None,
         };
+        // A lock counts from when an object is put or renewed, whatever time its commits have: that may
+        // be one of the future.
+        let begun = self.status.snapshot_begun.map(Time);
+        let from = snapshot.and_then(|time| begun.or(Some(time).filter(|it| *it <= clock::now())));
         let until = |period: Duration| {
-            snapshot.map(|Time(time)| Time(time.saturating_add(period.as_millis() as u64)))
+            from.map(|Time(time)| Time(time.saturating_add(period.as_millis() as u64)))
         };
         Lane {
             url: place.to_string(),
             mirror: self.database.mirrors.contains(place),
             standing: standing.map(|it| it.kind),
             floor: floor.map(|(commit, time)| (commit.0, time)),
-            owed_since: self.owed[at].since(),
+            owed_since: self.owed[at].since().map(wall),
             spooled: standing.map_or(0, |it| it.spooled),
             verified: Depths::default(),
             locked_until: lock.and_then(until),
@@ -167,16 +173,68 @@ impl Tracker {
     }
 }
 
+/// A moment that the steady clock told, by the clock on the wall.
+fn wall(Time(moment): Time) -> Time {
+    Time(clock::now().0.saturating_sub(clock::uptime().0.saturating_sub(moment)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::backend::Backend;
     use crate::backend::mem::Mem;
     use crate::commit::Timeline;
+    use crate::config::{Lock, LockMode, S3};
     use crate::name::Name;
     use crate::testkit::Db;
     use crate::testkit::rig::fanout;
     use std::sync::Arc;
+
+    /// After a clock that was half a year ahead was set, commits have later times than the present one,
+    /// and so has each new snapshot of them.
+    #[test]
+    fn trap_67_a_lock_is_not_claimed_to_last_past_what_was_put() {
+        let db = Db::new(512);
+        let s3 = Destination::parse("s3://backups/app").unwrap();
+        let Destination::S3(s3) = s3 else { unreachable!() };
+        let lock = Some(Lock { period: Duration::from_secs(100), mode: LockMode::Governance });
+        let locked = Destination::S3(S3 { lock, ..s3 });
+        let config = Database { destinations: vec![locked.clone()], ..db.config() };
+        let mut tracker = Tracker::new(&config, true, clock::instant());
+        let now = clock::now();
+        let until = |tracker: &Tracker, snapshot: Time| {
+            tracker.lane(0, &locked, Some(snapshot)).locked_until.map(|it| it.0)
+        };
+        assert_eq!(until(&tracker, Time(5000)), Some(105_000));
+        assert_eq!(until(&tracker, Time(now.0 << 1)), None, "nobody knows when that was put");
+        tracker.begins_to_roll();
+        tracker.shipped(true);
+        let begun = tracker.status.snapshot_begun.unwrap();
+        assert!((now.0..=clock::now().0).contains(&begun));
+        assert_eq!(until(&tracker, Time(now.0 << 1)), Some(begun + 100_000));
+        // The next life has not made one yet.
+        std::fs::create_dir(&config.state_dir).unwrap();
+        tracker.status.write(&config);
+        let next = Tracker::new(&config, true, clock::instant());
+        assert_eq!(until(&next, Time(now.0 << 1)), Some(begun + 100_000));
+    }
+
+    /// A destination that was away when a clock that ran ahead was set back was held to lack nothing old
+    /// until the time came round again.
+    #[test]
+    fn trap_67_what_is_lacking_is_as_old_as_the_steady_clock_says() {
+        let db = Db::new(512);
+        let mut tracker = Tracker::new(&db.config(), true, clock::instant());
+        let before = clock::uptime();
+        tracker.note_owed(&[]);
+        let since = tracker.owed[0].since().unwrap();
+        assert!((before..=clock::uptime()).contains(&since), "{since:?}");
+        let shown = tracker.lane(0, &db.config().destinations[0], None).owed_since.unwrap();
+        assert!(
+            clock::now().0.abs_diff(shown.0) < 3_600_000,
+            "by the clock on the wall: {shown:?}"
+        );
+    }
 
     /// A job that has the database: it goes on while destinations answer, and no longer.
     #[test]

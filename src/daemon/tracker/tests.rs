@@ -6,6 +6,7 @@ use crate::backend::faulty::{Fault, Faulty, Operation};
 use crate::backend::{Backend, fs::Fs};
 use crate::commit::CommitNo;
 use crate::cursor::{self, State};
+use crate::daemon::{Daemon, Stop};
 use crate::durable::{Step, fault};
 use crate::restore::Target;
 use crate::ship::cursor_path;
@@ -456,6 +457,34 @@ fn results_of_an_earlier_life_come_late() {
     assert!(sim.drain().is_none());
     agrees(&db);
     assert_eq!(snapshots(&db), 1);
+}
+
+/// The same long run: a `sync` gave up on one destination while its shipment to the other one was under
+/// way, and let go of the lock. A daemon took the database up, and then the shipment wrote the page index.
+#[test]
+fn trap_64_a_daemon_that_ends_waits_for_what_is_under_way() {
+    let (db, _writer) = new_db();
+    let mut daemon = Daemon::begin(&vec![db.config()].into(), &Stop::default()).unwrap();
+    let at = daemon.newest;
+    while !daemon.trackers[&at].has_begun() {
+        daemon.turn(clock::instant());
+        daemon.wait(Duration::from_millis(1));
+    }
+    let (go, waits) = std::sync::mpsc::channel();
+    let tracker = daemon.trackers.get_mut(&at).unwrap();
+    let job = tracker.sent_out(Box::new(move || {
+        waits.recv().unwrap();
+        Abroad::Looked(0)
+    }));
+    daemon.slow.run(move || (at, job()));
+    tracker.fail(Error::new(Status::Unreachable, "test", "it", "ends"));
+    assert!(daemon.ended().is_none(), "a job is under way");
+    assert!(open::try_lock(&db.config().state_dir).unwrap().is_none(), "still locked");
+    go.send(()).unwrap();
+    while daemon.ended().is_none() {
+        daemon.wait(Duration::from_millis(1));
+    }
+    assert!(is_unlocked(&db));
 }
 
 /// Fenced while a pass of capture is away: the end is the end.

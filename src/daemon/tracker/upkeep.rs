@@ -7,6 +7,9 @@ use crate::clock;
 use crate::commit::Timeline;
 use crate::daemon::upkeep::{self as rounds, Task};
 use crate::error::{Result, Status};
+use crate::log::{self, Level};
+use crate::retain::Over;
+use crate::status::Note;
 use crate::upkeep::{self as round, Parts};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -126,6 +129,7 @@ impl Tracker {
                 if done.errors.is_empty() {
                     tally.upkeep = Some(clock::now());
                 }
+                self.note_caps(done.caps);
                 done.errors.into_iter().next()
             }
         };
@@ -138,5 +142,22 @@ impl Tracker {
         if told.is_some() || self.upkeep.resting.is_empty() {
             self.upkeep.told = told;
         }
+    }
+
+    /// What is held past a cap is told once while it lasts, and is there to be asked for.
+    pub(super) fn note_caps(&mut self, caps: BTreeMap<String, Option<Over>>) {
+        for (place, over) in caps {
+            let Some(over) = over else {
+                self.status.over.remove(&place);
+                continue;
+            };
+            let (what, remedy) = (over.to_string(), over.remedy().to_owned());
+            if !self.status.over.contains_key(&place) {
+                let message = format!("{}: {place}: {what}", self.database.name);
+                log::say(Level::Warning, &message, Some(&remedy));
+            }
+            self.status.over.insert(place, Note { what, remedy });
+        }
+        self.status_due = true;
     }
 }

@@ -74,6 +74,7 @@ fn database(dir: &Path) -> Database {
         state_dir: dir.join("state"),
         destinations: vec![Destination::File { root: dir.join("replica").join("app") }],
         mirrors: vec![],
+        caps: vec![],
         settings: Settings::default(),
     }
 }

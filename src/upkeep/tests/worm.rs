@@ -5,6 +5,7 @@ use super::*;
 use crate::backend::faulty::{Fault, Faulty, Operation};
 use crate::backend::worm::Worm;
 use crate::compact::tests::points;
+use crate::keep::{Cap, Sum};
 use crate::model::Writer;
 use crate::upkeep::Done;
 use std::collections::BTreeSet;
@@ -17,13 +18,14 @@ struct Locked {
     worm: Arc<Worm>,
     shipped: BTreeSet<String>,
     policy: Policy,
+    cap: Cap,
 }
 
 impl Locked {
     fn new(keep: &[&str]) -> Self {
         let (writer, worm) = (Writer::new(512), Arc::new(Worm::new(LOCK * 1000)));
         let policy = policy(keep, &[5, 15]);
-        Self { writer, worm, shipped: BTreeSet::new(), policy }
+        Self { writer, worm, shipped: BTreeSet::new(), policy, cap: Cap::default() }
     }
 
     fn second(&mut self, n: u32) {
@@ -46,7 +48,7 @@ impl Locked {
 
     fn round(&self) -> Done {
         let sources = [self.source()];
-        let round = at(&self.policy, self.writer.now);
+        let round = Round { caps: &[self.cap], ..at(&self.policy, self.writer.now) };
         let done = round.compact(&sources).unwrap();
         done.and(round.prune(&sources, Parts::Collect, Mode::Real).unwrap())
     }
@@ -105,6 +107,36 @@ fn trap_79_what_is_too_old_goes_once_its_lock_has_ended() {
     locked.take();
     let (latest, _) = crate::restore::tests::get(&locked.writer.source(), Target::Latest).unwrap();
     assert!(latest == locked.writer.image(100));
+}
+
+/// What is locked stays, whatever the cap, and is told; once the locks have ended the oldest goes.
+#[test]
+fn trap_79_a_cap_lifts_no_lock() {
+    let mut locked = Locked::new(&["all:1h"]);
+    locked.cap.objects = Some(30);
+    let mut told = 0;
+    for n in 1..=60 {
+        locked.second(n);
+        let done = locked.round();
+        assert!(done.errors.is_empty(), "{:?}", done.errors);
+        let over = done.caps["locked memory"];
+        told += u64::from(over.is_some_and(|over| over.locked));
+        let held = Sum { objects: locked.worm.names().len() as u64, bytes: 0 };
+        assert_eq!(over.is_some(), !locked.cap.allows(held), "second {n}");
+        let verified = crate::verify::verify(&locked.source(), false, &Quiet).unwrap();
+        assert_eq!(verified.findings, [], "second {n}");
+    }
+    assert!(told > 20, "{told}");
+    let back = |locked: &Locked| {
+        locked.take();
+        points(&locked.writer, 1..=60)
+    };
+    let locks = back(&locked);
+    assert!(locks[0] <= 60 - LOCK + 1 && locks.last() == Some(&60), "{locks:?}");
+    locked.worm.pass(LOCK * 1000);
+    assert_eq!(locked.round().caps["locked memory"], None);
+    assert!(locked.worm.names().len() <= 30);
+    assert_eq!(back(&locked), Vec::from_iter(back(&locked)[0]..=60));
 }
 
 /// A snapshot that was begun anew again and again leaves locked parts that nothing names.

@@ -196,7 +196,7 @@ of_texts!(
          secret_access_key = \"${SECRET}\"\nlock = \"30d\"\nlock_mode = \"governance\"\n",
         "[[database]]\nname = \"a\"\npath = \"/a.db\"\nkey_files = [\"/etc/k\"]\nseal = \"all\"\n\
          [[database.destination]]\ntype = \"file\"\npath = \"/x\"\n[[database.destination]]\n\
-         type = \"file\"\npath = \"/y\"\nin_step = false\n[[database]]\nname = \"b\"\n\
+         type = \"file\"\npath = \"/y\"\nin_step = false\nreplica_max = \"9GB\"\nobjects_max = 7\n[[database]]\nname = \"b\"\n\
          path = \"/b.db\"\nmetrics_listen = \"127.0.0.1:9187\"\nping_url = \"https://p.example/x\"\n\
          [[database.destination]]\ntype = \"file\"\npath = \"/x\"\n",
     ],

@@ -8,10 +8,12 @@ use super::{Failure, Result, Rig, violation};
 use crate::course::Place;
 use crate::ledger::Micros;
 use crate::oracle::Expect;
+use crate::process;
 use crate::replica::{self, Claim};
 use crate::store::{Server, Store};
 use bakelite::commit::Time;
 use bakelite::config::{Destination as At, Lock};
+use bakelite::error::Status;
 use bakelite::restore::Target;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -40,7 +42,12 @@ impl Destination {
     }
 
     pub fn directory(root: &Path) -> Self {
-        Self::new(replica::directory(root), replica::directory(root))
+        Self::at(replica::directory(root))
+    }
+
+    /// One that is read as the daemon sees it.
+    pub fn at(place: At) -> Self {
+        Self::new(place.clone(), place)
     }
 
     /// All up to `place` was said to be durable there.
@@ -208,11 +215,22 @@ impl Rig {
     /// What `status` says of each destination.
     pub fn claims(&mut self) -> Result<Vec<Claim>> {
         let log = self.path("log", "status");
-        let claims = replica::status(&self.programs.bakelite, &self.of(), &log);
+        let claims = replica::status(self.bakelite("status"), &log);
         let claims = claims.map_err(Failure::Violation)?;
         match claims.len() == self.count() {
             true => Ok(claims),
             false => violation(format!("status knows {} destinations", claims.len())),
+        }
+    }
+
+    /// `check` says that something committed is not backed up for longer than so many seconds.
+    pub fn check_is_stale(&mut self, max_age: u64) -> Result<()> {
+        let log = self.path("log", "check");
+        let mut command = self.bakelite("check");
+        let done = process::run(command.args(["--max-age", &format!("{max_age}s")]), &log)?;
+        match done.as_ref().map(|done| done.status.code()) {
+            Some(Some(code)) if code == Status::Stale as i32 => Ok(()),
+            _ => violation(format!("check beside a daemon that does nothing: {done:?}")),
         }
     }
 

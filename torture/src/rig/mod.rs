@@ -98,6 +98,8 @@ pub struct Programs {
 pub struct Rig {
     pub seed: u64,
     pub rng: Rng,
+    /// Whether what takes minutes may take them.
+    pub long: bool,
     pub programs: Programs,
     pub dir: PathBuf,
     pub truth: Truth,
@@ -141,6 +143,7 @@ impl Rig {
         Ok(Self {
             seed,
             rng: Rng::of(seed, "faults"),
+            long: false,
             programs: programs.clone(),
             dir: dir.to_owned(),
             truth: Truth::default(),
@@ -180,8 +183,13 @@ impl Rig {
         thread::sleep(Duration::from_micros(micros));
     }
 
+    fn program(&self, verb: &str) -> Command {
+        let places = self.destinations.iter().map(|it| &it.given);
+        replica::command(&self.programs.bakelite, verb, places)
+    }
+
     fn bakelite(&self, verb: &str) -> Command {
-        let mut command = replica::command(&self.programs.bakelite, verb);
+        let mut command = self.program(verb);
         command.args(self.of());
         command
     }

@@ -50,6 +50,9 @@ impl Ram {
     }
 
     pub fn make_room(&self) -> Result<()> {
+        // A child that another scenario forks right now has it open until it is another program: a file
+        // that was only removed would keep its room for so long.
+        File::create(self.filler())?;
         Ok(std::fs::remove_file(self.filler())?)
     }
 

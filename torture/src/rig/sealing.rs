@@ -29,7 +29,7 @@ impl Rig {
     pub fn keygen(&mut self, name: &str) -> Result<PathBuf> {
         let file = self.dir.join(format!("{name}.key"));
         let log = self.path("log", "keygen");
-        let mut command = replica::command(&self.programs.bakelite, "keygen");
+        let mut command = self.program("keygen");
         match process::run(command.arg(&file), &log)? {
             Some(done) if done.status.success() => Ok(file),
             done => violation(format!("keygen: {done:?}")),
@@ -51,7 +51,7 @@ impl Rig {
 
     /// The program, told to read with the keys that are known.
     pub(super) fn reader(&self, verb: &str) -> Command {
-        let mut command = replica::command(&self.programs.bakelite, verb);
+        let mut command = self.program(verb);
         command.args(self.sealing_words());
         command
     }

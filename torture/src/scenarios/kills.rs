@@ -2,9 +2,12 @@
 
 use super::busy;
 use crate::oracle::Expect;
-use crate::process::Signal;
+use crate::process::{PATIENCE, Signal};
 use crate::rig::{Result, Rig, violation};
+use crate::store::{Moment, Stop};
 use crate::workload::writer::Args;
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// Saturating, brisk or slow, by seed.
 fn pace(rig: &mut Rig) -> Option<u64> {
@@ -134,7 +137,15 @@ pub fn restore(rig: &mut Rig) -> Result<()> {
     Ok(())
 }
 
+/// One seed in four is stopped for longer than anything waits.
 pub fn stalled(rig: &mut Rig) -> Result<()> {
+    match rig.seed % 4 {
+        0 => at_length(rig),
+        _ => for_moments(rig),
+    }
+}
+
+fn for_moments(rig: &mut Rig) -> Result<()> {
     rig.create(Args { autocheckpoint: Some(20), ..busy() })?;
     rig.start_daemon()?;
     for _ in 0..5 {
@@ -153,4 +164,63 @@ pub fn stalled(rig: &mut Rig) -> Result<()> {
     rig.random_wait(40);
     rig.terminate_twice()?;
     rig.grade_latest().map(drop)
+}
+
+/// How long a `check` demands that nothing be owed, in seconds.
+const MAX_AGE: u64 = 5;
+/// When the store closes the connection of a request that stands still, in milliseconds at most.
+const CLOSES: u64 = 2000;
+
+/// The daemon is stopped in the middle of a request, and whatever it has begun is past its time when it
+/// goes on: the connection is closed, retries have ended, timers are due, the WAL has been held or has
+/// begun anew again and again.
+fn at_length(rig: &mut Rig) -> Result<()> {
+    rig.add_store()?;
+    // A writer that never rests is one that nothing is pinned against: it goes on for a moment only.
+    let pace = *rig.rng.pick(&[None, Some(10_000)]);
+    rig.create(Args { autocheckpoint: Some(20), pace, ..busy() })?;
+    rig.start_daemon()?;
+    rig.go()?;
+    rig.sync()?;
+    let moment = *rig.rng.pick(&[Moment::Before, Moment::After]);
+    let skip = rig.rng.below(3);
+    rig.store().stop_at(Stop { method: "PUT", kinds: &["/change/"], skip, moment });
+    if !rig.store().wait_for_stop(PATIENCE) {
+        return violation("nothing was put for two minutes, beside a writer");
+    }
+    rig.note_resets();
+    rig.signal_daemon(Signal::Stop)?;
+    let stopped = Instant::now();
+    rig.random_wait(CLOSES);
+    rig.store().let_go();
+    if pace.is_none() {
+        rig.pause()?;
+    }
+    // Past what a request may take, and its retries.
+    let (fault, least, most) = match rig.long {
+        true => ("stopped for minutes", 120_000, 240_000),
+        false => ("stopped for seconds", 16_000, 20_000),
+    };
+    let time = Duration::from_millis(rig.rng.between(least, most));
+    thread::sleep(Duration::from_secs(MAX_AGE + 1));
+    rig.check_is_stale(MAX_AGE)?;
+    rig.grade_claims()?;
+    thread::sleep(time.saturating_sub(stopped.elapsed()));
+    rig.note_resets();
+    rig.go()?;
+    rig.signal_daemon(Signal::Continue)?;
+    rig.tally.fault("daemon stopped");
+    rig.tally.fault(fault);
+    // It catches up while the application goes on.
+    rig.sync()?;
+    rig.grade_claims()?;
+    let seq = rig.pause()?;
+    rig.sync()?;
+    rig.grade_all_exact(seq)?;
+    rig.grade_some(4)?;
+    rig.go()?;
+    rig.random_wait(100);
+    let seq = rig.stop_writers()?;
+    rig.drain()?;
+    rig.grade_all_exact(seq)
 }

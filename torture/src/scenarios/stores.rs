@@ -19,7 +19,7 @@ fn begin(rig: &mut Rig) -> Result<()> {
 
 impl Rig {
     /// Each destination holds what is claimed of it.
-    fn grade_claims(&mut self) -> Result<()> {
+    pub(super) fn grade_claims(&mut self) -> Result<()> {
         (0..self.count()).try_for_each(|at| {
             self.mean(at);
             self.grade_claim()

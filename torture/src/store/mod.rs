@@ -19,10 +19,11 @@ pub use stops::{Moment, Stop};
 pub use vault::Version;
 
 use crate::rng::Rng;
-use bakelite::config::{Destination, Lock};
+use bakelite::config::{Credentials, Destination, Lock, S3, Secret};
 use clock::Clock;
 use lies::Liar;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
 use std::io::{self, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -196,6 +197,14 @@ impl Store {
         state.objects.iter().map(|(key, it)| (key.clone(), Arc::clone(&it.body))).collect()
     }
 
+    /// The keys of all that is there.
+    #[cfg(test)]
+    pub fn there(&self) -> Vec<String> {
+        let state = self.shared.state();
+        let there = state.objects.iter().filter(|(_, object)| object.deleted.is_none());
+        there.map(|(key, _)| key.clone()).collect()
+    }
+
     /// From now on the daemon may remove nothing, or may again.
     pub fn keep_all(&self, keeps: bool) {
         self.shared.state().keeps_all = keeps;
@@ -234,9 +243,17 @@ fn still_waits(mut connection: &TcpStream) -> io::Result<Option<bool>> {
     Ok(sent.starts_with(b"PUT ").then_some(waits))
 }
 
-fn url(address: SocketAddr, prefix: &str) -> Destination {
+/// A replica on a store of the harness's own, with its keys.
+fn url(address: impl Display, prefix: &str) -> Destination {
     let url = format!("s3://{BUCKET}/{prefix}?endpoint=http://{address}&region=us-east-1");
-    Destination::parse(&url).expect("a URL of a bucket")
+    let [id, secret] = KEYS.map(str::to_owned);
+    match Destination::parse(&url) {
+        Ok(Destination::S3(place)) => Destination::S3(S3 {
+            credentials: Credentials::Keys { access_key_id: id, secret_access_key: Secret(secret) },
+            ..place
+        }),
+        _ => unreachable!("a URL of a bucket"),
+    }
 }
 
 fn keep_honest_door(listener: TcpListener, shared: &Arc<Shared>) {
@@ -327,6 +344,7 @@ impl State {
     fn answer(&mut self, request: &Request, lie: Option<Lie>, for_daemon: bool) -> Reply {
         match (request.method.as_str(), request.key.as_str()) {
             ("GET", "") if request.asks("versions") => self.versions(request),
+            ("GET", "") if request.asks("delimiter") => self.groups(request.text("prefix")),
             ("GET", "") => self.list(request, lie),
             ("GET" | "HEAD", key) => match self.there(key) {
                 Some(object) => Reply::ok(object.body.to_vec()).locked(object.locked),
@@ -376,6 +394,17 @@ impl State {
         let object = Object { body, put: self.changes, deleted: None, locked };
         self.objects.insert(request.key.clone(), object);
         Reply::ok(Vec::new())
+    }
+
+    fn groups(&self, prefix: &str) -> Reply {
+        let there = self.objects.iter().filter(|(_, object)| object.deleted.is_none());
+        let below = there.filter_map(|(key, _)| Some((key, key.strip_prefix(prefix)?)));
+        let group = |(key, rest): (&'_ String, &str)| {
+            let end = prefix.len() + rest.find('/')? + 1;
+            Some(key[..end].to_owned())
+        };
+        let groups: BTreeSet<String> = below.filter_map(group).collect();
+        Reply::ok(wire::groups(groups.iter().map(String::as_str)))
     }
 
     fn list(&mut self, request: &Request, lie: Option<Lie>) -> Reply {

@@ -3,7 +3,6 @@
 //! The tests of the `s3-server` feature install it below `target/tmp`; where it is not there, nothing
 //! is tried on it. It listens on the loopback alone and ends with the harness, however that ends.
 
-use crate::replica::with_keys;
 use bakelite::backend::s3::S3;
 use bakelite::backend::{Backend, Kind};
 use bakelite::commit::Timeline;
@@ -17,7 +16,7 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
-use super::{BUCKET, KEYS, vault};
+use super::{KEYS, url, vault};
 
 /// Below the directory that the programs are built in.
 const PROGRAM: &str = "tmp/seaweedfs-4.48/bin/weed";
@@ -85,9 +84,7 @@ impl Server {
     }
 
     pub fn destination(&self) -> Destination {
-        let port = self.port;
-        let url = format!("s3://{BUCKET}/app?endpoint=http://127.0.0.1:{port}&region=us-east-1");
-        Destination::parse(&url).expect("a URL of a bucket")
+        url(format_args!("127.0.0.1:{}", self.port), "app")
     }
 
     /// SIGKILL.
@@ -134,7 +131,7 @@ impl Server {
         let Destination::S3(place) = self.destination() else { unreachable!("a bucket") };
         let first = Name::Timeline(Timeline(1));
         for _ in 0..LOOKS {
-            let ready = S3::create(&with_keys(&place)).and_then(|s3| match s3.get(&first) {
+            let ready = S3::create(&place).and_then(|s3| match s3.get(&first) {
                 Err(error) if error.kind == Kind::NotFound => Ok(()),
                 got => got.map(drop),
             });

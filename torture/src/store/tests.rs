@@ -1,7 +1,6 @@
 //! The store does what bakelite expects of S3, each lie can be told, and none through the honest door.
 
 use super::*;
-use crate::replica::with_keys;
 use bakelite::backend::s3::S3;
 use bakelite::backend::{Backend, Kind, conformance, list_all};
 use bakelite::commit::Timeline;
@@ -16,7 +15,7 @@ fn store() -> Store {
 
 fn at(destination: &Destination) -> S3 {
     let Destination::S3(place) = destination else { panic!("a bucket") };
-    S3::open(&with_keys(place)).unwrap()
+    S3::open(place).unwrap()
 }
 
 #[test]

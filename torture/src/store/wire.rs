@@ -138,15 +138,27 @@ pub fn versions(page: &[(&str, usize)], more: bool) -> Vec<u8> {
     xml.into_bytes()
 }
 
+const OPEN: &str = "<ListBucketResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">";
+
 /// A page of keys and their sizes.
 pub fn listing(page: &[(&str, usize)], more: bool) -> Vec<u8> {
-    let mut xml = "<ListBucketResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">".to_owned();
+    let mut xml = OPEN.to_owned();
     let _ = write!(xml, "<IsTruncated>{more}</IsTruncated>");
     for (key, size) in page {
         let _ = write!(xml, "<Contents><Key>{key}</Key><Size>{size}</Size></Contents>");
     }
     if let Some((last, _)) = page.last().filter(|_| more) {
         let _ = write!(xml, "<NextContinuationToken>{last}</NextContinuationToken>");
+    }
+    xml.push_str("</ListBucketResult>");
+    xml.into_bytes()
+}
+
+/// What keys have in common up to a slash, all of it on one page.
+pub fn groups<'a>(groups: impl IntoIterator<Item = &'a str>) -> Vec<u8> {
+    let mut xml = format!("{OPEN}<IsTruncated>false</IsTruncated>");
+    for group in groups {
+        let _ = write!(xml, "<CommonPrefixes><Prefix>{group}</Prefix></CommonPrefixes>");
     }
     xml.push_str("</ListBucketResult>");
     xml.into_bytes()

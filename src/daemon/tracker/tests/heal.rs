@@ -2,6 +2,8 @@
 //! database holds now, at the price of what changed, and what it held before stays.
 
 use super::*;
+use crate::commit::{PageHash, PageNo};
+use crate::index::Index;
 use crate::list;
 use crate::replica::{Replica, read_change};
 use crate::source::Pin;
@@ -193,6 +195,26 @@ fn trap_37_the_page_size_changes_while_down() {
     commits(&writer, 2);
     assert!(sim.drain().is_none());
     agrees(&db);
+}
+
+/// Found by a long run of the harness, with a store that lies: a `sync` that had failed was still writing
+/// the page index when the next daemon had read it. It found nothing that differed, and acknowledged
+/// commits that it had never seen.
+#[test]
+fn trap_64_a_page_index_that_somebody_else_has_moved_is_seen() {
+    let (db, writer, history) = stopped();
+    commits(&writer, 3);
+    checkpoint(&writer, "TRUNCATE");
+    let mut sim = Sim::new(&db);
+    sim.until(|sim| sim.tracker.healing.is_some());
+    let index = Index::open(&db.config().state_dir.join("index")).unwrap();
+    for (page, bytes) in (1..).map(PageNo).zip(fs::read(&db.path).unwrap().chunks(1024)) {
+        index.set(page, PageHash::of(page, bytes)).unwrap();
+    }
+    sim.until(|sim| sim.is_current());
+    agrees(&db);
+    assert!(sim.drain().is_none());
+    holds(&db, &history);
 }
 
 /// VACUUM, and a database that got shorter: pages past the end are gone.

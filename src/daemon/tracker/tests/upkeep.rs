@@ -2,7 +2,7 @@
 
 use super::lanes::Pair;
 use super::*;
-use crate::keep::bucket;
+use crate::keep::{Cap, bucket};
 use crate::name::Name;
 use crate::testkit::mortal::put_behind;
 
@@ -53,6 +53,27 @@ fn the_daemon_merges_what_it_shipped_and_fetches_nothing_for_that() {
         assert!(!sim.tracker.stores.as_ref().unwrap().is_behind(at));
     }
     assert!(sim.upkeep(sim.now + WINDOW * 9).is_none(), "there is nothing new");
+    assert!(sim.drain().is_none());
+}
+
+/// Each destination is held to its own cap, and one that cannot be is told of, not worked at for ever.
+#[test]
+fn a_cap_that_cannot_be_held_to_is_noted_for_the_destination_that_has_it() {
+    let mut pair = Pair::new();
+    pair.config.settings.compaction = vec![WINDOW];
+    pair.config.caps = vec![Cap::default(), Cap { objects: Some(1), bytes: None }];
+    let mut sim = pair.sim();
+    sim.until(|sim| sim.is_current());
+    let job = sim.upkeep(sim.now + WINDOW).expect("it is due");
+    let done = job();
+    sim.tracker.done(done, sim.now);
+    let over = &sim.tracker.status.over;
+    let place = pair.config.destinations[1].to_string();
+    assert_eq!(over.keys().collect::<Vec<_>>(), [&place]);
+    assert!(over[&place].what.ends_with(" objects, past objects_max = 1"), "{over:?}");
+    sim.tracker.note_caps([(place, None)].into());
+    assert!(sim.tracker.status.over.is_empty());
+    pair.both_agree();
     assert!(sim.drain().is_none());
 }
 
