@@ -18,11 +18,12 @@ URL      ?=
 PARSER   ?=
 QUICK    ?=
 FIGURE   ?=
+FILE     ?=
 
 PAGES := man/bakelite.1 man/bakelite.5 man/bakelite-recovery.7
 
 .PHONY: all dist chroot demo test check torture replay matrix bench fmt man install clean help
-.PHONY: programs lint saboteurs points fuzz soak suite
+.PHONY: programs lint saboteurs points fuzz soak mutants suite
 
 all: ## build the program: target/release/bakelite
 	$(CARGO) build --locked --release --package bakelite
@@ -99,6 +100,10 @@ fuzz: ## wrong inputs for every parser, and WALs beside SQLite [PARSER=] [MINUTE
 
 soak: programs ## daemon and writers for MINUTES=, random faults, restores judged all the while
 	$(BIN)/torture soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) --record
+
+mutants: ## core files changed in one place at a time, each to be noticed by a test [FILE=]
+	$(CARGO) build --locked --package torture
+	$(TARGET)/debug/torture mutants $(FILE)
 
 matrix: programs ## write torture/CORRECTNESS.md, and the README's figures, from the last torture
 	$(BIN)/torture matrix

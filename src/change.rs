@@ -393,12 +393,12 @@ impl ChangeSet {
         let size = self.object.header.page_size.bytes();
         let all = self.pages.len() * size;
         let mut bytes = 0;
-        for number in 0..self.object.len() {
+        for number in 0..self.object.count() {
             if bytes == all {
                 return Ok(number);
             }
             bytes += self.object.block_bytes(number);
-            if bytes > all || !bytes.is_multiple_of(size) || number + 1 == self.object.len() {
+            if !bytes.is_multiple_of(size) {
                 break;
             }
         }
@@ -430,7 +430,7 @@ impl ChangeSet {
         if reached == self.writes.len() {
             return Ok(undo);
         }
-        for number in self.page_blocks()?..self.object.len() - 1 {
+        for number in self.page_blocks()?..self.object.count() - 1 {
             undo.stream.extend(self.object.block(number)?);
         }
         let mut seen = vec![false; self.pages.len()];

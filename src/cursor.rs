@@ -276,6 +276,30 @@ mod tests {
         assert_eq!(loaded(&path), (Some(state(3)), vec![a, b]));
     }
 
+    /// Where it never was, a daemon's state directory grew as long as it ran.
+    #[test]
+    fn a_cursor_that_has_grown_is_to_be_replaced_and_is_short_then() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("cursor");
+        let mut cursor = Cursor::new(path.clone());
+        cursor.replace(&state(1), &[]).unwrap();
+        for number in 2..400 {
+            let bytes = std::fs::metadata(&path).unwrap().len();
+            assert_eq!(cursor.is_long(), bytes > LONG, "{bytes} bytes");
+            cursor.append(&state(number), &[(PageNo(1), PageHash(2))]).unwrap();
+        }
+        assert!(cursor.is_long());
+        cursor.replace(&state(400), &[]).unwrap();
+        assert!(!cursor.is_long() && loaded(&path).0 == Some(state(400)));
+    }
+
+    /// Taken for none, it would cost a new snapshot, and be written over.
+    #[test]
+    fn a_cursor_that_cannot_be_read_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(load(dir.path(), |_| Ok(())).is_err());
+    }
+
     /// A power cut may leave any front part of the file, and rot may flip any bit: what is read then
     /// is an older state, whole, or nothing.
     #[test]

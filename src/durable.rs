@@ -136,8 +136,7 @@ pub fn sync_dir(path: &Path) -> io::Result<()> {
     if sabotage::is("skip-directory-fsync") {
         return Ok(());
     }
-    step(Step::SyncDir, path)?;
-    match File::open(path)?.sync_all() {
+    match step(Step::SyncDir, path).and_then(|()| File::open(path)?.sync_all()) {
         // Some network and FUSE filesystems know no sync of a directory and say so like this.
         Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => {
             Ok(())
@@ -409,6 +408,41 @@ mod tests {
         let error = publish(NamedTempFile::from_parts(null, temp), &target, Overwrite::Never);
         assert_eq!(error.unwrap_err().kind(), ErrorKind::InvalidInput);
         assert_eq!(files(dir.path()), [""; 0]);
+    }
+
+    /// Such as some network file systems: they would take no object.
+    #[test]
+    fn a_directory_whose_sync_is_unknown_is_taken_for_synced_and_no_other() {
+        sync_dir(Path::new("/dev/null")).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(sync_dir(&dir.path().join("gone")).unwrap_err().kind(), ErrorKind::NotFound);
+        let _fault = fault::fail(Step::SyncDir, 1, EIO);
+        assert_eq!(sync_dir(dir.path()).unwrap_err().raw_os_error(), Some(EIO));
+    }
+
+    /// A disk that is not mounted, and a file in the way, are told apart from a directory that is there.
+    #[test]
+    fn a_directory_is_made_or_was_there_or_its_error_comes_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, file) = (dir.path().join("a"), dir.path().join("f"));
+        make_dir(&path).unwrap();
+        let watch = fault::watch();
+        make_dir(&path).unwrap();
+        assert_eq!(kinds(&watch), [Step::MakeDir, Step::SyncDir], "who made it may have died");
+        fs::write(&file, "").unwrap();
+        for make in [make_dir, make_dirs] {
+            assert_eq!(make(&file).unwrap_err().kind(), ErrorKind::NotADirectory);
+        }
+        let below = dir.path().join("gone/b");
+        assert_eq!(make_dir(&below).unwrap_err().kind(), ErrorKind::NotFound);
+        assert!(!below.exists());
+    }
+
+    #[test]
+    fn a_bare_name_lies_in_the_working_directory() {
+        for (path, its) in [("f", "."), ("a/f", "a"), ("/f", "/"), ("/", "/")] {
+            assert_eq!(parent(Path::new(path)), Path::new(its), "{path}");
+        }
     }
 
     #[test]

@@ -126,6 +126,37 @@ mod tests {
         assert_eq!(index.digest().unwrap(), Digest(0));
     }
 
+    /// Another version of this program has to find the same pages in it.
+    #[test]
+    fn the_file_is_16_bytes_a_page_from_the_first_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("index");
+        let index = Index::open(&path).unwrap();
+        index.set(PageNo(1), PageHash(0x0201)).unwrap();
+        index.set(PageNo(3), PageHash(9)).unwrap();
+        let bytes = std::fs::read(path).unwrap();
+        assert_eq!((bytes.len(), &bytes[..3], bytes[32]), (48, &[1, 2, 0][..], 9));
+        assert_eq!([1, 2, 3].map(|page| index.get(PageNo(page)).unwrap().0), [0x0201, 0, 9]);
+        assert_eq!(index.range(PageNo(1), 5).unwrap(), [0x0201, 0, 9, 0, 0].map(PageHash));
+    }
+
+    #[test]
+    fn pages_are_set_alike_alone_and_beside_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let index = Index::open(&dir.path().join("index")).unwrap();
+        index.set_all(&mut [9, 4, 3, 1, 5].map(|n| (PageNo(n), PageHash(n.into())))).unwrap();
+        let found = index.range(PageNo(1), 10).unwrap();
+        assert_eq!(found, [1, 0, 3, 4, 5, 0, 0, 0, 9, 0].map(PageHash));
+    }
+
+    /// What cannot be read is no page of zeros: it would be taken for one that changed.
+    #[test]
+    fn an_index_that_cannot_be_read_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let index = Index::of_file(File::create(dir.path().join("index")).unwrap());
+        assert!(index.get(PageNo(1)).is_err(), "it is open for writing alone");
+    }
+
     #[test]
     fn the_digest_covers_more_than_one_chunk() {
         let dir = tempfile::tempdir().unwrap();

@@ -211,6 +211,20 @@ mod tests {
         check("snapshot/0000000000000001-fffffffffffffffe-019abc000000-00000002", true);
     }
 
+    #[test]
+    fn a_name_tells_its_kind_and_its_timeline() {
+        let part = "part/00000401-000102030405060708090a0b0c0d0e0f";
+        for (text, kind, timeline) in [
+            ("timeline/00000003", "timeline", Some(Timeline(3))),
+            (&format!("snapshot/{SPAN}"), "snapshot", Some(Timeline(2))),
+            (part, "part", None),
+            (&format!("change/0/{SPAN}-0000e"), "change", Some(Timeline(2))),
+        ] {
+            let name: Name = text.parse().unwrap();
+            assert_eq!((name.kind(), name.timeline()), (kind, timeline), "{text}");
+        }
+    }
+
     /// Fuzzing: a last part came after one of the same number with more to follow, and in listings before
     /// it.
     #[test]
@@ -222,7 +236,8 @@ mod tests {
                 Name::Change(Change { level: 0, span, part: 0, end })
             };
             let (a, b) = (name(a), name(b));
-            a.cmp(&b) == a.to_string().cmp(&b.to_string())
+            let order = a.to_string().cmp(&b.to_string());
+            (a.cmp(&b), a.partial_cmp(&b)) == (order, Some(order))
         }
         assert!(property((1, 1, true), (1, 1, false)));
         quickcheck(property as fn((u64, u64, bool), (u64, u64, bool)) -> bool);

@@ -114,7 +114,7 @@ pub struct Encoder {
     body: Vec<u8>,
     directory: Vec<u8>,
     compression: Compression,
-    /// The blocks' bytes before compression.
+    /// The blocks' bytes before compression, where they are compressed here.
     plain: usize,
 }
 
@@ -167,10 +167,9 @@ impl Encoder {
         self.body.extend_from_slice(plain);
         let tag = seal(&mut self.body[start..]);
         self.body.extend_from_slice(&tag);
-        let stored = self.body.len() - start;
-        self.plain += stored;
-        self.directory.extend_from_slice(&(stored as u32).to_le_bytes());
-        self.directory.extend_from_slice(&(stored as u32).to_le_bytes());
+        let stored = ((self.body.len() - start) as u32).to_le_bytes();
+        self.directory.extend_from_slice(&stored);
+        self.directory.extend_from_slice(&stored);
     }
 
     pub fn finish(self) -> Vec<u8> {
@@ -236,12 +235,9 @@ impl Object {
         self.bytes
     }
 
-    pub fn len(&self) -> usize {
+    /// How many blocks it has.
+    pub fn count(&self) -> usize {
         self.blocks.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.blocks.is_empty()
     }
 
     pub fn block(&self, number: usize) -> Result<Vec<u8>, Damage> {

@@ -128,7 +128,7 @@ impl PartPages {
     ) -> Result<(), E> {
         let size = self.page_size().bytes();
         let mut page = self.first.0;
-        for number in 0..self.object.len() - 1 {
+        for number in 0..self.object.count() - 1 {
             for bytes in self.object.block(number)?.chunks(size) {
                 if bytes.len() != size || page - self.first.0 >= self.pages {
                     return Err(Damage::BadTable("not whole pages").into());

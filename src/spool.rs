@@ -147,4 +147,44 @@ mod tests {
         spool().remove(&name(2, 1)).unwrap();
         assert_eq!(spool().pending().unwrap().len(), 3);
     }
+
+    #[test]
+    fn a_destination_is_owed_what_is_pending_or_marked() {
+        let dir = tempfile::tempdir().unwrap();
+        let spool = Spool::new(dir.path(), "file:///a");
+        let owes = |upto| spool.owes(CommitNo(upto)).unwrap();
+        spool.add(&name(5, 2), b"x").unwrap();
+        assert_eq!([4, 5, 6].map(owes), [false, true, true]);
+        spool.mark().unwrap();
+        spool.mark().unwrap();
+        assert!(spool.is_marked() && owes(0));
+        assert_eq!(spool.pending().unwrap(), [(name(5, 2), 1)].into(), "the mark is no object");
+        spool.unmark().unwrap();
+        spool.unmark().unwrap();
+        assert!(!spool.is_marked() && !owes(4) && owes(5));
+    }
+
+    /// One that cannot be read or written is not one where nothing is owed.
+    #[test]
+    fn a_spool_that_cannot_be_used_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let spool = Spool::new(dir.path(), "file:///a");
+        let (name, step) = (name(5, 2), durable::Step::Sync);
+        spool.mark().unwrap();
+        spool.unmark().unwrap();
+        let full = durable::fault::fail(step, 1, 28);
+        assert_eq!(spool.add(&name, b"x").unwrap_err().kind(), ErrorKind::StorageFull);
+        drop(full);
+        let full = durable::fault::fail(step, 1, 28);
+        assert_eq!(spool.mark().unwrap_err().kind(), ErrorKind::StorageFull);
+        drop(full);
+        fs::create_dir(spool.path(&name)).unwrap();
+        fs::create_dir(spool.dir.join(MARK)).unwrap();
+        assert!(spool.remove(&name).is_err() && spool.unmark().is_err());
+        fs::remove_dir_all(&spool.dir).unwrap();
+        fs::write(&spool.dir, "a file in the way").unwrap();
+        assert!(
+            spool.pending().is_err() && spool.tidy().is_err() && spool.owes(CommitNo(9)).is_err()
+        );
+    }
 }

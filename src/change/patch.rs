@@ -35,8 +35,7 @@ fn first_difference(new: &[u8], old: &[u8], from: usize) -> Option<usize> {
 
 /// Where a run of differences that starts at `first` ends: before `GAP` equal bytes or at the end.
 fn run_end(new: &[u8], old: &[u8], first: usize) -> usize {
-    let mut end = first + 1;
-    let mut at = end;
+    let (mut end, mut at) = (first, first);
     while at < new.len() {
         if new[at] != old[at] {
             end = at + 1;

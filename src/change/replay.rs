@@ -21,7 +21,7 @@ impl ChangeSet {
             contents.extend(self.object.block(number)?);
         }
         let mut stream = Vec::new();
-        for number in split..self.object.len() - 1 {
+        for number in split..self.object.count() - 1 {
             stream.extend(self.object.block(number)?);
         }
         let patches = self.patches(&stream)?;
@@ -60,7 +60,7 @@ impl ChangeSet {
 
     /// The object's bytes before compression.
     pub fn plain_bytes(&self) -> usize {
-        (0..self.object.len()).map(|number| self.object.block_bytes(number)).sum()
+        (0..self.object.count()).map(|number| self.object.block_bytes(number)).sum()
     }
 }
 

@@ -95,6 +95,37 @@ fn the_undo_patches_go_on_over_many_blocks() {
     assert!(agrees(65536, &steps));
 }
 
+/// A larger one costs memory in every writer and reader.
+#[test]
+fn no_block_of_a_change_set_is_larger_than_256_kib() {
+    let steps = [1, 2].map(|n| Step::fill(1100, 1..=1100, n));
+    let (_, set) = change_set(512, &steps);
+    let blocks: Vec<_> = (0..set.object.count()).map(|at| set.object.block_bytes(at)).collect();
+    assert!(blocks.iter().all(|bytes| *bytes <= BLOCK_BYTES), "{blocks:?}");
+    assert_eq!(set.page_blocks(), Ok(3));
+}
+
+/// Blocks that end within a page are refused: no large transaction came back.
+#[test]
+fn a_part_of_many_blocks_comes_back_at_every_page_size() {
+    for size in SIZES {
+        let header = Header {
+            page_size: PageSize::new(size).unwrap(),
+            parent: Chain::default(),
+            chain: Chain::default(),
+        };
+        let count = 2 * BLOCK_BYTES as u32 / size + 1;
+        let pages: Vec<PageNo> = (1..=count).map(PageNo).collect();
+        let contents: Vec<u8> = (1..=count).flat_map(|n| vec![n as u8; size as usize]).collect();
+        let change = a_change(false);
+        let body = encode_part(change, &header, None, &pages, &contents, Compression::Zstd);
+        let set = ChangeSet::open(&change, body).unwrap();
+        let found = pages_at(&set, 1).into_values().flat_map(|(_, bytes)| bytes);
+        assert!(found.eq(contents), "page size {size}");
+        assert!((0..4).all(|at| set.object.block_bytes(at) <= BLOCK_BYTES));
+    }
+}
+
 /// A commit's record takes more room in the table than a byte changed does among the patches.
 #[test]
 fn a_change_set_of_tiny_commits_gets_full_before_its_object_does() {
@@ -115,13 +146,40 @@ fn a_change_set_of_tiny_commits_gets_full_before_its_object_does() {
     assert_eq!(ChangeSet::open(&change, body).unwrap().commits.len() as u64, number.0);
 }
 
+/// What is merged into one is stopped by that, and an object too large is not stored at all.
+#[test]
+fn a_builder_knows_how_large_its_object_is() {
+    let mut builder = Builder::new(PageSize::new(512).unwrap(), Chain::default());
+    for (first, last) in [(1, 2), (3, 3), (4, 5)] {
+        let (number, digest) = (CommitNo(last), Some(Digest(1)));
+        let commit = Commit { number, time: Time(1), pages: 3, digest, resync: false };
+        let chain = Chain([last as u8; 32]);
+        let page = [last as u8; 512];
+        let pages = (1..=3).map(|number| (PageNo(number), &page[..]));
+        builder.point(Point { first: CommitNo(first), commit, chain, least: 1 }, pages);
+    }
+    assert_eq!(builder.chain(), Chain([5; 32]));
+    let (name, body) = builder.encode(Timeline(1), Compression::None);
+    let Name::Change(change) = &name else { unreachable!() };
+    let set = ChangeSet::open(change, body.clone()).unwrap();
+    assert_eq!(set.plain_bytes(), builder.plain_bytes() + 12, "but for three counts");
+    let around = 128 + name.to_string().len() + 8 * set.object.count() + 40;
+    assert_eq!(set.plain_bytes() + around, body.len());
+}
+
 /// Encodes a table of one part as given, with whatever lies in it, under correct checksums.
 fn forged(change: Change, table: &[u8], blocks: &[Vec<u8>]) -> Result<ChangeSet, Damage> {
-    let header = Header {
-        page_size: PageSize::new(512).unwrap(),
-        parent: Chain::default(),
-        chain: Chain::default(),
-    };
+    forged_to(Chain::default(), change, table, blocks)
+}
+
+fn forged_to(
+    chain: Chain,
+    change: Change,
+    table: &[u8],
+    blocks: &[Vec<u8>],
+) -> Result<ChangeSet, Damage> {
+    let page_size = PageSize::new(512).unwrap();
+    let header = Header { page_size, parent: Chain::default(), chain };
     let mut encoder = Encoder::new(&Name::Change(change), &header, Compression::Zstd);
     blocks.iter().for_each(|block| encoder.block(block));
     encoder.block(table);
@@ -181,6 +239,78 @@ fn what_a_table_may_not_say() {
     assert!(forged(a_change(false), &words(&[1, 7, 1, 1, 0, 0]), &[]).is_ok());
 }
 
+/// A restore is planned by names: what they say has to be in there, even where the chain fits.
+#[test]
+fn other_commits_than_the_name_says_are_refused_under_their_right_chain() {
+    let commit = |(number, time)| Commit {
+        number: CommitNo(number),
+        time: Time(time),
+        pages: 1,
+        digest: Some(Digest(3)),
+        resync: false,
+    };
+    let refused = Some(Damage::BadTable("commits other than its name says"));
+    for (first, last, commits, found) in [
+        (1, 1, &[(1, 1)][..], None),
+        (1, 2, &[(1, 1), (2, 1)], None),
+        (1, 1, &[(1, 1), (1, 1)], refused),
+        (2, 2, &[(1, 1), (2, 1)], refused),
+        (1, 1, &[(1, 2)], refused),
+        (1, 1, &[(2, 1)], refused),
+    ] {
+        let all: Vec<Commit> = commits.iter().copied().map(commit).collect();
+        let after = |chain: Chain, it: &Commit| chain.after(PageSize::new(512).unwrap(), it);
+        let chain = all.iter().fold(Chain::default(), after);
+        let mut change = a_change(true);
+        (change.span.first, change.span.last) = (CommitNo(first), CommitNo(last));
+        let table = put_table(&all, &[], &vec![0; all.len()], &[]);
+        let set = forged_to(chain, change, &table, &[]);
+        assert_eq!(set.as_ref().err(), found.as_ref(), "{first}: {commits:?}");
+        if let Ok(set) = set {
+            let ends = [first, last + 1].map(|number| set.chain_before(CommitNo(number)));
+            assert_eq!(ends, [Some(Chain::default()), Some(chain)]);
+        }
+    }
+}
+
+/// Of a squashed one: what went on from a commit that was left out has no lineage there.
+#[test]
+fn a_squashed_change_set_knows_the_lineage_at_its_points_and_no_size_above_their_own() {
+    let digest = Some(Digest(3));
+    let commit = Commit { number: CommitNo(2), time: Time(1), pages: 1, digest, resync: false };
+    let (chain, mut change) = (Chain([7; 32]), a_change(true));
+    change.span.last = CommitNo(2);
+    let with = |least: u32| {
+        let mut table = put_table(&[commit], &[], &[0], &[]);
+        table.extend_from_slice(&chain.0);
+        table.extend_from_slice(&least.to_le_bytes());
+        forged_to(chain, change, &table, &[])
+    };
+    assert_eq!(with(2).unwrap_err(), Damage::BadTable("a smallest size that is not"));
+    for least in [0, 1] {
+        let set = with(least).unwrap();
+        let before = [0, 1, 2, 3, 4].map(|number| set.chain_before(CommitNo(number)));
+        let parent = Some(Chain::default());
+        assert_eq!(before, [parent, parent, None, Some(chain), None]);
+        let first = CommitNo(1);
+        assert_eq!(set.points(), [Point { first, commit, chain, least }]);
+    }
+}
+
+/// A page in two blocks would be read as two pages.
+#[test]
+fn blocks_that_end_within_a_page_or_past_the_last_one_are_refused() {
+    let table = words(&[1, 7, 1, 1, 0, 0]);
+    for (blocks, good) in
+        [(&[512][..], true), (&[100, 412], false), (&[511], false), (&[1024], false), (&[], false)]
+    {
+        let blocks: Vec<_> = blocks.iter().map(|&bytes| vec![1; bytes]).collect();
+        let set = forged(a_change(false), &table, &blocks).unwrap();
+        let read = set.pages_at(CommitNo(1), |_, _, _| Ok::<(), Damage>(()));
+        assert_eq!(read.is_ok(), good, "{} blocks", blocks.len());
+    }
+}
+
 /// Every record of a commit is bound to the chain: none can be changed, even with right checksums.
 #[test]
 fn a_commit_that_does_not_give_the_chain_is_refused() {
@@ -212,7 +342,6 @@ fn a_patch_past_its_page_is_refused() {
     }
 }
 
-/// Patches are as small as they can cheaply be, and turn the new page into the old one.
 /// Fuzzing: a restore and a merge made different pages of one, since turning it around takes its runs in
 /// the same order as applying it.
 #[test]
@@ -225,6 +354,33 @@ fn a_patch_whose_runs_overlap_is_refused() {
     }
 }
 
+/// A run costs four bytes besides its own: more of them, or longer ones, and objects grow unnoticed.
+#[test]
+fn differences_are_one_run_up_to_eight_equal_bytes() {
+    for (differ, runs) in [
+        (&[][..], &[][..]),
+        (&[0], &[(0, 1)]),
+        (&[10, 11], &[(10, 2)]),
+        (&[10, 19], &[(10, 10)]),
+        (&[10, 20], &[(10, 1), (20, 1)]),
+        (&[10, 19, 28, 40, 63], &[(10, 19), (40, 1), (63, 1)]),
+        (&[55, 63], &[(55, 9)]),
+    ] {
+        let old = [0; 64];
+        let mut new = old;
+        differ.iter().for_each(|&at: &usize| new[at] = 1);
+        let mut patch = Vec::new();
+        diff(&new, &old, &mut patch);
+        let mut expected = vec![runs.len() as u8, 0];
+        for &(at, bytes) in runs {
+            expected.extend([at, 0, bytes - 1, 0]);
+            expected.extend(vec![0; bytes.into()]);
+        }
+        assert_eq!(patch, expected, "{differ:?}");
+    }
+}
+
+/// It turns the new page into the old one.
 #[test]
 fn a_patch_restores_the_old_page() {
     fn property(old: Vec<u8>, edits: Vec<(u8, u8)>) -> bool {

@@ -97,6 +97,8 @@ fn a_newer_format_is_refused_with_a_status_of_its_own() {
             (11, &[1], Damage::Sealed(crate::object::KeyId([0; 8])), Key),
             (12, &[9], Damage::UnknownCompression(9), Newer),
             (13, &[1], Damage::BadHeader, Integrity),
+            (16, &[1], Damage::BadHeader, Integrity),
+            (47, &[1], Damage::BadHeader, Integrity),
             (120, &[1], Damage::BadHeader, Integrity),
             (48, &[1, 0, 0, 0], Damage::BadHeader, Integrity),
         ] {
@@ -107,6 +109,19 @@ fn a_newer_format_is_refused_with_a_status_of_its_own() {
         let mut flipped = body;
         flipped[8] ^= 2;
         assert_eq!(open(&name, flipped), Err(Damage::BadHash), "no version to be believed");
+    }
+}
+
+/// What mends the hash, which comes last, has to mend this one as well.
+#[test]
+fn a_wrong_crc_is_told_under_a_right_hash() {
+    for (name, mut body) in each_kind() {
+        let crc = body.len() - 36;
+        body[crc] ^= 1;
+        body.truncate(crc + 4);
+        let hash = blake3::hash(&body);
+        body.extend_from_slice(hash.as_bytes());
+        assert_eq!(open(&name, body), Err(Damage::BadCrc));
     }
 }
 
@@ -123,8 +138,8 @@ fn blocks_come_back_as_they_were() {
         let mut encoder = Encoder::new(&name, &header(), compression);
         blocks.iter().for_each(|block| encoder.block(block));
         let object = Object::open(&name, encoder.finish()).unwrap();
-        let read = (0..object.len()).map(|at| object.block(at).unwrap());
-        assert_eq!(object.block(object.len()), Err(Damage::BadTable("no such block")));
+        let read = (0..object.count()).map(|at| object.block(at).unwrap());
+        assert_eq!(object.block(object.count()), Err(Damage::BadTable("no such block")));
         object.header == header() && read.eq(blocks)
     }
     QuickCheck::new().quickcheck(property as fn(Vec<Vec<u8>>, bool) -> bool);
@@ -143,7 +158,7 @@ fn a_directory_that_lies_is_refused() {
         body.extend_from_slice(&u32::from(count % 16).to_le_bytes());
         body.extend_from_slice(&[0; 36]);
         match Object::open(&name, rewritten(&body, 0, &[])) {
-            Ok(object) => (0..object.len()).all(|at| object.block(at).is_err()),
+            Ok(object) => (0..object.count()).all(|at| object.block(at).is_err()),
             Err(damage) => damage == Damage::BadDirectory,
         }
     }
@@ -153,6 +168,27 @@ fn a_directory_that_lies_is_refused() {
     }
     QuickCheck::new().quickcheck(property as fn(Vec<u32>, Vec<u8>, u8) -> bool);
     QuickCheck::new().tests(1000).quickcheck(with_an_empty_block as fn(Vec<u8>, u8) -> bool);
+}
+
+/// One that was as large as an object may be is sealed whole.
+#[test]
+fn a_sealed_object_may_be_larger_than_the_one_in_it() {
+    let (name, megabyte) = (Name::Timeline(Timeline(1)), vec![0; 1 << 20]);
+    let envelope = Envelope { key: KeyId([1; 8]), salt: [2; 24] };
+    let mut encoder = Encoder::sealed(&name, &envelope, 33 << 20);
+    (0..32).for_each(|_| encoder.sealed_block(&megabyte, |_| [3; 16]));
+    let body = encoder.finish();
+    assert!(body.len() > MAX_BYTES && SealedObject::open(&name, body).is_ok());
+}
+
+/// No reader would take it: better it is never stored.
+#[test]
+#[should_panic(expected = "nor has it more before compression")]
+fn an_object_of_more_than_32_mib_before_compression_is_not_finished() {
+    let mut encoder = Encoder::new(&Name::Timeline(Timeline(1)), &header(), Compression::Zstd);
+    let megabyte = vec![0; 1 << 20];
+    (0..33).for_each(|_| encoder.block(&megabyte));
+    drop(encoder.finish());
 }
 
 #[test]

@@ -93,6 +93,17 @@ fn what_sqlite_wrote_reads_back() {
     }
 }
 
+/// What a log says is all that an operator sees of it.
+#[test]
+fn every_end_is_told_from_the_others() {
+    use End::*;
+    let frames = [Exhausted, ShortFrame, ForeignSalt, ZeroPage, BadChecksum];
+    let headers = [ShortHeader, BadMagic, BadPageSize, BadHeaderChecksum, BadVersion];
+    let told: std::collections::BTreeSet<_> =
+        frames.iter().chain(&headers).map(ToString::to_string).collect();
+    assert_eq!((told.len(), told.contains("")), (10, false));
+}
+
 /// The log of `plain` after some damage: how many frames are left, and why no more.
 #[test]
 fn damage_is_named() {

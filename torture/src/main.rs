@@ -16,6 +16,7 @@ mod fuzz;
 mod ledger;
 mod matrix;
 mod meanwhile;
+mod mutants;
 mod oracle;
 mod points;
 mod process;
@@ -61,6 +62,7 @@ enum Verb {
     Points(Points),
     Fuzz(fuzz::Args),
     Soak(Soak),
+    Mutants(Mutants),
     Suite(suite::Args),
     Load(bench::load::Args),
     Writer(workload::writer::Args),
@@ -197,6 +199,15 @@ struct Soak {
     record: bool,
 }
 
+/// change the core files in one place at a time, and write down what no test of the library notices
+#[derive(FromArgs)]
+#[argh(subcommand, name = "mutants")]
+struct Mutants {
+    /// the files, as src/wal.rs; else all that are tried
+    #[argh(positional)]
+    files: Vec<String>,
+}
+
 fn main() -> ExitCode {
     if let Some(ended) = clock::program() {
         return ended;
@@ -219,6 +230,9 @@ fn main() -> ExitCode {
         Verb::Points(args) => count(&args),
         Verb::Fuzz(args) => fuzz::run(&args),
         Verb::Soak(args) => soak(args),
+        Verb::Mutants(Mutants { files }) => {
+            target().and_then(|target| mutants::run(&files, &target)).map(|()| Outcome::Right)
+        }
         Verb::Suite(args) => return suite(args),
         Verb::Writer(args) => return ended("writer", workload::writer::run(&args)),
         Verb::Load(args) => return ended("load", bench::load::run(&args)),

@@ -4,6 +4,7 @@
 //! lines that begin with `Run:` and `All:`. `check` compares everything else.
 
 use crate::fuzz;
+use crate::mutants;
 use crate::points;
 use crate::run::Summary;
 use crate::saboteurs;
@@ -125,6 +126,7 @@ pub fn page(summary: &Summary) -> String {
     page.push_str(&points::section());
     page.push_str(&fuzz::section());
     page.push_str(&soak::section());
+    page.push_str(&mutants::section());
     page.push_str(&saboteurs::section());
     page
 }
@@ -251,7 +253,9 @@ mod tests {
     #[test]
     fn a_section_takes_the_place_of_its_own() {
         let page = page(&summary(1));
-        for section in [points::section(), fuzz::section(), saboteurs::section()] {
+        for section in
+            [points::section(), fuzz::section(), mutants::section(), saboteurs::section()]
+        {
             assert!(page.contains(section.trim()));
             assert_eq!(renewed(&page, &section), page);
             let other = section.replace("2026", "1926");

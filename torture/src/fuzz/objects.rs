@@ -38,7 +38,7 @@ struct Base {
 impl Base {
     fn new((name, body): (Name, Vec<u8>)) -> Self {
         let object = Object::open(&name, body.clone()).expect("it was just written");
-        let blocks = (0..object.len()).map(|number| object.block(number));
+        let blocks = (0..object.count()).map(|number| object.block(number));
         let blocks = blocks.collect::<Result<_, Damage>>().expect("it was just written");
         Self { name, body, header: object.header, blocks }
     }
