@@ -89,8 +89,9 @@ else; what it made it removes, but for a replica that was not right. Exit status
   Where the harness may not mount a file system it is not tried at all, and the matrix says so; nor is
   a real S3 server where none is installed, nor are faults of the kernel where strace may not trace.
 - A full disk under the database itself, devices that fail for good.
-- Soaks of hours: `torture soak` runs for minutes so far, and each defect that it has found is a named test
-  by now (`daemon/tracker/tests/robbed.rs` and `lanes.rs`, `upkeep/tests/beside.rs`).
+- Soaks of hours: `torture soak` runs for minutes so far. One thing that it has found is open: what is stored
+  on one of two destinations at a kill, and was not acknowledged yet, becomes a branch if only the other one
+  is there at the next start.
 - Databases overwritten in place, or replaced while an application has them open.
 - A store that damages what it holds, or gives back other bytes than it took, beneath a running daemon.
 - Upkeep and locks of sealed replicas.

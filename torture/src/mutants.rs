@@ -52,8 +52,6 @@ struct Tried {
     timed_out: u64,
     /// They do not compile.
     unviable: u64,
-    /// Left out, by a record that was made in another way than `run` makes it.
-    untried: u64,
     survivors: Vec<String>,
 }
 
@@ -82,14 +80,14 @@ impl Tried {
     }
 
     fn all(&self) -> u64 {
-        self.caught + self.timed_out + self.unviable + self.untried + self.survivors.len() as u64
+        self.caught + self.timed_out + self.unviable + self.survivors.len() as u64
     }
 
     fn to_json(&self) -> Value {
-        let Self { file, date, commit, caught, timed_out, unviable, untried, survivors } = self;
+        let Self { file, date, commit, caught, timed_out, unviable, survivors } = self;
         json!({
             "file": file, "date": date, "commit": commit, "caught": caught,
-            "timed_out": timed_out, "unviable": unviable, "untried": untried, "survivors": survivors,
+            "timed_out": timed_out, "unviable": unviable, "survivors": survivors,
         })
     }
 
@@ -102,7 +100,6 @@ impl Tried {
             caught: json["caught"].as_u64()?,
             timed_out: json["timed_out"].as_u64()?,
             unviable: json["unviable"].as_u64()?,
-            untried: json["untried"].as_u64()?,
             survivors: json["survivors"].as_array()?.iter().map(text).collect::<Option<_>>()?,
         })
     }
@@ -176,14 +173,17 @@ fn parse(text: &str) -> Option<Vec<Tried>> {
 
 fn shown(all: &[Tried]) -> String {
     let mut text = TEXT.to_owned();
-    text += "\n| file | mutants | caught | stopped | survivors | do not compile | not tried | commit |\n\
-             |---|--:|--:|--:|--:|--:|--:|---|\n";
+    if all.is_empty() {
+        return text + "\nNone of it is recorded yet.\n";
+    }
+    text += "\n| file | mutants | caught | stopped | survivors | do not compile | commit |\n\
+             |---|--:|--:|--:|--:|--:|---|\n";
     for it in all {
-        let Tried { file, date, commit, caught, timed_out, unviable, untried, survivors } = it;
+        let Tried { file, date, commit, caught, timed_out, unviable, survivors } = it;
         let (all, left) = (it.all(), survivors.len());
         let _ = writeln!(
             text,
-            "| {file} | {all} | {caught} | {timed_out} | {left} | {unviable} | {untried} | {commit}, {date} |"
+            "| {file} | {all} | {caught} | {timed_out} | {left} | {unviable} | {commit}, {date} |"
         );
     }
     text += "\n| survivor | in | why no test sees it |\n|---|---|---|\n";
