@@ -291,7 +291,7 @@ fn a_squashed_change_set_knows_the_lineage_at_its_points_and_no_size_above_their
         let set = with(least).unwrap();
         let before = [0, 1, 2, 3, 4].map(|number| set.chain_before(CommitNo(number)));
         let parent = Some(Chain::default());
-        assert_eq!(before, [parent, parent, None, Some(chain), None]);
+        assert_eq!(before, [None, parent, None, Some(chain), None]);
         let first = CommitNo(1);
         assert_eq!(set.points(), [Point { first, commit, chain, least }]);
     }
