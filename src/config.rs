@@ -185,6 +185,12 @@ fn unreadable(file: &Path, cause: &io::Error) -> Error {
 }
 
 impl Database {
+    /// Whether a destination locks what it stores, or is to hold no more than so much.
+    pub fn has_locks_or_caps(&self) -> bool {
+        let locked = |it: &Destination| matches!(it, Destination::S3(s3) if s3.lock.is_some());
+        self.destinations.iter().any(locked) || self.caps.iter().any(|cap| *cap != Cap::default())
+    }
+
     /// What its destination of that number is to hold at most.
     pub fn cap(&self, at: usize) -> Cap {
         self.caps.get(at).copied().unwrap_or_default()

@@ -20,6 +20,7 @@ mod copy;
 mod parts;
 mod standing;
 
+pub use parts::Stock;
 pub use standing::{Standing, StandingKind};
 
 use crate::backend::{Backend, Kind};

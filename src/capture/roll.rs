@@ -34,6 +34,9 @@ use std::ops::Range;
 /// Parts passed over in one turn: a few milliseconds, in which nothing is captured.
 const TURN: u32 = 64;
 
+/// Parts that are looked at to judge what a snapshot would store.
+const SAMPLE: u64 = 64;
+
 /// One in so many parts is read though it need not be: 0.4 % of a database, and all of it in the end.
 pub(super) const READ_ALL_THE_SAME: u64 = 256;
 
@@ -74,6 +77,21 @@ impl Capture {
             self.roll = Some(Roll::new());
         }
         Ok(())
+    }
+
+    /// About how many parts a snapshot begun now would find not to be `stored` everywhere, judging by some
+    /// that lie all over the database.
+    pub fn lacking(&self, stored: &dyn Fn(&name::Part) -> bool) -> io::Result<u64> {
+        let (size, pages) = (part_pages(self.ledger.page_size), self.ledger.last.pages);
+        let count = u64::from(pages.div_ceil(size));
+        let sample = count.min(SAMPLE);
+        let mut lacking = 0;
+        for at in 0..sample {
+            let first = 1 + (at * count / sample) as u32 * size;
+            let hashes = self.ledger.hashes(first..pages.min(first + size - 1) + 1)?;
+            lacking += u64::from(!stored(&self.named(PageNo(first), &hashes).0));
+        }
+        Ok(lacking * count / sample.max(1))
     }
 
     /// Whether a snapshot is under way; its pages done and in all.

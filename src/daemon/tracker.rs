@@ -24,7 +24,7 @@ use crate::name::Part;
 use crate::ship::{Healed, Parcel, Resync, Shipper};
 use crate::source::{Look, Seen};
 use crate::status;
-use lanes::Abroad;
+use lanes::{Abroad, Survey};
 use pass::{Captured, pass};
 use shown::Shown;
 use upkeep::Upkeep;
@@ -78,16 +78,6 @@ struct Healing {
     base: State,
     /// `None`: not begun, or being worked on.
     resync: Option<Box<Resync>>,
-}
-
-/// Whether it is known which parts of snapshots are there, which a snapshot begins with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Survey {
-    None,
-    Wanted,
-    /// A job asks.
-    Away,
-    Done,
 }
 
 #[derive(Debug)]
@@ -179,6 +169,8 @@ pub struct Tracker {
     snapshot: Time,
     /// When this run has finished one.
     snapshot_since: Option<Instant>,
+    /// When it is next asked whether a snapshot that is due is worth it.
+    put_off: Option<Instant>,
     shown: Shown,
     /// When the file is next asked whether it is still the one taken up.
     identified_at: Instant,
@@ -246,6 +238,7 @@ impl Tracker {
             owed: vec![Owed::default(); database.destinations.len()],
             snapshot: Time(0),
             snapshot_since: None,
+            put_off: None,
             shown: Shown::new(now),
             identified_at: now,
             gone_since: None,

@@ -4,15 +4,48 @@
 //! A survey lists the parts once, as a snapshot begins; so parts that one cut short has left are found
 //! too. A destination that is behind then, or cannot be listed, will be brought up to date from a
 //! sibling: whatever the sibling has comes along.
+//!
+//! What it finds also tells whether a snapshot is worth what it costs. Where few pages of most parts have
+//! changed, a new one stores nearly the whole database, to save a restore next to nothing: the change-sets
+//! that lead there are a small part of it. So it waits until they are a quarter of what it would store.
+//! A restore then reads at most that much more than it would from a snapshot of the same moment.
 
 use super::{Fanout, Lane};
 use crate::backend::list_all;
 use crate::capture::RawPart;
+use crate::commit::Time;
 use crate::error::{Error, Result, Status};
-use crate::name::{Name, Part};
+use crate::name::{Change, Name, Part};
 use crate::snapshot::encode_part;
+use std::cell::RefCell;
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard};
+
+/// A database of fewer parts is no great matter: its snapshots are made when they are due.
+const FEW: u64 = 8;
+/// How many times what was committed a snapshot may store.
+const WORTH: u64 = 4;
+
+/// What there is on a destination, in bytes. With nothing known, every snapshot is worth its costs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stock {
+    /// A part of a snapshot, as stored, on average.
+    pub part: u64,
+    /// The change-sets since the last snapshot.
+    pub since: u64,
+}
+
+impl Stock {
+    /// Whether a snapshot that has to store so many parts had better wait.
+    pub fn puts_off(self, parts: u64) -> bool {
+        parts >= FEW && parts.saturating_mul(self.part) > self.since.saturating_mul(WORTH)
+    }
+
+    /// Of two destinations: what makes a snapshot come sooner.
+    fn or(self, other: Self) -> Self {
+        Self { part: self.part.min(other.part), since: self.since.max(other.since) }
+    }
+}
 
 /// The parts on one destination; `None`: nobody has looked.
 #[derive(Debug, Default)]
@@ -37,26 +70,45 @@ impl Known {
 }
 
 impl Lane {
-    /// Lists the parts. What a restore begins with is to stay as long as those that are put now.
-    fn survey(&self) -> Result<()> {
+    /// Lists the parts, and the change-sets that came after the last snapshot. What a restore begins with
+    /// is to stay as long as those that are put now.
+    fn survey(&self, snapshot: Time) -> Result<Stock> {
         for timeline in list_all(&*self.destination, Name::TIMELINES)?.entries {
             self.destination.renew(&timeline.name)?;
         }
         let listed = list_all(&*self.destination, Name::PARTS)?;
+        let bytes: u64 = listed.entries.iter().map(|entry| entry.bytes).sum();
         let parts = listed.entries.into_iter().filter_map(|entry| match entry.name {
             Name::Part(part) => Some(part),
             Name::Timeline(_) | Name::Snapshot(_) | Name::Change(_) => None,
         });
-        *self.known.set() = Some(parts.collect());
-        Ok(())
+        let parts: HashSet<Part> = parts.collect();
+        let part = bytes / (parts.len() as u64).max(1);
+        let few = (parts.len() as u64) < FEW;
+        *self.known.set() = Some(parts);
+        if few {
+            return Ok(Stock::default());
+        }
+        let changes = list_all(&*self.destination, Name::CHANGES)?.entries.into_iter();
+        let since = changes.filter(|entry| match &entry.name {
+            Name::Change(Change { span, .. }) => span.time > snapshot,
+            Name::Timeline(_) | Name::Snapshot(_) | Name::Part(_) => false,
+        });
+        Ok(Stock { part, since: since.map(|entry| entry.bytes).sum() })
     }
 }
 
 impl Fanout {
-    /// Lists the parts on every destination that is current. An error: on none.
-    pub fn survey(&self) -> Result<()> {
+    /// Lists the parts on every destination that is current. The last snapshot was finished at `snapshot`.
+    /// An error: on none.
+    pub fn survey(&self, snapshot: Time) -> Result<Stock> {
         self.forget_parts();
-        self.on_current(Lane::survey)
+        let found = RefCell::new(Vec::new());
+        self.on_current(|lane| {
+            found.borrow_mut().push(lane.survey(snapshot)?);
+            Ok(())
+        })?;
+        Ok(found.into_inner().into_iter().reduce(Stock::or).unwrap_or_default())
     }
 
     /// Keeps parts that are stored for as long as those that are put now.
@@ -127,6 +179,7 @@ mod tests {
     use crate::backend::faulty::{Fault, Faulty, Operation};
     use crate::backend::mem::Mem;
     use crate::commit::{PageHash, PageNo, PageSize};
+    use crate::name::Span;
     use crate::snapshot::part_name;
     use crate::testkit::rig::{claim, fanout};
     use std::sync::Arc;
@@ -157,7 +210,7 @@ mod tests {
         let raw = part(1);
         assert!(!stores.has_part(&raw.part), "nobody has looked");
         each[1].put(&Name::Part(raw.part), &encode(&raw)).unwrap();
-        stores.survey().unwrap();
+        stores.survey(Time(0)).unwrap();
         assert!(!stores.has_part(&raw.part), "one has it, not all");
         let puts = |each: &[Arc<Faulty>]| {
             each.iter().map(|it| it.calls(Operation::Put)).collect::<Vec<_>>()
@@ -173,6 +226,33 @@ mod tests {
         assert!(!stores.has_part(&raw.part));
     }
 
+    #[test]
+    fn a_snapshot_is_weighed_against_what_came_since() {
+        let (each, stores, _dir) = lanes(2);
+        let change = |number| crate::backend::conformance::change(0, number);
+        let Name::Change(Change { span: Span { time, .. }, .. }) = change(1) else { panic!() };
+        assert_eq!(stores.survey(Time(0)).unwrap(), Stock::default(), "there are no parts");
+        (0..8).for_each(|at| stores.put_part(&part(1 + at)).unwrap());
+        let one = encode(&part(1)).len() as u64;
+        [1, 3, 5].iter().for_each(|&it| stores.put(&change(it), &[7; 100]).unwrap());
+        assert_eq!(stores.survey(time).unwrap(), Stock { part: one, since: 0 });
+        let before = Time(time.0 - 1);
+        assert_eq!(stores.survey(before).unwrap(), Stock { part: one, since: 300 });
+        each[0].delete(&change(3)).unwrap();
+        assert_eq!(
+            stores.survey(before).unwrap(),
+            Stock { part: one, since: 300 },
+            "the other has"
+        );
+        // A destination with few parts has to get them anyway.
+        each[1].delete(&Name::Part(part(8).part)).unwrap();
+        assert_eq!(stores.survey(before).unwrap(), Stock { part: 0, since: 200 });
+        let stock = Stock { part: 1000, since: 2500 };
+        assert_eq!([7, 8, 10, 11].map(|parts| stock.puts_off(parts)), [false, false, false, true]);
+        assert!(!Stock { part: 1000, since: 0 }.puts_off(7), "it is small anyway");
+        assert!(!Stock::default().puts_off(u64::MAX));
+    }
+
     /// What a destination lacks that is away while parts are passed over, a sibling has.
     #[test]
     fn one_that_cannot_be_listed_gets_what_was_passed_over() {
@@ -180,13 +260,13 @@ mod tests {
         let raw = part(1);
         each[0].put(&Name::Part(raw.part), &encode(&raw)).unwrap();
         each[1].fail_all(Operation::List, Fault::Refused);
-        stores.survey().unwrap();
+        stores.survey(Time(0)).unwrap();
         assert!(stores.has_part(&raw.part) && stores.is_behind(1) && !has(&each[1], &raw));
         each[1].heal();
         stores.pay(1).unwrap();
         assert!(!behind(&stores) && has(&each[1], &raw));
         each.iter().for_each(|it| it.fail_all(Operation::List, Fault::Refused));
-        stores.survey().unwrap_err();
+        stores.survey(Time(0)).unwrap_err();
         assert!(!behind(&stores), "nobody else has what they lack");
     }
 
@@ -199,7 +279,7 @@ mod tests {
         let name = crate::backend::conformance::change(0, 1);
         stores.put(&name, b"a commit that was taken care of").unwrap();
         assert!(stores.is_behind(0) && stores.spooled() > 0);
-        assert_eq!(stores.survey().unwrap_err().status, Status::Unreachable);
+        assert_eq!(stores.survey(Time(0)).unwrap_err().status, Status::Unreachable);
         assert_eq!(stores.renew(&[part(1).part]).unwrap_err().status, Status::Unreachable);
         assert!(stores.spooled() > 0);
         each[0].heal();

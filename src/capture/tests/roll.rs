@@ -40,7 +40,7 @@ fn differing(before: &[u8], after: &[u8]) -> usize {
 
 fn begin(rig: &mut Rig) {
     rig.drain();
-    rig.shipper.stores.survey().unwrap();
+    rig.shipper.stores.survey(Time(0)).unwrap();
     rig.capture.begin_roll().unwrap();
 }
 
@@ -197,4 +197,23 @@ fn trap_79_what_a_snapshot_needs_is_locked_however_old_it_is() {
     }
     let parts = worm.names().into_iter().filter(|name| matches!(name, Name::Part(_))).count();
     assert!(parts < 4 * 3 * PERIOD, "{parts} parts: most were not put anew");
+}
+
+/// What a snapshot would store is told from the hashes alone.
+#[test]
+fn parts_that_are_lacking_are_counted_without_reading_any() {
+    let (mut rig, writer) = several_parts();
+    let lacking = |rig: &mut Rig| {
+        rig.drain();
+        rig.shipper.stores.survey(Time(0)).unwrap();
+        let stores = Arc::clone(&rig.shipper.stores);
+        rig.capture.lacking(&|part| stores.has_part(part)).unwrap()
+    };
+    let all = parts(&rig).len() as u64;
+    assert_eq!((all, lacking(&mut rig)), (5, 0));
+    writer.execute_batch("UPDATE t SET x = zeroblob(1000000) WHERE rowid = 9").unwrap();
+    let few = lacking(&mut rig);
+    assert!((2..=3).contains(&few), "{few}: where it lies, and the header");
+    writer.execute_batch("UPDATE t SET x = zeroblob(1000000)").unwrap();
+    assert_eq!(lacking(&mut rig), all);
 }

@@ -7,6 +7,7 @@ use crate::clock;
 use crate::commit::Time;
 use crate::config::Destination;
 use crate::error::{Error, Status};
+use crate::fanout::Stock;
 use crate::source::{Look, Pin, Seen};
 use crate::sqlite::Session;
 use std::time::{Duration, Instant};
@@ -19,6 +20,8 @@ const FAST_RATE: f64 = 4000.0;
 const PACE: Duration = Duration::from_millis(10);
 /// Frames left in a pinned WAL before they are captured without waiting for the next shipment.
 const PENDING_FRAMES: u32 = 1000;
+/// For how many intervals a snapshot is put off at most.
+const PUT_OFF: u32 = 30;
 /// Parts of a snapshot in memory at the same time.
 const PARTS: usize = 3;
 /// Least time between two change-sets for a directory, unless `ship_interval` says otherwise.
@@ -103,14 +106,27 @@ impl Tracker {
     }
 
     /// Whether the last snapshot is old, and something was committed since.
-    fn snapshot_is_due(&self, capture: &Capture) -> bool {
+    fn snapshot_is_due(&self, capture: &Capture, now: Instant) -> bool {
         let snapshot = capture.snapshot();
-        let interval = self.database.settings.snapshot_interval;
         let current = self.stores.as_ref().is_some_and(|stores| stores.any_current());
         current
             && snapshot.0 > 0
             && capture.has_news()
-            && age(snapshot, clock::now(), self.snapshot_since) >= interval
+            && self.put_off.is_none_or(|until| now >= until)
+            && self.snapshot_age(capture) >= self.database.settings.snapshot_interval
+    }
+
+    fn snapshot_age(&self, capture: &Capture) -> Duration {
+        age(capture.snapshot(), clock::now(), self.snapshot_since)
+    }
+
+    /// What the snapshot that is due has to be worth. Locks are renewed by snapshots, and a cap lets go of
+    /// what a newer snapshot stands for: there, none is put off.
+    fn stock(&self, capture: &Capture) -> Option<Stock> {
+        let Survey::Done(stock) = self.survey else { return None };
+        let most = self.database.settings.snapshot_interval.saturating_mul(PUT_OFF);
+        let waits = !self.database.has_locks_or_caps() && self.snapshot_age(capture) < most;
+        Some(if waits { stock } else { Stock::default() })
     }
 
     /// Whether the snapshot under way lacks only its manifest.
@@ -137,13 +153,14 @@ impl Tracker {
         let idle = last || self.lost;
         let news = !idle && !matches!(seen, Seen::Nothing | Seen::Torn);
         let begin_snapshot = self.begin_snapshot && due && capture.is_drained();
-        let begin_roll = !rolling && !idle && !self.draining && self.snapshot_is_due(capture);
+        let begin_roll = !rolling && !idle && !self.draining && self.snapshot_is_due(capture, now);
         let begins = (begin_snapshot || begin_roll) && self.survey == Survey::None;
         if begins && self.upkeep.makes_way() {
             self.survey = Survey::Wanted;
         }
-        let surveyed = self.survey == Survey::Done;
-        let (begin_snapshot, begin_roll) = (begin_snapshot && surveyed, begin_roll && surveyed);
+        let stock = self.stock(capture);
+        let begin_snapshot = begin_snapshot && stock.is_some();
+        let begin_roll = stock.filter(|_| begin_roll);
         let finish = rolling && !self.lost && due && self.snapshot_is_whole();
         let long = look.is_some_and(|look| self.wal_bytes(capture, look) > self.wal_max());
         // While a first snapshot is under way, a loss would begin it again from its first page.
@@ -183,7 +200,7 @@ impl Tracker {
         let settle = rolling && !self.lost && capture.parts_are_read() && !self.snapshot_ready;
         let drain = self.draining && !self.drained && !self.begin_snapshot && !self.lost;
         let drain = drain && !capture.is_full();
-        let begin = begin_snapshot || begin_roll;
+        let begin = begin_snapshot || begin_roll.is_some();
         let wanted = urgent || orders.cut || begin || orders.part || settle || drain;
         wanted.then_some(orders)
     }

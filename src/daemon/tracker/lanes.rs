@@ -1,14 +1,24 @@
 //! What waits for destinations: the listing that a snapshot begins with, and those that are behind,
 //! when each one is tried again, and what that came to.
 
-use super::{Done, Job, RETRY_FIRST, RETRY_LAST, Survey, Tracker};
+use super::{Done, Job, RETRY_FIRST, RETRY_LAST, Tracker};
 use crate::daemon::open;
 use crate::error::{Error, Result, Status};
-use crate::fanout::Fanout;
+use crate::fanout::{Fanout, Stock};
 use crate::name::Part;
 use crate::upkeep as round;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+/// Whether it is known which parts of snapshots are there, which a snapshot begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Survey {
+    None,
+    Wanted,
+    /// A job asks.
+    Away,
+    Done(Stock),
+}
 
 /// How long a mirror that was brought up to date is left alone. What it lacks then goes there at once;
 /// and while a snapshot is stored, what it lacks is found out by listings.
@@ -23,7 +33,7 @@ const LOOK: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub enum Abroad {
     /// Listed the parts of snapshots that there are.
-    Surveyed(Result<()>),
+    Surveyed(Result<Stock>),
     Renewed(Vec<Part>, Result<()>),
     /// Tried to bring one destination up to date.
     Paid(usize, Result<()>),
@@ -110,8 +120,8 @@ impl Tracker {
         }
         if self.survey == Survey::Wanted && now >= self.retry_at {
             self.survey = Survey::Away;
-            let stores = Arc::clone(stores);
-            jobs.push(Box::new(move || Abroad::Surveyed(stores.survey())));
+            let (stores, snapshot) = (Arc::clone(stores), self.snapshot);
+            jobs.push(Box::new(move || Abroad::Surveyed(stores.survey(snapshot))));
         }
         if !self.renew.is_empty() && !self.renewing && now >= self.retry_at {
             self.renewing = true;
@@ -124,10 +134,13 @@ impl Tracker {
         jobs
     }
 
-    pub(super) fn surveyed(&mut self, result: Result<()>, now: Instant) {
-        self.survey = if result.is_ok() { Survey::Done } else { Survey::Wanted };
-        if let Err(error) = result {
-            self.put_failed(error, now);
+    pub(super) fn surveyed(&mut self, result: Result<Stock>, now: Instant) {
+        match result {
+            Ok(stock) => self.survey = Survey::Done(stock),
+            Err(error) => {
+                self.survey = Survey::Wanted;
+                self.put_failed(error, now);
+            }
         }
     }
 

@@ -159,7 +159,7 @@ impl Tracker {
     }
 
     pub(super) fn captured(&mut self, capture: Box<Capture>, captured: Captured, now: Instant) {
-        let Captured { batch, part, passed, began, complete, part_is_due, drain, result } =
+        let Captured { batch, part, passed, began, put_off, complete, part_is_due, drain, result } =
             captured;
         let mut capture = capture;
         if batch.is_none() && part.is_none() && (part_is_due || !complete) {
@@ -175,6 +175,9 @@ impl Tracker {
         self.snapshot_since = if rolled { Some(now) } else { self.snapshot_since };
         if self.rolling.is_none() && capture.rolling().is_some() {
             self.begins_to_roll();
+        }
+        if put_off {
+            self.put_off(now);
         }
         self.rolling = capture.rolling();
         self.status.commit = capture.last().number.0;
@@ -249,13 +252,26 @@ impl Tracker {
         self.shown.began = Some(clock::now());
     }
 
+    /// A snapshot would store more than it is worth: what was committed since the last one is little, and
+    /// it is all over the database.
+    fn put_off(&mut self, now: Instant) {
+        let interval = self.database.settings.snapshot_interval;
+        self.put_off = Some(now + interval);
+        self.log("the snapshot that is due waits: it would store many times what was committed");
+        self.end_survey();
+    }
+
+    fn end_survey(&mut self) {
+        self.survey = Survey::None;
+        self.stores.iter().for_each(|stores| stores.forget_parts());
+    }
+
     /// A batch was shipped, and perhaps the manifest of a snapshot with it.
     pub(super) fn shipped(&mut self, manifest: bool) {
         if manifest {
             let begun = self.shown.began.take().map(|began| began.min(clock::now()));
             self.status.snapshot_begun = begun.map(|time| time.0);
-            self.survey = Survey::None;
-            self.stores.iter().for_each(|stores| stores.forget_parts());
+            self.end_survey();
         }
         match &mut self.phase {
             Phase::Here(capture) => capture.shipped(),

@@ -2,6 +2,7 @@
 
 use crate::capture::{Batch, Capture, Finish, RawPart};
 use crate::clock;
+use crate::fanout::Stock;
 use crate::name::Part;
 use crate::source::{Caught, Trouble};
 
@@ -14,6 +15,8 @@ pub struct Captured {
     pub(super) passed: Vec<Part>,
     /// A snapshot was begun.
     pub(super) began: bool,
+    /// A snapshot that was due is not worth it yet.
+    pub(super) put_off: bool,
     pub(super) part_is_due: bool,
     /// Everything published when it began was captured.
     pub(super) complete: bool,
@@ -25,7 +28,8 @@ pub struct Captured {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Orders {
     pub(super) begin_snapshot: bool,
-    pub(super) begin_roll: bool,
+    /// A snapshot beside what is being shipped, if it is worth it.
+    pub(super) begin_roll: Option<Stock>,
     pub(super) capture: bool,
     pub(super) drain: bool,
     pub(super) cut: bool,
@@ -49,6 +53,7 @@ pub(super) fn pass(
         part: None,
         passed: Vec::new(),
         began: false,
+        put_off: false,
         complete: false,
         part_is_due: orders.part,
         drain: orders.drain,
@@ -68,8 +73,11 @@ fn try_pass(
         capture.begin_snapshot(clock::now)?;
         captured.began = true;
     }
-    if orders.begin_roll {
-        capture.begin_roll()?;
+    if let Some(stock) = orders.begin_roll {
+        captured.put_off = stock.puts_off(capture.lacking(stored)?);
+        if !captured.put_off {
+            capture.begin_roll()?;
+        }
     }
     if orders.part {
         capture.source.hold()?;

@@ -153,3 +153,87 @@ fn a_snapshot_waits_for_the_listing() {
     sim.until(|sim| sim.is_current());
     agrees(&db);
 }
+
+/// A database of ten parts, a row on each page of most of them, and its first snapshot.
+fn of_many_parts() -> (Db, rusqlite::Connection) {
+    let db = Db::new(4096);
+    let writer = db.open();
+    let rows = "CREATE TABLE s(k INTEGER PRIMARY KEY, v BLOB); WITH k(k) AS (SELECT 1 UNION ALL \
+                SELECT k + 1 FROM k WHERE k < 10000) INSERT INTO s SELECT k, randomblob(3000) FROM k";
+    writer.execute_batch(rows).unwrap();
+    let mut sim = Sim::current(&db);
+    assert!(sim.drain().is_none());
+    assert_eq!((parts(&db).len(), snapshots(&db)), (10, 1));
+    (db, writer)
+}
+
+fn change(writer: &rusqlite::Connection, which: &str) {
+    writer.execute_batch(&format!("UPDATE s SET v = randomblob(3000) WHERE {which}")).unwrap();
+}
+
+/// The next life of a daemon that makes a snapshot each hour, where the last one is so old.
+fn hours_later(db: &Db, hours: u64, settle: impl FnOnce(&mut crate::config::Database)) -> Sim {
+    let mut changes = Vec::new();
+    let path = cursor_path(&db.config().state_dir);
+    let state = cursor::load(&path, |staged| {
+        changes.extend_from_slice(staged);
+        Ok(())
+    });
+    let mut state = state.unwrap().unwrap();
+    state.snapshot = Time(clock::now().0 - hours * 3_600_000);
+    fs::write(&path, cursor::file(&state, &changes)).unwrap();
+    let mut config = db.config();
+    config.settings.snapshot_interval = Duration::from_secs(3600);
+    settle(&mut config);
+    let mut sim = Sim::new(db);
+    sim.tracker = Tracker::new(&config, false, sim.now);
+    sim
+}
+
+/// One page in a hundred, all over the database, made every daily snapshot as large as the first one.
+#[test]
+fn a_snapshot_that_stores_many_times_what_was_committed_is_put_off() {
+    let (db, writer) = of_many_parts();
+    let first = parts(&db);
+    change(&writer, "k % 100 = 0");
+    let mut sim = hours_later(&db, 2, |_| ());
+    sim.until(|sim| sim.tracker.put_off.is_some() && sim.is_current());
+    sim.for_ms(60_000);
+    assert_eq!((snapshots(&db), parts(&db)), (1, first.clone()));
+    assert!(sim.tracker.survey == Survey::None && sim.tracker.rolling.is_none());
+    agrees(&db);
+    // Once more than a quarter has changed it is worth it, at the next time that it is due.
+    change(&writer, "k % 3 = 0");
+    sim.for_ms(60_000);
+    sim.until(|sim| sim.is_current());
+    assert_eq!(snapshots(&db), 1);
+    sim.now += Duration::from_secs(3600);
+    sim.until(|sim| sim.is_current() && snapshots(&db) == 2);
+    assert_eq!(parts(&db).difference(&first).count(), 10);
+    agrees(&db);
+}
+
+#[test]
+fn a_snapshot_of_what_has_changed_in_one_place_is_made_when_it_is_due() {
+    let (db, writer) = of_many_parts();
+    change(&writer, "k BETWEEN 2100 AND 2110");
+    let mut sim = hours_later(&db, 2, |_| ());
+    sim.until(|sim| sim.is_current() && snapshots(&db) == 2);
+    assert!(sim.tracker.put_off.is_none());
+    assert_eq!(parts(&db).len(), 11);
+}
+
+#[test]
+fn a_snapshot_is_put_off_for_thirty_intervals_and_not_where_there_are_caps() {
+    let (db, writer) = of_many_parts();
+    change(&writer, "k % 100 = 0");
+    let mut sim = hours_later(&db, 29, |_| ());
+    sim.until(|sim| sim.tracker.put_off.is_some() && sim.is_current());
+    assert!(sim.drain().is_none());
+    let cap = crate::keep::Cap { bytes: None, objects: Some(1000) };
+    hours_later(&db, 29, |config| config.caps = vec![cap]).until(|_| snapshots(&db) == 2);
+    change(&writer, "k % 100 = 0");
+    let mut sim = hours_later(&db, 30, |_| ());
+    sim.until(|sim| sim.is_current() && snapshots(&db) == 3);
+    agrees(&db);
+}
