@@ -117,6 +117,11 @@ impl Replica {
         Ok(Self { foreign, ..Self::of(objects) })
     }
 
+    /// What there would be if one object were not.
+    pub fn without(&self, name: &Name) -> Self {
+        Self::of(self.objects.iter().filter(|entry| entry.name != *name).cloned().collect())
+    }
+
     /// The replica that these objects are.
     pub fn of(mut objects: Vec<backend::Entry>) -> Self {
         objects.sort_unstable_by(|a, b| a.name.cmp(&b.name));

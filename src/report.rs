@@ -90,6 +90,20 @@ pub struct Restored {
     existed: bool,
     dry_run: bool,
     fallbacks: Vec<FallbackOf>,
+    passed_over: Vec<PassedOverOf>,
+}
+
+/// A snapshot that is not whole.
+#[derive(Debug, Serialize)]
+struct PassedOverOf {
+    object: String,
+    why: String,
+}
+
+impl From<&restore::PassedOver> for PassedOverOf {
+    fn from(restore::PassedOver { snapshot, why }: &restore::PassedOver) -> Self {
+        Self { object: snapshot.to_string(), why: why.clone() }
+    }
 }
 
 /// A file that was to be restored only if it is missing, and is not.
@@ -182,7 +196,9 @@ impl Restored {
         let what = RestoredFacts::from(report);
         let (dry_run, fallbacks) =
             (options.dry_run, fallbacks.iter().map(FallbackOf::from).collect());
-        Self { schema: SCHEMA, what, checked, output, existed: false, dry_run, fallbacks }
+        let passed_over = report.passed_over.iter().map(PassedOverOf::from).collect();
+        let (schema, existed) = (SCHEMA, false);
+        Self { schema, what, checked, output, existed, dry_run, fallbacks, passed_over }
     }
 }
 

@@ -4,6 +4,9 @@
 //! newer object gave is passed over in an older one, so each page is written once. A version older
 //! than a commit at which the database ended below its page is dead (VACUUM, then growth).
 //!
+//! Where a snapshot is damaged or lacks a part, an older one that leads to the same commit stands in for it.
+//! No other commit ever does.
+//!
 //! The file is made beside the target, its state digest is recomputed over what was written, and only
 //! a proved file takes the target's name. This module knows neither the WAL nor a live database.
 
@@ -18,12 +21,15 @@ use crate::clock;
 use crate::commit::{Commit, CommitNo, Digest, Time, Timeline};
 use crate::durable::{self, Overwrite};
 use crate::error::{Error, Result, Status};
+use crate::name::Name;
 use crate::replica::Replica;
 use crate::sabotage;
+use crate::snapshot::PartRef;
 use std::fs::{File, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 use writer::{Wanted, Writer};
 
 /// The commit that is wanted.
@@ -69,6 +75,14 @@ pub struct Report {
     pub seconds: f64,
     /// How many pages of a stale copy had to be rewritten, if that is how it was done.
     pub rewritten: Option<u32>,
+    /// Snapshots that would have been nearer, and why they were not taken.
+    pub passed_over: Vec<PassedOver>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PassedOver {
+    pub snapshot: Name,
+    pub why: String,
 }
 
 /// How often a restore plans anew because upkeep was faster. It reads what upkeep merges first, and a
@@ -90,6 +104,16 @@ enum Old {
     Replaced,
     /// It is a stale copy, and closed.
     Updated,
+}
+
+/// What is asked for.
+#[derive(Clone, Copy)]
+struct Work<'a> {
+    source: &'a Arc<dyn Backend>,
+    options: &'a Options<'a>,
+    old: Old,
+    progress: &'a dyn Progress,
+    start: Instant,
 }
 
 /// Told of long work's progress, in bytes or any other unit that has a total.
@@ -130,9 +154,10 @@ fn planned(
     if !options.dry_run {
         refuse(&output, old)?;
     }
+    let work = &Work { source, options, old, progress, start };
     let mut replica = Replica::list(&**source)?;
     for _ in 1..PLANS {
-        match attempt(source, &replica, options, old, progress, start) {
+        match attempt(work, &replica) {
             Err(error) if error.object.is_some() => {
                 // Upkeep may have merged or deleted it meanwhile: then others lead to the commit.
                 let now = Replica::list(&**source)?;
@@ -144,7 +169,7 @@ fn planned(
             result => return result,
         }
     }
-    attempt(source, &replica, options, old, progress, start)
+    attempt(work, &replica)
 }
 
 fn has_vanished(error: &Error, before: &Replica, now: &Replica) -> bool {
@@ -155,21 +180,73 @@ fn has_vanished(error: &Error, before: &Replica, now: &Replica) -> bool {
     holds(before) && !holds(now)
 }
 
-fn attempt(
-    source: &Arc<dyn Backend>,
-    replica: &Replica,
-    options: &Options,
-    old: Old,
-    progress: &dyn Progress,
-    start: std::time::Instant,
-) -> Result<Report> {
-    let chosen = choose(&**source, replica, options.target, options.timeline)?;
+/// Restores from the nearest snapshot that is whole.
+fn attempt(work: &Work, replica: &Replica) -> Result<Report> {
+    let Options { mut target, timeline, .. } = *work.options;
+    let mut damaged = Damaged::default();
+    let mut others: Option<Replica> = None;
+    loop {
+        let replica = others.as_ref().unwrap_or(replica);
+        let chosen = choose(&**work.source, replica, target, timeline);
+        let chosen = chosen.map_err(|left| damaged.blame(left))?;
+        let error = match carry_out(work, replica, &chosen, &damaged.objects) {
+            Ok(report) => return Ok(Report { passed_over: damaged.passed_over, ..report }),
+            Err(error) => error,
+        };
+        let snapshot = Name::Snapshot(chosen.plan.snapshot);
+        let without = replica.without(&snapshot);
+        damaged.note(snapshot, error)?;
+        others = Some(without);
+        target = Target::Commit(chosen.plan.commit);
+    }
+}
+
+/// What was found wrong with snapshots.
+#[derive(Debug, Default)]
+struct Damaged {
+    objects: Vec<Name>,
+    passed_over: Vec<PassedOver>,
+    first: Option<Error>,
+}
+
+impl Damaged {
+    /// What has ended an attempt. An error: no snapshot is to blame for it.
+    fn note(&mut self, snapshot: Name, error: Error) -> Result<()> {
+        match error.object.as_deref() {
+            Some(object @ (Name::Part(_) | Name::Snapshot(_)))
+                if error.status == Status::Integrity =>
+            {
+                self.objects.push(object.clone());
+                self.passed_over.push(PassedOver { snapshot, why: error.message.clone() });
+                self.first.get_or_insert(error);
+                Ok(())
+            }
+            _ => Err(self.first.take().unwrap_or(error)),
+        }
+    }
+
+    /// The first error, with what can be restored without all that lack something: the last one knows.
+    fn blame(&mut self, last: Error) -> Error {
+        let Some(first) = self.first.take() else { return last };
+        let knows = matches!(last.status, Status::Integrity | Status::Missing);
+        Error { hint: last.hint.filter(|_| knows), ..first }
+    }
+}
+
+fn carry_out(work: &Work, replica: &Replica, chosen: &Chosen, bad: &[Name]) -> Result<Report> {
+    let Work { source, options, old, progress, start } = *work;
     let plan = &chosen.plan;
     let nearest = |error| with_nearest(error, &**source, replica, options, plan.commit);
     let wanted = Wanted::read(&**source, plan).map_err(nearest)?;
+    if let Some(part) = wanted.manifest.parts.iter().map(PartRef::name).find(|it| bad.contains(it))
+    {
+        let error =
+            Error::new(Status::Integrity, "read", format!("{source}/{part}"), "it is damaged");
+        return Err(error.about(&part));
+    }
     let mut done = None;
     if old == Old::Updated && !options.dry_run {
-        done = delta::update(&**source, replica, &chosen, &wanted, options, progress)
+        done = delta::update(&**source, replica, chosen, &wanted, options, progress)
             .map_err(nearest)?;
     }
     if done.is_none() && !options.dry_run {
@@ -202,6 +279,7 @@ fn attempt(
         objects,
         seconds: start.elapsed().as_secs_f64(),
         rewritten,
+        passed_over: Vec::new(),
     })
 }
 
@@ -221,8 +299,7 @@ fn with_nearest(
         Some(timeline) => replica.ancestry_of(source, timeline),
     };
     let Ok(ancestry) = ancestry else { return error };
-    let left = replica.objects.iter().filter(|entry| entry.name != **bad).cloned().collect();
-    let runs = Replica::of(left).runs(&ancestry);
+    let runs = replica.without(bad).runs(&ancestry);
     let below = runs.iter().rev().find(|run| run.first() < commit);
     let Some(nearest) = below.map(|run| run.end().last.min(commit)) else { return error };
     let on = options.timeline.map(|timeline| format!(" --timeline {timeline}"));

@@ -144,6 +144,7 @@ pub fn restore(arguments: &Arguments, of: &RestoreOf) -> Result<Outcome> {
         }
     };
     let (report, fallbacks) = from_one_or_all(&origins, work)?;
+    tell_passed_over(&report);
     if !arguments.quiet || arguments.json {
         let restored = report::Restored::new(&report, &options, &fallbacks);
         report::show(&restored, arguments.json)?;
@@ -183,6 +184,14 @@ fn from_all<T>(
         say(&format!("restore: {copies}: and {more} more objects"), Some("run: bakelite repair"));
     }
     Ok((done, fallbacks))
+}
+
+/// What was restored is right all the same; what is left of the replica may not be for long.
+fn tell_passed_over(report: &restore::Report) {
+    for restore::PassedOver { snapshot, why } in &report.passed_over {
+        let message = format!("{why}; restored from an older snapshot than {snapshot}");
+        say(&message, Some("run: bakelite verify"));
+    }
 }
 
 /// How many objects a person is told of one by one.

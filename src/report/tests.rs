@@ -29,6 +29,7 @@ fn restored() -> restore::Report {
         objects: 12,
         seconds: 0.412_345,
         rewritten: None,
+        passed_over: Vec::new(),
     }
 }
 
@@ -58,6 +59,7 @@ fn restore_says_where_it_landed() {
         ("existed", json!(false)),
         ("dry_run", json!(false)),
         ("fallbacks", json!([])),
+        ("passed_over", json!([])),
     ] {
         expected[key] = value;
     }
@@ -81,6 +83,14 @@ fn restore_says_where_it_landed() {
              SQLite's quick check passed\n"
         )
     );
+    let span = Span { first: CommitNo(5), last: CommitNo(6), time: TIME, timeline: Timeline(2) };
+    let snapshot = Name::Snapshot(span);
+    let why = "it lacks a part".to_owned();
+    let passed_over = vec![restore::PassedOver { snapshot: snapshot.clone(), why }];
+    let report = restore::Report { passed_over, ..restored() };
+    expected["fallbacks"] = json!([]);
+    expected["passed_over"] = json!([{"object": snapshot.to_string(), "why": "it lacks a part"}]);
+    same(&Restored::new(&report, &options, &[]), &expected);
     let updated = restore::Report { rewritten: Some(3), ..restored() };
     let document = Restored::new(&updated, &options, &[]);
     assert_eq!(serde_json::to_value(&document).unwrap()["rewritten"], 3);

@@ -1,6 +1,6 @@
 //! `run`: what is missing is restored, then the application is run under the daemon.
 
-use super::{Outcome, bar, from_one_or_all, say, warn};
+use super::{Outcome, bar, from_one_or_all, say, tell_passed_over, warn};
 use crate::cli::{Arguments, RunOf};
 use crate::clock;
 use crate::config::{Database, Destination};
@@ -38,7 +38,9 @@ fn restore_missing(arguments: &Arguments, database: &Database) -> Result<()> {
     };
     let work = |source: &_| restore::restore(source, &options, &bar(arguments));
     let said = match from_one_or_all(&database.clone().origins(), work) {
-        Ok((restore::Report { commit, time, .. }, _)) => {
+        Ok((report, _)) => {
+            tell_passed_over(&report);
+            let restore::Report { commit, time, .. } = report;
             format!("restored commit {commit} of {}", clock::format(time))
         }
         Err(error) if error.status == Status::Missing => {

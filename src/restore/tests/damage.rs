@@ -274,6 +274,106 @@ fn a_damaged_object_is_named() {
     assert_eq!(landing(&writer, Target::Latest), Ok(4));
 }
 
+/// A snapshot at commit 1 and one at commit 4, and the objects of the second alone.
+fn two_snapshots() -> (model::Writer, Vec<String>) {
+    let mut writer = shipped(2);
+    let before = writer.store.objects().clone();
+    writer.alone(&Step::fill(7, 1..=7, 9)).snapshot().alone(&Step::fill(7, [2], 10));
+    let all = [keys(&writer, Name::SNAPSHOTS), keys(&writer, Name::PARTS)].concat();
+    let second: Vec<_> = all.into_iter().filter(|key| !before.contains_key(key)).collect();
+    assert_eq!(second.len(), 4, "three parts and the manifest: {second:?}");
+    (writer, second)
+}
+
+/// What `bakelite restore` would say.
+fn reported(writer: &model::Writer, target: Target) -> Result<Report> {
+    let dir = tempfile::tempdir().unwrap();
+    let output = &dir.path().join("app.db");
+    let (timeline, check) = (None, Check::None);
+    let options = Options { output, target, timeline, check, force: false, dry_run: false };
+    let report = restore(&writer.source(), &options, &Quiet)?;
+    assert!(std::fs::read(output).unwrap() == writer.image(report.commit.0));
+    Ok(report)
+}
+
+/// A part of a snapshot was wiped, and every commit that it was the nearest snapshot of was refused, though an
+/// older one leads there (torture `snapshots`, seed 726355187).
+#[test]
+fn an_older_snapshot_stands_in_for_one_that_is_damaged() {
+    let (writer, second) = two_snapshots();
+    let manifest = second.iter().find(|key| key.starts_with(Name::SNAPSHOTS)).unwrap();
+    assert_eq!(reported(&writer, Target::Latest).unwrap().passed_over, []);
+    for key in &second {
+        let whole = writer.store.objects().remove(key).unwrap();
+        let mut flipped = whole.clone();
+        flipped[whole.len() / 2] ^= 4;
+        for body in [None, Some(Vec::new()), Some(flipped)] {
+            let listed = body.is_some() || key != manifest;
+            body.map(|body| writer.store.objects().insert(key.clone(), body));
+            for (target, commit) in [(Target::Latest, 5), (at(4), 4), (at(3), 3)] {
+                let report = reported(&writer, target).unwrap();
+                assert_eq!(report.commit.0, commit);
+                let told = report.passed_over;
+                assert_eq!(told.len(), usize::from(listed && commit > 3), "{key} {target:?}");
+                for PassedOver { snapshot, why } in told {
+                    assert_eq!(snapshot.to_string(), *manifest);
+                    assert!(why.contains(key.as_str()), "{why}");
+                }
+            }
+        }
+        writer.store.objects().insert(key.clone(), whole);
+    }
+}
+
+/// The hint named the commit that had just been refused.
+#[test]
+fn what_is_named_as_nearest_can_be_restored() {
+    let (writer, second) = two_snapshots();
+    let part = second.iter().find(|key| key.starts_with(Name::PARTS)).unwrap();
+    remove(&writer, part);
+    let fourth = writer.changes().into_iter().rev().nth(1).unwrap();
+    remove(&writer, &fourth);
+    let error = reported(&writer, Target::Latest).unwrap_err();
+    assert!(error.status == Status::Integrity && error.message.contains(part.as_str()), "{error}");
+    assert_eq!(error.hint.unwrap(), "the nearest restore point is --commit 3");
+    assert_eq!(reported(&writer, at(3)).unwrap().commit.0, 3);
+    // With nothing else to begin with, nothing can be restored.
+    let first = keys(&writer, Name::SNAPSHOTS).remove(0);
+    remove(&writer, &first);
+    let error = reported(&writer, Target::Latest).unwrap_err();
+    assert!(error.message.contains(part.as_str()), "{error}");
+    assert_eq!(error.hint.unwrap(), "run `bakelite verify` to see what is missing");
+}
+
+/// A part that is known to be bad is not asked for again: a manifest tells that it is needed.
+#[test]
+fn snapshots_that_share_a_bad_part_are_passed_over_by_their_manifests() {
+    let mut writer = shipped(0);
+    let fifth = |n| Step::fill(6, [5], n);
+    writer.alone(&Step::fill(6, 4..=6, 7)).snapshot();
+    writer.alone(&Step::fill(6, [1], 8)).snapshot().alone(&fifth(9));
+    let shared = keys(&writer, Name::PARTS).pop().unwrap();
+    remove(&writer, &shared);
+    let told = reported(&writer, Target::Latest).unwrap().passed_over;
+    let why: Vec<_> = told.iter().map(|it| it.why.rsplit(": ").next().unwrap()).collect();
+    assert_eq!(why, ["this object is missing", "it is damaged"], "{told:?}");
+    assert!(told.iter().all(|it| it.why.contains(&shared)));
+}
+
+/// A part that did not change is the same in all snapshots.
+#[test]
+fn without_a_part_of_every_snapshot_nothing_is_promised() {
+    let mut writer = shipped(0);
+    writer.alone(&Step::fill(6, 4..=6, 7)).snapshot().alone(&Step::fill(6, [5], 8)).snapshot();
+    writer.alone(&Step::fill(6, [5], 9));
+    assert_eq!(keys(&writer, Name::SNAPSHOTS).len(), 3);
+    let shared = keys(&writer, Name::PARTS).remove(0);
+    remove(&writer, &shared);
+    let error = reported(&writer, Target::Latest).unwrap_err();
+    assert!(error.message.contains(&shared), "{error}");
+    assert_eq!(error.hint.unwrap(), "run `bakelite verify` to see what is missing");
+}
+
 /// Whatever a part's name and checksums say, the digest of the commit is what counts.
 #[test]
 fn pages_that_do_not_give_the_digest_are_refused() {

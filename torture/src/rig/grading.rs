@@ -125,19 +125,17 @@ impl Rig {
         }
     }
 
-    /// Asks for the newest commit where something that it takes is missing: it is refused, and status
-    /// and words say so.
-    pub fn refused(&mut self) -> Result<()> {
+    /// Asks for the newest commit where something that it may take is missing: it is right, or refused, and
+    /// status and words say so.
+    pub fn refused_or_right(&mut self) -> Result<()> {
+        let expect = Expect { floor: self.to().floor, ..Expect::default() };
         let source = self.source();
-        match self.verdict(&source, Target::Latest, &Expect::default())? {
+        match self.verdict(&source, Target::Latest, &expect)? {
             Verdict::Refused(refused) if refused.status == Status::Integrity as i32 => {
                 self.tally.rejected += 1;
                 Ok(())
             }
-            Verdict::Refused(Refused { status, message }) => {
-                violation(format!("something is missing: status {status}: {message}"))
-            }
-            Verdict::Judged { landed, .. } => violation(format!("nothing was missing: {landed:?}")),
+            verdict => self.settle_verdict(Target::Latest, verdict, &expect).map(drop),
         }
     }
 

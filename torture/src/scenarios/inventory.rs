@@ -389,8 +389,8 @@ pub const INVENTORY: &[Scenario] = &[
         name: "snapshots",
         adversity: "SIGKILL between a snapshot's parts and its manifest; a part that is wiped",
         how: "several parts, read slowly or at once, beside a writer: each time the last commit exactly, no \
-              part is sent again that is there, a wiped one is noticed and put again, prune leaves none \
-              that no manifest names",
+              part is sent again that is there, a wiped one is noticed and put again, or repaired where it \
+              had changed, prune leaves none that no manifest names",
         seeds: 4,
         faults: &[
             "before a part",
