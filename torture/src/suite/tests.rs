@@ -62,7 +62,8 @@ fn a_store_that_drops_what_it_acknowledged_fails_the_torture() {
     let store = Store::start(7).unwrap();
     let root = tempfile::tempdir().unwrap();
     let at = store.destination("app");
-    store.drop_puts(1);
+    // The first one may hold only what the first snapshot holds as well.
+    store.drop_puts(2);
     let plan = run::Plan { root: root.path().to_owned(), ..plan(&at, &["marked"]) };
     assert_eq!(run::run(&plan).outcome, Outcome::Violation);
     assert_eq!(below(&at).unwrap(), ["marked-3"]);
