@@ -156,20 +156,29 @@ fn planned(
     }
     let work = &Work { source, options, old, progress, start };
     let mut replica = Replica::list(&**source)?;
-    for _ in 1..PLANS {
-        match attempt(work, &replica) {
-            Err(error) if error.object.is_some() => {
-                // Upkeep may have merged or deleted it meanwhile: then others lead to the commit.
-                let now = Replica::list(&**source)?;
-                if !has_vanished(&error, &replica, &now) {
-                    return Err(error);
-                }
-                replica = now;
+    let (mut target, mut damaged, mut plans) = (options.target, Damaged::default(), 1);
+    loop {
+        let (error, plan) = match choose(&**source, &replica, target, options.timeline) {
+            Err(error) => (error, None),
+            Ok(chosen) => match carry_out(work, &replica, &chosen, &damaged.objects) {
+                Ok(report) => return Ok(Report { passed_over: damaged.passed_over, ..report }),
+                Err(error) => (error, Some(chosen.plan)),
+            },
+        };
+        if error.object.is_some() && plans < PLANS {
+            // Upkeep may have merged or deleted it meanwhile: then others lead to the commit.
+            let now = damaged.leave_out(Replica::list(&**source)?);
+            if has_vanished(&error, &replica, &now) {
+                (replica, plans) = (now, plans + 1);
+                continue;
             }
-            result => return result,
         }
+        let Some(plan) = plan else { return Err(damaged.blame(error)) };
+        let snapshot = Name::Snapshot(plan.snapshot);
+        replica = replica.without(&snapshot);
+        damaged.note(snapshot, error)?;
+        target = Target::Commit(plan.commit);
     }
-    attempt(work, &replica)
 }
 
 fn has_vanished(error: &Error, before: &Replica, now: &Replica) -> bool {
@@ -178,27 +187,6 @@ fn has_vanished(error: &Error, before: &Replica, now: &Replica) -> bool {
         names.any(|name| error.object.as_deref() == Some(name))
     };
     holds(before) && !holds(now)
-}
-
-/// Restores from the nearest snapshot that is whole.
-fn attempt(work: &Work, replica: &Replica) -> Result<Report> {
-    let Options { mut target, timeline, .. } = *work.options;
-    let mut damaged = Damaged::default();
-    let mut others: Option<Replica> = None;
-    loop {
-        let replica = others.as_ref().unwrap_or(replica);
-        let chosen = choose(&**work.source, replica, target, timeline);
-        let chosen = chosen.map_err(|left| damaged.blame(left))?;
-        let error = match carry_out(work, replica, &chosen, &damaged.objects) {
-            Ok(report) => return Ok(Report { passed_over: damaged.passed_over, ..report }),
-            Err(error) => error,
-        };
-        let snapshot = Name::Snapshot(chosen.plan.snapshot);
-        let without = replica.without(&snapshot);
-        damaged.note(snapshot, error)?;
-        others = Some(without);
-        target = Target::Commit(chosen.plan.commit);
-    }
 }
 
 /// What was found wrong with snapshots.
@@ -223,6 +211,11 @@ impl Damaged {
             }
             _ => Err(self.first.take().unwrap_or(error)),
         }
+    }
+
+    fn leave_out(&self, replica: Replica) -> Replica {
+        let snapshots = self.passed_over.iter().map(|it| &it.snapshot);
+        snapshots.fold(replica, |replica, snapshot| replica.without(snapshot))
     }
 
     /// The first error, with what can be restored without all that lack something: the last one knows.

@@ -8,7 +8,7 @@
 //! What it finds also tells whether a snapshot is worth what it costs. Where few pages of most parts have
 //! changed, a new one stores nearly the whole database, to save a restore next to nothing: the change-sets
 //! that lead there are a small part of it. So it waits until they are a quarter of what it would store.
-//! A restore then reads at most that much more than it would from a snapshot of the same moment.
+//! A restore then reads about that much more than it would from a snapshot of the same moment.
 
 use super::{Fanout, Lane};
 use crate::backend::list_all;

@@ -1,9 +1,12 @@
 //! Targets, timelines and replicas that lack something.
 
 use super::*;
+use crate::backend::{self, Listing};
 use crate::commit::PageNo;
 use crate::name::Change;
 use crate::name::Name;
+
+type Answer<T> = std::result::Result<T, backend::Error>;
 
 const GAP: std::result::Result<u64, Status> = Err(Status::Integrity);
 const MISSING: std::result::Result<u64, Status> = Err(Status::Missing);
@@ -287,11 +290,19 @@ fn two_snapshots() -> (model::Writer, Vec<String>) {
 
 /// What `bakelite restore` would say.
 fn reported(writer: &model::Writer, target: Target) -> Result<Report> {
+    reported_from(writer, &writer.source(), target)
+}
+
+fn reported_from(
+    writer: &model::Writer,
+    source: &Arc<dyn Backend>,
+    target: Target,
+) -> Result<Report> {
     let dir = tempfile::tempdir().unwrap();
     let output = &dir.path().join("app.db");
     let (timeline, check) = (None, Check::None);
     let options = Options { output, target, timeline, check, force: false, dry_run: false };
-    let report = restore(&writer.source(), &options, &Quiet)?;
+    let report = restore(source, &options, &Quiet)?;
     assert!(std::fs::read(output).unwrap() == writer.image(report.commit.0));
     Ok(report)
 }
@@ -323,6 +334,77 @@ fn an_older_snapshot_stands_in_for_one_that_is_damaged() {
         }
         writer.store.objects().insert(key.clone(), whole);
     }
+}
+
+/// Removes some objects just before one of them is read, as upkeep may.
+struct Thinning {
+    inner: Arc<dyn Backend>,
+    these: Vec<Name>,
+}
+
+impl std::fmt::Display for Thinning {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+impl Backend for Thinning {
+    fn put(&self, name: &Name, body: &[u8]) -> Answer<()> {
+        self.inner.put(name, body)
+    }
+
+    fn replace(&self, name: &Name, body: &[u8]) -> Answer<()> {
+        self.inner.replace(name, body)
+    }
+
+    fn renew(&self, name: &Name) -> Answer<()> {
+        self.inner.renew(name)
+    }
+
+    fn get(&self, name: &Name) -> Answer<Vec<u8>> {
+        if self.these.contains(name) {
+            self.these.iter().try_for_each(|name| self.inner.delete(name))?;
+        }
+        self.inner.get(name)
+    }
+
+    fn list(&self, prefix: &str, after: Option<&Name>) -> Answer<Listing> {
+        self.inner.list(prefix, after)
+    }
+
+    fn delete(&self, name: &Name) -> Answer<()> {
+        self.inner.delete(name)
+    }
+}
+
+/// Of snapshots that stand close, upkeep removes some: that is no damage, and nothing is told of it.
+#[test]
+fn trap_89_a_snapshot_that_upkeep_has_removed_meanwhile_is_no_damage() {
+    let (writer, second) = two_snapshots();
+    let these = second.iter().map(|key| key.parse().unwrap()).collect();
+    let source: Arc<dyn Backend> = Arc::new(Thinning { inner: writer.source(), these });
+    assert_eq!(reported_from(&writer, &source, Target::Latest).unwrap().passed_over, []);
+    assert!(second.iter().all(|key| !writer.store.objects().contains_key(key)));
+}
+
+/// Upkeep merges while an older snapshot stands in: the damaged one is passed over once, and no more.
+#[test]
+fn trap_89_a_change_set_that_upkeep_has_removed_meanwhile_is_no_damage() {
+    let mut writer = shipped(0);
+    let steps: Vec<Step> = (2..=4).map(|n| Step::fill(4, 1..=4, n)).collect();
+    steps.iter().for_each(|step| _ = writer.alone(step));
+    let (parts, inputs) = (keys(&writer, Name::PARTS), writer.changes());
+    writer.snapshot();
+    merged(&writer, &steps, 2, 4);
+    let mut part = keys(&writer, Name::PARTS);
+    part.retain(|key| !parts.contains(key));
+    remove(&writer, &part[0]);
+    let merged: Vec<_> = writer.changes().into_iter().filter(|it| !inputs.contains(it)).collect();
+    let these = merged.iter().map(|key| key.parse().unwrap()).collect();
+    let source: Arc<dyn Backend> = Arc::new(Thinning { inner: writer.source(), these });
+    let report = reported_from(&writer, &source, Target::Latest).unwrap();
+    assert_eq!((report.commit.0, report.passed_over.len()), (4, 1));
+    assert_eq!(writer.changes(), inputs, "it was read, and went");
 }
 
 /// The hint named the commit that had just been refused.
