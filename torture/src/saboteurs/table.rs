@@ -164,7 +164,9 @@ pub const TABLE: &[Saboteur] = &[
         "adopt-nothing",
         "abandons what was stored just before a crash, and not noted in the cursor yet",
         "I7",
-        &[Test("daemon::tracker::tests::heal::what_was_stored_beyond_the_cursor_is_adopted")],
+        &[Test(
+            "daemon::tracker::tests::heal::cursor::what_was_stored_beyond_the_cursor_is_adopted",
+        )],
     ),
     row(
         "trust-stale-listing",
