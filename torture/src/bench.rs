@@ -4,6 +4,7 @@
 //! within each turn. It reports and never asserts: a busy machine is no failure. What it restores has
 //! to be right all the same.
 
+mod daily;
 mod dead;
 pub mod load;
 mod watched;
@@ -29,6 +30,7 @@ pub struct Size {
     idle: u64,
     idle_s: u64,
     mib: u64,
+    daily_mib: u64,
     changes: u64,
 }
 
@@ -40,6 +42,7 @@ pub const FULL: Size = Size {
     idle: 1000,
     idle_s: 30,
     mib: 256,
+    daily_mib: 1024,
     changes: 2000,
 };
 
@@ -52,6 +55,7 @@ pub const QUICK: Size = Size {
     idle: 100,
     idle_s: 10,
     mib: 64,
+    daily_mib: 64,
     changes: 500,
 };
 
@@ -65,7 +69,7 @@ struct Bench<'a> {
 type Measure = fn(&mut Bench<'_>) -> Result<()>;
 
 /// What is measured, by name.
-const FIGURES: [(&str, Measure); 6] = [
+const FIGURES: [(&str, Measure); 7] = [
     ("saturated", |bench| {
         bench.saturated("default autocheckpoint", 1000)?;
         bench.saturated("autocheckpoint off", 0)
@@ -75,6 +79,7 @@ const FIGURES: [(&str, Measure); 6] = [
     ("shipping", |bench| bench.shipping()),
     ("idle", |bench| bench.idle()),
     ("large", |bench| bench.large()),
+    ("daily", |bench| bench.daily()),
 ];
 
 /// Measures what is named, or all.

@@ -33,6 +33,12 @@ pub struct Args {
     /// fill a new one to so many MiB, then end
     #[argh(option)]
     pub fill: Option<u64>,
+    /// change so many percent of the pages of one that was filled, then end
+    #[argh(option)]
+    pub revise: Option<i64>,
+    /// change them all over it, and not in one place
+    #[argh(switch)]
+    pub scattered: bool,
     /// make so many small ones instead, DB being their directory
     #[argh(option)]
     pub many: Option<u64>,
@@ -67,9 +73,10 @@ pub fn run(args: &Args) -> Result<()> {
         (0..number).try_for_each(|n| fill(&args.db.join(format!("{n:04}.db")), 0, n))?;
         return Ok(());
     }
-    match args.fill {
-        Some(mib) => fill(&args.db, mib, args.seed),
-        None => write(args),
+    match (args.fill, args.revise) {
+        (Some(mib), _) => fill(&args.db, mib, args.seed),
+        (None, Some(percent)) => revise(&args.db, percent, args.scattered),
+        (None, None) => write(args),
     }
 }
 
@@ -114,6 +121,20 @@ fn fill(path: &Path, mib: u64, seed: u64) -> Result<()> {
             return Ok(());
         }
     }
+}
+
+/// Changes text and no index: about nine events share a page, so one in nine hundred changes each
+/// hundredth page where they are scattered.
+fn revise(path: &Path, percent: i64, scattered: bool) -> Result<()> {
+    let db = open(path)?;
+    let rows: i64 = db.query_row("SELECT max(id) FROM events", [], |row| row.get(0))?;
+    let which = match scattered {
+        true => format!("id % {} = 0", 900 / percent),
+        false => format!("id > {} LIMIT {}", rows / 2, rows * percent / 100),
+    };
+    let change = "UPDATE events SET body = 'x' || substr(body, 2) WHERE id IN";
+    db.execute_batch(&format!("{change} (SELECT id FROM events WHERE {which})"))?;
+    Ok(())
 }
 
 fn event(insert: &mut Statement, rng: &mut Rng, text: &Text, id: i64) -> Result<usize> {

@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 pub struct Usage {
     pub cpu_s: f64,
     pub peak_mib: f64,
+    /// Bytes, from files or the kernel's cache of them.
+    pub read: f64,
 }
 
 impl Usage {
@@ -23,8 +25,10 @@ impl Usage {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
         let peak: f64 = peak.trim().trim_end_matches(" kB").parse().ok()?;
+        let io = fs::read_to_string(format!("/proc/{pid}/io")).ok()?;
+        let read = io.lines().find_map(|line| line.strip_prefix("rchar: "))?.parse().ok()?;
         // 100 ticks a second on every Linux that Rust runs on.
-        Some(Self { cpu_s: ticks as f64 / 100.0, peak_mib: peak / 1024.0 })
+        Some(Self { cpu_s: ticks as f64 / 100.0, peak_mib: peak / 1024.0, read })
     }
 }
 
@@ -86,6 +90,15 @@ impl Place {
     pub fn usage(&self) -> Usage {
         let daemon = self.daemon.as_ref().expect("a daemon was started");
         Usage::of(daemon.child.id()).unwrap_or_default()
+    }
+
+    /// What the daemon has written to its log. An error: it has ended.
+    pub fn said(&mut self) -> Result<String> {
+        let daemon = self.daemon.as_mut().expect("a daemon was started");
+        if let Some(status) = daemon.ended()? {
+            return violation(format!("the daemon ended with {status}: {}", daemon.complaint()));
+        }
+        Ok(fs::read_to_string(self.dir.join("log"))?)
     }
 
     /// Ends the daemon properly, with everything shipped.
