@@ -84,6 +84,8 @@ struct Debt {
     /// The spool is somebody else's now.
     retired: bool,
     floor: Option<(CommitNo, Time)>,
+    /// There is a snapshot that the floor can be restored from.
+    based: bool,
     /// What was acknowledged there last, in this life.
     last: Option<Name>,
     error: Option<String>,
@@ -139,6 +141,7 @@ impl Lane {
             self.still_ours(span.timeline)?;
             let mut debt = self.debt();
             (debt.floor, debt.last) = (Some((span.last, span.time)), Some(name.clone()));
+            debt.based |= matches!(name, Name::Snapshot(_));
         }
         Ok(())
     }
@@ -283,7 +286,7 @@ impl Fanout {
     pub fn holds(&self, at: usize, floor: Option<(CommitNo, Time)>) -> Result<()> {
         let lane = &self.lanes[at];
         let mut debt = lane.debt();
-        (debt.floor, debt.copy) = (floor, false);
+        (debt.floor, debt.based, debt.copy) = (floor, floor.is_some(), false);
         lane.spool.unmark().map_err(|error| Error::io("write", "the spool", &error))
     }
 
@@ -440,7 +443,9 @@ impl Fanout {
         if !lane.is_robbed()? {
             return Ok(());
         }
-        lane.debt().floor = None;
+        let mut debt = lane.debt();
+        (debt.floor, debt.based) = (None, false);
+        drop(debt);
         lane.owe_all().map_err(|error| Error::io("write", "the spool", &error))
     }
 
@@ -466,10 +471,11 @@ impl Fanout {
                     let thing = &lane.destination;
                     return Err(Error::new(Status::Integrity, "copy to", thing, cause));
                 };
-                let held = sibling.debt().floor;
+                let Debt { floor: held, based, .. } = *sibling.debt();
                 lane.copy_from(&*sibling.destination, &self.keep, cap)?;
                 let mut debt = lane.debt();
                 debt.floor = debt.floor.max(held);
+                debt.based |= based;
             }
             while lane.pay_one(Lane::put)? {}
             let mut debt = lane.debt();

@@ -93,7 +93,7 @@ pub struct Restored {
     passed_over: Vec<PassedOverOf>,
 }
 
-/// A snapshot that is not whole.
+/// What was not taken because it is damaged.
 #[derive(Debug, Serialize)]
 struct PassedOverOf {
     object: String,
@@ -101,8 +101,8 @@ struct PassedOverOf {
 }
 
 impl From<&restore::PassedOver> for PassedOverOf {
-    fn from(restore::PassedOver { snapshot, why }: &restore::PassedOver) -> Self {
-        Self { object: snapshot.to_string(), why: why.clone() }
+    fn from(restore::PassedOver { object, why }: &restore::PassedOver) -> Self {
+        Self { object: object.to_string(), why: why.clone() }
     }
 }
 

@@ -4,8 +4,8 @@
 //! newer object gave is passed over in an older one, so each page is written once. A version older
 //! than a commit at which the database ended below its page is dead (VACUUM, then growth).
 //!
-//! Where a snapshot is damaged or lacks a part, an older one that leads to the same commit stands in for it.
-//! No other commit ever does.
+//! Where a snapshot is damaged or lacks a part, an older one that leads to the same commit stands in for it,
+//! and what a change-set was merged from stands in for that. No other commit ever does.
 //!
 //! The file is made beside the target, its state digest is recomputed over what was written, and only
 //! a proved file takes the target's name. This module knows neither the WAL nor a live database.
@@ -21,7 +21,7 @@ use crate::clock;
 use crate::commit::{Commit, CommitNo, Digest, Time, Timeline};
 use crate::durable::{self, Overwrite};
 use crate::error::{Error, Result, Status};
-use crate::name::Name;
+use crate::name::{Name, Span};
 use crate::replica::Replica;
 use crate::sabotage;
 use crate::snapshot::PartRef;
@@ -75,13 +75,14 @@ pub struct Report {
     pub seconds: f64,
     /// How many pages of a stale copy had to be rewritten, if that is how it was done.
     pub rewritten: Option<u32>,
-    /// Snapshots that would have been nearer, and why they were not taken.
+    /// What would have been nearer, and why it was not taken.
     pub passed_over: Vec<PassedOver>,
 }
 
+/// A snapshot, or a part of a change-set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PassedOver {
-    pub snapshot: Name,
+    pub object: Name,
     pub why: String,
 }
 
@@ -165,57 +166,62 @@ fn planned(
                 Err(error) => (error, Some(chosen.plan)),
             },
         };
-        if error.object.is_some() && plans < PLANS {
+        if plans < PLANS && error.status == Status::Integrity {
             // Upkeep may have merged or deleted it meanwhile: then others lead to the commit.
             let now = damaged.leave_out(Replica::list(&**source)?);
-            if has_vanished(&error, &replica, &now) {
+            if has_moved_on(&error, &replica, &now) {
                 (replica, plans) = (now, plans + 1);
                 continue;
             }
         }
         let Some(plan) = plan else { return Err(damaged.blame(error)) };
-        let snapshot = Name::Snapshot(plan.snapshot);
-        replica = replica.without(&snapshot);
-        damaged.note(snapshot, error)?;
+        let object = damaged.note(plan.snapshot, error)?;
+        replica = replica.without(&object);
         target = Target::Commit(plan.commit);
     }
 }
 
-fn has_vanished(error: &Error, before: &Replica, now: &Replica) -> bool {
-    let holds = |replica: &Replica| {
-        let mut names = replica.objects.iter().map(|entry| &entry.name);
-        names.any(|name| error.object.as_deref() == Some(name))
+/// Whether what an error is about has gone; or, where a listing seemed to lack something, whether another one
+/// differs: it is not made at one moment.
+fn has_moved_on(error: &Error, before: &Replica, now: &Replica) -> bool {
+    let Some(object) = error.object.as_deref() else {
+        let names = |replica: &Replica| {
+            replica.objects.iter().map(|entry| entry.name.clone()).collect::<Vec<_>>()
+        };
+        return names(before) != names(now);
     };
+    let holds = |replica: &Replica| replica.objects.iter().any(|entry| entry.name == *object);
     holds(before) && !holds(now)
 }
 
-/// What was found wrong with snapshots.
+/// What was found wrong.
 #[derive(Debug, Default)]
 struct Damaged {
+    /// Parts of snapshots, and manifests.
     objects: Vec<Name>,
     passed_over: Vec<PassedOver>,
     first: Option<Error>,
 }
 
 impl Damaged {
-    /// What has ended an attempt. An error: no snapshot is to blame for it.
-    fn note(&mut self, snapshot: Name, error: Error) -> Result<()> {
-        match error.object.as_deref() {
-            Some(object @ (Name::Part(_) | Name::Snapshot(_)))
-                if error.status == Status::Integrity =>
-            {
-                self.objects.push(object.clone());
-                self.passed_over.push(PassedOver { snapshot, why: error.message.clone() });
-                self.first.get_or_insert(error);
-                Ok(())
+    /// What has ended an attempt with this snapshot: what to leave out of the next one. An error: it was
+    /// something else.
+    fn note(&mut self, snapshot: Span, error: Error) -> Result<Name> {
+        let object = match error.object.as_deref().filter(|_| error.status == Status::Integrity) {
+            Some(bad @ (Name::Part(_) | Name::Snapshot(_))) => {
+                self.objects.push(bad.clone());
+                Name::Snapshot(snapshot)
             }
-            _ => Err(self.first.take().unwrap_or(error)),
-        }
+            Some(change @ Name::Change(_)) => change.clone(),
+            Some(Name::Timeline(_)) | None => return Err(self.first.take().unwrap_or(error)),
+        };
+        self.passed_over.push(PassedOver { object: object.clone(), why: error.message.clone() });
+        self.first.get_or_insert(error);
+        Ok(object)
     }
 
     fn leave_out(&self, replica: Replica) -> Replica {
-        let snapshots = self.passed_over.iter().map(|it| &it.snapshot);
-        snapshots.fold(replica, |replica, snapshot| replica.without(snapshot))
+        self.passed_over.iter().fold(replica, |replica, it| replica.without(&it.object))
     }
 
     /// The first error, with what can be restored without all that lack something: the last one knows.
@@ -229,8 +235,7 @@ impl Damaged {
 fn carry_out(work: &Work, replica: &Replica, chosen: &Chosen, bad: &[Name]) -> Result<Report> {
     let Work { source, options, old, progress, start } = *work;
     let plan = &chosen.plan;
-    let nearest = |error| with_nearest(error, &**source, replica, options, plan.commit);
-    let wanted = Wanted::read(&**source, plan).map_err(nearest)?;
+    let wanted = Wanted::read(&**source, plan)?;
     if let Some(part) = wanted.manifest.parts.iter().map(PartRef::name).find(|it| bad.contains(it))
     {
         let error =
@@ -239,8 +244,7 @@ fn carry_out(work: &Work, replica: &Replica, chosen: &Chosen, bad: &[Name]) -> R
     }
     let mut done = None;
     if old == Old::Updated && !options.dry_run {
-        done = delta::update(&**source, replica, chosen, &wanted, options, progress)
-            .map_err(nearest)?;
+        done = delta::update(&**source, replica, chosen, &wanted, options, progress)?;
     }
     if done.is_none() && !options.dry_run {
         let temp = match sabotage::is("restore-in-place") {
@@ -253,7 +257,7 @@ fn carry_out(work: &Work, replica: &Replica, chosen: &Chosen, bad: &[Name]) -> R
                 .hint(format!("choose a directory that can be written to; this is {parent}"))
         })?;
         let writer = Writer::new(&**source, &wanted, temp.as_file(), progress, replica);
-        let (bytes, objects) = writer.run(plan).map_err(nearest)?;
+        let (bytes, objects) = writer.run(plan)?;
         check(temp.path(), options.check)?;
         let old = if sabotage::is("restore-in-place") { Old::Replaced } else { old };
         publish(temp, options.output, old)?;
@@ -274,30 +278,6 @@ fn carry_out(work: &Work, replica: &Replica, chosen: &Chosen, bad: &[Name]) -> R
         rewritten,
         passed_over: Vec::new(),
     })
-}
-
-/// Where an object is to blame: what can be restored without it.
-fn with_nearest(
-    error: Error,
-    source: &dyn Backend,
-    replica: &Replica,
-    options: &Options,
-    commit: CommitNo,
-) -> Error {
-    let (Some(bad), Status::Integrity, None) = (&error.object, error.status, &error.hint) else {
-        return error;
-    };
-    let ancestry = match options.timeline {
-        None => replica.ancestry(source),
-        Some(timeline) => replica.ancestry_of(source, timeline),
-    };
-    let Ok(ancestry) = ancestry else { return error };
-    let runs = replica.without(bad).runs(&ancestry);
-    let below = runs.iter().rev().find(|run| run.first() < commit);
-    let Some(nearest) = below.map(|run| run.end().last.min(commit)) else { return error };
-    let on = options.timeline.map(|timeline| format!(" --timeline {timeline}"));
-    let on = on.unwrap_or_default();
-    error.hint(format!("the nearest restore point without it is --commit {nearest}{on}"))
 }
 
 /// The files that SQLite would take for a part of the restored database.

@@ -188,8 +188,8 @@ fn from_all<T>(
 
 /// What was restored is right all the same; what is left of the replica may not be for long.
 fn tell_passed_over(report: &restore::Report) {
-    for restore::PassedOver { snapshot, why } in &report.passed_over {
-        let message = format!("{why}; restored from an older snapshot than {snapshot}");
+    for restore::PassedOver { object, why } in &report.passed_over {
+        let message = format!("{why}; restored without {object}");
         say(&message, Some("run: bakelite verify"));
     }
 }

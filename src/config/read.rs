@@ -282,7 +282,8 @@ fn bucket(section: &Section) -> Result<S3> {
     }
     s3.credentials = credentials(section)?;
     let style = given("url_style").map(|field| checked(field, s3::style));
-    Ok(s3.complete(style.transpose()?))
+    let wrong = |(cause, hint): s3::Wrong| section.refuse("endpoint", cause).hint(hint);
+    s3.complete(style.transpose()?).map_err(wrong)
 }
 
 fn credentials(section: &Section) -> Result<Credentials> {

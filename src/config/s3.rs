@@ -82,12 +82,17 @@ impl S3 {
     }
 
     /// Fills in what was left open: the endpoint follows the region, the style the endpoint.
-    pub(super) fn complete(mut self, url_style: Option<UrlStyle>) -> Self {
+    pub(super) fn complete(
+        mut self,
+        url_style: Option<UrlStyle>,
+    ) -> std::result::Result<Self, Wrong> {
         if self.endpoint.is_empty() {
-            self.endpoint = format!("https://s3.{}.amazonaws.com", self.region);
+            let endpoint = format!("https://s3.{}.amazonaws.com", self.region);
+            self.endpoint = check_endpoint(&endpoint)
+                .map_err(|_| (format!("{:?} is no region of AWS", self.region), ENDPOINT))?;
         }
         self.url_style = url_style.unwrap_or_else(|| self.usual_style());
-        self
+        Ok(self)
     }
 
     /// AWS asks for virtual hosts, which others have to be set up for. A certificate does not hold
@@ -132,9 +137,11 @@ impl S3 {
                 _ => return Err(wrong((format!("unknown parameter {key:?}"), PARAMETERS))),
             }
         }
-        Ok(s3.complete(url_style))
+        s3.complete(url_style).map_err(wrong)
     }
 }
+
+const ENDPOINT: &str = "name the store's endpoint too, such as https://s3.example.com";
 
 const BOOL: &str = "write create_only=true or create_only=false";
 const PARAMETERS: &str = "known here: endpoint, region, url_style, create_only; credentials come from \

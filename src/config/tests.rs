@@ -272,6 +272,12 @@ const BAD: &[(&str, &str, &str, &str)] = &[
     ("s3", "bucket = \"bbb\"\nendpoint = \"http://h:0\"", "13: endpoint: \"http://h:0\"", "URL"),
     ("s3", "bucket = \"bbb\"\nendpoint = \"http://h?x\"", "13: endpoint: \"http://h?x\"", "URL"),
     ("s3", "bucket = \"bbb\"\nendpoint = \"http://[::1]\"", "13: endpoint: ", "give its name"),
+    (
+        "s3",
+        "bucket = \"bbb\"\nregion = \"e_u\"",
+        "10: endpoint: \"e_u\" is no region of AWS",
+        "endpoint",
+    ),
     ("s3", "bucket = \"bbb\"\nregion = \"e u\"", "13: region: \"e u\" is not a region", "eu-west"),
     ("s3", "bucket = \"bbb\"\nurl_style = \"host\"", "13: url_style: \"host\" is no style", "path"),
     ("s3", "bucket = \"bbb\"\ncreate_only = 1", "13: create_only: an integer where a", "= false"),
@@ -544,6 +550,8 @@ fn a_bad_url_of_a_bucket_is_refused_with_a_hint() {
         ("bbb/x?endpoint=https%3A%2F%2Fh", "\"https%3A%2F%2Fh\" is not an endpoint"),
         ("bbb/x?endpoint=http://[::1]:1", "\"http://[::1]:1\": addresses of IPv6"),
         ("bbb/x?region=", "\"\" is not a region"),
+        // The endpoint that follows from it was shown, and could not be read again.
+        ("bbb/x?region=create_on", "\"create_on\" is no region of AWS"),
         ("bbb/x?region=a&region=b", "region stands twice"),
         ("bbb/x?url_style=", "\"\" is no style of URLs"),
         ("bbb/x?create_only=no", "create_only=no"),

@@ -42,7 +42,7 @@ impl Lane {
         };
         Standing {
             kind,
-            floor: debt.floor,
+            floor: debt.floor.filter(|_| debt.based),
             spooled: debt.pending.values().sum(),
             error: debt.error.clone(),
         }

@@ -86,7 +86,7 @@ fn restore_says_where_it_landed() {
     let span = Span { first: CommitNo(5), last: CommitNo(6), time: TIME, timeline: Timeline(2) };
     let snapshot = Name::Snapshot(span);
     let why = "it lacks a part".to_owned();
-    let passed_over = vec![restore::PassedOver { snapshot: snapshot.clone(), why }];
+    let passed_over = vec![restore::PassedOver { object: snapshot.clone(), why }];
     let report = restore::Report { passed_over, ..restored() };
     expected["fallbacks"] = json!([]);
     expected["passed_over"] = json!([{"object": snapshot.to_string(), "why": "it lacks a part"}]);

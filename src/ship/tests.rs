@@ -5,10 +5,11 @@ use crate::backend::Backend;
 use crate::backend::faulty::{Fault, Faulty, Operation};
 use crate::backend::mem::Mem;
 use crate::capture::Finish;
-use crate::commit::Timeline;
+use crate::commit::{CommitNo, Time, Timeline};
 use crate::cursor;
 use crate::durable::{Step, fault};
 use crate::fanout::StandingKind;
+use crate::name::Span;
 use crate::object::Compression;
 use crate::testkit::rig::{Rig, claim, fanout};
 use crate::testkit::{Db, commits};
@@ -137,6 +138,7 @@ fn trap_84_a_destination_that_is_down_is_not_waited_for() {
     claim(&*other, rig.capture.state().page_size);
     let (first, second) = (Arc::new(Faulty::new(rig.mem.clone())), Arc::new(Faulty::new(other)));
     let stores = fanout(vec![first.clone(), second.clone()], &rig.shipper.state_dir, 1 << 30);
+    (0..2).for_each(|at| stores.holds(at, Some((CommitNo(1), Time(1)))).unwrap());
     rig.shipper.stores = Arc::new(stores);
     let mut ship = || {
         let mut parcel = captured(&mut rig, &writer);
@@ -166,6 +168,31 @@ fn trap_84_a_destination_that_is_down_is_not_waited_for() {
     );
     assert_eq!(floor(&standing), last);
     assert_eq!(second.calls(Operation::Put), 7, "each once, and the one that failed again");
+}
+
+/// Found by a long run of the harness (`lying-s3`, seed 412689554): the first snapshot was finished on one
+/// destination and still on its way to another one, which was said to hold what was captured before it.
+#[test]
+fn trap_84_nothing_is_claimed_of_a_destination_without_a_snapshot() {
+    let (mut rig, writer) = rig();
+    let other = Arc::new(Mem::new());
+    claim(&*other, rig.capture.state().page_size);
+    let second = Arc::new(Faulty::new(other));
+    let stores = fanout(vec![rig.mem.clone(), second.clone()], &rig.shipper.state_dir, 1 << 30);
+    rig.shipper.stores = Arc::new(stores);
+    let mut parcel = captured(&mut rig, &writer);
+    rig.shipper.ship(&mut parcel).unwrap();
+    let stores = Arc::clone(&rig.shipper.stores);
+    let floors = || stores.standings().iter().map(|it| it.floor.is_some()).collect::<Vec<_>>();
+    assert_eq!(floors(), [false, false]);
+    second.fail_all(Operation::Put, Fault::Full);
+    let (last, timeline) = (rig.capture.last(), Timeline(1));
+    let span = Span { first: last.number, last: last.number, time: last.time, timeline };
+    stores.put(&Name::Snapshot(span), b"a manifest").unwrap();
+    assert_eq!(floors(), [true, false]);
+    second.heal();
+    stores.pay(1).unwrap();
+    assert_eq!(floors(), [true, true]);
 }
 
 /// The spool is full: what another destination has is copied from there; what none has is refused.

@@ -11,13 +11,15 @@ use std::path::Path;
 
 /// How many foreign keys a page tells of: they are for a person, who needs no more to be warned.
 const FOREIGN: usize = 1000;
+/// How many levels of change-sets a name can tell: one hexadecimal digit.
+const LEVELS: u8 = 16;
 
 /// The first `page` names below `root` that begin with `prefix` and come after `after`.
 pub fn page(root: &Path, prefix: &str, after: &str, page: usize) -> io::Result<Listing> {
     let mut found = Found { prefix, after, page, ..Found::default() };
     let dir = &prefix[..prefix.rfind('/').expect("every known prefix has one")];
     found.walk(root, dir)?;
-    found.listing(root)
+    Ok(found.listing())
 }
 
 #[derive(Default)]
@@ -26,12 +28,21 @@ struct Found<'a> {
     after: &'a str,
     page: usize,
     /// The first names by text, one more than a page.
-    names: BTreeMap<String, Name>,
+    names: BTreeMap<String, Entry>,
     foreign: BTreeSet<String>,
 }
 
 impl Found<'_> {
     fn walk(&mut self, root: &Path, dir: &str) -> io::Result<()> {
+        // What was merged stands a level higher before what it was made of goes. Read from the lowest level on,
+        // each directory opened only then, one of both is seen.
+        let levels: Vec<_> = match dir == Name::CHANGES.trim_end_matches('/') {
+            true => (0..LEVELS).map(|level| format!("{dir}/{level:x}")).collect(),
+            false => Vec::new(),
+        };
+        for level in levels.iter().filter(|level| root.join(level).is_dir()) {
+            self.walk(root, level)?;
+        }
         let entries = match fs::read_dir(root.join(dir)) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
             entries => entries?,
@@ -40,12 +51,17 @@ impl Found<'_> {
             let entry = entry?;
             let file_name = entry.file_name();
             let key = format!("{dir}/{}", file_name.to_string_lossy());
+            if levels.contains(&key) {
+                continue;
+            }
             if is_dir(&entry)? {
                 self.enter(root, key)?;
             } else if !is_temp(&file_name.to_string_lossy()) {
-                self.file(key);
+                self.file(root, key)?;
             }
         }
+        #[cfg(test)]
+        watch::walked(dir);
         Ok(())
     }
 
@@ -57,18 +73,29 @@ impl Found<'_> {
         self.walk(root, &key)
     }
 
-    fn file(&mut self, key: String) {
+    fn file(&mut self, root: &Path, key: String) -> io::Result<()> {
         if !key.starts_with(self.prefix) || key.as_str() <= self.after {
-            return;
+            return Ok(());
         }
-        match key.parse() {
-            Ok(name) => {
-                self.names.insert(key, name);
-                if self.names.len() > self.page + 1 {
+        let Ok(name) = key.parse() else {
+            self.add_foreign(key);
+            return Ok(());
+        };
+        let full = self.names.len() > self.page;
+        if full && self.names.last_key_value().is_some_and(|(last, _)| *last < key) {
+            return Ok(());
+        }
+        match fs::metadata(root.join(&key)) {
+            Ok(metadata) => {
+                self.names.insert(key, Entry { name, bytes: metadata.len() });
+                if full {
                     self.names.pop_last();
                 }
+                Ok(())
             }
-            Err(_) => self.add_foreign(key),
+            // Deleted since the directory was read.
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
         }
     }
 
@@ -83,23 +110,15 @@ impl Found<'_> {
 
     /// What lies up to the page's last name, or to the end where nothing follows: every foreign key
     /// belongs to one page.
-    fn listing(mut self, root: &Path) -> io::Result<Listing> {
+    fn listing(mut self) -> Listing {
         let more = self.names.len() > self.page;
         if more {
             self.names.pop_last();
             let last = self.names.last_key_value().map(|(key, _)| key.clone());
             self.foreign.retain(|key| Some(key) <= last.as_ref());
         }
-        let mut entries = Vec::with_capacity(self.names.len());
-        for (key, name) in self.names {
-            match fs::metadata(root.join(key)) {
-                Ok(metadata) => entries.push(Entry { name, bytes: metadata.len() }),
-                // Deleted since the directory was read.
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(Listing { entries, foreign: self.foreign.into_iter().collect(), more })
+        let entries = self.names.into_values().collect();
+        Listing { entries, foreign: self.foreign.into_iter().collect(), more }
     }
 }
 
@@ -107,4 +126,24 @@ impl Found<'_> {
 fn is_dir(entry: &fs::DirEntry) -> io::Result<bool> {
     let file_type = entry.file_type()?;
     Ok(file_type.is_dir() || file_type.is_symlink() && entry.path().is_dir())
+}
+
+/// What happens just after a directory was read, for tests.
+#[cfg(test)]
+pub(super) mod watch {
+    use std::cell::RefCell;
+
+    type Then = Box<dyn Fn(&str)>;
+
+    thread_local! {
+        static THEN: RefCell<Option<Then>> = const { RefCell::new(None) };
+    }
+
+    pub fn then(what: impl Fn(&str) + 'static) {
+        THEN.with_borrow_mut(|then| *then = Some(Box::new(what)));
+    }
+
+    pub fn walked(dir: &str) {
+        THEN.with_borrow(|then| then.iter().for_each(|then| then(dir)));
+    }
 }

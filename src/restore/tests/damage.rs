@@ -5,6 +5,7 @@ use crate::backend::{self, Listing};
 use crate::commit::PageNo;
 use crate::name::Change;
 use crate::name::Name;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 type Answer<T> = std::result::Result<T, backend::Error>;
 
@@ -326,8 +327,8 @@ fn an_older_snapshot_stands_in_for_one_that_is_damaged() {
                 assert_eq!(report.commit.0, commit);
                 let told = report.passed_over;
                 assert_eq!(told.len(), usize::from(listed && commit > 3), "{key} {target:?}");
-                for PassedOver { snapshot, why } in told {
-                    assert_eq!(snapshot.to_string(), *manifest);
+                for PassedOver { object, why } in told {
+                    assert_eq!(object.to_string(), *manifest);
                     assert!(why.contains(key.as_str()), "{why}");
                 }
             }
@@ -336,19 +337,34 @@ fn an_older_snapshot_stands_in_for_one_that_is_damaged() {
     }
 }
 
-/// Removes some objects just before one of them is read, as upkeep may.
-struct Thinning {
+/// What somebody does to some objects beside a restore: they are not there yet in the first listings, and go just
+/// before one of them is read.
+struct Beside {
     inner: Arc<dyn Backend>,
-    these: Vec<Name>,
+    unseen: AtomicU32,
+    late: Vec<Name>,
+    gone: Vec<Name>,
 }
 
-impl std::fmt::Display for Thinning {
+impl Beside {
+    fn source(
+        writer: &model::Writer,
+        unseen: u32,
+        late: &[Name],
+        gone: &[Name],
+    ) -> Arc<dyn Backend> {
+        let (late, gone) = (late.to_vec(), gone.to_vec());
+        Arc::new(Self { inner: writer.source(), unseen: unseen.into(), late, gone })
+    }
+}
+
+impl std::fmt::Display for Beside {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
         self.inner.fmt(f)
     }
 }
 
-impl Backend for Thinning {
+impl Backend for Beside {
     fn put(&self, name: &Name, body: &[u8]) -> Answer<()> {
         self.inner.put(name, body)
     }
@@ -362,14 +378,22 @@ impl Backend for Thinning {
     }
 
     fn get(&self, name: &Name) -> Answer<Vec<u8>> {
-        if self.these.contains(name) {
-            self.these.iter().try_for_each(|name| self.inner.delete(name))?;
+        if self.gone.contains(name) {
+            self.gone.iter().try_for_each(|name| self.inner.delete(name))?;
         }
         self.inner.get(name)
     }
 
     fn list(&self, prefix: &str, after: Option<&Name>) -> Answer<Listing> {
-        self.inner.list(prefix, after)
+        let mut listing = self.inner.list(prefix, after)?;
+        let shown = listing.entries.len();
+        let unseen = self.unseen.load(Ordering::Relaxed);
+        if unseen > 0 {
+            listing.entries.retain(|entry| !self.late.contains(&entry.name));
+            let hid = u32::from(listing.entries.len() < shown);
+            self.unseen.store(unseen - hid, Ordering::Relaxed);
+        }
+        Ok(listing)
     }
 
     fn delete(&self, name: &Name) -> Answer<()> {
@@ -381,8 +405,8 @@ impl Backend for Thinning {
 #[test]
 fn trap_89_a_snapshot_that_upkeep_has_removed_meanwhile_is_no_damage() {
     let (writer, second) = two_snapshots();
-    let these = second.iter().map(|key| key.parse().unwrap()).collect();
-    let source: Arc<dyn Backend> = Arc::new(Thinning { inner: writer.source(), these });
+    let gone: Vec<_> = second.iter().map(|key| key.parse().unwrap()).collect();
+    let source = Beside::source(&writer, 0, &[], &gone);
     assert_eq!(reported_from(&writer, &source, Target::Latest).unwrap().passed_over, []);
     assert!(second.iter().all(|key| !writer.store.objects().contains_key(key)));
 }
@@ -400,11 +424,64 @@ fn trap_89_a_change_set_that_upkeep_has_removed_meanwhile_is_no_damage() {
     part.retain(|key| !parts.contains(key));
     remove(&writer, &part[0]);
     let merged: Vec<_> = writer.changes().into_iter().filter(|it| !inputs.contains(it)).collect();
-    let these = merged.iter().map(|key| key.parse().unwrap()).collect();
-    let source: Arc<dyn Backend> = Arc::new(Thinning { inner: writer.source(), these });
+    let gone: Vec<_> = merged.iter().map(|key| key.parse().unwrap()).collect();
+    let source = Beside::source(&writer, 0, &[], &gone);
     let report = reported_from(&writer, &source, Target::Latest).unwrap();
     assert_eq!((report.commit.0, report.passed_over.len()), (4, 1));
     assert_eq!(writer.changes(), inputs, "it was read, and went");
+}
+
+/// A listing is not made at one moment: read beside a merge, it may show a gap that there never was.
+#[test]
+fn trap_89_a_gap_that_the_next_listing_does_not_show_is_none() {
+    let writer = shipped(4);
+    let late: Vec<_> = writer.changes().iter().map(|key| key.parse().unwrap()).collect();
+    for (unseen, came) in [(1, true), (100, false)] {
+        let source = Beside::source(&writer, unseen, &late[2..3], &[]);
+        let report = reported_from(&writer, &source, at(4));
+        match (came, report) {
+            (true, Ok(report)) => assert_eq!(report.passed_over, []),
+            (false, Err(error)) => assert_eq!(error.kind(), "gap"),
+            (_, report) => panic!("{unseen}: {report:?}"),
+        }
+    }
+}
+
+/// With locks, or keys that may not delete, what a change-set was merged from stays: it leads there as well.
+#[test]
+fn what_a_damaged_change_set_was_merged_from_stands_in_for_it() {
+    for with_inputs in [true, false] {
+        let mut writer = shipped(0);
+        let steps: Vec<Step> = (2..=7).map(|n| Step::fill(4, 1..=4, n)).collect();
+        steps.iter().for_each(|step| _ = writer.alone(step));
+        let inputs = writer.changes();
+        merged(&writer, &steps, 3, 6);
+        let whole = writer.changes();
+        let merged = whole.iter().find(|key| !inputs.contains(key)).unwrap();
+        let flipped = |body: &mut Vec<u8>| body[40] ^= 1;
+        writer.store.objects().get_mut(merged).map(flipped).unwrap();
+        if !with_inputs {
+            remove(&writer, &inputs[3]);
+        }
+        for commit in [3, 6, 7] {
+            let report = reported(&writer, at(commit));
+            match (with_inputs || commit == 3, report) {
+                (true, Ok(report)) => {
+                    assert_eq!(report.commit.0, commit);
+                    let told: Vec<_> =
+                        report.passed_over.iter().map(|it| it.object.to_string()).collect();
+                    assert_eq!(told, vec![merged.clone(); usize::from(commit > 3)]);
+                }
+                (false, Err(error)) => {
+                    assert!(error.message.contains(merged.as_str()), "{error}");
+                    assert_eq!(error.hint.unwrap(), "the nearest restore point is --commit 3");
+                }
+                (_, report) => panic!("{with_inputs} {commit}: {report:?}"),
+            }
+        }
+        let nearest = reported(&writer, at(3)).unwrap();
+        assert_eq!(nearest.commit.0, 3);
+    }
 }
 
 /// The hint named the commit that had just been refused.
