@@ -23,7 +23,7 @@ FILE     ?=
 PAGES := man/bakelite.1 man/bakelite.5 man/bakelite-recovery.7
 
 .PHONY: all dist chroot demo test check torture replay matrix bench fmt man install clean help
-.PHONY: programs lint saboteurs points fuzz soak mutants suite
+.PHONY: programs lint saboteurs points fuzz soak mutants suite full
 
 all: ## build the program: target/release/bakelite
 	$(CARGO) build --locked --release --package bakelite
@@ -88,7 +88,7 @@ saboteurs: ## wrong programs, each to be caught by the harness [NAME=]
 	$(CARGO) build --locked --workspace --profile sabotage --features bakelite/sabotage
 	$(TARGET)/sabotage/torture saboteurs $(if $(NAME),$(NAME),--record)
 
-points: ## every crash point and a year, at full measure: half an hour
+points: ## every crash point and a year, at full measure: 10 minutes
 	$(CARGO) build --locked --package torture
 	$(TARGET)/debug/torture points --record
 
@@ -104,6 +104,14 @@ soak: programs ## daemon and writers for MINUTES=, random faults, restores judge
 mutants: ## core files changed in one place at a time, each to be noticed by a test [FILE=]
 	$(CARGO) build --locked --package torture
 	$(TARGET)/debug/torture mutants $(FILE)
+
+# On two quiet cores about 75 minutes, builds aside.
+full: ## all campaigns but soak and mutants at full measure, and their figures on the page
+	$(MAKE) --no-print-directory points
+	$(MAKE) --no-print-directory fuzz
+	$(MAKE) --no-print-directory saboteurs
+	$(MAKE) --no-print-directory torture MINUTES=$(or $(MINUTES),50)
+	$(BIN)/torture matrix --full
 
 matrix: programs ## write torture/CORRECTNESS.md, and the README's figures, from the last torture
 	$(BIN)/torture matrix

@@ -104,6 +104,11 @@ pub fn record(root: &Path) -> Recording {
 }
 
 impl Recording {
+    /// How many moments there were so far.
+    pub fn count(&self) -> usize {
+        self.0.borrow().moments.len()
+    }
+
     pub fn end(self) -> Vec<Moment> {
         drop(self.1);
         let Recorder { root, synced, mut moments } = self.0.take();

@@ -22,7 +22,7 @@ mod texts;
 mod xml;
 
 pub use campaign::run;
-pub use record::section;
+pub use record::Record;
 
 use crate::rng::Rng;
 use argh::FromArgs;
@@ -52,7 +52,7 @@ pub struct Args {
     /// how many at a time
     #[argh(option, default = "2")]
     pub jobs: usize,
-    /// write down what came of it for the matrix, in torture/fuzz.json
+    /// write down what came of it for the matrix, in torture/records
     #[argh(switch)]
     pub record: bool,
     /// only name them

@@ -20,6 +20,7 @@ mod mutants;
 mod oracle;
 mod points;
 mod process;
+mod record;
 mod replica;
 mod rig;
 mod rng;
@@ -33,12 +34,13 @@ mod tally;
 mod workload;
 
 use argh::FromArgs;
+use matrix::Records;
 use rig::Programs;
 use run::{Outcome, Plan, Summary};
 use scenarios::{INVENTORY, Scenario};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Tries bakelite under faults and kills, and judges what it restores.
 ///
@@ -114,6 +116,9 @@ struct Matrix {
     /// only say whether the page shows what the harness does
     #[argh(switch)]
     check: bool,
+    /// fail if what all campaigns have counted is less than a full run has to
+    #[argh(switch)]
+    full: bool,
 }
 
 /// name the scenarios
@@ -161,7 +166,7 @@ struct Saboteurs {
     /// how many at a time
     #[argh(option, default = "2")]
     jobs: usize,
-    /// write down what came of it for the matrix, in torture/saboteurs.json
+    /// write down what came of it for the matrix, in torture/records
     #[argh(switch)]
     record: bool,
     /// only name them
@@ -176,7 +181,10 @@ struct Points {
     /// their names, as the page gives them; else all
     #[argh(positional)]
     names: Vec<String>,
-    /// write down what full runs have counted for the matrix, in torture/points.json
+    /// how many at a time
+    #[argh(option, default = "2")]
+    jobs: usize,
+    /// write down what came of all for the matrix, in torture/records
     #[argh(switch)]
     record: bool,
 }
@@ -194,7 +202,7 @@ struct Soak {
     /// the bakelite to try; else the one beside this program
     #[argh(option)]
     bin: Option<PathBuf>,
-    /// write down what came of it for the matrix, in torture/soak.json
+    /// write down what came of it for the matrix, in torture/records
     #[argh(switch)]
     record: bool,
 }
@@ -218,8 +226,8 @@ fn main() -> ExitCode {
             let (least, figures) = ((args.kills, args.restores), args.figures.clone());
             plan(args).and_then(|plan| try_out(&plan, least, figures))
         }
-        Verb::Matrix(Matrix { check: true }) => Ok(check_matrix()),
-        Verb::Matrix(Matrix { check: false }) => write_matrix(),
+        Verb::Matrix(Matrix { check: true, .. }) => Ok(check_matrix()),
+        Verb::Matrix(Matrix { check: false, full }) => write_matrix(full),
         Verb::List(List {}) => Ok(list()),
         Verb::Demo(Demo { bin }) => on_stage("demo", bin, demo::run),
         Verb::Bench(Bench { figures, quick, bin }) => {
@@ -335,8 +343,8 @@ fn soak(args: Soak) -> Result<Outcome, String> {
     let Some(record) = shown else { return Ok(outcome) };
     println!("\n{}", record.section());
     if args.record {
-        record.write()?;
-        show(&record.section())?;
+        record.keep()?;
+        write_page()?;
     }
     Ok(outcome)
 }
@@ -354,11 +362,6 @@ fn suite(args: suite::Args) -> ExitCode {
     }
 }
 
-/// Has the page tell of what was recorded just now.
-fn show(section: &str) -> Result<(), String> {
-    write(PAGE, &matrix::renewed(&read(PAGE)?, section))
-}
-
 fn some_seed() -> u64 {
     ledger::Micros::now().0 % 1_000_000_000
 }
@@ -370,7 +373,11 @@ fn sabotage(args: &Saboteurs) -> Result<Outcome, String> {
     }
     let named: Option<Vec<_>> = args.names.iter().map(|name| saboteurs::find(name)).collect();
     let named = named.ok_or("no such saboteur; run: torture saboteurs --list")?;
+    if args.record && !named.is_empty() {
+        return Err("what is recorded is a run of all of them".to_owned());
+    }
     let saboteurs = if named.is_empty() { saboteurs::TABLE.iter().collect() } else { named };
+    let began = Instant::now();
     let (caught, outcome) = saboteurs::run(&saboteurs::Plan {
         tests: saboteurs::tests_of(&saboteurs)?,
         saboteurs,
@@ -380,40 +387,52 @@ fn sabotage(args: &Saboteurs) -> Result<Outcome, String> {
         torture: programs(None)?.torture,
     })?;
     if args.record {
-        let section = saboteurs::record(&caught)?;
-        show(&section)?;
+        saboteurs::Record::new(caught, began.elapsed()).keep()?;
+        write_page()?;
     }
     Ok(outcome)
 }
 
 fn count(args: &Points) -> Result<Outcome, String> {
-    let target = target()?;
-    points::run(&args.names, &target)?;
+    if args.record && !args.names.is_empty() {
+        return Err("what is recorded is a run of all of them".to_owned());
+    }
+    let record = points::run(&args.names, args.jobs, &target()?)?;
     if args.record {
-        let section = points::record(&target)?;
-        show(&section)?;
+        record.keep()?;
+        write_page()?;
     }
     Ok(Outcome::Right)
 }
 
-fn write_matrix() -> Result<Outcome, String> {
+/// The last run's figures become those of the page.
+fn write_matrix(full: bool) -> Result<Outcome, String> {
     let summary = Summary::read(&last_run()?)?;
     matrix::complete(&summary)?;
-    let page = matrix::page(&summary);
-    let readme = matrix::readme(&read(README)?, &page)?;
-    write(PAGE, &page)?;
-    write(README, &readme)?;
-    Ok(Outcome::Right)
+    record::write(record::RUN, &summary.to_json())?;
+    write_page()?;
+    let short = if full { matrix::short_of(&Records::read()?) } else { Vec::new() };
+    short.iter().for_each(|short| println!("{short}"));
+    Ok(if short.is_empty() { Outcome::Right } else { Outcome::NothingGraded })
+}
+
+/// Page and README, made from all that is recorded.
+fn write_page() -> Result<(), String> {
+    let records = Records::read()?;
+    write(PAGE, &matrix::page(&records))?;
+    write(README, &matrix::readme(&read(README)?, &records.run)?)
 }
 
 fn check_matrix() -> Outcome {
     let fresh = || {
-        let page = read(PAGE)?;
-        matrix::check(&page, &Summary::nothing()).map_err(|error| format!("{PAGE}: {error}"))?;
+        let records = Records::read()?;
+        matrix::complete(&records.run)?;
+        matrix::same(&read(PAGE)?, &matrix::page(&records))
+            .map_err(|error| format!("{PAGE}: {error}"))?;
         let readme = read(README)?;
-        match matrix::readme(&readme, &page)? == readme {
+        match matrix::readme(&readme, &records.run)? == readme {
             true => Ok(()),
-            false => Err(format!("{README}: its figures are not those of {PAGE}")),
+            false => Err(format!("{README}: its figures are not those of the last run")),
         }
     };
     match fresh() {

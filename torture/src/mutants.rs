@@ -5,6 +5,7 @@
 
 mod reasons;
 
+use crate::record;
 use crate::run;
 use reasons::REASONS;
 use serde_json::{Value, json};
@@ -43,7 +44,7 @@ pub struct Reason {
 
 /// What came of one file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Tried {
+pub struct Tried {
     file: String,
     date: String,
     commit: String,
@@ -77,6 +78,11 @@ impl Tried {
         }
         tried.survivors.sort();
         Some(tried)
+    }
+
+    /// Those that compile and that a test has noticed.
+    pub fn noticed(&self) -> u64 {
+        self.caught + self.timed_out
     }
 
     fn all(&self) -> u64 {
@@ -125,12 +131,7 @@ pub fn run(names: &[String], target: &Path) -> Result<(), String> {
     for (file, tests) in FILES.iter().filter(wanted) {
         keep(tried(file, tests, &target.join("mutants"))?)?;
     }
-    crate::show(&shown(&record()?))
-}
-
-/// The section of the matrix. It shows what was recorded when this was built.
-pub fn section() -> String {
-    shown(&parse(include_str!("../mutants.json")).expect("a test reads it"))
+    crate::write_page()
 }
 
 fn tried(file: &str, tests: &[&str], dir: &Path) -> Result<Tried, String> {
@@ -151,27 +152,21 @@ fn tried(file: &str, tests: &[&str], dir: &Path) -> Result<Tried, String> {
     Tried::read(file, &text).ok_or(format!("{}: not what cargo-mutants writes", path.display()))
 }
 
-const RECORD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/mutants.json");
-
 fn keep(tried: Tried) -> Result<(), String> {
-    let mut all = record()?;
+    let mut all = read()?;
     all.retain(|it| it.file != tried.file);
     all.push(tried);
     all.sort_by_key(|it| FILES.iter().position(|(file, _)| *file == it.file));
-    let all = Value::from_iter(all.iter().map(Tried::to_json));
-    crate::write(RECORD, &format!("{all:#}\n"))
+    record::write(record::MUTANTS, &all.iter().map(Tried::to_json).collect())
 }
 
-fn record() -> Result<Vec<Tried>, String> {
-    parse(&crate::read(RECORD)?).ok_or(format!("{RECORD}: not what was written"))
+/// What is recorded of each file that was tried.
+pub fn read() -> Result<Vec<Tried>, String> {
+    record::read(record::MUTANTS, |all| all.as_array()?.iter().map(Tried::from_json).collect())
 }
 
-fn parse(text: &str) -> Option<Vec<Tried>> {
-    let all: Value = serde_json::from_str(text).ok()?;
-    all.as_array()?.iter().map(Tried::from_json).collect()
-}
-
-fn shown(all: &[Tried]) -> String {
+/// The section of the matrix.
+pub fn section(all: &[Tried]) -> String {
     let mut text = TEXT.to_owned();
     if all.is_empty() {
         return text + "\nNone of it is recorded yet.\n";
@@ -230,7 +225,7 @@ mod tests {
         assert_eq!((tried.caught, tried.timed_out, tried.unviable, tried.all()), (1, 1, 1, 4));
         assert_eq!(tried.survivors, ["replace || with && in a::b"]);
         assert_eq!(Tried::from_json(&tried.to_json()).as_ref(), Some(&tried));
-        let shown = shown(&[tried]);
+        let shown = section(&[tried]);
         let row = format!("| replace \\|\\| with && in a::b | src/wal.rs | {UNEXPLAINED} |");
         assert!(shown.contains(&row), "{shown}");
         assert_eq!(Tried::read("src/wal.rs", "{}"), None);
@@ -252,7 +247,7 @@ mod tests {
 
     #[test]
     fn the_record_is_of_files_that_are_tried() {
-        let all = record().unwrap();
+        let all = read().unwrap();
         assert!(all.iter().all(|it| FILES.iter().any(|(file, _)| *file == it.file)));
     }
 }

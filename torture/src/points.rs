@@ -4,12 +4,16 @@
 //! Each of them counts the calls or steps of a run that nobody stops, goes through all of these, and
 //! writes down how many moments that were. What it writes is named here, so none can be left out.
 
+use crate::record;
 use crate::run;
 use crate::saboteurs::build_tests;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::Instant;
 
 /// A test that counts.
@@ -48,6 +52,18 @@ pub const TABLE: &[Enumeration] = &[
         "daemon::tracker::tests::heal::power::trap_56_a_power_cut_at_every_sync",
         "the disk of a daemon that ships, heals, and takes a snapshot, state directory and destination: the \
          power goes at each step",
+    ),
+    row(
+        "outage-power",
+        "daemon::tracker::tests::heal::power::trap_84_a_power_cut_at_every_step_of_an_outage",
+        "the same disk while one of two destinations, on another one, is away, its commits are spooled, and it \
+         is back: the power goes at each step",
+    ),
+    row(
+        "daemon-clock",
+        "daemon::tracker::tests::clock_steps::trap_67_a_clock_that_is_set_at_any_reading_of_it_loses_nothing",
+        "the clock of a daemon that begins a replica, takes it up, and heals what it missed: set ahead or back at \
+         each reading, by a second to centuries, for good or for that one",
     ),
     row(
         "upkeep",
@@ -119,8 +135,8 @@ impl Counted {
     }
 }
 
-/// Runs all of them, or those that are named; what they count comes to lie below `target`.
-pub fn run(names: &[String], target: &Path) -> Result<(), String> {
+/// Runs all of them, or those that are named, a few at a time; their files come to lie below `target`.
+pub fn run(names: &[String], jobs: usize, target: &Path) -> Result<Record, String> {
     let all = || TABLE.iter().chain([&YEAR]);
     let known = |name: &String| all().any(|it| it.name == name);
     if let Some(name) = names.iter().find(|name| !known(name)) {
@@ -128,85 +144,81 @@ pub fn run(names: &[String], target: &Path) -> Result<(), String> {
     }
     // Built as tests are, but for the library itself, which is what the campaign waits for.
     let tests = build_tests(&["--config", "profile.dev.package.bakelite.opt-level=3"])?;
-    let dir = target.join(DIR);
+    let dir = target.join("points");
     std::fs::create_dir_all(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
-    for Enumeration { name, test, .. } in all() {
-        if !names.is_empty() && !names.iter().any(|it| it == name) {
-            continue;
+    let began = Instant::now();
+    let wanted = |it: &&Enumeration| names.is_empty() || names.iter().any(|name| name == it.name);
+    let wanted: Vec<&Enumeration> = all().filter(wanted).collect();
+    let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    thread::scope(|scope| {
+        for _ in 0..jobs.max(1) {
+            scope.spawn(|| {
+                while let Some(it) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let counted = it.count(&tests, &dir);
+                    done.lock().expect("nothing panics under it").push(counted);
+                }
+            });
         }
-        let began = Instant::now();
-        let file = recorded(target, name);
-        std::fs::remove_file(&file).ok();
-        let mut command = Command::new(&tests);
-        command.args(["--exact", test, "--nocapture"]).env("BAKELITE_EXHAUSTIVE", &dir);
+    });
+    let done = done.into_inner().expect("nothing panics under it");
+    let mut counted = done.into_iter().collect::<Result<Vec<_>, _>>()?;
+    counted.sort_by_key(|counted| all().position(|it| it.name == counted.name));
+    let minutes = began.elapsed().as_secs_f64() / 60.0;
+    Ok(Record { date: run::today(), commit: run::commit(), minutes, counted })
+}
+
+impl Enumeration {
+    fn count(&self, tests: &Path, dir: &Path) -> Result<Counted, String> {
+        let (began, name) = (Instant::now(), self.name);
+        let path = dir.join(name).with_extension("json");
+        std::fs::remove_file(&path).ok();
+        let mut command = Command::new(tests);
+        command.args(["--exact", self.test, "--nocapture"]).env("BAKELITE_EXHAUSTIVE", dir);
         let output = command.stdin(Stdio::null()).output().map_err(|error| error.to_string())?;
         let said = String::from_utf8_lossy(&output.stdout);
         if !output.status.success() {
             let why = String::from_utf8_lossy(&output.stderr);
-            return Err(format!("{name}: {test} failed\n{said}\n{why}"));
+            return Err(format!("{name}: {} failed\n{said}\n{why}", self.test));
         }
-        let counted = counted(target, name)?;
+        let text = std::fs::read_to_string(&path);
+        let text = text.map_err(|error| format!("{}: {error}", path.display()))?;
+        let json: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+        let counted = Counted::from_json(&json).ok_or(format!("{}: no record", path.display()))?;
         println!("{name:16} {:?} in {:.0} s", counted.figures, began.elapsed().as_secs_f64());
+        Ok(counted)
     }
-    Ok(())
-}
-
-/// Below target/, as full runs leave it.
-const DIR: &str = "points";
-
-/// Where a test has written down what it counted.
-fn recorded(target: &Path, name: &str) -> PathBuf {
-    target.join(DIR).join(name).with_extension("json")
-}
-
-fn counted(target: &Path, name: &str) -> Result<Counted, String> {
-    let path = recorded(target, name);
-    let text = std::fs::read_to_string(&path);
-    let text = text.map_err(|error| format!("{}: {error}", path.display()))?;
-    let json: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
-    Counted::from_json(&json).ok_or_else(|| format!("{}: not a record", path.display()))
 }
 
 /// What is known of all of them, for the matrix.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Record {
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Record {
     date: String,
     commit: String,
+    pub minutes: f64,
     counted: Vec<Counted>,
 }
 
-const RECORD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/points.json");
-
-/// Writes down what full runs have left below `target`; what is known of others stays. The page's
-/// section.
-pub fn record(target: &Path) -> Result<String, String> {
-    let text = std::fs::read_to_string(RECORD).unwrap_or_default();
-    let known = Record::parse(&text).map(|known| known.counted).unwrap_or_default();
-    let last = |it: &Enumeration| match recorded(target, it.name).exists() {
-        true => Some(counted(target, it.name)),
-        false => known.iter().find(|known| known.name == it.name).cloned().map(Ok),
-    };
-    let counted = TABLE.iter().chain([&YEAR]).filter_map(last).collect::<Result<_, _>>()?;
-    let record = Record { date: run::today(), commit: run::commit(), counted };
-    let json: Vec<_> = record.counted.iter().map(Counted::to_json).collect();
-    let json = json!({ "date": record.date, "commit": record.commit, "counted": json });
-    let text = serde_json::to_string_pretty(&json).map_err(|error| error.to_string())?;
-    std::fs::write(RECORD, text + "\n").map_err(|error| format!("{RECORD}: {error}"))?;
-    Ok(record.section())
-}
-
-/// The section of the matrix. It shows what was recorded when this was built.
-pub fn section() -> String {
-    Record::parse(include_str!("../points.json")).expect("a test reads it").section()
-}
-
 impl Record {
-    fn parse(text: &str) -> Option<Self> {
-        let json: Value = serde_json::from_str(text).ok()?;
+    pub fn read() -> Result<Self, String> {
+        record::read(record::POINTS, Self::from_json)
+    }
+
+    pub fn keep(&self) -> Result<(), String> {
+        record::write(record::POINTS, &self.to_json())
+    }
+
+    fn to_json(&self) -> Value {
+        let counted: Vec<_> = self.counted.iter().map(Counted::to_json).collect();
+        let Self { date, commit, minutes, .. } = self;
+        json!({ "date": date, "commit": commit, "minutes": minutes, "counted": counted })
+    }
+
+    fn from_json(json: &Value) -> Option<Self> {
         let text = |key: &str| json[key].as_str().map(str::to_owned);
         let counted = json["counted"].as_array()?.iter().map(Counted::from_json);
         let counted = counted.collect::<Option<_>>()?;
-        Some(Self { date: text("date")?, commit: text("commit")?, counted })
+        let minutes = json["minutes"].as_f64()?;
+        Some(Self { date: text("date")?, commit: text("commit")?, minutes, counted })
     }
 
     fn figure(&self, name: &str, what: &str) -> u64 {
@@ -214,15 +226,17 @@ impl Record {
         found.map_or(0, |counted| counted.figure(what))
     }
 
-    fn all(&self, what: &str) -> u64 {
+    /// `points` or `images`, of all enumerations.
+    pub fn all(&self, what: &str) -> u64 {
         TABLE.iter().map(|it| self.figure(it.name, what)).sum()
     }
 
-    fn section(&self) -> String {
-        let Self { date, commit, .. } = self;
+    pub fn section(&self) -> String {
+        let Self { date, commit, minutes, .. } = self;
         let (points, images) = (self.all("points"), self.all("images"));
         let mut text = format!(
-            "{TEXT}\nPoints: {date}, commit {commit}, {points} crash points, {images} power-loss images.\n\n\
+            "{TEXT}\nPoints: {date}, commit {commit}, {minutes:.1} minutes, {points} crash points, {images} \
+             power-loss images.\n\n\
              | points of | what is stopped, and where | points | images |\n|---|---|--:|--:|\n"
         );
         for Enumeration { name, what, .. } in TABLE {
@@ -268,13 +282,9 @@ of each is among all other tests.
 mod tests {
     use super::*;
 
-    fn known() -> Record {
-        Record::parse(include_str!("../points.json")).unwrap()
-    }
-
     #[test]
     fn every_enumeration_is_recorded_at_full_measure() {
-        let record = known();
+        let record = Record::read().unwrap();
         for Enumeration { name, .. } in TABLE {
             assert!(record.figure(name, "points") > 0, "{name}; run: make points");
         }

@@ -236,19 +236,6 @@ pub fn today() -> String {
 }
 
 impl Summary {
-    /// Of no run at all: no figures.
-    pub fn nothing() -> Self {
-        Self {
-            seed: 0,
-            seconds: 0.0,
-            jobs: 0,
-            commit: String::new(),
-            date: String::new(),
-            tallies: BTreeMap::new(),
-            outcome: Outcome::NothingGraded,
-        }
-    }
-
     pub fn total(&self) -> Tally {
         let mut total = Tally::default();
         self.tallies.values().for_each(|tally| total.add(tally));
@@ -276,14 +263,18 @@ impl Summary {
         println!("{:.0} s, {} jobs: {:?}", self.seconds, self.jobs, self.outcome);
     }
 
-    pub fn write(&self, path: &Path) -> std::io::Result<()> {
+    pub fn to_json(&self) -> Value {
         let scenarios: BTreeMap<_, _> =
             self.tallies.iter().map(|(name, tally)| (name, tally.to_json())).collect();
-        let json = json!({
+        json!({
             "schema": 1, "seed": self.seed, "seconds": self.seconds, "jobs": self.jobs,
             "commit": self.commit, "date": self.date, "outcome": self.outcome as u8,
             "scenarios": scenarios, "all": self.total().to_json(),
-        });
+        })
+    }
+
+    pub fn write(&self, path: &Path) -> std::io::Result<()> {
+        let json = self.to_json();
         std::fs::create_dir_all(path.parent().expect("a file in a folder"))?;
         std::fs::write(path, format!("{json:#}\n"))
     }
@@ -295,7 +286,7 @@ impl Summary {
         Self::from_json(&json).ok_or_else(|| said(&"not the summary of a run"))
     }
 
-    fn from_json(json: &Value) -> Option<Self> {
+    pub fn from_json(json: &Value) -> Option<Self> {
         let tallies = json["scenarios"].as_object()?.iter();
         let outcome = match json["outcome"].as_u64()? {
             0 => Outcome::Right,

@@ -10,6 +10,7 @@
 
 mod table;
 
+use crate::record;
 use crate::run::{self, Outcome, Summary};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::time::Duration;
 pub use table::TABLE;
 
 #[derive(Clone, Copy, Debug)]
@@ -269,68 +271,54 @@ impl Caught {
     }
 }
 
-/// What is known of all of them, for the matrix.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Record {
+/// What came of all of them, for the matrix.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
     date: String,
     commit: String,
+    pub minutes: f64,
     caught: Vec<Caught>,
 }
 
-const RECORD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/saboteurs.json");
-
-/// Writes down what became of some; what is known of others stays. The page's section, for the page.
-pub fn record(more: &[Caught]) -> Result<String, String> {
-    let caught = Record::read(Path::new(RECORD)).map(|known| known.caught).unwrap_or_default();
-    let mut record = Record { date: run::today(), commit: run::commit(), caught };
-    record.add(more);
-    record.write(Path::new(RECORD))?;
-    Ok(record.section())
-}
-
-/// The section of the matrix. It shows what was recorded when this was built.
-pub fn section() -> String {
-    let record = Record::parse(include_str!("../saboteurs.json"));
-    record.expect("a test reads it").section()
-}
-
 impl Record {
-    fn read(path: &Path) -> Result<Self, String> {
-        let said = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
-        Self::parse(&std::fs::read_to_string(path).map_err(|error| said(&error))?)
-            .ok_or_else(|| said(&"not a record of saboteurs"))
+    pub fn new(mut caught: Vec<Caught>, took: Duration) -> Self {
+        caught.sort_by_key(|caught| TABLE.iter().position(|it| it.name == caught.name));
+        let minutes = took.as_secs_f64() / 60.0;
+        Self { date: run::today(), commit: run::commit(), minutes, caught }
     }
 
-    fn parse(text: &str) -> Option<Self> {
-        Self::from_json(&serde_json::from_str(text).ok()?)
+    pub fn read() -> Result<Self, String> {
+        record::read(record::SABOTEURS, Self::from_json)
+    }
+
+    pub fn keep(&self) -> Result<(), String> {
+        record::write(record::SABOTEURS, &self.to_json())
+    }
+
+    /// How many were, of all in the table.
+    pub fn caught(&self) -> usize {
+        self.caught.iter().filter(|caught| caught.by.is_some()).count()
+    }
+
+    fn to_json(&self) -> Value {
+        let caught: Vec<_> = self.caught.iter().map(Caught::to_json).collect();
+        let Self { date, commit, minutes, .. } = self;
+        json!({ "date": date, "commit": commit, "minutes": minutes, "saboteurs": caught })
     }
 
     fn from_json(json: &Value) -> Option<Self> {
         let text = |key: &str| json[key].as_str().map(str::to_owned);
         let caught = json["saboteurs"].as_array()?.iter().map(Caught::from_json);
         let caught = caught.collect::<Option<_>>()?;
-        Some(Self { date: text("date")?, commit: text("commit")?, caught })
+        let minutes = json["minutes"].as_f64()?;
+        Some(Self { date: text("date")?, commit: text("commit")?, minutes, caught })
     }
 
-    /// Takes in what became of some, in the order of the table.
-    fn add(&mut self, more: &[Caught]) {
-        let known = std::mem::take(&mut self.caught);
-        let last = |name: &str| more.iter().chain(&known).find(|caught| caught.name == name);
-        self.caught = TABLE.iter().filter_map(|saboteur| last(saboteur.name)).cloned().collect();
-    }
-
-    fn write(&self, path: &Path) -> Result<(), String> {
-        let caught: Vec<_> = self.caught.iter().map(Caught::to_json).collect();
-        let json = json!({ "date": self.date, "commit": self.commit, "saboteurs": caught });
-        let text = serde_json::to_string_pretty(&json).map_err(|error| error.to_string())?;
-        std::fs::write(path, text + "\n").map_err(|error| format!("{}: {error}", path.display()))
-    }
-
-    fn section(&self) -> String {
-        let caught = self.caught.iter().filter(|caught| caught.by.is_some()).count();
-        let Self { date, commit, .. } = self;
+    /// The section of the matrix.
+    pub fn section(&self) -> String {
+        let (caught, Self { date, commit, minutes, .. }) = (self.caught(), self);
         let mut text = format!(
-            "{TEXT}\nSaboteurs: {date}, commit {commit}, {caught} of {} caught.\n\n\
+            "{TEXT}\nSaboteurs: {date}, commit {commit}, {minutes:.1} minutes, {caught} of {} caught.\n\n\
              | wrong program | what it does | breaks | caught by | seeds |\n|---|---|---|---|--:|\n",
             TABLE.len()
         );
@@ -414,7 +402,7 @@ mod tests {
     /// The page shows what was recorded last, and that is of all of them.
     #[test]
     fn every_saboteur_is_recorded_as_caught() {
-        let record = Record::read(Path::new(RECORD)).unwrap();
+        let record = Record::read().unwrap();
         for Saboteur { name, catchers, .. } in TABLE {
             let found = record.caught.iter().find(|caught| caught.name == *name);
             let by = found.and_then(|caught| caught.by.clone());
@@ -425,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_comes_back_and_takes_in_more() {
+    fn a_record_comes_back_in_the_order_of_the_table() {
         let caught = |name: &str, seeds| Caught {
             name: name.to_owned(),
             by: Some("marked".to_owned()),
@@ -433,16 +421,10 @@ mod tests {
             saw: "it".to_owned(),
         };
         let (first, second) = (TABLE[0].name, TABLE[1].name);
-        let mut record = Record {
-            date: "2025-01-01".to_owned(),
-            commit: "abc".to_owned(),
-            caught: vec![caught(second, 1), caught("gone", 1)],
-        };
-        record.add(&[caught(first, 2)]);
+        let all = vec![caught(second, 1), caught(first, 2)];
+        let record = Record::new(all, Duration::from_secs(90));
         assert_eq!(record.caught, [caught(first, 2), caught(second, 1)]);
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("saboteurs.json");
-        record.write(&path).unwrap();
-        assert_eq!(Record::read(&path), Ok(record));
+        assert_eq!((record.caught(), record.minutes), (2, 1.5));
+        assert_eq!(Record::from_json(&record.to_json()), Some(record));
     }
 }

@@ -15,7 +15,7 @@ use crate::process::Signal;
 use crate::rig::{Programs, Result, Rig, violation};
 use crate::workload::writer::Args;
 use bakelite::commit::Time;
-pub use record::{Record, section};
+pub use record::Record;
 use samples::Samples;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -16,6 +16,7 @@ use std::fs;
 
 mod application;
 mod branch;
+mod clock_steps;
 mod crash;
 mod heal;
 mod lanes;

@@ -1,11 +1,10 @@
-//! What the last whole campaign has come to: torture/fuzz.json, and its section of the matrix.
+//! What the last whole campaign has come to: torture/records/fuzz.json, and its section of the matrix.
 
 use super::campaign::Report;
 use super::{Stood, TARGETS, Target};
+use crate::record;
 use serde_json::{Value, json};
 use std::fmt::Write;
-
-const RECORD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz.json");
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Record {
@@ -24,18 +23,15 @@ impl From<&Report> for (String, Stood, f64) {
     }
 }
 
-/// The section of the matrix. It shows what was recorded when this was built.
-pub fn section() -> String {
-    let record = Record::parse(include_str!("../../fuzz.json"));
-    record.expect("a test reads it").section()
-}
-
 impl Record {
+    pub fn read() -> Result<Self, String> {
+        record::read(record::FUZZ, Self::from_json)
+    }
+
     /// Writes it down, and shows it on the page.
     pub fn keep(&self) -> Result<(), String> {
-        let text = serde_json::to_string_pretty(&self.to_json());
-        crate::write(RECORD, &(text.map_err(|error| error.to_string())? + "\n"))?;
-        crate::show(&self.section())
+        record::write(record::FUZZ, &self.to_json())?;
+        crate::write_page()
     }
 
     fn to_json(&self) -> Value {
@@ -51,8 +47,7 @@ impl Record {
         })
     }
 
-    fn parse(text: &str) -> Option<Self> {
-        let json: Value = serde_json::from_str(text).ok()?;
+    fn from_json(json: &Value) -> Option<Self> {
         let target = |json: &Value| {
             let (taken, refused) = (json["taken"].as_u64()?, json["refused"].as_u64()?);
             let name = json["name"].as_str()?.to_owned();
@@ -73,10 +68,19 @@ impl Record {
         found.map(|target| target.1).unwrap_or_default()
     }
 
-    fn section(&self) -> String {
+    pub fn runs(&self) -> u64 {
+        TARGETS.iter().map(|target| self.stood(target.name).runs()).sum()
+    }
+
+    /// WALs that SQLite has recovered as well.
+    pub fn logs(&self) -> u64 {
+        self.stood("recovery").runs()
+    }
+
+    /// The section of the matrix.
+    pub fn section(&self) -> String {
         let Self { date, commit, seed, minutes, jobs, .. } = self;
-        let all: u64 = TARGETS.iter().map(|target| self.stood(target.name).runs()).sum();
-        let (logs, targets) = (self.stood("recovery").runs(), TARGETS.len());
+        let (all, logs, targets) = (self.runs(), self.logs(), TARGETS.len());
         let mut text = format!(
             "{TEXT}\nFuzzing: {date}, commit {commit}, seed {seed}, {minutes:.1} minutes, {jobs} at a \
              time: {all} runs of {targets} targets, {logs} WALs compared with SQLite, 0 violations.\n\n\
@@ -114,7 +118,7 @@ made right again, so that wrong fields are met by the code that reads them.
 mod tests {
     use super::*;
 
-    fn record() -> Record {
+    fn some() -> Record {
         let target =
             |target: &Target| (target.name.to_owned(), Stood { taken: 2, refused: 3 }, 4.0);
         Record {
@@ -130,8 +134,7 @@ mod tests {
     /// The page shows what was recorded last, and that is of all targets.
     #[test]
     fn every_target_is_recorded_as_one_that_has_stood() {
-        let text = std::fs::read_to_string(RECORD).unwrap();
-        let record = Record::parse(&text).unwrap();
+        let record = Record::read().unwrap();
         for Target { name, .. } in TARGETS {
             let stood = record.stood(name);
             assert!(stood.shows_something(), "{name}; run: make fuzz");
@@ -141,8 +144,8 @@ mod tests {
 
     #[test]
     fn a_record_comes_back_and_is_shown() {
-        let record = record();
-        assert_eq!(Record::parse(&record.to_json().to_string()).as_ref(), Some(&record));
+        let record = some();
+        assert_eq!(Record::from_json(&record.to_json()).as_ref(), Some(&record));
         let section = record.section();
         assert!(section.contains("85 runs of 17 targets, 5 WALs"), "{section}");
     }

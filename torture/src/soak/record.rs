@@ -2,13 +2,13 @@
 
 use super::Plan;
 use super::samples::{MEASURES, Measure, Samples};
+use crate::record;
 use crate::run;
 use crate::tally::Tally;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/soak.json");
 const TEXT: &str = "
 ## Soak
 
@@ -51,6 +51,10 @@ impl Record {
         }
     }
 
+    pub fn violations(&self) -> usize {
+        self.tally.violations.len()
+    }
+
     fn to_json(&self) -> Value {
         let Self { date, commit, seed, seconds, looks, tally, rows } = self;
         json!({
@@ -59,8 +63,19 @@ impl Record {
         })
     }
 
-    fn parse(text: &str) -> Option<Self> {
-        let json: Value = serde_json::from_str(text).ok()?;
+    /// None was recorded as long as `null` is.
+    pub fn read() -> Result<Option<Self>, String> {
+        record::read(record::SOAK, |json| match json {
+            Value::Null => Some(None),
+            _ => Self::from_json(json).map(Some),
+        })
+    }
+
+    pub fn keep(&self) -> Result<(), String> {
+        record::write(record::SOAK, &self.to_json())
+    }
+
+    fn from_json(json: &Value) -> Option<Self> {
         let text = |key: &str| json[key].as_str().map(str::to_owned);
         let number = |key: &str| json[key].as_u64();
         let row = |value: &Value| -> Option<Row> {
@@ -79,11 +94,6 @@ impl Record {
                 .map(|(name, value)| Some((name.clone(), row(value)?)))
                 .collect::<Option<_>>()?,
         })
-    }
-
-    pub fn write(&self) -> Result<(), String> {
-        let json = format!("{:#}\n", self.to_json());
-        std::fs::write(PATH, json).map_err(|error| format!("{PATH}: {error}"))
     }
 
     /// Its section of the matrix.
@@ -111,15 +121,6 @@ impl Record {
     }
 }
 
-/// The section of the matrix. It shows what was recorded when this was built; nothing, as long as
-/// `null` was.
-pub fn section() -> String {
-    match include_str!("../../soak.json").trim() {
-        "null" => String::new(),
-        record => Record::parse(record).expect("a test reads it").section(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -131,7 +132,7 @@ mod tests {
         let mut tally = Tally { commits: 7, restores: 8, ..Tally::default() };
         tally.fault("daemon stopped");
         let record = Record::new(plan, &tally, &Samples::default());
-        assert_eq!(Record::parse(&record.to_json().to_string()), Some(record.clone()));
+        assert_eq!(Record::from_json(&record.to_json()), Some(record.clone()));
         let section = record.section();
         assert!(section.contains("20 minutes: 7 commits, 8 restores"), "{section}");
         assert!(section.contains("What happened: daemon stopped 1."), "{section}");

@@ -11,7 +11,7 @@ use crate::testkit::rig::Quiet;
 use crate::verify::verify;
 
 /// A database, and a destination in memory.
-struct World {
+pub(super) struct World {
     db: Db,
     writer: rusqlite::Connection,
     store: Arc<Mem>,
@@ -20,7 +20,7 @@ struct World {
 }
 
 impl World {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let db = Db::new(1024);
         let writer = db.open();
         let mut world = Self { db, writer, store: Arc::default(), images: Vec::new() };
@@ -35,19 +35,19 @@ impl World {
         self.images.push((crate::model::digest(&pages), image));
     }
 
-    fn source(&self) -> Arc<dyn Backend> {
+    pub fn source(&self) -> Arc<dyn Backend> {
         Arc::clone(&self.store) as Arc<dyn Backend>
     }
 
     /// While nobody looks, the WAL is checkpointed and cut off: the next life heals by difference.
-    fn missed(&mut self) {
+    pub fn missed(&mut self) {
         self.commit("INSERT INTO t(x) VALUES (zeroblob(900)); DELETE FROM t WHERE id = 2");
         assert_eq!(checkpoint(&self.writer, "TRUNCATE").0, 0);
         self.commit("INSERT INTO t(x) VALUES (zeroblob(90))");
     }
 
     /// A life of the daemon: a snapshot, three commits, a round of upkeep. Or as far as it comes.
-    fn live(&mut self, left: u64, death: Death) -> Arc<Mortal> {
+    pub fn live(&mut self, left: u64, death: Death) -> Arc<Mortal> {
         self.live_for(2, left, death)
     }
 
@@ -79,7 +79,7 @@ impl World {
         mortal
     }
 
-    fn grade(&mut self, moment: &str) {
+    pub fn grade(&mut self, moment: &str) {
         // Until the first snapshot stands, nothing can be restored, and nothing is acknowledged.
         let begun = self.store.objects().keys().any(|key| key.starts_with("snapshot/"));
         let acknowledged = on_disk(&self.db).map(|state| state.commit).filter(|_| begun);

@@ -17,8 +17,19 @@ pub(super) struct Pair {
 impl Pair {
     pub fn new() -> Self {
         let (db, writer) = new_db();
+        let dir = db.dir.path().to_owned();
+        Self::of(db, writer, &dir)
+    }
+
+    /// Both lie in `dir`, as on disks of their own.
+    pub fn apart(dir: &std::path::Path) -> Self {
+        let (db, writer) = new_db();
+        Self::of(db, writer, dir)
+    }
+
+    pub fn of(db: Db, writer: rusqlite::Connection, dir: &std::path::Path) -> Self {
         let mut config = db.config();
-        let roots = ["one", "two"].map(|name| db.dir.path().join(name));
+        let roots = ["one", "two"].map(|name| dir.join(name));
         let destination = |root: &PathBuf| Destination::File { root: root.clone() };
         config.destinations = roots.iter().map(destination).collect();
         Self { db, writer, config, roots }
