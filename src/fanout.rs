@@ -17,28 +17,28 @@
 //! It decides nothing about time: when a destination is tried again is for the caller to say.
 
 mod copy;
+mod lane;
 mod parts;
 mod standing;
 
 pub use parts::Stock;
 pub use standing::{Standing, StandingKind};
 
-use crate::backend::{Backend, Kind};
+use crate::backend::Backend;
 use crate::clock;
 use crate::commit::{CommitNo, Time, Timeline};
 use crate::error::{Error, Result, Status};
 use crate::keep::{Cap, Keep};
-use crate::name::{Change, Name, Span};
+use crate::name::Name;
 use crate::object::Compression;
 use crate::recent::Recent;
 use crate::sabotage;
 use crate::spool::Spool;
-use std::collections::BTreeMap;
+use lane::{Floor, Lane};
 use std::fmt;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
 
@@ -63,193 +63,6 @@ impl fmt::Debug for Fanout {
     }
 }
 
-/// One destination, and what it lacks.
-struct Lane {
-    destination: Arc<dyn Backend>,
-    mirror: bool,
-    spool: Spool,
-    debt: Mutex<Debt>,
-    /// How many objects it has taken or refused.
-    answers: AtomicU64,
-    known: parts::Known,
-}
-
-#[derive(Debug, Default)]
-struct Debt {
-    /// In the spool, with sizes.
-    pending: BTreeMap<Name, u64>,
-    /// It may lack more than that: what a sibling has.
-    copy: bool,
-    copying: bool,
-    /// The spool is somebody else's now.
-    retired: bool,
-    floor: Option<(CommitNo, Time)>,
-    /// There is a snapshot that the floor can be restored from.
-    based: bool,
-    /// What was acknowledged there last, in this life.
-    last: Option<Name>,
-    error: Option<String>,
-}
-
-impl Debt {
-    fn is_none(&self) -> bool {
-        self.pending.is_empty() && !self.copy && !self.copying
-    }
-}
-
-impl Lane {
-    fn debt(&self) -> MutexGuard<'_, Debt> {
-        self.debt.lock().expect("nothing panics under it")
-    }
-
-    fn is_current(&self) -> bool {
-        self.debt().is_none()
-    }
-
-    /// Whether it is waited for.
-    fn is_in_step(&self) -> bool {
-        !self.mirror && self.is_current()
-    }
-
-    /// Stores an object; one that is there already with the same bytes was stored by us, its reply
-    /// lost. Other bytes mean that somebody else writes this replica.
-    fn store(&self, name: &Name, body: &[u8]) -> Result<()> {
-        if sabotage::is("ack-before-put") {
-            let (to, name, body) = (Arc::clone(&self.destination), name.clone(), body.to_owned());
-            sabotage::later(move || drop(to.put(&name, &body)));
-            return Ok(());
-        }
-        let put = self.destination.put(name, body);
-        self.answers.fetch_add(1, Ordering::Relaxed);
-        match put {
-            Err(error) if error.kind == Kind::Exists => {
-                self.compare(name, body)?;
-                Ok(self.destination.renew(name)?)
-            }
-            result => result.map_err(Error::from),
-        }
-    }
-
-    /// Stores an object, and looks whether what it makes durable still counts.
-    fn put(&self, name: &Name, body: &[u8]) -> Result<()> {
-        if self.known.has(name) {
-            return Ok(self.destination.renew(name)?);
-        }
-        self.store(name, body)?;
-        self.known.add(name);
-        if let Some(span) = acknowledges(name) {
-            self.still_ours(span.timeline)?;
-            let mut debt = self.debt();
-            (debt.floor, debt.last) = (Some((span.last, span.time)), Some(name.clone()));
-            debt.based |= matches!(name, Name::Snapshot(_));
-        }
-        Ok(())
-    }
-
-    fn compare(&self, name: &Name, body: &[u8]) -> Result<()> {
-        // A part is named by its content.
-        let trusted = matches!(name, Name::Part(_)) || sabotage::is("trust-taken-name");
-        if trusted || self.destination.get(name)? == body {
-            return Ok(());
-        }
-        let cause = "another daemon has stored other commits there";
-        let thing = format!("{}/{name}", self.destination);
-        let error = Error::new(Status::Locked, "put", thing, cause);
-        Err(error.hint("let only one daemon write a replica; give this one another destination"))
-    }
-
-    /// Refuses to acknowledge what is stored on `timeline`, once somebody has claimed the next one.
-    /// Numbers are claimed without a gap, so the next one tells.
-    fn still_ours(&self, timeline: Timeline) -> Result<()> {
-        match self.destination.get(&Name::Timeline(Timeline(timeline.0 + 1))) {
-            Err(error) if error.kind == Kind::NotFound => Ok(()),
-            Err(error) => Err(error.into()),
-            Ok(_) if sabotage::is("ignore-fence") => Ok(()),
-            Ok(_) => {
-                let cause = "another daemon has taken this replica up";
-                let error = Error::new(Status::Locked, "ship to", &self.destination, cause);
-                Err(error.hint(
-                    "let only one daemon write a replica; starting this one again takes it back",
-                ))
-            }
-        }
-    }
-
-    /// Whether what was acknowledged there is gone: the destination was wiped, or is an older copy of
-    /// itself. Where nothing was yet, the timeline of what is pending tells, which was claimed there.
-    fn is_robbed(&self) -> Result<bool> {
-        let debt = self.debt();
-        let pending = debt.pending.keys().find_map(acknowledges);
-        let timeline = pending.map(|span| Name::Timeline(span.timeline));
-        let Some(name) = debt.last.clone().or(timeline).filter(|_| !debt.copy) else {
-            return Ok(false);
-        };
-        drop(debt);
-        let gone = self.destination.list(&name.to_string(), None)?.entries.is_empty();
-        // Once something newer is there, it may have been merged.
-        Ok(gone
-            && !sabotage::is("miss-the-wipe")
-            && self.debt().last.as_ref().is_none_or(|last| *last == name))
-    }
-
-    /// From now on it is behind, and a sibling has what it lacks.
-    fn owe_all(&self) -> std::io::Result<()> {
-        let mut debt = self.debt();
-        if debt.copy || debt.retired {
-            return Ok(());
-        }
-        self.spool.mark()?;
-        (debt.copy, debt.last) = (true, None);
-        self.drop_pending(&mut debt)
-    }
-
-    fn drop_pending(&self, debt: &mut Debt) -> std::io::Result<()> {
-        let mut pending = std::mem::take(&mut debt.pending).into_keys();
-        pending.try_for_each(|name| self.spool.remove(&name))
-    }
-
-    /// Keeps an object for it, unless all that it lacks will be copied from a sibling: what comes
-    /// after a gap is of no use before that is closed. Whether it was kept.
-    fn owe(&self, name: &Name, body: &[u8]) -> std::io::Result<bool> {
-        let mut debt = self.debt();
-        if debt.copy {
-            return Ok(false);
-        }
-        self.spool.add(name, body)?;
-        debt.pending.insert(name.clone(), body.len() as u64);
-        let claimed = acknowledges(name).filter(|_| sabotage::is("claim-what-is-spooled"));
-        debt.floor = claimed.map(|span| (span.last, span.time)).or(debt.floor);
-        Ok(true)
-    }
-
-    /// Puts the oldest object that is pending. `false`: there is none, or not for us.
-    fn pay_one(&self, put: impl Fn(&Self, &Name, &[u8]) -> Result<()>) -> Result<bool> {
-        let Some(name) = self.debt().pending.keys().next().cloned() else { return Ok(false) };
-        let body = match self.spool.read(&name) {
-            Err(_) if self.debt().retired => return Ok(false),
-            body => body.map_err(|error| Error::io("read from the spool", &name, &error))?,
-        };
-        put(self, &name, &body)?;
-        let mut debt = self.debt();
-        if debt.retired {
-            return Ok(false);
-        }
-        debt.pending.remove(&name);
-        self.spool
-            .remove(&name)
-            .map_err(|error| Error::io("remove from the spool", &name, &error))?;
-        Ok(true)
-    }
-}
-
-/// The commits that a stored object makes durable: the last part of a change-set, and a manifest.
-fn acknowledges(name: &Name) -> Option<&Span> {
-    match name {
-        Name::Change(Change { span, end: true, .. }) | Name::Snapshot(span) => Some(span),
-        Name::Change(_) | Name::Timeline(_) | Name::Part(_) => None,
-    }
-}
-
 impl Fanout {
     /// Each destination, and whether it is a mirror.
     pub fn new(
@@ -260,15 +73,11 @@ impl Fanout {
     ) -> Result<Self> {
         let lane = |(destination, mirror): (Arc<dyn Backend>, bool)| {
             let spool = Spool::new(state_dir, &destination.to_string());
-            let failed = |error| Error::io("read", state_dir.join("spool").display(), &error);
-            let pending = spool.tidy().and_then(|()| spool.pending()).map_err(failed)?;
-            let copy = spool.is_marked();
-            let debt = Mutex::new(Debt { pending, copy, ..Debt::default() });
-            let known = parts::Known::default();
-            let answers = AtomicU64::new(0);
-            Ok(Arc::new(Lane { destination, mirror, spool, debt, answers, known }))
+            Lane::new(destination, mirror, spool).map(Arc::new)
         };
-        let lanes = destinations.into_iter().map(lane).collect::<Result<_>>()?;
+        let lanes = destinations.into_iter().map(lane).collect::<std::io::Result<_>>();
+        let failed = |error| Error::io("read", state_dir.join("spool").display(), &error);
+        let lanes = lanes.map_err(failed)?;
         let recent = Recent::new(state_dir);
         Ok(Self { lanes, compression, recent, keep: Keep::default(), caps: Vec::new(), spool_max })
     }
@@ -282,11 +91,12 @@ impl Fanout {
         &self.lanes[at].destination
     }
 
-    /// Notes that a destination holds everything up to a commit, and whether it can be restored.
-    pub fn holds(&self, at: usize, floor: Option<(CommitNo, Time)>) -> Result<()> {
+    /// Notes that a destination holds everything up to a commit, if that can be restored; and whether what
+    /// comes now cannot be, before a snapshot stands.
+    pub fn holds(&self, at: usize, floor: Option<(CommitNo, Time)>, anew: bool) -> Result<()> {
         let lane = &self.lanes[at];
         let mut debt = lane.debt();
-        (debt.floor, debt.based, debt.copy) = (floor, floor.is_some(), false);
+        (debt.floor, debt.copy) = (Floor::new(floor, anew), false);
         lane.spool.unmark().map_err(|error| Error::io("write", "the spool", &error))
     }
 
@@ -375,11 +185,10 @@ impl Fanout {
     /// has the one has the other.
     pub fn flush(&self, at: usize) -> Result<()> {
         let lane = &self.lanes[at];
-        let mut debt = lane.debt();
+        let debt = lane.debt();
         if debt.copy {
-            return lane
-                .drop_pending(&mut debt)
-                .map_err(|error| Error::io("write", "the spool", &error));
+            let dropped = lane.drop_pending(debt);
+            return dropped.map_err(|error| Error::io("write", "the spool", &error));
         }
         drop(debt);
         while lane.pay_one(Lane::store)? {}
@@ -397,7 +206,7 @@ impl Fanout {
 
     /// How many objects were taken or refused so far, by all of them.
     pub fn answers(&self) -> u64 {
-        self.lanes.iter().map(|lane| lane.answers.load(Ordering::Relaxed)).sum()
+        self.lanes.iter().map(|lane| lane.answers()).sum()
     }
 
     /// Bytes in all spools.
@@ -436,21 +245,13 @@ impl Fanout {
 
     /// Looks whether a destination still holds what was acknowledged there. One that does not is behind.
     pub fn look_at(&self, at: usize) -> Result<()> {
-        self.look(&self.lanes[at])
+        self.lanes[at].look()
     }
 
-    fn look(&self, lane: &Lane) -> Result<()> {
-        if !lane.is_robbed()? {
-            return Ok(());
-        }
-        let mut debt = lane.debt();
-        (debt.floor, debt.based) = (None, false);
-        drop(debt);
-        lane.owe_all().map_err(|error| Error::io("write", "the spool", &error))
-    }
-
-    /// Brings one destination up to date: from a sibling where its spool has not all, then from that.
-    pub fn pay(&self, at: usize) -> Result<()> {
+    /// Brings one destination up to date: from a sibling where its spool has not all, then from that. An
+    /// object of the sibling that is damaged, and without which this one cannot be restored: what is
+    /// claimed of it stays as it was until a new snapshot stands there.
+    pub fn pay(&self, at: usize) -> Result<Option<Name>> {
         let lane = &self.lanes[at];
         let cap = self.caps.get(at).copied().unwrap_or_default();
         let paid = self.try_pay(lane, cap);
@@ -458,37 +259,38 @@ impl Fanout {
         paid
     }
 
-    fn try_pay(&self, lane: &Arc<Lane>, cap: Cap) -> Result<()> {
-        self.look(lane)?;
+    fn try_pay(&self, lane: &Arc<Lane>, cap: Cap) -> Result<Option<Name>> {
+        lane.look()?;
+        let mut lacking = None;
         loop {
             if lane.debt().copy {
-                let mut others = self.lanes.iter().filter(|other| !Arc::ptr_eq(other, lane));
-                let sibling = others.find(|other| other.debt().is_none());
-                let Some(sibling) = sibling else {
+                let Some(sibling) = self.sibling_of(lane) else {
                     // One that is away is that, whatever else it is.
                     lane.destination.list(Name::TIMELINES, None)?;
                     let cause = "it lacks objects, and no other destination has all of them";
                     let thing = &lane.destination;
                     return Err(Error::new(Status::Integrity, "copy to", thing, cause));
                 };
-                let Debt { floor: held, based, .. } = *sibling.debt();
-                lane.copy_from(&*sibling.destination, &self.keep, cap)?;
-                let mut debt = lane.debt();
-                debt.floor = debt.floor.max(held);
-                debt.based |= based;
+                lacking = lane.copy_from(sibling, &self.keep, cap)?;
             }
             while lane.pay_one(Lane::put)? {}
             let mut debt = lane.debt();
             if debt.retired {
-                return Ok(());
+                return Ok(None);
             }
             if debt.is_none() {
                 debt.error = None;
-                return lane
-                    .spool
-                    .unmark()
-                    .map_err(|error| Error::io("write", "the spool", &error));
+                let unmarked = lane.spool.unmark();
+                unmarked.map_err(|error| Error::io("write", "the spool", &error))?;
+                return Ok(lacking);
             }
         }
+    }
+
+    /// One that has all that there is. Who was robbed meanwhile, and has not been looked at since, would
+    /// seem to hold another replica.
+    fn sibling_of(&self, lane: &Arc<Lane>) -> Option<&Arc<Lane>> {
+        let mut others = self.lanes.iter().filter(|other| !Arc::ptr_eq(other, lane));
+        others.find(|other| other.is_current() && other.look().is_ok() && other.is_current())
     }
 }

@@ -21,33 +21,40 @@ const PASSES: u32 = 16;
 
 /// Copies every object that is missing and that upkeep would not delete there, where that holds to
 /// `cap`. Timelines that the two know differently, because each was claimed while the other destination
-/// was away, are left as they are.
+/// was away, are left as they are. What is damaged is not copied, nor a snapshot that names it: these
+/// come back, and what leads past them there is for the caller to find out.
 pub fn copy_missing(
     from: &dyn Backend,
     to: &dyn Backend,
     keep: &Keep,
     cap: Cap,
     clock: Time,
-) -> Result<()> {
-    let mut gone = copy_once(from, to, keep, cap, clock)?;
-    for _ in 1..PASSES {
-        if gone.is_none() {
-            return Ok(());
+) -> Result<BTreeSet<Name>> {
+    for pass in 1.. {
+        match copy_once(from, to, keep, cap, clock)? {
+            Copied::All(damaged) => return Ok(damaged),
+            Copied::UpTo(gone) if pass == PASSES => return Err(gone.into()),
+            Copied::UpTo(_) => {}
         }
-        gone = copy_once(from, to, keep, cap, clock)?;
     }
-    gone.map_or(Ok(()), |gone| Err(gone.into()))
+    unreachable!("there is a last pass")
 }
 
-/// The first object that was gone before it could be copied: upkeep has merged or deleted it since, and
-/// what comes after it has to wait for what is there in its place.
+enum Copied {
+    /// But for these, which are damaged.
+    All(BTreeSet<Name>),
+    /// The first object that was gone before it could be copied: upkeep has merged or deleted it since,
+    /// and what comes after it has to wait for what is there in its place.
+    UpTo(backend::Error),
+}
+
 fn copy_once(
     from: &dyn Backend,
     to: &dyn Backend,
     keep: &Keep,
     cap: Cap,
     clock: Time,
-) -> Result<Option<backend::Error>> {
+) -> Result<Copied> {
     let there = Replica::list(to)?;
     let here = Replica::list(from)?;
     let differing = differing(from, &here, to, &there)?;
@@ -62,25 +69,33 @@ fn copy_once(
     let missing = here.objects.iter().map(|entry| &entry.name).filter(|it| !known.contains(it));
     let mut missing: Vec<_> = missing.filter(|name| !differing.contains(&order(name).0)).collect();
     missing.sort_by_key(|name| place(name, surplus.by(name).is_some()));
+    let mut bad = BTreeSet::new();
     for name in missing {
         if surplus.has(name) || surplus.by(name).is_some_and(|by| known.contains(&by)) {
             continue;
         }
         let body = match from.get(name) {
-            Err(error) if error.kind == Kind::NotFound => return Ok(Some(error)),
+            Err(error) if error.kind == Kind::NotFound => return Ok(Copied::UpTo(error)),
             body => body?,
         };
         // It would take the place of a whole one, which a repair may bring.
         if damage(from, name, &body).is_some() {
+            bad.insert(name.clone());
             continue;
         }
         if let Name::Snapshot(span) = name {
-            renew_needed(to, &there, *span, &body)?;
+            let manifest = Manifest::decode(*span, body.clone());
+            let manifest = manifest.map_err(|damage| damaged(from, name, damage))?;
+            if manifest.parts.iter().any(|part| bad.contains(&part.name())) {
+                bad.insert(name.clone());
+                continue;
+            }
+            renew_needed(to, &there, &manifest)?;
         }
         store(to, name, &body)?;
         known.insert(name.clone());
     }
-    Ok(None)
+    Ok(Copied::All(bad))
 }
 
 /// What a destination holds and another one need not be given: upkeep would delete it there.
@@ -140,9 +155,7 @@ fn named(from: &dyn Backend, snapshots: &[&Span]) -> Result<BTreeSet<Name>> {
 }
 
 /// What a snapshot needs and `there` had already is to stay as long as what is stored now.
-fn renew_needed(to: &dyn Backend, there: &Replica, span: Span, manifest: &[u8]) -> Result<()> {
-    let manifest = Manifest::decode(span, manifest.to_vec())
-        .map_err(|damage| damaged(to, &Name::Snapshot(span), damage))?;
+fn renew_needed(to: &dyn Backend, there: &Replica, manifest: &Manifest) -> Result<()> {
     let parts = manifest.parts.iter().filter(|part| there.parts.contains_key(&part.part));
     let timelines = there.timelines.iter().map(|timeline| Name::Timeline(*timeline));
     for name in timelines.chain(parts.map(PartRef::name)) {
@@ -212,7 +225,7 @@ mod tests {
     use crate::testkit::rig::restored;
     use std::sync::Arc;
 
-    fn copy(from: &dyn Backend, to: &dyn Backend) -> Result<()> {
+    fn copy(from: &dyn Backend, to: &dyn Backend) -> Result<BTreeSet<Name>> {
         copy_missing(from, to, &Keep::default(), Cap::default(), Time(u64::MAX))
     }
 
@@ -264,7 +277,7 @@ mod tests {
         claim(&one, 1, 1);
         let (damaged, sound) = (store_change(&one, 1, 1), store_change(&one, 2, 1));
         one.objects().get_mut(&damaged.to_string()).unwrap()[140] ^= 1;
-        copy(&one, &two).unwrap();
+        assert_eq!(copy(&one, &two).unwrap(), BTreeSet::from([damaged.clone()]));
         assert!(two.objects().contains_key(&sound.to_string()));
         assert!(!two.objects().contains_key(&damaged.to_string()));
     }

@@ -213,7 +213,10 @@ impl Opening<'_> {
     ) -> Result<Beginning> {
         let ground = ground(cursor, &listed, &self.index, self.page_size)?;
         let Some((state, holders)) = ground else {
-            let why = "there is nothing to go on from";
+            let why = match listed.iter().any(|each| each.is_lost) {
+                true => "the record of a timeline is missing, and nobody else has it",
+                false => "there is nothing to go on from",
+            };
             return self.anew(cursor, source, listed, why);
         };
         source.go_to(state.mark);
@@ -237,7 +240,7 @@ impl Opening<'_> {
             let why = "the replica holds commits of another host";
             return self.anew(cursor, source, holders.into_iter().chain(others).collect(), why);
         }
-        self.settle(&holders, &others, &Tip::of(&state))?;
+        self.settle(&holders, &others, &Tip::of(&state), false)?;
         let begin = match (continues, same_file) {
             (true, _) => Begin::Follow,
             _ if self.distrust => Begin::Resync(state, "it is not what was captured"),
@@ -266,15 +269,15 @@ impl Opening<'_> {
         let tip = ground::tip(&listed)?.with_what_is_away(cursor, &listed);
         let (holders, others): (Vec<_>, Vec<_>) =
             listed.into_iter().partition(|each| each.is_at(&tip));
-        self.settle(&holders, &others, &tip)?;
+        self.settle(&holders, &others, &tip, true)?;
         Ok(Beginning { at: None, tip, begin: Begin::Snapshot(why), holders, source })
     }
 
     /// Notes which destinations hold all up to `tip`, and which have to be brought up to date.
-    fn settle(&self, holders: &[Listed], others: &[Listed], tip: &Tip) -> Result<()> {
+    fn settle(&self, holders: &[Listed], others: &[Listed], tip: &Tip, anew: bool) -> Result<()> {
         let held = tip.held.0;
         let floor = held.digest.map(|_| (held.number, held.time));
-        holders.iter().try_for_each(|each| self.stores.holds(each.at, floor))?;
+        holders.iter().try_for_each(|each| self.stores.holds(each.at, floor, anew))?;
         others.iter().try_for_each(|each| self.stores.lacks(each.at, None))
     }
 }

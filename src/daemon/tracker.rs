@@ -171,6 +171,8 @@ pub struct Tracker {
     snapshot_since: Option<Instant>,
     /// When it is next asked whether a snapshot that is due is worth it.
     put_off: Option<Instant>,
+    /// A destination cannot be restored before there is one.
+    snapshot_wanted: bool,
     shown: Shown,
     /// When the file is next asked whether it is still the one taken up.
     identified_at: Instant,
@@ -239,6 +241,7 @@ impl Tracker {
             snapshot: Time(0),
             snapshot_since: None,
             put_off: None,
+            snapshot_wanted: false,
             shown: Shown::new(now),
             identified_at: now,
             gone_since: None,

@@ -1,23 +1,42 @@
 //! What a destination lacks, copied from a sibling.
 
-use super::Lane;
-use crate::backend::Backend;
+use super::lane::Lane;
 use crate::clock;
+use crate::commit::CommitNo;
 use crate::error::Result;
 use crate::keep::{Cap, Keep};
 use crate::mend::copy_missing;
+use crate::name::Name;
+use crate::replica::Replica;
 
 impl Lane {
-    /// Copies all that `sibling` has and keeps. What is stored meanwhile goes to the spool.
-    pub(super) fn copy_from(&self, sibling: &dyn Backend, keep: &Keep, cap: Cap) -> Result<()> {
+    /// Copies all that `sibling` has and keeps. What is stored meanwhile goes to the spool. An object that
+    /// is damaged there, where this one cannot be restored for lack of it.
+    pub(super) fn copy_from(&self, sibling: &Self, keep: &Keep, cap: Cap) -> Result<Option<Name>> {
+        let floor = sibling.debt().floor;
         {
             let mut debt = self.debt();
             (debt.copy, debt.copying) = (false, true);
         }
-        let copied = copy_missing(sibling, &*self.destination, keep, cap, clock::now());
+        let clock = clock::now();
+        let copied = copy_missing(&*sibling.destination, &*self.destination, keep, cap, clock);
+        let lacking = copied.and_then(|bad| match floor.claimed() {
+            Some((last, _)) if !bad.is_empty() && !self.leads_to(last)? => Ok(bad.first().cloned()),
+            _ => Ok(None),
+        });
         let mut debt = self.debt();
         debt.copying = false;
-        debt.copy |= copied.is_err();
-        copied
+        match &lacking {
+            Ok(lacking) => debt.floor.take_over(floor, lacking.is_none()),
+            Err(_) => debt.copy = true,
+        }
+        lacking
+    }
+
+    /// Whether what is there, by its names, leads to a commit.
+    fn leads_to(&self, commit: CommitNo) -> Result<bool> {
+        let there = Replica::list(&*self.destination)?;
+        let ancestry = there.ancestry(&*self.destination)?;
+        Ok(there.runs(&ancestry).iter().any(|run| run.holds(commit)))
     }
 }

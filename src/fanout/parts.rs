@@ -10,7 +10,8 @@
 //! that lead there are a small part of it. So it waits until they are a quarter of what it would store.
 //! A restore then reads about that much more than it would from a snapshot of the same moment.
 
-use super::{Fanout, Lane};
+use super::Fanout;
+use super::lane::Lane;
 use crate::backend::list_all;
 use crate::capture::RawPart;
 use crate::commit::Time;

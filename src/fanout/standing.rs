@@ -1,6 +1,6 @@
 //! How a destination stands, as `status` tells it.
 
-use super::Lane;
+use super::lane::Lane;
 use crate::commit::{CommitNo, Time};
 use std::fmt;
 
@@ -42,7 +42,7 @@ impl Lane {
         };
         Standing {
             kind,
-            floor: debt.floor.filter(|_| debt.based),
+            floor: debt.floor.claimed(),
             spooled: debt.pending.values().sum(),
             error: debt.error.clone(),
         }

@@ -138,7 +138,7 @@ fn trap_84_a_destination_that_is_down_is_not_waited_for() {
     claim(&*other, rig.capture.state().page_size);
     let (first, second) = (Arc::new(Faulty::new(rig.mem.clone())), Arc::new(Faulty::new(other)));
     let stores = fanout(vec![first.clone(), second.clone()], &rig.shipper.state_dir, 1 << 30);
-    (0..2).for_each(|at| stores.holds(at, Some((CommitNo(1), Time(1)))).unwrap());
+    (0..2).for_each(|at| stores.holds(at, Some((CommitNo(1), Time(1))), false).unwrap());
     rig.shipper.stores = Arc::new(stores);
     let mut ship = || {
         let mut parcel = captured(&mut rig, &writer);

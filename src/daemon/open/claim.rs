@@ -39,13 +39,14 @@ pub fn claim(
     claimed: &AtomicU32,
 ) -> Result<Claimed> {
     let newest = |each: &Listed| each.replica.newest_timeline();
-    let newest_of_all = listed.iter().map(newest).max().unwrap_or_default();
+    let newest_of_all = listed.iter().map(Listed::last_timeline).max().unwrap_or_default();
     // A claim whose reply was lost may not be listed yet.
     let own = Timeline(claimed.load(Ordering::Relaxed));
     let timeline = Timeline(newest_of_all.max(tip.timeline).max(least).max(own).0 + 1);
     // Before it is known to be ours: a reply may be lost.
     claimed.store(timeline.0, Ordering::Relaxed);
-    let parent = if tip.commit.number == CommitNo(0) { Timeline(0) } else { tip.timeline };
+    let leads_on = tip.commit.number > CommitNo(0) && listed.iter().all(|each| !each.is_lost);
+    let parent = if leads_on { tip.timeline } else { Timeline(0) };
     let (commit, chain) = (tip.commit.number, tip.chain);
     let (held, held_chain) = (tip.held.0.number, tip.held.1);
     let less = (held < commit).then_some(held);

@@ -9,7 +9,7 @@ use crate::cursor::State;
 use crate::error::{Error, Status};
 use crate::fanout::Fanout;
 use crate::index::Index;
-use crate::name::Span;
+use crate::name::{Name, Span};
 use crate::replica::{Replica, Run, Stretch, is_on, is_whole, read_change, read_manifest};
 use crate::source::Mark;
 use std::sync::Arc;
@@ -25,18 +25,30 @@ pub struct Listed {
     pub replica: Replica,
     pub ancestry: Vec<Stretch>,
     runs: Vec<Run>,
+    /// What it holds leads nowhere, since a timeline's record is missing or damaged.
+    pub is_lost: bool,
 }
 
-/// What the destinations hold that can be reached. One that fails here cannot; one has to be left.
+/// What the destinations hold that can be reached. One that fails here cannot; one has to be left. One that
+/// lacks the record of a timeline is filled from another one; if there is none, it begins anew.
 pub fn list(stores: &Fanout, reachable: &mut Vec<usize>) -> Result<Vec<Listed>> {
     let mut listed = Vec::new();
     for at in reachable.clone() {
-        match list_one(at, stores.destination(at)) {
+        let destination = stores.destination(at);
+        match list_one(at, destination) {
             Ok(one) => listed.push(one),
+            Err(error) if lacks_a_record(&error) && reachable[..] == [at] => {
+                let replica = Replica::list(&**destination)?;
+                listed.push(Listed::new(at, destination, replica, None));
+            }
             Err(error) => give_up(stores, reachable, at, error)?,
         }
     }
     Ok(listed)
+}
+
+fn lacks_a_record(error: &Error) -> bool {
+    error.status == Status::Integrity && matches!(error.object.as_deref(), Some(Name::Timeline(_)))
 }
 
 /// Goes on without a destination that fails while the database is taken up, unless it is the last.
@@ -52,11 +64,28 @@ pub fn give_up(stores: &Fanout, reachable: &mut Vec<usize>, at: usize, error: Er
 pub fn list_one(at: usize, destination: &Arc<dyn Backend>) -> Result<Listed> {
     let replica = Replica::list(&**destination)?;
     let ancestry = replica.ancestry(&**destination)?;
-    let runs = replica.runs(&ancestry);
-    Ok(Listed { at, destination: Arc::clone(destination), replica, ancestry, runs })
+    Ok(Listed::new(at, destination, replica, Some(ancestry)))
 }
 
 impl Listed {
+    fn new(
+        at: usize,
+        destination: &Arc<dyn Backend>,
+        replica: Replica,
+        ancestry: Option<Vec<Stretch>>,
+    ) -> Self {
+        let is_lost = ancestry.is_none();
+        let ancestry = ancestry.unwrap_or_default();
+        let runs = replica.runs(&ancestry);
+        Self { at, destination: Arc::clone(destination), replica, ancestry, runs, is_lost }
+    }
+
+    /// The last timeline that anything there is of.
+    pub fn last_timeline(&self) -> Timeline {
+        let used = self.replica.spans().map(|span| span.timeline);
+        used.chain([self.replica.newest_timeline()]).max().unwrap_or_default()
+    }
+
     /// Whether just this commit can be restored, and lies on the newest timeline's ancestry.
     fn holds(&self, state: &State) -> Result<bool> {
         let number = state.commit.number;

@@ -112,8 +112,9 @@ impl Tracker {
         current
             && snapshot.0 > 0
             && capture.has_news()
-            && self.put_off.is_none_or(|until| now >= until)
-            && self.snapshot_age(capture) >= self.database.settings.snapshot_interval
+            && (self.snapshot_wanted
+                || self.put_off.is_none_or(|until| now >= until)
+                    && self.snapshot_age(capture) >= self.database.settings.snapshot_interval)
     }
 
     fn snapshot_age(&self, capture: &Capture) -> Duration {
@@ -125,7 +126,9 @@ impl Tracker {
     fn stock(&self, capture: &Capture) -> Option<Stock> {
         let Survey::Done(stock) = self.survey else { return None };
         let most = self.database.settings.snapshot_interval.saturating_mul(PUT_OFF);
-        let waits = !self.database.has_locks_or_caps() && self.snapshot_age(capture) < most;
+        let waits = !self.snapshot_wanted
+            && !self.database.has_locks_or_caps()
+            && self.snapshot_age(capture) < most;
         Some(if waits { stock } else { Stock::default() })
     }
 

@@ -5,7 +5,7 @@ use super::{Done, Job, RETRY_FIRST, RETRY_LAST, Tracker};
 use crate::daemon::open;
 use crate::error::{Error, Result, Status};
 use crate::fanout::{Fanout, Stock};
-use crate::name::Part;
+use crate::name::{Name, Part};
 use crate::upkeep as round;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -35,8 +35,8 @@ pub enum Abroad {
     /// Listed the parts of snapshots that there are.
     Surveyed(Result<Stock>),
     Renewed(Vec<Part>, Result<()>),
-    /// Tried to bring one destination up to date.
-    Paid(usize, Result<()>),
+    /// Tried to bring one destination up to date; what it cannot be restored without, if it is.
+    Paid(usize, Result<Option<Name>>),
     /// Looked whether one destination still holds what it did.
     Looked(usize),
     Kept(Result<round::Done>),
@@ -152,21 +152,23 @@ impl Tracker {
         }
     }
 
-    pub(super) fn paid(&mut self, at: usize, result: Result<()>, now: Instant) {
+    pub(super) fn paid(&mut self, at: usize, result: Result<Option<Name>>, now: Instant) {
         self.status_due = true;
         self.lanes[at].busy = false;
         let may_be_filled = self.may_be_filled(at);
         let lane = &mut self.lanes[at];
         match result {
-            Ok(()) => {
+            Ok(lacking) => {
                 let was_away = std::mem::take(&mut lane.tries) > 0;
                 let Some(stores) = &self.stores else { return };
-                let is_mirror = stores.is_mirror(at);
+                let (is_mirror, place) = (stores.is_mirror(at), stores.destination(at).to_string());
                 if is_mirror {
                     lane.retry_at = now + MIRRORED;
                 }
-                if was_away || !is_mirror {
-                    self.log(&format!("{}: up to date", stores.destination(at)));
+                match lacking {
+                    Some(object) => self.wants_a_snapshot(&place, &object),
+                    None if was_away || !is_mirror => self.log(&format!("{place}: up to date")),
+                    None => {}
                 }
             }
             // Who can fill it may be brought up to date right now.
@@ -185,6 +187,15 @@ impl Tracker {
                 self.behind(at, error, first);
             }
         }
+    }
+
+    /// What a destination was to be filled from is damaged: the database itself is whole.
+    fn wants_a_snapshot(&mut self, place: &str, object: &Name) {
+        self.snapshot_wanted = true;
+        let cause = format!("{object} is damaged where it would be copied from");
+        let error = Error::new(Status::Integrity, "copy to", place, cause);
+        self.shown.tally.count(error.status);
+        self.complain(&error.hint("the next snapshot makes it whole; run: bakelite repair"));
     }
 
     /// Whether an end has to wait for one that is behind, since another one is at it, or has just been.

@@ -269,6 +269,7 @@ impl Tracker {
     /// A batch was shipped, and perhaps the manifest of a snapshot with it.
     pub(super) fn shipped(&mut self, manifest: bool) {
         if manifest {
+            self.snapshot_wanted = false;
             let begun = self.shown.began.take().map(|began| began.min(clock::now()));
             self.status.snapshot_begun = begun.map(|time| time.0);
             self.end_survey();

@@ -376,7 +376,7 @@ fn trap_84_a_destination_that_hangs_does_not_hold_up_the_next_life() {
     pair.give_back(1);
     let spooled = pair.spooled();
     let done = hung();
-    assert!(matches!(&done, Done::Abroad(0, Abroad::Paid(1, Ok(())))), "{done:?}");
+    assert!(matches!(&done, Done::Abroad(0, Abroad::Paid(1, Ok(None)))), "{done:?}");
     assert_eq!(pair.spooled(), spooled);
     sim.tracker.done(done, sim.now);
     sim.until(|sim| sim.is_current());

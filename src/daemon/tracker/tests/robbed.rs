@@ -51,6 +51,68 @@ fn trap_85_a_destination_that_is_set_back_beneath_the_daemon_is_filled() {
     assert_eq!(pair.told()[1], ("current".into(), 0, false));
 }
 
+/// Under a writer that never rests, what was acknowledged last was always there: only what came before that
+/// was gone, and a restore met a gap, or no record of the timeline.
+#[test]
+fn trap_85_a_destination_that_is_robbed_under_a_busy_writer_is_filled() {
+    let robberies: [fn(&Pair); 3] = [
+        |pair| empty(&pair.roots[1]),
+        |pair| (0..2).for_each(|_| lose_newest(&pair.roots[1])),
+        |pair| fs::remove_dir_all(pair.roots[1].join("timeline")).unwrap(),
+    ];
+    for rob in robberies {
+        let pair = Pair::new();
+        let mut sim = pair.sim();
+        sim.until(|sim| sim.is_current());
+        busy(&pair.writer, &mut sim, 61);
+        rob(&pair);
+        busy(&pair.writer, &mut sim, 122);
+        sim.until(|sim| sim.is_current());
+        pair.both_agree();
+        assert_eq!(sim.opened, 1);
+    }
+}
+
+/// The same where nobody else has what it lacks: it begins anew, with a snapshot, and numbers go on.
+#[test]
+fn trap_85_the_only_destination_is_robbed_under_a_busy_writer() {
+    let robberies: [fn(&std::path::Path); 3] = [
+        empty,
+        |root| (0..2).for_each(|_| lose_newest(root)),
+        |root| fs::remove_dir_all(root.join("timeline")).unwrap(),
+    ];
+    for rob in robberies {
+        let (db, writer) = new_db();
+        assert!(Sim::current(&db).drain().is_none());
+        let mut sim = Sim::current(&db);
+        busy(&writer, &mut sim, 61);
+        let before = on_disk(&db).unwrap().commit.number;
+        rob(&db.dir.path().join("replica"));
+        busy(&writer, &mut sim, 122);
+        sim.until(|sim| sim.is_current());
+        agrees(&db);
+        assert!(on_disk(&db).unwrap().commit.number > before, "no number stands for two commits");
+        assert!(sim.drain().is_none());
+        let mut sim = Sim::current(&db);
+        commits(&writer, 1);
+        assert!(sim.drain().is_none());
+        agrees(&db);
+    }
+}
+
+fn empty(root: &std::path::Path) {
+    fs::remove_dir_all(root).unwrap();
+    fs::create_dir(root).unwrap();
+}
+
+/// A commit every other second, for so many seconds.
+fn busy(writer: &rusqlite::Connection, sim: &mut Sim, seconds: u32) {
+    for _ in 0..seconds / 2 {
+        commits(writer, 1);
+        sim.for_ms(2000);
+    }
+}
+
 /// Nobody else has what it lacks: it is filled from the database.
 #[test]
 fn trap_85_the_only_destination_comes_back_empty() {
