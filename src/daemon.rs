@@ -22,7 +22,7 @@ mod sync;
 mod tracker;
 mod upkeep;
 
-pub use open::{open_database, tell_if_absent, try_lock};
+pub use open::{Signed, open_database, tell_if_absent, try_lock};
 pub use reload::Reload;
 pub use sync::{Published, daemon_runs, sync, sync_within};
 pub use tracker::SHIP_FILE;

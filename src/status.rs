@@ -6,6 +6,7 @@
 
 use crate::commit::{CommitNo, Time, Timeline};
 use crate::config::Database;
+use crate::daemon::Signed;
 use crate::cursor;
 use crate::error::{Error, Result, Status as Exit};
 use crate::fanout::Standing;
@@ -196,24 +197,36 @@ fn one(database: &Database) -> Result<Status> {
         (None, Some(_)) => "current",
     };
     let verified = Verified::load(&database.state_dir);
+    let signed = Signed::read(&database.state_dir);
+    let last = floor.map_or(0, |(commit, _)| commit.0).max(record.commit);
     let destinations = database.destinations.iter().map(|destination| {
         let url = destination.to_string();
+        // One that begins does not say yet where it ships to.
         let lane = record.lane(&url);
-        let spool = Spool::new(&database.state_dir, &url);
-        // Restorable is what the cursor knows a digest of.
-        let lane_floor = lane.filter(|_| floor.is_some()).and_then(|lane| lane.floor);
-        let floor = match lane {
-            Some(_) => lane_floor.map(|(commit, time)| (CommitNo(commit), Time(time))),
-            // A daemon that has not begun does not say what is where; the spools do.
-            None => floor.filter(|(last, _)| matches!(spool.owes(*last), Ok(false))),
-        };
+        let known = signed.as_ref().map_or(lane.is_some(), |signed| signed.knows(destination));
+        let lane = lane.filter(|_| known);
         let behind = lane.filter(|lane| lane.standing != "current");
+        let lane_floor = lane.and_then(|lane| lane.floor);
+        let spool = Spool::new(&database.state_dir, &url);
+        // The cursor is newer than what the daemon says once a second, and the spools know what of it a
+        // destination lacks.
+        let counts = signed.as_ref().zip(state).is_some_and(|(it, state)| it.counts(state.timeline));
+        let holds_all = |last: &CommitNo| known && counts && matches!(spool.owes(*last), Ok(false));
+        let floor = match floor.filter(|(last, _)| behind.is_none() && holds_all(last)) {
+            None => lane_floor.map(|(commit, time)| (CommitNo(commit), Time(time))),
+            floor => floor,
+        };
+        let standing = match behind {
+            Some(lane) => &lane.standing,
+            None if floor.is_none() && standing == "current" => "behind",
+            None => standing,
+        };
         DestinationStatus {
             verified: verified.of(&url),
             url,
-            standing: behind.map_or(standing, |lane| &lane.standing).into(),
+            standing: standing.into(),
             floor,
-            behind_commits: record.commit.saturating_sub(floor.map_or(0, |(commit, _)| commit.0)),
+            behind_commits: last.saturating_sub(floor.map_or(0, |(commit, _)| commit.0)),
             error: lane.and_then(|lane| lane.error.as_ref()).or(record_error).cloned(),
         }
     });

@@ -45,7 +45,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 pub use connect::tell_if_absent;
 pub use files::{Files, Identity, identity};
-pub use lock::{Lock, signed, try_lock, try_lock_file};
+pub use lock::{Lock, Signed, try_lock, try_lock_file};
 
 /// A database taken up.
 #[derive(Debug)]
@@ -148,7 +148,8 @@ pub fn open(database: &Database, order: Order, held: &mut Option<Arc<Lock>>) -> 
             Begin::Follow => tip.timeline,
             Begin::Resync(..) | Begin::Snapshot(_) => timeline,
         };
-        lock::sign(&lock, purpose, Some(since), timeline)
+        let signed = Signed::new(since, &database.destinations);
+        lock::sign(&lock, purpose, Some(&signed), timeline)
             .map_err(|error| Error::io("write", "the lock", &error))?;
         let Opening { index, shipper, .. } = opening;
         let Tip { commit: last, chain, .. } = tip;

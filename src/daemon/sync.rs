@@ -1,9 +1,10 @@
 //! `sync`: everything committed by now is durable on every destination but mirrors, then it returns.
 //!
-//! Beside a running daemon it waits until the daemon's cursor has reached what is published now; the
-//! cursor is all that passes between the two. Without one it runs a daemon that drains at once.
+//! Beside a running daemon it waits until the daemon's cursor has reached what is published now. All that
+//! passes between the two is the cursor, and an empty file that asks for it. Without a daemon it runs one
+//! that drains at once.
 
-use super::{Stop, open, open_database, run, try_lock};
+use super::{Signed, Stop, open, open_database, run, try_lock};
 use crate::clock;
 use crate::config::{Database, Destination};
 use crate::cursor::{self, State};
@@ -16,6 +17,7 @@ use crate::source::{Look, Source};
 use crate::spool::Spool;
 use crate::status::Record;
 use crate::wal::Salts;
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -23,6 +25,8 @@ use std::time::Duration;
 const POLL: Duration = Duration::from_millis(5);
 /// How long it waits for a daemon before it says so.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How often a daemon is asked.
+const ASK: Duration = Duration::from_secs(1);
 /// How long a daemon may take to see that the lock is free.
 const START: Duration = Duration::from_millis(300);
 
@@ -49,7 +53,7 @@ pub fn sync_within(databases: &[Database], timeout: Option<Duration>, quiet: boo
 fn sync_one(database: &Database, timeout: Option<Duration>, quiet: bool) -> Result<()> {
     let mut published = Published::now(database)?;
     let begun = clock::instant();
-    let mut silent = !quiet;
+    let (mut silent, mut ask_at) = (!quiet, Duration::ZERO);
     loop {
         if !daemon_runs(database)? {
             match pass(database) {
@@ -62,15 +66,53 @@ fn sync_one(database: &Database, timeout: Option<Duration>, quiet: bool) -> Resu
         if is_durable(database, &published.wanted, &published.later)? {
             return Ok(());
         }
-        if timeout.is_some_and(|timeout| begun.elapsed() >= timeout) {
+        let elapsed = begun.elapsed();
+        let over = timeout.is_some_and(|timeout| elapsed >= timeout);
+        if over || elapsed >= PATIENCE {
+            knows_all(database)?;
+        }
+        if over {
             return Err(waiting(database, &published));
         }
-        if silent && begun.elapsed() >= PATIENCE {
+        if silent && elapsed >= PATIENCE {
             silent = false;
             log::warn(&waiting(database, &published));
         }
+        if elapsed >= ask_at {
+            ask(database);
+            ask_at = elapsed + ASK;
+        }
         std::thread::sleep(POLL);
     }
+}
+
+/// In a state directory: somebody waits for what was committed. A daemon that ships once in a long while
+/// does so at once then, and removes it.
+const WANTED: &str = "wanted";
+
+/// Where it cannot be said, the daemon ships when it is time.
+fn ask(database: &Database) {
+    std::fs::write(database.state_dir.join(WANTED), b"").ok();
+}
+
+/// Whether somebody waits.
+pub(super) fn is_asked(state_dir: &Path) -> bool {
+    state_dir.join(WANTED).exists()
+}
+
+/// Whoever asked gets what is shipped from now on.
+pub(super) fn hear(state_dir: &Path) {
+    std::fs::remove_file(state_dir.join(WANTED)).ok();
+}
+
+/// Refuses to wait for a daemon that ships to other destinations than those it is asked about.
+fn knows_all(database: &Database) -> Result<()> {
+    let Some(signed) = Signed::read(&database.state_dir) else { return Ok(()) };
+    let unknown = |each: &&Destination| !database.mirrors.contains(each) && !signed.knows(each);
+    let Some(unknown) = database.destinations.iter().find(unknown) else { return Ok(()) };
+    let cause = "the daemon that watches the database does not ship there";
+    let error = Error::new(Status::Unreachable, "sync", unknown, cause);
+    Err(error.hint("have it read its configuration again (SIGHUP), or start it with that destination"))
 }
 
 /// What the daemon has not done yet, and why.
@@ -149,12 +191,16 @@ fn durable_on(
     which: impl Fn(&Destination) -> bool,
 ) -> Result<bool> {
     // Read before the cursor: what counts by then counts for what is read now.
-    let since = open::signed(&database.state_dir);
+    let signed = Signed::read(&database.state_dir);
     let cursor = cursor_path(&database.state_dir);
     let state = cursor::load(&cursor, |_| Ok(()));
     let state = state.map_err(|error| Error::io("read", cursor.display(), &error))?;
     let identity = open::identity(&database.path).ok();
     let waited_for = database.destinations.iter().filter(|each| which(each));
+    let Some(signed) = signed.filter(|signed| waited_for.clone().all(|each| signed.knows(each)))
+    else {
+        return Ok(false);
+    };
     let mut spools = waited_for.map(|destination| {
         let spool = Spool::new(&database.state_dir, &destination.to_string());
         let owed = |state: &State| spool.owes(state.commit.number);
@@ -165,7 +211,7 @@ fn durable_on(
     let owed = owed && !sabotage::is("sync-ignores-debt");
     Ok(!owed
         && state.is_some_and(|state| {
-            since.is_some_and(|since| state.timeline >= since)
+            signed.counts(state.timeline)
                 && identity == Some(state.identity)
                 && reaches(&state, wanted, later)
         }))

@@ -130,6 +130,52 @@ fn sync_beside_a_daemon() {
     assert_eq!(snapshots(&databases[0]), 1);
 }
 
+/// One that the daemon which runs does not ship to was said to hold everything, since nothing was noted that
+/// it lacked.
+#[test]
+fn what_the_daemon_does_not_know_is_not_claimed() {
+    let db = Db::new(4096);
+    let app = db.open();
+    commits(&app, 3);
+    let databases = [db];
+    let daemon = Running::begun(&databases);
+    sync(&[databases[0].config()]).unwrap();
+    let mut config = databases[0].config();
+    let root = databases[0].dir.path().join("elsewhere");
+    config.destinations.push(crate::config::Destination::File { root });
+    let error = sync_within(&[config.clone()], Some(Duration::ZERO), true).unwrap_err();
+    assert_eq!(error.status, Status::Unreachable);
+    assert!(error.message.ends_with("does not ship there") && error.hint.is_some(), "{error}");
+    let told = crate::status::status(&[config.clone()]).unwrap().remove(0).destinations;
+    assert_eq!((told[0].standing.as_str(), told[0].floor.is_some()), ("current", true));
+    assert_eq!((told[1].standing.as_str(), told[1].floor), ("behind", None));
+    daemon.end().unwrap();
+    let told = crate::status::status(&[config]).unwrap().remove(0).destinations;
+    assert_eq!((told[1].standing.as_str(), told[1].floor), ("behind", None));
+}
+
+/// A daemon that ships once in an hour: who waits for it is heard, and what waits is told of.
+#[test]
+fn a_sync_does_not_wait_for_a_long_ship_interval() {
+    let db = Db::new(4096);
+    let app = db.open();
+    let mut config = db.config();
+    config.settings.ship_interval = Some(Duration::from_secs(3600));
+    let (sender, begun) = channel();
+    let daemon = Running::of(vec![config.clone()].into(), Begun(sender));
+    begun.recv().unwrap();
+    for _ in 0..3 {
+        commits(&app, 1);
+        sync(&[config.clone()]).unwrap();
+        agrees(&db);
+    }
+    commits(&app, 1);
+    let found = crate::check::check(&[config], Duration::from_secs(600));
+    assert_eq!(found, [], "it is young yet");
+    daemon.end().unwrap();
+    agrees(&db);
+}
+
 /// A destination that is dead keeps the daemon waiting, and a `sync` beside it no longer than it was told.
 #[test]
 fn a_sync_beside_a_daemon_waits_as_long_as_it_was_told() {

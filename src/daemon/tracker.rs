@@ -13,6 +13,7 @@ mod upkeep;
 
 use super::open::{self, Files, Live, Lock, Order, Purpose};
 use super::owed::Owed;
+use super::sync;
 use crate::capture::{Capture, RawPart};
 use crate::clock;
 use crate::commit::Time;
@@ -146,6 +147,8 @@ pub struct Tracker {
     /// What was seen when there was nothing to do, and until when only a change of it is looked for.
     resting: Option<(Look, Instant)>,
     last_news: Instant,
+    /// Something was published that is not captured yet.
+    news: bool,
     last_ship: Option<Instant>,
     last_frames: u32,
     /// Where the rate of frames was last measured.
@@ -223,6 +226,7 @@ impl Tracker {
             next_look: now,
             resting: None,
             last_news: now,
+            news: false,
             last_ship: None,
             last_frames: 0,
             paced_frames: 0,
@@ -407,6 +411,7 @@ impl Tracker {
         self.last_ship = Some(now);
         let (status, database) = (self.take_status(now), Arc::clone(&self.database));
         Some(Box::new(move || {
+            sync::hear(&database.state_dir);
             let result = shipper.ship(&mut parcel);
             if let Some(status) = status {
                 status.write(&database);

@@ -1,10 +1,17 @@
 //! The lock of a state directory: whoever holds it is the one that watches the database. The file says
-//! what it is, and since when the cursor counts.
+//! what it is, since when the cursor counts, and of which destinations.
+//!
+//! ```text
+//! daemon, or sync       what holds it, or held it last
+//! timeline              since which the cursor tells the truth; empty until that is known
+//! timeline              the one claimed last
+//! a destination         each on a line of its own, all that the cursor speaks of
+//! ```
 
 use super::Purpose;
 use crate::clock;
 use crate::commit::Timeline;
-use crate::config::Database;
+use crate::config::{Database, Destination};
 use crate::error::{Error, Result, Status};
 use crate::sabotage;
 use std::fs::{File, TryLockError};
@@ -46,7 +53,8 @@ pub fn take(
         Some(lock) => Arc::clone(lock),
         None => Arc::clone(held.insert(Arc::new(wait(database, purpose)?))),
     };
-    let claimed = line(&database.state_dir, 2).unwrap_or_default();
+    let text = read(&database.state_dir).unwrap_or_default();
+    let claimed = timeline(&text, 2).unwrap_or_default();
     sign(&lock, purpose, None, claimed)
         .map_err(|error| Error::io("write", database.state_dir.join("lock").display(), &error))?;
     Ok((lock, claimed))
@@ -73,30 +81,65 @@ fn wait(database: &Database, purpose: Purpose) -> Result<Lock> {
     }
 }
 
-/// Writes what holds the lock, and below it since which timeline the cursor tells the truth: one that
-/// this life did not go on from says nothing of what is durable of the database as it is now. Then the
-/// timeline claimed last: no number is claimed twice, though a destination that has it may be away.
+/// What a cursor says counts for: one of an earlier life says nothing of what is durable of the database as
+/// it is now, nor of a destination that this life does not know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signed {
+    since: Timeline,
+    places: Vec<String>,
+}
+
+impl Signed {
+    pub fn new(since: Timeline, destinations: &[Destination]) -> Self {
+        Self { since, places: destinations.iter().map(spelled).collect() }
+    }
+
+    /// What whoever holds the lock has signed, or held it last; `None` until it knows.
+    pub fn read(state_dir: &Path) -> Option<Self> {
+        let text = read(state_dir)?;
+        let places = text.lines().skip(3).map(str::to_owned).collect();
+        Some(Self { since: timeline(&text, 1)?, places })
+    }
+
+    /// Whether a cursor on this timeline tells the truth.
+    pub fn counts(&self, timeline: Timeline) -> bool {
+        timeline >= self.since
+    }
+
+    pub fn knows(&self, destination: &Destination) -> bool {
+        self.places.contains(&spelled(destination))
+    }
+}
+
+/// On one line.
+fn spelled(destination: &Destination) -> String {
+    destination.to_string().escape_debug().to_string()
+}
+
+/// Writes what holds the lock and what it knows. No timeline is claimed twice, though a destination that
+/// has it may be away.
 pub fn sign(
     lock: &Lock,
     purpose: Purpose,
-    since: Option<Timeline>,
+    signed: Option<&Signed>,
     claimed: Timeline,
 ) -> std::io::Result<()> {
     let mut text = if purpose == Purpose::Sync { SYNC.to_vec() } else { b"daemon\n".to_vec() };
-    let since = since.map_or(String::new(), |since| since.to_string());
+    let since = signed.map_or(String::new(), |signed| signed.since.to_string());
     text.extend_from_slice(format!("{since}\n{claimed}\n").as_bytes());
+    for place in signed.iter().flat_map(|signed| &signed.places) {
+        text.extend_from_slice(format!("{place}\n").as_bytes());
+    }
     lock.0.write_all_at(&text, 0)?;
     lock.0.set_len(text.len() as u64)
 }
 
-/// Since which timeline a cursor counts; `None` until whoever holds the lock knows.
-pub fn signed(state_dir: &Path) -> Option<Timeline> {
-    line(state_dir, 1)
+fn read(state_dir: &Path) -> Option<String> {
+    std::fs::read_to_string(state_dir.join("lock")).ok()
 }
 
-fn line(state_dir: &Path, at: usize) -> Option<Timeline> {
-    let text = std::fs::read_to_string(state_dir.join("lock")).ok()?;
-    text.lines().nth(at)?.parse().ok().map(Timeline)
+fn timeline(text: &str, line: usize) -> Option<Timeline> {
+    text.lines().nth(line)?.parse().ok().map(Timeline)
 }
 
 /// The lock of a state directory, unless somebody holds it.

@@ -6,6 +6,7 @@ use crate::capture::Capture;
 use crate::clock;
 use crate::commit::Time;
 use crate::config::Destination;
+use crate::daemon::sync;
 use crate::error::{Error, Status};
 use crate::fanout::Stock;
 use crate::source::{Look, Pin, Seen};
@@ -28,15 +29,22 @@ const PARTS: usize = 3;
 pub const SHIP_FILE: Duration = Duration::from_millis(200);
 /// The same where one of the destinations is a bucket: each put there costs money and a connection.
 const SHIP_S3: Duration = Duration::from_secs(1);
+/// Who waits for a `sync` is asked after where change-sets are further apart than that.
+const LONG: Duration = Duration::from_secs(2);
 /// How long a WAL past `checkpoint_pages` is left to others to checkpoint.
 const CHECKPOINT_AFTER: Duration = Duration::from_secs(1);
 
 impl Tracker {
     /// When to look again.
     pub(super) fn pace(&mut self, look: &Look, seen: Seen, pin: Pin, now: Instant) {
-        if !matches!(seen, Seen::Nothing | Seen::Torn) {
-            self.last_news = now;
-            self.status_due = true;
+        match seen {
+            Seen::Torn => {}
+            Seen::Nothing => self.news = false,
+            // What is left for the next change-set is seen again at each look.
+            Seen::Commits if self.news && look.frames == self.last_frames => {}
+            Seen::Commits | Seen::Rebuilt | Seen::Reset | Seen::Shrunk => {
+                (self.last_news, self.news, self.status_due) = (now, true, true);
+            }
         }
         if seen == Seen::Reset {
             self.cycle = self.last_frames;
@@ -102,7 +110,8 @@ impl Tracker {
             && self.parcel.is_none()
             && (self.draining
                 || capture.is_full()
-                || self.last_ship.is_none_or(|last| now >= last + interval))
+                || self.last_ship.is_none_or(|last| now >= last + interval)
+                || interval >= LONG && sync::is_asked(&self.database.state_dir))
     }
 
     /// Whether the last snapshot is old, and something was committed since.

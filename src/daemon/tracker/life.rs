@@ -370,7 +370,8 @@ impl Tracker {
             && self.healing.is_none()
             && !self.lost
             && !self.begin_snapshot;
-        let last = counted.then_some(CommitNo(self.status.commit));
+        // What was published and not captured yet is one commit at least.
+        let last = counted.then_some(CommitNo(self.status.commit + u64::from(self.news)));
         let now = clock::uptime();
         for (at, owed) in self.owed.iter_mut().enumerate() {
             let floor = standings.get(at).and_then(|standing| standing.floor);

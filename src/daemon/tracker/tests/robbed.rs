@@ -113,6 +113,65 @@ fn busy(writer: &rusqlite::Connection, sim: &mut Sim, seconds: u32) {
     }
 }
 
+/// What it was filled from had a damaged object, which was passed over; and all of it was claimed.
+#[test]
+fn trap_74_what_is_filled_from_one_that_is_damaged_claims_no_more_than_can_be_restored() {
+    let is_part = |path: &std::path::Path| path.to_string_lossy().contains("/part/");
+    for parts in [false, true] {
+        let pair = Pair::new();
+        let mut sim = pair.sim();
+        sim.until(|sim| sim.is_current());
+        commits(&pair.writer, 2);
+        sim.until(|sim| sim.is_current());
+        let dir = pair.roots[0].join(if parts { "part" } else { "change/0" });
+        let newest = fs::read_dir(dir).unwrap().map(|it| it.unwrap().path()).max().unwrap();
+        assert_eq!(is_part(&newest), parts);
+        crate::testkit::damage(&newest, 140, b"damage");
+        empty(&pair.roots[1]);
+        sim.for_ms(61_000);
+        sim.until(|sim| sim.is_current());
+        sim.for_ms(3000);
+        let back = restored(&pair.backend(1), Target::Latest);
+        let held = claimed(&pair).is_none_or(|it| it < pair.state().commit.number);
+        assert!(held || back.is_ok_and(|it| it == pair.db.image()), "{:?}", claimed(&pair));
+        commits(&pair.writer, 1);
+        sim.for_ms(3000);
+        pair.agrees(1);
+        assert_eq!(claimed(&pair), Some(pair.state().commit.number));
+    }
+}
+
+/// What `status` claims of the second destination.
+fn claimed(pair: &Pair) -> Option<CommitNo> {
+    let told = status::status(std::slice::from_ref(&pair.config)).unwrap().remove(0);
+    told.destinations[1].floor.map(|it| it.0)
+}
+
+/// A timeline that begins with a snapshot, on destinations that hold an older one: its commits were claimed
+/// of each before that stood.
+#[test]
+fn trap_84_a_timeline_that_begins_anew_claims_nothing_before_its_snapshot_stands() {
+    let pair = Pair::new();
+    assert!(pair.sim().drain().is_none());
+    let (before, image) = (pair.state().commit.number, pair.db.image());
+    fs::remove_file(pair.config.state_dir.join("index")).unwrap();
+    let mut sim = pair.sim();
+    sim.keep = |done| matches!(done, Done::Stored(..));
+    sim.until(|sim| !sim.kept.is_empty());
+    commits(&pair.writer, 2);
+    sim.for_ms(3000);
+    assert!(Replica::list(&*pair.backend(1)).unwrap().changes.len() > 0);
+    assert_eq!(claimed(&pair), Some(before));
+    assert!(restored(&pair.backend(1), Target::Latest).unwrap() == image);
+    sim.keep = |_| false;
+    for done in std::mem::take(&mut sim.kept) {
+        sim.tracker.done(done, sim.now);
+    }
+    sim.for_ms(3000);
+    pair.agrees(1);
+    assert_eq!(claimed(&pair), Some(pair.state().commit.number));
+}
+
 /// Nobody else has what it lacks: it is filled from the database.
 #[test]
 fn trap_85_the_only_destination_comes_back_empty() {
