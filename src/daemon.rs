@@ -169,6 +169,7 @@ impl Daemon {
             let now = clock::instant();
             let wake = self.turn(now);
             self.report(progress);
+            self.leave_what_others_watch();
             self.observe(now);
             if let Some(ended) = self.ended() {
                 return ended;
@@ -227,6 +228,15 @@ impl Daemon {
             let errors = self.trackers.values_mut().filter_map(Tracker::take_error);
             errors.into_iter().next().map_or(Ok(()), Err)
         })
+    }
+
+    /// Where another daemon watches every database, there is nothing to run for. One that watches some of
+    /// them may yet end, or be told to let go of one.
+    fn leave_what_others_watch(&mut self) {
+        let new_ones = !self.waiting.is_empty() || self.gatherer.is_some();
+        if !new_ones && self.trackers.values().all(Tracker::is_watched_elsewhere) {
+            self.trackers.values_mut().for_each(Tracker::leave_it);
+        }
     }
 
     fn drain(&mut self) {

@@ -54,7 +54,7 @@ impl Status {
     }
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Error {
     pub status: Status,
     /// A narrower word than the one of the status, for JSON.

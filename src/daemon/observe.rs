@@ -124,7 +124,10 @@ impl Daemon {
         let watchdog = self.watch.notify.as_ref().and_then(|notify| notify.watchdog);
         self.watch.look_at = now + watchdog.map_or(LOOK, |limit| LOOK.min(limit / 4));
         self.watch.listen();
-        self.run_errands(now);
+        // Another daemon may write the same file, and watch it all.
+        if self.trackers.values().any(|it| it.has_begun() && !it.is_watched_elsewhere()) {
+            self.run_errands(now);
+        }
         self.tell_systemd(now);
     }
 

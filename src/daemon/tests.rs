@@ -130,6 +130,33 @@ fn sync_beside_a_daemon() {
     assert_eq!(snapshots(&databases[0]), 1);
 }
 
+/// A daemon that was refused said how the database stood, over what the one said that watches it; and one
+/// with several databases never ended.
+#[test]
+fn trap_64_a_daemon_that_is_refused_ends_and_leaves_no_trace() {
+    let databases = [Db::new(4096), Db::new(4096)];
+    let apps = databases.each_ref().map(Db::open);
+    let metrics = databases[0].dir.path().join("metrics");
+    let daemon = Running::new(&databases);
+    for (db, app) in databases.iter().zip(&apps) {
+        commits(app, 3);
+        sync(&[db.config()]).unwrap();
+    }
+    for count in [1, 2] {
+        let mut configs: Vec<_> = databases.iter().take(count).map(Db::config).collect();
+        configs[0].settings.observers.metrics_file = Some(metrics.clone());
+        let refused = run(&configs.into(), &Stop::default(), None, &Quiet).unwrap_err();
+        assert_eq!(refused.status, Status::Locked);
+        for db in &databases {
+            let told = crate::status::status(&[db.config()]).unwrap().remove(0);
+            assert_eq!((told.state.as_str(), &told.destinations[0].error), ("following", &None));
+            assert_eq!(told.destinations[0].standing, "current");
+        }
+        assert!(!metrics.exists());
+    }
+    daemon.end().unwrap();
+}
+
 /// One that the daemon which runs does not ship to was said to hold everything, since nothing was noted that
 /// it lacked.
 #[test]

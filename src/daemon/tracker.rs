@@ -90,9 +90,19 @@ enum Phase {
     Ended,
 }
 
+/// Who watches the database: whoever does says how it stands, and nobody else.
+#[derive(Debug)]
+enum Watched {
+    Unknown,
+    /// This one, or nobody.
+    Here,
+    Elsewhere(Error),
+}
+
 #[derive(Debug)]
 pub struct Tracker {
     database: Arc<Database>,
+    watched: Watched,
     phase: Phase,
     lock: Option<Arc<Lock>>,
     /// Those of the database, as opened last.
@@ -190,6 +200,7 @@ impl Tracker {
     pub fn new(database: &Database, alone: bool, now: Instant) -> Self {
         Self {
             database: Arc::new(database.clone()),
+            watched: Watched::Unknown,
             phase: Phase::Closed,
             lock: None,
             files: None,

@@ -25,6 +25,11 @@ impl Tracker {
         let Some(healing) = &mut self.healing else { return Err(capture) };
         if now < self.retry_at {
             self.next_look = self.retry_at;
+            // It begins again from its first page: nothing of the WAL is needed until then, and the
+            // application must not wait for a destination that takes nothing.
+            if let Err(error) = capture.source.release() {
+                self.log(&format!("pin: {error}"));
+            }
             self.phase = Phase::Here(capture);
             return Ok(None);
         }

@@ -5,12 +5,12 @@ use super::FAST_POLL;
 use super::pass::Captured;
 use super::{
     CAREFUL_FIRST, CAREFUL_LAST, Done, Healing, Phase, RETRY_FIRST, RETRY_LAST, STATUS_EVERY,
-    Survey, Tracker,
+    Survey, Tracker, Watched,
 };
 use crate::capture::Capture;
 use crate::clock;
 use crate::commit::{CommitNo, Time};
-use crate::daemon::open::{Begin, Live, Lock};
+use crate::daemon::open::{self, Begin, Live, Lock};
 use crate::daemon::owed::Owed;
 use crate::error::{Error, Result, Status};
 use crate::fanout::Standing;
@@ -62,6 +62,7 @@ impl Tracker {
         now: Instant,
     ) {
         self.lock = lock;
+        self.watched = self.watched_by(&result);
         match result {
             Ok(live) => {
                 let Live { capture, shipper, begin, files, key } = *live;
@@ -96,6 +97,28 @@ impl Tracker {
                 self.try_later(Error { status: Status::Failed, ..error }, now);
             }
         }
+    }
+
+    fn watched_by(&self, result: &Result<Box<Live>>) -> Watched {
+        let is_taken = || matches!(open::try_lock(&self.database.state_dir), Ok(None));
+        match result {
+            Err(error) if self.lock.is_none() && error.status == Status::Locked && is_taken() => {
+                Watched::Elsewhere(error.clone())
+            }
+            _ => Watched::Here,
+        }
+    }
+
+    /// Ends if another one watches it, which it is not going to stop for.
+    pub fn leave_it(&mut self) {
+        if let Watched::Elsewhere(error) = &self.watched {
+            let error = error.clone();
+            self.fail(error);
+        }
+    }
+
+    pub fn is_watched_elsewhere(&self) -> bool {
+        matches!(self.watched, Watched::Elsewhere(_))
     }
 
     /// A destination that failed just then need not fail the next time, or is done without.
@@ -343,7 +366,7 @@ impl Tracker {
 
     /// What `status` should be told, if it is time.
     pub(super) fn take_status(&mut self, now: Instant) -> Option<Record> {
-        if !self.status_due || now < self.status_at {
+        if !self.status_due || now < self.status_at || !matches!(self.watched, Watched::Here) {
             return None;
         }
         self.status_due = false;

@@ -247,3 +247,28 @@ fn a_resync_under_a_busy_writer_is_one_commit() {
     stop.store(true, std::sync::atomic::Ordering::Relaxed);
     thread.join().unwrap();
 }
+
+/// A resync that no destination takes is tried again and again: until it begins anew the WAL is the
+/// application's, which may cut it off.
+#[test]
+fn trap_32_a_resync_that_waits_holds_no_wal() {
+    let (db, writer, _) = stopped();
+    sql(&writer, "UPDATE t SET x = randomblob(6000000) WHERE id = 1");
+    assert_eq!(checkpoint(&writer, "TRUNCATE").0, 0);
+    commits(&writer, 3);
+    let (sim, faulty) = Sim::faulty(&db);
+    let mut sim = sim.without_spool(&db);
+    faulty.fail_all(Operation::Put, Fault::Refused);
+    sim.until(|sim| sim.tracker.healing.is_some());
+    for _ in 0..3 {
+        sim.until(|sim| sim.tracker.retry_at > sim.now && sim.tracker.healing.is_some());
+        sim.step();
+        commits(&writer, 3);
+        assert_eq!(checkpoint(&writer, "TRUNCATE").0, 0, "nothing holds it");
+        sim.now = sim.tracker.retry_at;
+        sim.step();
+    }
+    faulty.heal();
+    sim.until(|sim| sim.is_current());
+    agrees(&db);
+}
