@@ -15,6 +15,7 @@ pub use gather::{Directory, Gathered, Like, some_of};
 pub use read::{KEYS, Key, Place};
 pub use s3::{Credentials, Lock, LockMode, S3, Secret, UrlStyle};
 
+use crate::durable;
 use crate::error::{Error, Result, Status};
 use crate::keep::{Cap, Keep};
 use crate::seal::Rule;
@@ -285,6 +286,14 @@ impl Destination {
 }
 
 impl Destination {
+    /// What answers for it, or does not: replicas of other databases may lie there as well.
+    pub fn host(&self) -> String {
+        match self {
+            Self::File { root } => durable::parent(root).display().to_string(),
+            Self::S3(S3 { endpoint, bucket, .. }) => format!("{endpoint}/{bucket}"),
+        }
+    }
+
     /// The place of that name below this one.
     #[must_use]
     pub fn below(&self, name: &str) -> Self {

@@ -6,8 +6,8 @@
 //!        +----------------------+----------------------------------+   results, one channel
 //! ```
 //!
-//! The loop owns all state. A job takes what it works on along and brings it back, so nothing is
-//! shared and nothing locked. A database has at most one capture and one shipment at a time; while a
+//! The loop owns all state. A job takes what it works on along and brings it back. What a shipment and
+//! those that pay a debt have in common, a destination's spool and standing, is locked for moments. A database has at most one capture and one shipment at a time; while a
 //! shipment waits for a destination, capture goes on until the next change-set is full, and then the
 //! WAL is pinned as it is.
 
@@ -41,12 +41,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
-use tracker::{Done, Tracker};
+use tracker::{Done, Job, Tracker};
 
-/// Threads for what blocks: two keep two cores busy with a first snapshot, the others wait for disks.
-const WORKERS: usize = 4;
-/// Those that wait for destinations which do not answer keep nobody else from working.
-const SLOW_WORKERS: usize = 4;
 /// Longest sleep of the loop: how late a signal may be noticed.
 const NAP: Duration = Duration::from_millis(50);
 
@@ -99,8 +95,6 @@ struct Daemon {
     /// Where there are directories.
     gatherer: Option<Gatherer>,
     pool: Pool<(usize, Done)>,
-    /// For what waits for destinations that are behind.
-    slow: Pool<(usize, Done)>,
     results: Receiver<(usize, Done)>,
     draining: bool,
     watch: Watch,
@@ -121,8 +115,7 @@ impl Daemon {
             newest: 0,
             waiting: Vec::new(),
             gatherer: None,
-            pool: Pool::new(WORKERS, &done),
-            slow: Pool::new(SLOW_WORKERS, &done),
+            pool: Pool::new(&done),
             results,
             draining: false,
             watch: Watch::new(notify, now),
@@ -191,14 +184,9 @@ impl Daemon {
         let mut wake = now + NAP;
         for (&at, tracker) in &mut self.trackers {
             if tracker.due(now) {
-                if let Some(job) = tracker.turn(now) {
-                    self.pool.run(move || (at, job()));
-                }
-                if let Some(job) = tracker.next_shipment(now) {
-                    self.pool.run(move || (at, job()));
-                }
-                for job in tracker.journeys(now) {
-                    self.slow.run(move || (at, job()));
+                let jobs = tracker.turn(now).into_iter().chain(tracker.next_shipment(now));
+                for Job { route, work } in jobs.chain(tracker.journeys(now)) {
+                    self.pool.run(&route, move || (at, work()));
                 }
             }
             wake = wake.min(tracker.next_turn());

@@ -219,6 +219,11 @@ impl Fanout {
         self.lanes.iter().for_each(|lane| lane.debt().retired = true);
     }
 
+    /// Nobody waits for mirrors any more.
+    pub fn leave_mirrors(&self) {
+        self.lanes.iter().filter(|lane| lane.mirror).for_each(|lane| lane.leave());
+    }
+
     /// Whether a destination lacks anything.
     pub fn is_behind(&self, at: usize) -> bool {
         !self.lanes[at].is_current()

@@ -15,23 +15,45 @@ use crate::replica::{Replica, damaged, fetch, read_manifest};
 use crate::snapshot::{Manifest, PartRef};
 use crate::upkeep;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 /// How often a listing is made anew because something that was listed has gone since.
 const PASSES: u32 = 16;
 
-/// Copies every object that is missing and that upkeep would not delete there, where that holds to
-/// `cap`. Timelines that the two know differently, because each was claimed while the other destination
-/// was away, are left as they are. What is damaged is not copied, nor a snapshot that names it: these
-/// come back, and what leads past them there is for the caller to find out.
-pub fn copy_missing(
-    from: &dyn Backend,
-    to: &dyn Backend,
-    keep: &Keep,
+/// What is copied, and for how long.
+pub struct Terms<'a> {
+    keep: &'a Keep,
     cap: Cap,
     clock: Time,
-) -> Result<BTreeSet<Name>> {
+    goes_on: &'a dyn Fn() -> Result<()>,
+}
+
+impl fmt::Debug for Terms<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let Self { keep, cap, clock, .. } = self;
+        write!(f, "{keep:?}, {cap:?} at {clock:?}")
+    }
+}
+
+impl<'a> Terms<'a> {
+    /// What `keep` does not keep at that time is not copied, nor what there is no room for.
+    pub fn new(keep: &'a Keep, cap: Cap, clock: Time) -> Self {
+        Self { keep, cap, clock, goes_on: &|| Ok(()) }
+    }
+
+    /// An error ends it: `goes_on` is asked before each object.
+    #[must_use]
+    pub fn until(self, goes_on: &'a dyn Fn() -> Result<()>) -> Self {
+        Self { goes_on, ..self }
+    }
+}
+
+/// Copies every object that is missing and that upkeep would not delete there. Timelines that the two know differently, because each was claimed while the other destination
+/// was away, are left as they are. What is damaged is not copied, nor a snapshot that names it: these
+/// come back, and what leads past them there is for the caller to find out.
+pub fn copy_missing(from: &dyn Backend, to: &dyn Backend, terms: &Terms) -> Result<BTreeSet<Name>> {
     for pass in 1.. {
-        match copy_once(from, to, keep, cap, clock)? {
+        match copy_once(from, to, terms)? {
             Copied::All(damaged) => return Ok(damaged),
             Copied::UpTo(gone) if pass == PASSES => return Err(gone.into()),
             Copied::UpTo(_) => {}
@@ -48,13 +70,7 @@ enum Copied {
     UpTo(backend::Error),
 }
 
-fn copy_once(
-    from: &dyn Backend,
-    to: &dyn Backend,
-    keep: &Keep,
-    cap: Cap,
-    clock: Time,
-) -> Result<Copied> {
+fn copy_once(from: &dyn Backend, to: &dyn Backend, terms: &Terms) -> Result<Copied> {
     let there = Replica::list(to)?;
     let here = Replica::list(from)?;
     let differing = differing(from, &here, to, &there)?;
@@ -65,7 +81,7 @@ fn copy_once(
         return Err(error.hint("let only one daemon write a replica; an empty one is filled"));
     }
     let mut known: BTreeSet<Name> = there.objects.iter().map(|it| it.name.clone()).collect();
-    let surplus = Surplus::of(from, &here, keep, cap, clock)?;
+    let surplus = Surplus::of(from, &here, terms.keep, terms.cap, terms.clock)?;
     let missing = here.objects.iter().map(|entry| &entry.name).filter(|it| !known.contains(it));
     let mut missing: Vec<_> = missing.filter(|name| !differing.contains(&order(name).0)).collect();
     missing.sort_by_key(|name| place(name, surplus.by(name).is_some()));
@@ -74,6 +90,7 @@ fn copy_once(
         if surplus.has(name) || surplus.by(name).is_some_and(|by| known.contains(&by)) {
             continue;
         }
+        (terms.goes_on)()?;
         let body = match from.get(name) {
             Err(error) if error.kind == Kind::NotFound => return Ok(Copied::UpTo(error)),
             body => body?,
@@ -226,7 +243,7 @@ mod tests {
     use std::sync::Arc;
 
     fn copy(from: &dyn Backend, to: &dyn Backend) -> Result<BTreeSet<Name>> {
-        copy_missing(from, to, &Keep::default(), Cap::default(), Time(u64::MAX))
+        copy_missing(from, to, &Terms::new(&Keep::default(), Cap::default(), Time(u64::MAX)))
     }
 
     fn claim(mem: &Mem, number: u32, time: u64) {

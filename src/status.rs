@@ -6,8 +6,8 @@
 
 use crate::commit::{CommitNo, Time, Timeline};
 use crate::config::Database;
-use crate::daemon::Signed;
 use crate::cursor;
+use crate::daemon::Signed;
 use crate::error::{Error, Result, Status as Exit};
 use crate::fanout::Standing;
 use crate::ship::cursor_path;
@@ -210,7 +210,8 @@ fn one(database: &Database) -> Result<Status> {
         let spool = Spool::new(&database.state_dir, &url);
         // The cursor is newer than what the daemon says once a second, and the spools know what of it a
         // destination lacks.
-        let counts = signed.as_ref().zip(state).is_some_and(|(it, state)| it.counts(state.timeline));
+        let counts =
+            signed.as_ref().zip(state).is_some_and(|(it, state)| it.counts(state.timeline));
         let holds_all = |last: &CommitNo| known && counts && matches!(spool.owes(*last), Ok(false));
         let floor = match floor.filter(|(last, _)| behind.is_none() && holds_all(last)) {
             None => lane_floor.map(|(commit, time)| (CommitNo(commit), Time(time))),

@@ -1,75 +1,184 @@
-//! A few threads that do what blocks. Each job returns a value, which comes back in a channel with
-//! the others: the one owner of all state waits for those, and shares none of it.
+//! Threads that do what blocks. Each job returns a value, which comes back in a channel with the others:
+//! the one owner of all state waits for those, and shares none of it.
+//!
+//! A job goes by a *route*: what it may have to wait for, such as a disk or a bucket. So many jobs of a
+//! route are done at a time and no more, so that one which never answers keeps others of its own route
+//! from being done, and nobody else. Threads are made when a job could be done and none is free.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, Condvar, Mutex};
-use std::thread::{self, JoinHandle};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread;
 
+/// Jobs of one route at a time: two keep two cores busy with a first snapshot, the others wait for disks.
+const EACH: usize = 4;
+/// All at a time, whatever there is to wait for.
+const ALL: usize = 128;
+
+pub type Route = Arc<str>;
 type Job<T> = Box<dyn FnOnce() -> T + Send>;
 
-/// Jobs that wait for a thread. `None` in the end, once for each thread. A channel shared under a
-/// lock would wake two threads for each job.
-struct Queue<T> {
-    jobs: Mutex<VecDeque<Option<Job<T>>>>,
-    more: Condvar,
+struct Jobs<T> {
+    waiting: VecDeque<(Route, Job<T>)>,
+    /// How many are being done, by route.
+    running: BTreeMap<Route, usize>,
+    free: usize,
+    threads: usize,
+    ended: bool,
 }
 
-impl<T> Queue<T> {
-    fn push(&self, job: Option<Job<T>>) {
-        self.jobs.lock().expect("no job runs under the lock").push_back(job);
-        self.more.notify_one();
+impl<T> Jobs<T> {
+    /// Whether more can be done by now than threads are free. One that was woken counts as free until it
+    /// has begun.
+    fn lacks_a_thread(&self) -> bool {
+        let (mut running, mut ready) = (self.running.clone(), 0);
+        for (route, _) in &self.waiting {
+            let of_route = running.entry(Arc::clone(route)).or_default();
+            if *of_route < EACH {
+                *of_route += 1;
+                ready += 1;
+            }
+            if ready > self.free {
+                return true;
+            }
+        }
+        false
     }
 
-    fn pop(&self) -> Option<Job<T>> {
-        let mut jobs = self.jobs.lock().expect("no job runs under the lock");
-        loop {
-            match jobs.pop_front() {
-                Some(job) => return job,
-                None => jobs = self.more.wait(jobs).expect("no job runs under the lock"),
-            }
+    fn begin(&mut self) -> Option<(Route, Job<T>)> {
+        let may = |(route, _): &(Route, _)| self.running.get(route).is_none_or(|it| *it < EACH);
+        let next = self.waiting.iter().position(may)?;
+        let (route, job) = self.waiting.remove(next)?;
+        *self.running.entry(Arc::clone(&route)).or_default() += 1;
+        Some((route, job))
+    }
+
+    fn end(&mut self, route: &Route) {
+        let left = self.running.get_mut(route).expect("it was begun");
+        *left -= 1;
+        if *left == 0 {
+            self.running.remove(route);
         }
     }
 }
 
-pub struct Pool<T> {
-    queue: Arc<Queue<T>>,
-    threads: Vec<JoinHandle<()>>,
+struct Shared<T> {
+    jobs: Mutex<Jobs<T>>,
+    more: Condvar,
+    done: Sender<T>,
 }
+
+impl<T> Shared<T> {
+    fn jobs(&self) -> MutexGuard<'_, Jobs<T>> {
+        self.jobs.lock().expect("no job runs under the lock")
+    }
+
+    fn work(&self) {
+        let mut jobs = self.jobs();
+        loop {
+            while let Some((route, job)) = jobs.begin() {
+                drop(jobs);
+                // Whoever waited for it may have ended.
+                self.done.send(job()).ok();
+                jobs = self.jobs();
+                jobs.end(&route);
+            }
+            if jobs.ended {
+                return;
+            }
+            jobs.free += 1;
+            jobs = self.more.wait(jobs).expect("no job runs under the lock");
+            jobs.free -= 1;
+        }
+    }
+}
+
+pub struct Pool<T>(Arc<Shared<T>>);
 
 impl<T> fmt::Debug for Pool<T> {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "Pool({} threads)", self.threads.len())
+        write!(f, "Pool({} threads)", self.0.jobs().threads)
     }
 }
 
 impl<T: Send + 'static> Pool<T> {
     /// Results go to `done`.
-    pub fn new(threads: usize, done: &Sender<T>) -> Self {
-        let queue = Arc::new(Queue { jobs: Mutex::default(), more: Condvar::new() });
-        let work = |_| {
-            let (queue, done) = (Arc::clone(&queue), done.clone());
-            thread::spawn(move || {
-                while let Some(job) = queue.pop() {
-                    if done.send(job()).is_err() {
-                        return;
-                    }
-                }
-            })
+    pub fn new(done: &Sender<T>) -> Self {
+        let jobs = Jobs {
+            waiting: VecDeque::new(),
+            running: BTreeMap::new(),
+            free: 0,
+            threads: 0,
+            ended: false,
         };
-        let threads = (0..threads).map(work).collect();
-        Self { queue, threads }
+        let (jobs, more, done) = (Mutex::new(jobs), Condvar::new(), done.clone());
+        Self(Arc::new(Shared { jobs, more, done }))
     }
 
-    pub fn run(&self, job: impl FnOnce() -> T + Send + 'static) {
-        self.queue.push(Some(Box::new(job)));
+    pub fn run(&self, route: &Route, job: impl FnOnce() -> T + Send + 'static) {
+        let mut jobs = self.0.jobs();
+        jobs.waiting.push_back((Arc::clone(route), Box::new(job)));
+        self.0.more.notify_one();
+        if jobs.threads < ALL && jobs.lacks_a_thread() {
+            let shared = Arc::clone(&self.0);
+            jobs.threads += 1;
+            thread::spawn(move || shared.work());
+        }
     }
 }
 
+/// Waits for nobody: who has to be waited for, whoever shares out the jobs knows.
 impl<T> Drop for Pool<T> {
     fn drop(&mut self) {
-        self.threads.iter().for_each(|_| self.queue.push(None));
-        self.threads.drain(..).for_each(|thread| drop(thread.join()));
+        self.0.jobs().ended = true;
+        self.0.more.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::channel;
+
+    fn route(name: &str) -> Route {
+        name.into()
+    }
+
+    /// Four databases on a disk that hung kept all others from being captured and shipped.
+    #[test]
+    fn trap_84_a_route_that_hangs_keeps_no_other_from_being_taken() {
+        let (done, results) = channel();
+        let pool = Pool::new(&done);
+        let (release, hung) = channel::<()>();
+        let hung = Arc::new(Mutex::new(hung));
+        for number in 0..3 * EACH {
+            let hung = Arc::clone(&hung);
+            pool.run(&route("dead"), move || {
+                hung.lock().unwrap().recv().ok();
+                number
+            });
+        }
+        for number in 100..120 {
+            pool.run(&route("alive"), move || number);
+        }
+        let mut alive: Vec<_> = (100..120).map(|_| results.recv().unwrap()).collect();
+        alive.sort_unstable();
+        assert_eq!(alive, (100..120).collect::<Vec<_>>());
+        assert!(pool.0.jobs().threads <= 4 * EACH, "{pool:?}");
+        assert_eq!(pool.0.jobs().running[&route("dead")], EACH);
+        drop(release);
+        let mut dead: Vec<_> = (0..3 * EACH).map(|_| results.recv().unwrap()).collect();
+        dead.sort_unstable();
+        assert_eq!(dead, (0..3 * EACH).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_waits_is_done_before_it_ends() {
+        let (done, results) = channel();
+        let pool = Pool::new(&done);
+        (0..50).for_each(|number| pool.run(&route("one"), move || number));
+        drop((pool, done));
+        assert_eq!(results.iter().count(), 50);
     }
 }

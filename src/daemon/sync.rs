@@ -112,7 +112,8 @@ fn knows_all(database: &Database) -> Result<()> {
     let Some(unknown) = database.destinations.iter().find(unknown) else { return Ok(()) };
     let cause = "the daemon that watches the database does not ship there";
     let error = Error::new(Status::Unreachable, "sync", unknown, cause);
-    Err(error.hint("have it read its configuration again (SIGHUP), or start it with that destination"))
+    Err(error
+        .hint("have it read its configuration again (SIGHUP), or start it with that destination"))
 }
 
 /// What the daemon has not done yet, and why.

@@ -13,11 +13,12 @@ mod upkeep;
 
 use super::open::{self, Files, Live, Lock, Order, Purpose};
 use super::owed::Owed;
+use super::pool::Route;
 use super::sync;
 use crate::capture::{Capture, RawPart};
 use crate::clock;
 use crate::commit::Time;
-use crate::config::Database;
+use crate::config::{Database, Destination};
 use crate::cursor::State;
 use crate::error::{Error, Result, Status};
 use crate::fanout::Fanout;
@@ -35,7 +36,42 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::{Duration, Instant};
 
-pub type Job = Box<dyn FnOnce() -> Done + Send>;
+/// What blocks, and what it may have to wait for.
+pub struct Job {
+    pub route: Route,
+    pub work: Box<dyn FnOnce() -> Done + Send>,
+}
+
+impl Job {
+    fn new(route: &Route, work: impl FnOnce() -> Done + Send + 'static) -> Self {
+        Self { route: Arc::clone(route), work: Box::new(work) }
+    }
+}
+
+/// The ways of a database's jobs.
+#[derive(Debug)]
+struct Routes {
+    /// To the database, and no destination.
+    local: Route,
+    /// To all of its destinations.
+    all: Route,
+    /// To each of them, for what nobody waits for.
+    each: Vec<Route>,
+    upkeep: Route,
+}
+
+impl Routes {
+    fn new(database: &Database) -> Self {
+        let each = || database.destinations.iter().map(Destination::host);
+        let all = each().collect::<Vec<_>>().join("\n");
+        Self {
+            local: "".into(),
+            upkeep: format!("upkeep of {all}").into(),
+            each: each().map(|host| format!("debts of {host}").into()).collect(),
+            all: all.into(),
+        }
+    }
+}
 
 const IDLE_POLL: Duration = Duration::from_millis(50);
 /// How often the wal-index is looked at while nothing is pinned, or many frames come.
@@ -103,6 +139,7 @@ enum Watched {
 pub struct Tracker {
     database: Arc<Database>,
     watched: Watched,
+    routes: Routes,
     phase: Phase,
     lock: Option<Arc<Lock>>,
     /// Those of the database, as opened last.
@@ -133,6 +170,9 @@ pub struct Tracker {
     /// No new jobs; taken up anew once the last one is back.
     leaving: bool,
     draining: bool,
+    /// Until when an end waits for mirrors, and whether that is over.
+    mirrors_until: Option<Instant>,
+    mirrors_left: bool,
     /// Not to be watched any more, or not like this.
     retired: bool,
     /// A complete pass of capture began after the order to drain.
@@ -201,6 +241,7 @@ impl Tracker {
         Self {
             database: Arc::new(database.clone()),
             watched: Watched::Unknown,
+            routes: Routes::new(database),
             phase: Phase::Closed,
             lock: None,
             files: None,
@@ -221,6 +262,8 @@ impl Tracker {
             lost: false,
             leaving: false,
             draining: false,
+            mirrors_until: None,
+            mirrors_left: false,
             retired: false,
             drained: false,
             checkpointing: false,
@@ -306,6 +349,7 @@ impl Tracker {
         if !matches!(self.phase, Phase::Away) {
             self.moved(now);
         }
+        self.leave_mirrors(now);
         let job = self.next_job(now);
         self.jobs += usize::from(job.is_some());
         job
@@ -324,7 +368,7 @@ impl Tracker {
                     replaced: self.replaced(now),
                 };
                 let mut lock = self.lock.clone();
-                Some(Box::new(move || {
+                Some(Job::new(&self.routes.all, move || {
                     let live = open::open(&database, order, &mut lock);
                     Done::Opened(live.map(Box::new), lock)
                 }))
@@ -380,7 +424,7 @@ impl Tracker {
             return self.checkpoint(look.as_ref(), now);
         };
         let stores = self.stores.clone();
-        Some(Box::new(move || {
+        Some(Job::new(&self.routes.local, move || {
             let stored = |part: &_| stores.as_ref().is_some_and(|stores| stores.has_part(part));
             let captured = pass(&mut capture, orders, &stored);
             Done::Captured(capture, captured)
@@ -395,7 +439,7 @@ impl Tracker {
     ) -> std::result::Result<Job, Box<Capture>> {
         let due = capture.large().is_some() && self.parcel.is_none() && now >= self.retry_at;
         let Some(mut shipper) = self.shipper.take_if(|_| due) else { return Err(capture) };
-        Ok(Box::new(move || {
+        Ok(Job::new(&self.routes.all, move || {
             let before = capture.state();
             let result = shipper.ship_large(&mut capture, &before).map(drop);
             Done::LargeShipped(capture, shipper, result)
@@ -421,7 +465,7 @@ impl Tracker {
         let mut shipper = self.shipper.take()?;
         self.last_ship = Some(now);
         let (status, database) = (self.take_status(now), Arc::clone(&self.database));
-        Some(Box::new(move || {
+        Some(Job::new(&self.routes.all, move || {
             sync::hear(&database.state_dir);
             let result = shipper.ship(&mut parcel);
             if let Some(status) = status {
@@ -434,7 +478,7 @@ impl Tracker {
     fn store(&mut self, raw: RawPart) -> Option<Job> {
         let stores = Arc::clone(self.stores.as_ref()?);
         self.parts += 1;
-        Some(Box::new(move || {
+        Some(Job::new(&self.routes.all, move || {
             let result = stores.put_part(&raw);
             Done::Stored(raw, result)
         }))

@@ -5,7 +5,7 @@ use crate::clock;
 use crate::commit::CommitNo;
 use crate::error::Result;
 use crate::keep::{Cap, Keep};
-use crate::mend::copy_missing;
+use crate::mend::{Terms, copy_missing};
 use crate::name::Name;
 use crate::replica::Replica;
 
@@ -18,8 +18,9 @@ impl Lane {
             let mut debt = self.debt();
             (debt.copy, debt.copying) = (false, true);
         }
-        let clock = clock::now();
-        let copied = copy_missing(&*sibling.destination, &*self.destination, keep, cap, clock);
+        let (from, to, clock) = (&*sibling.destination, &*self.destination, clock::now());
+        let goes_on = || self.goes_on();
+        let copied = copy_missing(from, to, &Terms::new(keep, cap, clock).until(&goes_on));
         let lacking = copied.and_then(|bad| match floor.claimed() {
             Some((last, _)) if !bad.is_empty() && !self.leads_to(last)? => Ok(bad.first().cloned()),
             _ => Ok(None),

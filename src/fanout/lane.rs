@@ -13,7 +13,7 @@ use crate::sabotage;
 use crate::spool::Spool;
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 pub(super) struct Lane {
@@ -23,6 +23,8 @@ pub(super) struct Lane {
     debt: Mutex<Debt>,
     /// How many objects it has taken or refused.
     answers: AtomicU64,
+    /// What it lacks yet is for the next start.
+    left: AtomicBool,
     pub known: parts::Known,
 }
 
@@ -89,8 +91,9 @@ impl Lane {
         spool.tidy()?;
         let (pending, copy) = (spool.pending()?, spool.is_marked());
         let debt = Mutex::new(Debt { pending, copy, ..Debt::default() });
-        let (answers, known) = (AtomicU64::new(0), parts::Known::default());
-        Ok(Self { destination, mirror, spool, debt, answers, known })
+        let (answers, left) = (AtomicU64::new(0), AtomicBool::new(false));
+        let known = parts::Known::default();
+        Ok(Self { destination, mirror, spool, debt, answers, left, known })
     }
 
     pub fn debt(&self) -> MutexGuard<'_, Debt> {
@@ -108,6 +111,19 @@ impl Lane {
 
     pub fn answers(&self) -> u64 {
         self.answers.load(Ordering::Relaxed)
+    }
+
+    pub fn leave(&self) {
+        self.left.store(true, Ordering::Relaxed);
+    }
+
+    /// Refuses to go on with one that nobody waits for any more.
+    pub fn goes_on(&self) -> Result<()> {
+        if self.left.load(Ordering::Relaxed) {
+            let cause = "it is left behind, and brought up to date after the next start";
+            return Err(Error::new(Status::Unreachable, "copy to", &self.destination, cause));
+        }
+        Ok(())
     }
 
     /// Stores an object; one that is there already with the same bytes was stored by us, its reply
@@ -272,6 +288,7 @@ impl Lane {
     /// Puts the oldest object that is pending. `false`: there is none, or not for us.
     pub fn pay_one(&self, put: impl Fn(&Self, &Name, &[u8]) -> Result<()>) -> Result<bool> {
         let Some(name) = self.debt().pending.keys().next().cloned() else { return Ok(false) };
+        self.goes_on()?;
         let body = match self.spool.read(&name) {
             Err(_) if self.debt().retired => return Ok(false),
             body => body.map_err(|error| Error::io("read from the spool", &name, &error))?,

@@ -283,7 +283,7 @@ impl Tracker {
         }
         self.checkpointing = true;
         let path = self.database.path.clone();
-        Some(Box::new(move || {
+        Some(Job::new(&self.routes.local, move || {
             let done = Session::open(&path).and_then(|session| session.checkpoint());
             Done::Checkpointed(
                 done.map_err(|error| {

@@ -37,7 +37,7 @@ impl Tracker {
         let (base, resync) = (*base, resync.take());
         let path = self.database.path.clone();
         let mut shipper = self.shipper.take().expect("nothing is shipped before it is done");
-        Ok(Some(Box::new(move || {
+        Ok(Some(Job::new(&self.routes.all, move || {
             let resync = match resync {
                 Some(resync) => Ok(resync),
                 None => Resync::begin(&mut shipper, &mut capture, &base, &path, clock::now)

@@ -3,6 +3,7 @@
 
 use super::{Done, Job, RETRY_FIRST, RETRY_LAST, Tracker};
 use crate::daemon::open;
+use crate::daemon::pool::Route;
 use crate::error::{Error, Result, Status};
 use crate::fanout::{Fanout, Stock};
 use crate::name::{Name, Part};
@@ -22,7 +23,9 @@ pub(super) enum Survey {
 
 /// How long a mirror that was brought up to date is left alone. What it lacks then goes there at once;
 /// and while a snapshot is stored, what it lacks is found out by listings.
-const MIRRORED: Duration = Duration::from_secs(5);
+pub(super) const MIRRORED: Duration = Duration::from_secs(5);
+/// How long an end waits for mirrors: what they lack then they get after the next start.
+pub(super) const MIRRORS: Duration = Duration::from_secs(5);
 /// How often a destination waits in vain for another one to have all that it lacks.
 const TRIES: u32 = 5;
 /// How often one that takes everything is asked whether it still holds what was acknowledged there.
@@ -43,7 +46,16 @@ pub enum Abroad {
 }
 
 /// A job before it is counted.
-pub(super) type Journey = Box<dyn FnOnce() -> Abroad + Send>;
+pub(super) struct Journey {
+    route: Route,
+    work: Box<dyn FnOnce() -> Abroad + Send>,
+}
+
+impl Journey {
+    pub(super) fn new(route: &Route, work: impl FnOnce() -> Abroad + Send + 'static) -> Self {
+        Self { route: Arc::clone(route), work: Box::new(work) }
+    }
+}
 
 /// Where one destination is with what it lacks.
 #[derive(Clone, Copy, Debug)]
@@ -71,8 +83,8 @@ impl Tracker {
 
     pub(super) fn sent_out(&mut self, journey: Journey) -> Job {
         self.abroad += 1;
-        let life = self.life;
-        Box::new(move || Done::Abroad(life, journey()))
+        let (life, Journey { route, work }) = (self.life, journey);
+        Job::new(&route, move || Done::Abroad(life, work()))
     }
 
     /// Takes in what one of them brought back.
@@ -105,28 +117,26 @@ impl Tracker {
             }
             (lane.busy, lane.look_at) = (true, now + LOOK);
             let (stores, database) = (Arc::clone(stores), Arc::clone(&self.database));
-            jobs.push(match behind {
-                true => Box::new(move || {
-                    let place = &database.destinations[at];
-                    let told = |error| open::tell_if_absent(error, place);
-                    Abroad::Paid(at, stores.pay(at).map_err(told))
-                }),
-                false => Box::new(move || {
+            jobs.push(Journey::new(&self.routes.each[at], move || {
+                if !behind {
                     // One that could not be asked is no matter: the next put shows what is wrong.
                     drop(stores.look_at(at));
-                    Abroad::Looked(at)
-                }),
-            });
+                    return Abroad::Looked(at);
+                }
+                let told = |error| open::tell_if_absent(error, &database.destinations[at]);
+                Abroad::Paid(at, stores.pay(at).map_err(told))
+            }));
         }
         if self.survey == Survey::Wanted && now >= self.retry_at {
             self.survey = Survey::Away;
             let (stores, snapshot) = (Arc::clone(stores), self.snapshot);
-            jobs.push(Box::new(move || Abroad::Surveyed(stores.survey(snapshot))));
+            let survey = move || Abroad::Surveyed(stores.survey(snapshot));
+            jobs.push(Journey::new(&self.routes.all, survey));
         }
         if !self.renew.is_empty() && !self.renewing && now >= self.retry_at {
             self.renewing = true;
             let (stores, parts) = (Arc::clone(stores), std::mem::take(&mut self.renew));
-            jobs.push(Box::new(move || {
+            jobs.push(Journey::new(&self.routes.all, move || {
                 let result = stores.renew(&parts);
                 Abroad::Renewed(parts, result)
             }));
@@ -162,7 +172,7 @@ impl Tracker {
                 let was_away = std::mem::take(&mut lane.tries) > 0;
                 let Some(stores) = &self.stores else { return };
                 let (is_mirror, place) = (stores.is_mirror(at), stores.destination(at).to_string());
-                if is_mirror {
+                if is_mirror && !self.draining {
                     lane.retry_at = now + MIRRORED;
                 }
                 match lacking {
@@ -220,13 +230,30 @@ impl Tracker {
 
     /// Whether a destination lacks anything. Of a mirror that cannot have it nothing is asked.
     pub(super) fn owes(&self) -> bool {
+        let waits = |lane: &Lane| !self.mirrors_left && (lane.tries == 0 || lane.busy);
         let owes = |stores: &Arc<Fanout>| {
             let mut lanes = self.lanes.iter().enumerate();
-            lanes.any(|(at, lane)| {
-                stores.is_behind(at) && !(stores.is_mirror(at) && lane.tries > 0 && !lane.busy)
-            })
+            lanes.any(|(at, lane)| stores.is_behind(at) && (!stores.is_mirror(at) || waits(lane)))
         };
         self.stores.as_ref().is_some_and(owes)
+    }
+
+    /// An end leaves mirrors behind that have not got everything in a while.
+    pub(super) fn leave_mirrors(&mut self, now: Instant) {
+        if self.draining && now >= *self.mirrors_until.get_or_insert(now + MIRRORS) {
+            self.mirrors_left = true;
+            self.stores.iter().for_each(|stores| stores.leave_mirrors());
+        }
+    }
+
+    /// Jobs that bring a mirror up to date, which is left to itself.
+    pub(super) fn left(&self) -> usize {
+        let is_mirror = |at: usize| {
+            let destination = self.database.destinations.get(at);
+            destination.is_some_and(|it| self.database.mirrors.contains(it))
+        };
+        let lanes = self.lanes.iter().enumerate();
+        lanes.filter(|(at, lane)| self.mirrors_left && lane.busy && is_mirror(*at)).count()
     }
 
     /// All are tried at once: what waits for another try has it now.

@@ -169,7 +169,7 @@ impl Tracker {
 
     /// Ended, and all its jobs are back.
     pub fn is_over(&self) -> bool {
-        self.is_ended() && self.jobs + self.abroad == 0
+        self.is_ended() && self.jobs + self.abroad == self.left()
     }
 }
 

@@ -90,7 +90,7 @@ impl Sim {
         let payments: Vec<_> = payments.into_iter().map(|it| self.tracker.sent_out(it)).collect();
         for job in turn.into_iter().chain(shipment).chain(payments) {
             self.jobs += 1;
-            let mut done = job();
+            let mut done = (job.work)();
             if let Done::Opened(Ok(live), _) = &mut done {
                 self.opened += 1;
                 if let Some(faulty) = &self.faulty {
@@ -473,11 +473,11 @@ fn trap_64_a_daemon_that_ends_waits_for_what_is_under_way() {
     }
     let (go, waits) = std::sync::mpsc::channel();
     let tracker = daemon.trackers.get_mut(&at).unwrap();
-    let job = tracker.sent_out(Box::new(move || {
+    let job = tracker.sent_out(super::lanes::Journey::new(&"".into(), move || {
         waits.recv().unwrap();
         Abroad::Looked(0)
     }));
-    daemon.slow.run(move || (at, job()));
+    daemon.pool.run(&job.route, move || (at, (job.work)()));
     tracker.fail(Error::new(Status::Unreachable, "test", "it", "ends"));
     assert!(daemon.ended().is_none(), "a job is under way");
     assert!(open::try_lock(&db.config().state_dir).unwrap().is_none(), "still locked");

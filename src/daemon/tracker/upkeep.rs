@@ -104,7 +104,7 @@ impl Tracker {
         (it.busy, it.stop, it.last, it.news, it.pruning) = (true, stop, now, false, pruning);
         it.pruned = if pruning { Some(now) } else { it.pruned };
         let rest: BTreeSet<String> = it.resting.keys().cloned().collect();
-        Some(Box::new(move || {
+        Some(Journey::new(&self.routes.upkeep, move || {
             let stop = || flag.load(Ordering::Relaxed);
             Abroad::Kept(rounds::beside(&database, &stores, timeline, task, &rest, &stop))
         }))

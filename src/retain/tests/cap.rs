@@ -4,7 +4,7 @@
 use super::*;
 use crate::keep::{Cap, Sum};
 use crate::list;
-use crate::mend::copy_missing;
+use crate::mend::{Terms, copy_missing};
 use crate::repair::{self, repair};
 use crate::testkit::Random;
 use crate::upkeep::Round;
@@ -188,7 +188,7 @@ fn what_there_is_no_room_for_is_neither_copied_nor_brought_back() {
     assert_eq!(report.findings, []);
     assert!(*small.objects() == before);
     let empty = Mem::new();
-    copy_missing(&*writer.store, &empty, &policy.keep, cap, NOW).unwrap();
+    copy_missing(&*writer.store, &empty, &Terms::new(&policy.keep, cap, NOW)).unwrap();
     assert!(*empty.objects() == before);
     let lost = before.keys().find(|key| key.starts_with(Name::PARTS)).unwrap();
     small.objects().remove(lost);

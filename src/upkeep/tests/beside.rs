@@ -5,7 +5,7 @@ use super::*;
 use crate::backend::worm::Worm;
 use crate::copies::Copies;
 use crate::keep::{Cap, Keep};
-use crate::mend::copy_missing;
+use crate::mend::{Terms, copy_missing};
 use crate::model::Writer;
 use crate::repair::{self, repair};
 use crate::verify::compare;
@@ -83,7 +83,7 @@ fn an_object_that_is_listed_and_cannot_be_read_is_told() {
 fn trap_89_a_copy_beside_a_round_is_whole() {
     let rounds = at_each_call(|writer, reader| {
         let copy = Arc::new(Mem::new()) as Arc<dyn Backend>;
-        copy_missing(&**reader, &*copy, &rules().keep, Cap::default(), LATER).unwrap();
+        copy_missing(&**reader, &*copy, &Terms::new(&rules().keep, Cap::default(), LATER)).unwrap();
         assert!(restored(&copy, Target::Latest).unwrap() == writer.image(41));
         assert_eq!(verify(&copy, false, &Quiet).unwrap().findings, []);
     });
@@ -136,7 +136,7 @@ fn trap_88_a_copy_beside_a_round_leads_to_each_timeline_that_it_has() {
         (0..3).for_each(|n| _ = writer.alone(&Step::fill(4, [2], n)));
         let busy = Busy::new(Arc::clone(&writer.store), call, rules());
         let to = Watched(Arc::new(Mem::new()));
-        copy_missing(&busy, &to, &Keep::default(), Cap::default(), LATER).unwrap();
+        copy_missing(&busy, &to, &Terms::new(&Keep::default(), Cap::default(), LATER)).unwrap();
         let there = Arc::clone(&to.0) as Arc<dyn Backend>;
         assert!(restored(&there, Target::Latest).unwrap() == writer.image(43));
         if busy.calls.load(Ordering::SeqCst) <= call {
@@ -222,16 +222,20 @@ fn destinations_that_were_kept_up_at_different_times_lack_nothing() {
 fn what_upkeep_removed_is_not_copied_again_from_one_that_keeps_it() {
     let (writer, policy, kept) = two();
     let worm = Arc::new(Worm::new(1_000_000));
-    copy_missing(&*writer.store, &*worm, &Keep::parse(&[]).unwrap(), Cap::default(), LATER)
-        .unwrap();
+    copy_missing(
+        &*writer.store,
+        &*worm,
+        &Terms::new(&Keep::parse(&[]).unwrap(), Cap::default(), LATER),
+    )
+    .unwrap();
     let locked = Arc::clone(&worm) as Arc<dyn Backend>;
     let done = at(&policy, LATER).compact(&[Arc::clone(&locked)]).unwrap();
     assert!(done.deleted == 0 && done.locked > 0 && done.made > 0);
     let before = kept.objects().clone();
-    copy_missing(&*worm, &*kept, &policy.keep, Cap::default(), LATER).unwrap();
+    copy_missing(&*worm, &*kept, &Terms::new(&policy.keep, Cap::default(), LATER)).unwrap();
     assert!(before == *kept.objects(), "nothing came");
     let empty = Arc::new(Mem::new());
-    copy_missing(&*worm, &*empty, &policy.keep, Cap::default(), LATER).unwrap();
+    copy_missing(&*worm, &*empty, &Terms::new(&policy.keep, Cap::default(), LATER)).unwrap();
     assert!(before == *empty.objects(), "a new one gets just what is kept");
 }
 
@@ -245,7 +249,7 @@ fn a_destination_that_comes_back_after_days_ends_like_the_others() {
     late.objects().extend(old);
     writer.store.objects().clone_from(&kept.objects());
     writer.alone(&Step::fill(3, [1], 99)).snapshot();
-    copy_missing(&*writer.store, &*late, &policy.keep, Cap::default(), LATER).unwrap();
+    copy_missing(&*writer.store, &*late, &Terms::new(&policy.keep, Cap::default(), LATER)).unwrap();
     let clock = Time(LATER.0 + 60_000);
     let both = [writer.source(), Arc::clone(&late) as Arc<dyn Backend>];
     let round = at(&policy, clock);

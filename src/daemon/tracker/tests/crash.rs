@@ -63,7 +63,8 @@ impl World {
             sim.until(|sim| sim.is_current() || mortal.is_dead());
             if commit == 1 && !mortal.is_dead() {
                 let hour = sim.now + Duration::from_secs(3600);
-                let done = sim.upkeep(hour).expect("it is due")();
+                let done = sim.upkeep(hour).expect("it is due");
+                let done = (done.work)();
                 sim.tracker.done(done, sim.now);
             }
             if mortal.is_dead() {

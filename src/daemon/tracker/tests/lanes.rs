@@ -1,6 +1,7 @@
 //! More than one destination: those that are there are not kept waiting by those that are not, and
 //! each comes to hold everything.
 
+use super::super::lanes::{MIRRORED, MIRRORS};
 use super::*;
 use crate::config::{Database, Destination};
 use crate::replica::Replica;
@@ -300,6 +301,34 @@ fn a_mirror_trails_and_nothing_waits_for_it() {
     pair.both_agree();
 }
 
+/// An end and a `sync` waited for a mirror that did not answer, or was filled for hours.
+#[test]
+fn an_end_waits_a_moment_for_a_mirror_and_no_longer() {
+    let mut pair = Pair::new();
+    pair.config.mirrors = vec![pair.config.destinations[1].clone()];
+    let mut sim = pair.sim();
+    sim.until(|sim| sim.is_current());
+    commits(&pair.writer, 2);
+    sim.until(|sim| shipped(sim) && sim.tracker.owes());
+    // Its payment never comes back.
+    sim.now += MIRRORED;
+    let payment = sim.tracker.payments(sim.now).pop().expect("it is due");
+    let payment = sim.tracker.sent_out(payment);
+    commits(&pair.writer, 1);
+    let begun = sim.now;
+    assert!(sim.drain().is_none());
+    assert!(sim.tracker.is_over() && sim.now >= begun + MIRRORS);
+    pair.agrees(0);
+    assert!(is_unlocked(&pair.db));
+    let spooled = pair.spooled();
+    let done = (payment.work)();
+    assert!(matches!(&done, Done::Abroad(0, Abroad::Paid(1, _))), "{done:?}");
+    assert_eq!(pair.spooled(), spooled, "the spool is the next one's");
+    sim.tracker.done(done, sim.now);
+    assert!(pair.sim().drain().is_none());
+    pair.agrees(1);
+}
+
 /// All but the mirror are away: it is not what makes a commit durable.
 #[test]
 fn a_mirror_alone_is_nowhere_to_go() {
@@ -375,7 +404,7 @@ fn trap_84_a_destination_that_hangs_does_not_hold_up_the_next_life() {
     // It stores what it was about to, and what is in the spool now is not its own.
     pair.give_back(1);
     let spooled = pair.spooled();
-    let done = hung();
+    let done = (hung.work)();
     assert!(matches!(&done, Done::Abroad(0, Abroad::Paid(1, Ok(None)))), "{done:?}");
     assert_eq!(pair.spooled(), spooled);
     sim.tracker.done(done, sim.now);

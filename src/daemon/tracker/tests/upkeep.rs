@@ -39,7 +39,7 @@ fn the_daemon_merges_what_it_shipped_and_fetches_nothing_for_that() {
     let before = changes(&pair);
     let job = sim.upkeep(sim.now + WINDOW).expect("it is due");
     assert!(sim.upkeep(sim.now + WINDOW).is_none(), "one round at a time");
-    let done = job();
+    let done = (job.work)();
     let Done::Abroad(_, Abroad::Kept(Ok(kept))) = &done else { panic!("{done:?}") };
     assert!(kept.errors.is_empty(), "{:?}", kept.errors);
     assert!(kept.made > 0 && kept.merged > kept.made, "{kept:?}");
@@ -65,7 +65,7 @@ fn a_cap_that_cannot_be_held_to_is_noted_for_the_destination_that_has_it() {
     let mut sim = pair.sim();
     sim.until(|sim| sim.is_current());
     let job = sim.upkeep(sim.now + WINDOW).expect("it is due");
-    let done = job();
+    let done = (job.work)();
     sim.tracker.done(done, sim.now);
     let over = &sim.tracker.status.over;
     let place = pair.config.destinations[1].to_string();
@@ -83,7 +83,7 @@ fn a_round_is_left_off_when_the_daemon_is_to_end() {
     let before = changes(&pair);
     let job = sim.upkeep(sim.now + WINDOW).unwrap();
     sim.tracker.drain();
-    let done = job();
+    let done = (job.work)();
     assert_eq!(changes(&pair), before);
     sim.tracker.done(done, sim.now);
     assert!(sim.drain().is_none());
@@ -98,7 +98,7 @@ fn the_upkeep_of_a_destination_that_is_behind_waits() {
     pair.take(1);
     commits(&pair.writer, 1);
     sim.until(|sim| lanes::shipped(sim));
-    let done = sim.upkeep(sim.now + WINDOW).unwrap()();
+    let done = (sim.upkeep(sim.now + WINDOW).unwrap().work)();
     assert!(
         matches!(&done, Done::Abroad(_, Abroad::Kept(Ok(kept))) if kept.made > 0 && kept.errors.is_empty())
     );
@@ -107,7 +107,7 @@ fn the_upkeep_of_a_destination_that_is_behind_waits() {
     sim.until(|sim| sim.is_current());
     commits(&pair.writer, 1);
     sim.until(|sim| sim.is_current());
-    let done = sim.upkeep(sim.now + WINDOW * 2).unwrap()();
+    let done = (sim.upkeep(sim.now + WINDOW * 2).unwrap().work)();
     sim.tracker.done(done, sim.now);
     assert!(sim.drain().is_none());
     pair.both_agree();
@@ -141,7 +141,8 @@ fn trap_77_a_destination_that_refuses_is_left_alone_for_an_hour() {
         sim.until(|sim| sim.is_current());
         let now = sim.now + after;
         let before = (faulty.calls(Operation::List), faulty.calls(Operation::Delete));
-        let done = sim.upkeep(now).expect("it is due")();
+        let done = sim.upkeep(now).expect("it is due");
+        let done = (done.work)();
         sim.tracker.done(done, now);
         let lists = faulty.calls(Operation::List) - before.0;
         (lists, faulty.calls(Operation::Delete) - before.1)
@@ -175,7 +176,7 @@ fn parts_are_collected_only_while_no_snapshot_is_under_way() {
     let mut round = |sim: &mut Sim| {
         later += HOUR;
         let job = sim.upkeep(later).expect("it is due");
-        sim.tracker.done(job(), later);
+        sim.tracker.done((job.work)(), later);
         assert!(sim.tracker.upkeep.makes_way());
         store.get(&part).is_ok()
     };
