@@ -166,7 +166,9 @@ fn planned(
                 Err(error) => (error, Some(chosen.plan)),
             },
         };
-        if plans < PLANS && error.status == Status::Integrity {
+        // A wrong digest, and what SQLite finds wrong, come of no listing: another one mends neither.
+        let of_listing = plan.is_none() || error.object.is_some();
+        if plans < PLANS && error.status == Status::Integrity && of_listing {
             // Upkeep may have merged or deleted it meanwhile: then others lead to the commit.
             let now = damaged.leave_out(Replica::list(&**source)?);
             if has_moved_on(&error, &replica, &now) {

@@ -1,6 +1,7 @@
 //! Targets, timelines and replicas that lack something.
 
 use super::*;
+use crate::backend::faulty::{Faulty, Operation};
 use crate::backend::{self, Listing};
 use crate::commit::PageNo;
 use crate::name::Change;
@@ -299,10 +300,18 @@ fn reported_from(
     source: &Arc<dyn Backend>,
     target: Target,
 ) -> Result<Report> {
+    checked_from(writer, source, target, Check::None)
+}
+
+fn checked_from(
+    writer: &model::Writer,
+    source: &Arc<dyn Backend>,
+    target: Target,
+    check: Check,
+) -> Result<Report> {
     let dir = tempfile::tempdir().unwrap();
     let output = &dir.path().join("app.db");
-    let (timeline, check) = (None, Check::None);
-    let options = Options { output, target, timeline, check, force: false, dry_run: false };
+    let options = Options { output, target, timeline: None, check, force: false, dry_run: false };
     let report = restore(source, &options, &Quiet)?;
     assert!(std::fs::read(output).unwrap() == writer.image(report.commit.0));
     Ok(report)
@@ -447,6 +456,30 @@ fn trap_89_a_gap_that_the_next_listing_does_not_show_is_none() {
     }
 }
 
+/// With a daemon that ships meanwhile, each listing differs from the one before: a database that is wrong itself
+/// was restored in full as often as a restore may plan anew.
+#[test]
+fn what_no_listing_can_mend_is_restored_once() {
+    let stray = Name::Part(crate::name::Part { page: PageNo(1000), hash: 7 });
+    let wrong_pages = shipped(2);
+    let key = keys(&wrong_pages, Name::PARTS).remove(0);
+    let body = other_pages(&wrong_pages);
+    wrong_pages.store.objects().insert(key, body);
+    let no_database = shipped(2);
+    for (writer, asked) in [(wrong_pages, Check::None), (no_database, Check::Full)] {
+        writer.store.put(&stray, b"").unwrap();
+        let gets = |unseen| {
+            let late = Beside::source(&writer, unseen, std::slice::from_ref(&stray), &[]);
+            let counted = Arc::new(Faulty::new(late));
+            let source = counted.clone() as Arc<dyn Backend>;
+            let error = checked_from(&writer, &source, Target::Latest, asked).unwrap_err();
+            assert_eq!(error.status, Status::Integrity, "{error}");
+            counted.calls(Operation::Get)
+        };
+        assert_eq!(gets(1), gets(0), "{asked:?}");
+    }
+}
+
 /// With locks, or keys that may not delete, what a change-set was merged from stays: it leads there as well.
 #[test]
 fn what_a_damaged_change_set_was_merged_from_stands_in_for_it() {
@@ -538,13 +571,18 @@ fn without_a_part_of_every_snapshot_nothing_is_promised() {
 fn pages_that_do_not_give_the_digest_are_refused() {
     let writer = shipped(0);
     let key = keys(&writer, Name::PARTS).remove(0);
-    let Ok(Name::Part(part)) = key.parse() else { unreachable!() };
-    let mut pages = writer.image(1);
-    pages[700] ^= 1;
-    let compression = crate::object::Compression::Zstd;
-    let body = crate::snapshot::encode_part(part, None, writer.size, &pages, compression);
+    let body = other_pages(&writer);
     writer.store.objects().insert(key, body);
     let error = get(&writer.source(), Target::Latest).unwrap_err();
     assert_eq!(error.status, Status::Integrity);
     assert!(error.message.contains("restored with digest"), "{error}");
+}
+
+/// A sound part under the first one's name, of pages that are not the first commit's.
+fn other_pages(writer: &model::Writer) -> Vec<u8> {
+    let Ok(Name::Part(part)) = keys(writer, Name::PARTS)[0].parse() else { unreachable!() };
+    let mut pages = writer.image(1);
+    pages.iter_mut().step_by(700).for_each(|byte| *byte ^= 1);
+    let compression = crate::object::Compression::Zstd;
+    crate::snapshot::encode_part(part, None, writer.size, &pages, compression)
 }
