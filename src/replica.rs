@@ -208,7 +208,7 @@ impl Replica {
         let mut snapshots: Vec<Span> =
             self.snapshots.iter().filter(|span| is_on(ancestry, span)).copied().collect();
         snapshots.sort_unstable_by_key(|span| (span.last, span.timeline));
-        let changes = self.whole(ancestry);
+        let changes = self.whole(|span| is_on(ancestry, span));
         let mut runs: Vec<Run> = Vec::new();
         for snapshot in snapshots {
             match runs.last_mut() {
@@ -248,8 +248,8 @@ impl Replica {
         let newest = ancestry.first().filter(|at| at.anew && !self.has_snapshot(at));
         let Some(Stretch { timeline, after, .. }) = newest else { return Ok(None) };
         let on_it = self.changes.iter().filter(|((span, _), _)| span.timeline == *timeline);
-        let last = on_it.filter_map(|(_, parts)| parts.iter().find(|part| part.end)).next_back();
-        if let Some(last) = last {
+        let ends = on_it.filter_map(|(_, parts)| parts.iter().find(|part| part.end));
+        if let Some(last) = ends.max_by_key(|end| end.span.last) {
             let commits = read_change(source, last)?.commits;
             if commits.last().is_some_and(|commit| commit.digest.is_some()) {
                 let cause = format!("the snapshot that timeline {timeline} begins with is missing");
@@ -272,10 +272,20 @@ impl Replica {
         levels.map(|(_, parts)| parts).find(|parts| is_whole(parts))
     }
 
-    /// The change-sets along the ancestry that are whole, by their first commit, with their levels.
-    fn whole(&self, ancestry: &[Stretch]) -> Vec<(Span, u8)> {
+    /// Whether others lead to the last commit of this change-set from the one before its first, as those do that it was
+    /// merged from. Those that go past it may not count where it does.
+    pub fn has_instead_of(&self, change: &Change) -> bool {
+        let Change { span, .. } = *change;
+        let counts = |it: &Span| it.timeline == span.timeline && it.last <= span.last;
+        let others = self.without(&Name::Change(*change)).whole(counts);
+        let way = path::farthest(&others, CommitNo(span.first.0.saturating_sub(1)));
+        way.last().is_some_and(|end| end.last == span.last)
+    }
+
+    /// The change-sets that count and are whole, by their first commit, with their levels.
+    fn whole(&self, counts: impl Fn(&Span) -> bool) -> Vec<(Span, u8)> {
         let whole = self.changes.iter().filter(|(_, parts)| is_whole(parts));
-        let whole = whole.map(|(key, _)| *key).filter(|(span, _)| is_on(ancestry, span));
+        let whole = whole.map(|(key, _)| *key).filter(|(span, _)| counts(span));
         let mut whole: Vec<_> = whole.collect();
         whole.sort_unstable_by_key(|(span, level)| (span.first, span.last, *level));
         whole
@@ -297,7 +307,7 @@ impl Replica {
         from: CommitNo,
         to: CommitNo,
     ) -> Vec<Vec<Change>> {
-        let path = path::to_commit(&self.whole(ancestry), from, to);
+        let path = path::to_commit(&self.whole(|span| is_on(ancestry, span)), from, to);
         path.iter().filter_map(|key| self.changes.get(key).cloned()).collect()
     }
 }

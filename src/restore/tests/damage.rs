@@ -496,8 +496,10 @@ fn what_a_damaged_change_set_was_merged_from_stands_in_for_it() {
         if !with_inputs {
             remove(&writer, &inputs[3]);
         }
-        for commit in [3, 6, 7] {
-            let report = reported(&writer, at(commit));
+        // Which commit is meant by a time within it is known only once it is read.
+        let within = (time(&writer, 5, 500), 5);
+        for (target, commit) in [(at(3), 3), (at(6), 6), (at(7), 7), within] {
+            let report = reported(&writer, target);
             match (with_inputs || commit == 3, report) {
                 (true, Ok(report)) => {
                     assert_eq!(report.commit.0, commit);
@@ -507,14 +509,49 @@ fn what_a_damaged_change_set_was_merged_from_stands_in_for_it() {
                 }
                 (false, Err(error)) => {
                     assert!(error.message.contains(merged.as_str()), "{error}");
-                    assert_eq!(error.hint.unwrap(), "the nearest restore point is --commit 3");
+                    let hint = "the nearest restore point is --commit 3";
+                    assert_eq!(error.hint.as_deref(), (commit != 5).then_some(hint));
                 }
-                (_, report) => panic!("{with_inputs} {commit}: {report:?}"),
+                (_, report) => panic!("{with_inputs} {target:?}: {report:?}"),
             }
         }
         let nearest = reported(&writer, at(3)).unwrap();
         assert_eq!(nearest.commit.0, 3);
     }
+}
+
+/// Whether a timeline's first snapshot was finished is told by its newest change-set: if not by that, by the one that
+/// stands for it.
+#[test]
+fn a_damaged_change_set_of_a_snapshot_that_was_never_finished_is_no_matter() {
+    let mut writer = shipped(2);
+    writer.fork(3);
+    let (parent, commit, chain) = (Timeline(1), CommitNo(3), writer.chains[3]);
+    let fork = crate::snapshot::Fork { parent, commit, chain, anew: true, ..Default::default() };
+    let body = fork.encode(Timeline(2), writer.size, writer.now);
+    writer.store.objects().insert(Name::Timeline(Timeline(2)).to_string(), body);
+    let damaged = undated(&writer, 0, 5..=5);
+    writer.store.objects().get_mut(&damaged).unwrap()[40] ^= 1;
+    let error = reported(&writer, Target::Latest).unwrap_err();
+    assert!(error.message.contains(&damaged), "{error}");
+    undated(&writer, 1, 4..=5);
+    let report = reported(&writer, Target::Latest).unwrap();
+    assert_eq!(report.commit.0, 3);
+    let told: Vec<_> = report.passed_over.iter().map(|it| it.object.to_string()).collect();
+    assert_eq!(told, [damaged]);
+}
+
+/// Stores commits that no digest is known of.
+fn undated(writer: &model::Writer, level: u8, commits: std::ops::RangeInclusive<u64>) -> String {
+    let mut builder = crate::change::Builder::new(writer.size, Chain::default());
+    for number in commits.map(CommitNo) {
+        let commit = Commit { number, digest: None, ..*writer.last() };
+        builder.commit(commit, std::iter::empty());
+    }
+    let compression = crate::object::Compression::Zstd;
+    let (name, body) = builder.encode_at(level, writer.timeline, compression);
+    writer.store.put(&name, &body).unwrap();
+    name.to_string()
 }
 
 /// The hint named the commit that had just been refused.
