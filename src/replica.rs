@@ -12,7 +12,7 @@ mod path;
 pub use branch::Branch;
 
 use crate::ahead::{FETCHERS, ahead};
-use crate::backend::{self, Backend, Kind, list_all};
+use crate::backend::{self, Backend, Kind, Listing, list_all};
 use crate::change::ChangeSet;
 use crate::commit::{Chain, CommitNo, Time, Timeline};
 use crate::error::{Error, Result, Status};
@@ -106,15 +106,8 @@ pub struct Plan {
 
 impl Replica {
     pub fn list(source: &dyn Backend) -> Result<Self> {
-        let (mut objects, mut foreign) = (Vec::new(), Vec::new());
-        // A writer puts what others build on first: a timeline before its objects, parts before the
-        // manifest that names them. Listed the other way round, nothing seems to lack its base.
-        for prefix in [Name::SNAPSHOTS, Name::PARTS, Name::CHANGES, Name::TIMELINES] {
-            let listing = list_all(source, prefix)?;
-            foreign.extend(listing.foreign);
-            objects.extend(listing.entries);
-        }
-        Ok(Self { foreign, ..Self::of(objects) })
+        let Listing { entries, foreign, .. } = list_whole(source)?;
+        Ok(Self { foreign, ..Self::of(entries) })
     }
 
     /// What there would be if one object were not.
@@ -310,6 +303,19 @@ impl Replica {
         let path = path::to_commit(&self.whole(|span| is_on(ancestry, span)), from, to);
         path.iter().filter_map(|key| self.changes.get(key).cloned()).collect()
     }
+}
+
+/// Everything that a destination lists.
+pub fn list_whole(source: &dyn Backend) -> std::result::Result<Listing, backend::Error> {
+    let mut whole = Listing::default();
+    // A writer puts what others build on first: a timeline before its objects, parts before the
+    // manifest that names them. Listed the other way round, nothing seems to lack its base.
+    for prefix in [Name::SNAPSHOTS, Name::PARTS, Name::CHANGES, Name::TIMELINES] {
+        let listing = list_all(source, prefix)?;
+        whole.foreign.extend(listing.foreign);
+        whole.entries.extend(listing.entries);
+    }
+    Ok(whole)
 }
 
 /// Whether these commits count, or belong to an abandoned branch.

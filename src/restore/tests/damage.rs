@@ -4,6 +4,7 @@ use super::*;
 use crate::backend::faulty::{Faulty, Operation};
 use crate::backend::{self, Listing};
 use crate::commit::PageNo;
+use crate::copies::Copies;
 use crate::name::Change;
 use crate::name::Name;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -477,6 +478,26 @@ fn what_no_listing_can_mend_is_restored_once() {
             counted.calls(Operation::Get)
         };
         assert_eq!(gets(1), gets(0), "{asked:?}");
+    }
+}
+
+/// Several destinations were listed once: what upkeep had removed from all of them was told as missing, and a gap
+/// in those listings was one for good.
+#[test]
+fn trap_89_what_upkeep_does_on_all_destinations_meanwhile_is_no_damage() {
+    let (writer, second) = two_snapshots();
+    let gone: Vec<_> = second.iter().map(|key| key.parse().unwrap()).collect();
+    let late: Vec<_> = writer.changes().iter().map(|key| key.parse().unwrap()).collect();
+    for (unseen, late, gone) in [(1, &late[2..3], &[][..]), (0, &[], &gone)] {
+        let mut other = model::Writer::new(512);
+        other.store = Arc::new(Mem::new());
+        other.store.objects().clone_from(&writer.store.objects());
+        let both = [&writer, &other].map(|it| Ok(Beside::source(it, unseen, late, gone)));
+        let copies = Arc::new(Copies::open(both.into()).unwrap());
+        let source = Arc::clone(&copies) as Arc<dyn Backend>;
+        assert_eq!(reported_from(&writer, &source, at(3)).unwrap().commit.0, 3);
+        let report = reported_from(&writer, &source, Target::Latest).unwrap();
+        assert_eq!((report.commit.0, report.passed_over, copies.fallbacks()), (5, vec![], vec![]));
     }
 }
 
