@@ -403,6 +403,7 @@ pub fn read_manifest(source: &dyn Backend, span: &Span) -> Result<Manifest> {
 pub fn fetch(source: &dyn Backend, name: &Name) -> Result<Vec<u8>> {
     source.get(name).map_err(|error| match error.kind {
         Kind::NotFound => lost(source, name),
+        Kind::Corrupt => Error::from(error).about(name),
         _ => error.into(),
     })
 }

@@ -2,11 +2,13 @@
 
 use super::*;
 use crate::backend::faulty::{Faulty, Operation};
+use crate::backend::sealed::sealed;
 use crate::backend::{self, Listing};
 use crate::commit::PageNo;
 use crate::copies::Copies;
 use crate::name::Change;
 use crate::name::Name;
+use crate::seal::{Key, Keys, Rule};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 type Answer<T> = std::result::Result<T, backend::Error>;
@@ -344,6 +346,26 @@ fn an_older_snapshot_stands_in_for_one_that_is_damaged() {
             }
         }
         writer.store.objects().insert(key.clone(), whole);
+    }
+}
+
+/// One that is sealed cannot be opened, and of the error nobody knew which object it was about.
+#[test]
+fn an_older_snapshot_stands_in_for_one_that_is_sealed_and_damaged() {
+    let (writer, second) = two_snapshots();
+    let key = Key::new(&zeroize::Zeroizing::new([7; 32]));
+    let keys = Arc::new(Keys { all: vec![key], rule: Rule::Auto });
+    let mem = Arc::new(Mem::new());
+    let source = sealed(Arc::clone(&mem) as Arc<dyn Backend>, &keys);
+    for (key, body) in writer.store.objects().iter() {
+        source.put(&key.parse().unwrap(), body).unwrap();
+    }
+    for key in &second {
+        let whole = mem.objects()[key].clone();
+        mem.objects().get_mut(key).unwrap()[whole.len() / 2] ^= 4;
+        let report = reported_from(&writer, &source, Target::Latest).unwrap();
+        assert_eq!((report.commit.0, report.passed_over.len()), (5, 1), "{key}");
+        mem.objects().insert(key.clone(), whole);
     }
 }
 
