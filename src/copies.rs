@@ -12,7 +12,7 @@ use crate::commit::{CommitNo, Timeline};
 use crate::error::{Error, Result, Status};
 use crate::name::Name;
 use crate::object::{Damage, Object};
-use crate::replica::{Replica, damaged};
+use crate::replica::{Replica, damaged, list_whole};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -21,7 +21,7 @@ use std::thread;
 /// One destination, and what it lists.
 struct Copy {
     source: Arc<dyn Backend>,
-    replica: Replica,
+    replica: Mutex<Arc<Replica>>,
     /// Why the others are asked first: it does not answer, or what it holds does not fit together.
     last: OnceLock<String>,
 }
@@ -29,11 +29,18 @@ struct Copy {
 pub struct Copies {
     all: Vec<Copy>,
     lead: usize,
-    /// What all of them hold of the leading one's replica, in the order of the names' text.
-    entries: BTreeMap<String, Entry>,
     /// What a reader should know of the destinations that do not lead.
     pub notes: Vec<String>,
+    listed: Mutex<Listed>,
     found: Mutex<Found>,
+}
+
+#[derive(Default)]
+struct Listed {
+    /// What all of them hold of the leading one's replica, in the order of the names' text.
+    entries: BTreeMap<String, Entry>,
+    /// The prefixes that a reader was told all of.
+    told: BTreeSet<String>,
 }
 
 #[derive(Default)]
@@ -44,9 +51,6 @@ struct Found {
     /// Whether a destination's record of a timeline is the leading one's.
     agreed: HashMap<(usize, Timeline), bool>,
 }
-
-/// How often destinations are listed anew.
-const ANEW: u32 = 5;
 
 /// An object that was not taken from the destination that leads.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,7 +80,7 @@ impl Copies {
     pub fn open(sources: Vec<Result<Arc<dyn Backend>>>) -> Result<Self> {
         let list = |source: Result<Arc<dyn Backend>>| {
             let source = source?;
-            let replica = Replica::list(&*source)?;
+            let replica = Mutex::new(Arc::new(Replica::list(&*source)?));
             Ok(Copy { source, replica, last: OnceLock::new() })
         };
         let listed: Vec<Result<Copy>> = thread::scope(|scope| {
@@ -88,7 +92,7 @@ impl Copies {
         let (mut failed, mut empty) = (None, None);
         for copy in listed {
             match copy {
-                Ok(copy) if !copy.replica.is_empty() => all.push(copy),
+                Ok(copy) if !copy.replica().is_empty() => all.push(copy),
                 Ok(copy) => {
                     notes.push(format!("restore: {}: there is no replica here", copy.source));
                     empty.get_or_insert_with(|| nothing(&copy.source));
@@ -105,40 +109,48 @@ impl Copies {
             Some(error) if all.is_empty() => return Err(error),
             _ => {}
         }
-        let found = Mutex::default();
-        let mut copies = Self { all, lead: 0, entries: BTreeMap::new(), notes, found };
+        let (listed, found) = (Mutex::default(), Mutex::default());
+        let mut copies = Self { all, lead: 0, notes, listed, found };
         copies.choose();
         Ok(copies)
     }
 
     /// Does `work` on all of them as one. An object that does not fit what it is put to is tried again
-    /// as another copy has it. They are opened anew where upkeep has removed what was listed.
+    /// as another copy has it.
     pub fn all_as_one<T>(
-        open: impl Fn() -> Result<Self>,
+        self: &Arc<Self>,
         work: impl Fn(&Arc<dyn Backend>) -> Result<T>,
-    ) -> Result<(T, Arc<Self>)> {
-        let (mut copies, mut anew) = (Arc::new(open()?), 0);
+    ) -> Result<T> {
+        let source = Arc::clone(self) as Arc<dyn Backend>;
         loop {
-            match work(&(Arc::clone(&copies) as Arc<dyn Backend>)) {
-                Ok(done) => return Ok((done, copies)),
-                Err(error) if anew < ANEW && copies.is_outdated(&error) => {
-                    (copies, anew) = (Arc::new(open()?), anew + 1);
-                }
-                Err(error) if copies.distrust(&error) => {}
-                Err(error) => return Err(error),
+            match work(&source) {
+                Err(error) if self.distrust(&error) => {}
+                done => return done,
             }
         }
     }
 
-    /// Whether what was missed is listed nowhere any more.
-    fn is_outdated(&self, error: &Error) -> bool {
-        let Some(name) = error.object.as_deref() else { return false };
-        let gone = |copy: &Copy| {
-            let listed = copy.source.list(&name.to_string(), None);
-            listed.is_ok_and(|listed| listed.entries.is_empty())
-        };
-        let mut holders = self.all.iter().filter(|copy| copy.holds(name)).peekable();
-        holders.peek().is_some() && holders.all(gone)
+    /// Lists all of them again. One that cannot be listed keeps what it had, as long as another one can.
+    fn list_anew(&self) -> std::result::Result<(), backend::Error> {
+        let listed: Vec<_> = thread::scope(|scope| {
+            let threads: Vec<_> = self
+                .all
+                .iter()
+                .map(|copy| scope.spawn(move || list_whole(&*copy.source)))
+                .collect();
+            threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
+        });
+        if listed.iter().all(std::result::Result::is_err) {
+            return listed.into_iter().try_for_each(|it| it.map(drop));
+        }
+        for (copy, listed) in self.all.iter().zip(listed) {
+            if let Ok(listed) = listed {
+                *copy.locked() = Arc::new(Replica::of(listed.entries));
+            }
+        }
+        let entries = self.entries_of(self.lead, true);
+        self.listed().entries = entries;
+        Ok(())
     }
 
     /// Has the newest one lead.
@@ -160,7 +172,8 @@ impl Copies {
             self.notes.push(note);
         }
         self.lead = lead;
-        self.entries = self.entries_of(lead, true);
+        let entries = self.entries_of(lead, true);
+        self.listed().entries = entries;
     }
 
     /// The newest commit that a destination itself holds; none if nobody can tell.
@@ -178,7 +191,7 @@ impl Copies {
     /// What a destination holds, and what others have of the same replica: the timelines' records
     /// that it must have had, and the rest if `all` is asked for.
     fn entries_of(&self, at: usize, all: bool) -> BTreeMap<String, Entry> {
-        let own = &self.all[at].replica;
+        let own = self.all[at].replica();
         let used = own.objects.iter().filter_map(|entry| entry.name.timeline()).max();
         let mut entries: BTreeMap<String, Entry> = BTreeMap::new();
         let mut add = |entry: &Entry| {
@@ -187,8 +200,8 @@ impl Copies {
         own.objects.iter().for_each(&mut add);
         let known: BTreeSet<&Name> = own.objects.iter().map(|entry| &entry.name).collect();
         for other in (0..self.all.len()).filter(|other| *other != at) {
-            let theirs = &self.all[other].replica.objects;
-            for entry in theirs.iter().filter(|entry| !known.contains(&entry.name)) {
+            let theirs = self.all[other].replica();
+            for entry in theirs.objects.iter().filter(|entry| !known.contains(&entry.name)) {
                 let counts = match entry.name.timeline() {
                     timeline if timeline > used => false,
                     _ if matches!(entry.name, Name::Timeline(_)) => true,
@@ -202,6 +215,10 @@ impl Copies {
             }
         }
         entries
+    }
+
+    fn listed(&self) -> MutexGuard<'_, Listed> {
+        self.listed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn found(&self) -> MutexGuard<'_, Found> {
@@ -305,8 +322,16 @@ struct Refused {
 }
 
 impl Copy {
+    fn locked(&self) -> MutexGuard<'_, Arc<Replica>> {
+        self.replica.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn replica(&self) -> Arc<Replica> {
+        Arc::clone(&self.locked())
+    }
+
     fn holds(&self, name: &Name) -> bool {
-        self.replica.objects.binary_search_by(|entry| entry.name.cmp(name)).is_ok()
+        self.replica().objects.binary_search_by(|entry| entry.name.cmp(name)).is_ok()
     }
 }
 
@@ -385,14 +410,20 @@ impl Backend for Copies {
         outcome.unwrap_or_else(|| self.all[self.lead].source.get(name))
     }
 
-    /// All at once: it is known already.
+    /// All at once: it is known already. Who asks for the same again wants to know what there is by now.
     fn list(
         &self,
         prefix: &str,
         after: Option<&Name>,
     ) -> std::result::Result<Listing, backend::Error> {
+        if after.is_none() && !self.listed().told.insert(prefix.to_owned()) {
+            self.list_anew()?;
+            self.listed().told = [prefix.to_owned()].into();
+        }
         let after = after.map(Name::to_string).unwrap_or_default();
-        let named = self.entries.iter().filter(|(key, _)| key.starts_with(prefix) && **key > after);
+        let listed = self.listed();
+        let named =
+            listed.entries.iter().filter(|(key, _)| key.starts_with(prefix) && **key > after);
         let entries = named.map(|(_, entry)| entry.clone()).collect();
         Ok(Listing { entries, foreign: Vec::new(), more: false })
     }

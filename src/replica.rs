@@ -12,7 +12,7 @@ mod path;
 pub use branch::Branch;
 
 use crate::ahead::{FETCHERS, ahead};
-use crate::backend::{self, Backend, Kind, list_all};
+use crate::backend::{self, Backend, Kind, Listing, list_all};
 use crate::change::ChangeSet;
 use crate::commit::{Chain, CommitNo, Time, Timeline};
 use crate::error::{Error, Result, Status};
@@ -106,15 +106,8 @@ pub struct Plan {
 
 impl Replica {
     pub fn list(source: &dyn Backend) -> Result<Self> {
-        let (mut objects, mut foreign) = (Vec::new(), Vec::new());
-        // A writer puts what others build on first: a timeline before its objects, parts before the
-        // manifest that names them. Listed the other way round, nothing seems to lack its base.
-        for prefix in [Name::SNAPSHOTS, Name::PARTS, Name::CHANGES, Name::TIMELINES] {
-            let listing = list_all(source, prefix)?;
-            foreign.extend(listing.foreign);
-            objects.extend(listing.entries);
-        }
-        Ok(Self { foreign, ..Self::of(objects) })
+        let Listing { entries, foreign, .. } = list_whole(source)?;
+        Ok(Self { foreign, ..Self::of(entries) })
     }
 
     /// What there would be if one object were not.
@@ -208,7 +201,7 @@ impl Replica {
         let mut snapshots: Vec<Span> =
             self.snapshots.iter().filter(|span| is_on(ancestry, span)).copied().collect();
         snapshots.sort_unstable_by_key(|span| (span.last, span.timeline));
-        let changes = self.whole(ancestry);
+        let changes = self.whole(|span| is_on(ancestry, span));
         let mut runs: Vec<Run> = Vec::new();
         for snapshot in snapshots {
             match runs.last_mut() {
@@ -248,8 +241,8 @@ impl Replica {
         let newest = ancestry.first().filter(|at| at.anew && !self.has_snapshot(at));
         let Some(Stretch { timeline, after, .. }) = newest else { return Ok(None) };
         let on_it = self.changes.iter().filter(|((span, _), _)| span.timeline == *timeline);
-        let last = on_it.filter_map(|(_, parts)| parts.iter().find(|part| part.end)).next_back();
-        if let Some(last) = last {
+        let ends = on_it.filter_map(|(_, parts)| parts.iter().find(|part| part.end));
+        if let Some(last) = ends.max_by_key(|end| end.span.last) {
             let commits = read_change(source, last)?.commits;
             if commits.last().is_some_and(|commit| commit.digest.is_some()) {
                 let cause = format!("the snapshot that timeline {timeline} begins with is missing");
@@ -272,10 +265,20 @@ impl Replica {
         levels.map(|(_, parts)| parts).find(|parts| is_whole(parts))
     }
 
-    /// The change-sets along the ancestry that are whole, by their first commit, with their levels.
-    fn whole(&self, ancestry: &[Stretch]) -> Vec<(Span, u8)> {
+    /// Whether others lead to the last commit of this change-set from the one before its first, as those do that it was
+    /// merged from. Those that go past it may not count where it does.
+    pub fn has_instead_of(&self, change: &Change) -> bool {
+        let Change { span, .. } = *change;
+        let counts = |it: &Span| it.timeline == span.timeline && it.last <= span.last;
+        let others = self.without(&Name::Change(*change)).whole(counts);
+        let way = path::farthest(&others, CommitNo(span.first.0.saturating_sub(1)));
+        way.last().is_some_and(|end| end.last == span.last)
+    }
+
+    /// The change-sets that count and are whole, by their first commit, with their levels.
+    fn whole(&self, counts: impl Fn(&Span) -> bool) -> Vec<(Span, u8)> {
         let whole = self.changes.iter().filter(|(_, parts)| is_whole(parts));
-        let whole = whole.map(|(key, _)| *key).filter(|(span, _)| is_on(ancestry, span));
+        let whole = whole.map(|(key, _)| *key).filter(|(span, _)| counts(span));
         let mut whole: Vec<_> = whole.collect();
         whole.sort_unstable_by_key(|(span, level)| (span.first, span.last, *level));
         whole
@@ -297,9 +300,22 @@ impl Replica {
         from: CommitNo,
         to: CommitNo,
     ) -> Vec<Vec<Change>> {
-        let path = path::to_commit(&self.whole(ancestry), from, to);
+        let path = path::to_commit(&self.whole(|span| is_on(ancestry, span)), from, to);
         path.iter().filter_map(|key| self.changes.get(key).cloned()).collect()
     }
+}
+
+/// Everything that a destination lists.
+pub fn list_whole(source: &dyn Backend) -> std::result::Result<Listing, backend::Error> {
+    let mut whole = Listing::default();
+    // A writer puts what others build on first: a timeline before its objects, parts before the
+    // manifest that names them. Listed the other way round, nothing seems to lack its base.
+    for prefix in [Name::SNAPSHOTS, Name::PARTS, Name::CHANGES, Name::TIMELINES] {
+        let listing = list_all(source, prefix)?;
+        whole.foreign.extend(listing.foreign);
+        whole.entries.extend(listing.entries);
+    }
+    Ok(whole)
 }
 
 /// Whether these commits count, or belong to an abandoned branch.
@@ -387,6 +403,7 @@ pub fn read_manifest(source: &dyn Backend, span: &Span) -> Result<Manifest> {
 pub fn fetch(source: &dyn Backend, name: &Name) -> Result<Vec<u8>> {
     source.get(name).map_err(|error| match error.kind {
         Kind::NotFound => lost(source, name),
+        Kind::Corrupt => Error::from(error).about(name),
         _ => error.into(),
     })
 }

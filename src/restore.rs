@@ -166,7 +166,9 @@ fn planned(
                 Err(error) => (error, Some(chosen.plan)),
             },
         };
-        if plans < PLANS && error.status == Status::Integrity {
+        // A wrong digest, and what SQLite finds wrong, come of no listing: another one mends neither.
+        let of_listing = plan.is_none() || error.object.is_some();
+        if plans < PLANS && error.status == Status::Integrity && of_listing {
             // Upkeep may have merged or deleted it meanwhile: then others lead to the commit.
             let now = damaged.leave_out(Replica::list(&**source)?);
             if has_moved_on(&error, &replica, &now) {
@@ -174,10 +176,12 @@ fn planned(
                 continue;
             }
         }
-        let Some(plan) = plan else { return Err(damaged.blame(error)) };
-        let object = damaged.note(plan.snapshot, error)?;
+        let object = match &plan {
+            Some(plan) => damaged.note(plan.snapshot, error)?,
+            None => damaged.note_unread(&replica, error)?,
+        };
         replica = replica.without(&object);
-        target = Target::Commit(plan.commit);
+        target = plan.map_or(target, |plan| Target::Commit(plan.commit));
     }
 }
 
@@ -215,9 +219,24 @@ impl Damaged {
             Some(change @ Name::Change(_)) => change.clone(),
             Some(Name::Timeline(_)) | None => return Err(self.first.take().unwrap_or(error)),
         };
+        Ok(self.pass_over(object, error))
+    }
+
+    /// The same of what had to be read to know which commit is meant. Others tell that as well if they hold all
+    /// that it holds: else an older commit would be taken for it.
+    fn note_unread(&mut self, replica: &Replica, error: Error) -> Result<Name> {
+        match error.object.as_deref().filter(|_| error.status == Status::Integrity) {
+            Some(Name::Change(change)) if replica.has_instead_of(change) => {
+                Ok(self.pass_over(Name::Change(*change), error))
+            }
+            _ => Err(self.blame(error)),
+        }
+    }
+
+    fn pass_over(&mut self, object: Name, error: Error) -> Name {
         self.passed_over.push(PassedOver { object: object.clone(), why: error.message.clone() });
         self.first.get_or_insert(error);
-        Ok(object)
+        object
     }
 
     fn leave_out(&self, replica: Replica) -> Replica {

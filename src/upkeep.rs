@@ -12,12 +12,12 @@ pub use prune::{Pruned, fit, old};
 
 use crate::backend::{self, Backend, Kind};
 use crate::change::ChangeSet;
-use crate::commit::{CommitNo, Time, Timeline};
+use crate::commit::{Chain, CommitNo, Time, Timeline};
 use crate::compact::{self, Merge, Merged, Merger, Now, Policy, unreadable};
 use crate::error::{Error, Result, Status};
 use crate::keep::Cap;
 use crate::name::{Change, Name};
-use crate::object::Compression;
+use crate::object::{Compression, Damage};
 use crate::replica::{Forks, Replica, damaged, fetch, read_change};
 use crate::retain::Over;
 use crate::sabotage;
@@ -268,35 +268,66 @@ impl Round<'_> {
         done: &mut Done,
     ) -> Result<()> {
         let mut merger = Merger::new(merge, &self.policy.keep, self.compression);
+        let (mut at, mut before) = (at.to_vec(), None);
         for input in &merge.inputs {
-            let from = &places[at[0]].destination;
-            let set = self.read(&**from, input, done)?;
+            let (set, from) = self.read(input, before, &mut at, places, done)?;
+            before = Some(set.header().chain);
             let merged = merger.add(*input, &set);
-            let merged = merged.map_err(|damage| unreadable(from, input, damage))?;
+            let merged =
+                merged.map_err(|damage| unreadable(&places[from].destination, input, damage))?;
             if let Some(merged) = merged {
-                self.store(&merged, at, places, done);
+                self.store(&merged, &at, places, done);
             }
             if (self.stop)() {
                 return Ok(());
             }
         }
         if let Some(merged) = merger.finish() {
-            self.store(&merged, at, places, done);
+            self.store(&merged, &at, places, done);
         }
         Ok(())
     }
 
-    fn read(&self, from: &dyn Backend, input: &Change, done: &mut Done) -> Result<ChangeSet> {
-        let recent = (self.recent)(&Name::Change(*input));
-        let recent = recent.and_then(|body| ChangeSet::open(input, body).ok());
-        match recent {
-            Some(set) => Ok(set),
-            None => {
-                let set = read_change(from, input)?;
-                done.read_bytes += set.plain_bytes() as u64;
-                Ok(set)
+    /// An input from where it is whole and goes on from the one before, and where that is: what is at hand, else the
+    /// first destination that has it so. Where it is damaged, what is merged will stand for it, and it is told; where
+    /// nothing is known of it, as there is no answer or no key, this is not merged.
+    fn read(
+        &self,
+        input: &Change,
+        before: Option<Chain>,
+        at: &mut Vec<usize>,
+        places: &[Place],
+        done: &mut Done,
+    ) -> Result<(ChangeSet, usize)> {
+        let name = Name::Change(*input);
+        let recent = (self.recent)(&name).and_then(|body| ChangeSet::open(input, body).ok());
+        if let Some(set) = recent {
+            return Ok((set, at[0]));
+        }
+        let (alone, mut errors) = (at.len() == 1, Vec::new());
+        for place in at.clone() {
+            let from = &*places[place].destination;
+            let set = read_change(from, input).and_then(|set| {
+                let goes_on = before.is_none_or(|before| before == set.header().parent);
+                let other = Damage::BadTable("it does not go on from the one before it");
+                // Where there is but one, the merger keeps it apart. On others it would take the place of what is right.
+                if goes_on || alone { Ok(set) } else { Err(damaged(from, &name, other)) }
+            });
+            match set {
+                Ok(set) => {
+                    done.read_bytes += set.plain_bytes() as u64;
+                    done.errors.extend(errors);
+                    return Ok((set, place));
+                }
+                Err(error) => {
+                    at.retain(|it| *it != place || error.status == Status::Integrity);
+                    errors.push(error);
+                }
             }
         }
+        let last = errors.pop().expect("it was asked for somewhere");
+        done.errors.extend(errors);
+        Err(last)
     }
 
     /// Stores one merged change-set everywhere, and deletes there what it stands for.

@@ -168,12 +168,9 @@ fn from_all<T>(
     origins: &[Origin],
     work: impl Fn(&Arc<dyn Backend>) -> Result<T>,
 ) -> Result<(T, Vec<Fallback>)> {
-    let open = || {
-        let copies = Copies::open(origins.iter().map(open).collect())?;
-        copies.notes.iter().for_each(|note| say(note, None));
-        Ok(copies)
-    };
-    let (done, copies) = Copies::all_as_one(open, work)?;
+    let copies = Arc::new(Copies::open(origins.iter().map(open).collect())?);
+    copies.notes.iter().for_each(|note| say(note, None));
+    let done = copies.all_as_one(work)?;
     let fallbacks = copies.fallbacks();
     for Fallback { object, from, why } in fallbacks.iter().take(TOLD) {
         let message = format!("restore: {copies}/{object}: {why}; taken from {from}");

@@ -190,6 +190,20 @@ fn trap_81_one_that_cannot_be_listed_is_passed_over() {
     comes_back(&writer, &open(&[&empty, &mem(&writer)]).unwrap(), [1, 10]);
 }
 
+/// A reader that lists again does so because something has gone, not because a destination has.
+#[test]
+fn trap_81_one_that_cannot_be_listed_again_has_what_it_had() {
+    let writer = writer();
+    let both = [(); 2].map(|()| Arc::new(Faulty::new(mem(&writer))));
+    let sources = both.clone().map(|it| Ok(it as Arc<dyn Backend>));
+    let copies = Arc::new(Copies::open(sources.into()).unwrap());
+    both[0].fail_all(Operation::List, Fault::Denied);
+    comes_back(&writer, &copies, [1, 10]);
+    assert!(both[0].fired(Fault::Denied) > 0 && both[1].calls(Operation::List) > 4);
+    both[1].fail_all(Operation::List, Fault::Denied);
+    assert_eq!(restore(&copies, Target::Latest).unwrap_err().status, Status::Unreachable);
+}
+
 /// It lists, and then answers nothing: the other one has it all.
 #[test]
 fn trap_69_one_that_goes_away_half_way_is_passed_over() {

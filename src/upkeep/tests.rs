@@ -153,6 +153,65 @@ fn trap_87_nothing_is_deleted_for_what_does_not_read_back() {
     }
 }
 
+/// One rotten object on the first of two destinations kept both from merging its window, round after round.
+#[test]
+fn an_input_that_is_damaged_on_one_destination_is_taken_from_the_other() {
+    // By destination, the change-sets that are damaged there.
+    for damaged in [[&[2][..], &[]], [&[], &[2]], [&[0, 3], &[1, 2]], [&[2], &[2]]] {
+        let (writer, sources, mems) = spoiled(damaged, |body| body[40] ^= 1);
+        let policy = policy(&["all:1d"], &[3600]);
+        let done = at(&policy, Time(10_100_000_000)).compact(&sources).unwrap();
+        let told = |key: &String| done.errors.iter().any(|it| it.message.contains(key.as_str()));
+        assert!(damaged[0].iter().all(|at| told(&writer.changes()[*at])), "{:?}", done.errors);
+        let both = damaged[0] == damaged[1];
+        for (source, mem) in sources.iter().zip(&mems) {
+            let left = mem.objects().keys().filter(|key| key.starts_with(Name::CHANGES)).count();
+            assert_eq!((left, done.made), if both { (6, 0) } else { (2, 1) }, "{damaged:?}");
+            if !both {
+                assert_eq!(verify(source, false, &Quiet).unwrap().findings, []);
+                assert!(restored(source, Target::Latest).unwrap() == writer.image(6));
+            }
+        }
+    }
+}
+
+/// A sound object of another replica under the name of one of ours: it was merged as it was on the first destination,
+/// and took the place of what was whole on the other.
+#[test]
+fn trap_93_what_does_not_go_on_from_the_one_before_is_taken_from_the_other_destination() {
+    let mut stranger = crate::model::Writer::new(512);
+    stranger.alone(&Step::fill(3, 1..=3, 90)).snapshot();
+    (2..=6).for_each(|n| _ = stranger.alone(&Step::fill(3 + n % 3, [1, 2 + n % 3], 90 + n)));
+    let key = stranger.changes()[3].clone();
+    let body = stranger.store.objects()[&key].clone();
+    let (writer, sources, mems) = spoiled([&[3], &[]], |own| own.clone_from(&body));
+    assert_eq!(writer.changes()[3], key);
+    let done = at(&policy(&["all:1d"], &[3600]), Time(10_100_000_000)).compact(&sources).unwrap();
+    assert!(done.errors[0].message.contains(&key), "{:?}", done.errors);
+    assert_eq!((mems.len(), done.made), (2, 1));
+    for source in &sources {
+        assert_eq!(verify(source, false, &Quiet).unwrap().findings, []);
+        assert!(restored(source, Target::Latest).unwrap() == writer.image(6));
+    }
+}
+
+/// Six commits on two destinations, some of which are spoiled there.
+fn spoiled(
+    damaged: [&[usize]; 2],
+    spoil: impl Fn(&mut Vec<u8>),
+) -> (crate::model::Writer, [Arc<dyn Backend>; 2], [Arc<Mem>; 2]) {
+    let writer = seconds(6);
+    let mems = damaged.map(|damaged| {
+        let mem = Mem::new();
+        mem.objects().clone_from(&writer.store.objects());
+        let keys: Vec<_> = damaged.iter().map(|at| writer.changes()[*at].clone()).collect();
+        keys.iter().for_each(|key| spoil(mem.objects().get_mut(key).unwrap()));
+        Arc::new(mem)
+    });
+    let sources = mems.each_ref().map(|mem| Arc::clone(mem) as Arc<dyn Backend>);
+    (writer, sources, mems)
+}
+
 /// At each call of a restore: what it was about to read is merged and pruned, and it plans anew.
 #[test]
 fn trap_89_a_restore_beside_a_round_gives_what_was_asked_for() {

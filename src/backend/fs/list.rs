@@ -40,10 +40,16 @@ impl Found<'_> {
             true => (0..LEVELS).map(|level| format!("{dir}/{level:x}")).collect(),
             false => Vec::new(),
         };
-        for level in levels.iter().filter(|level| root.join(level).is_dir()) {
-            self.walk(root, level)?;
+        for level in &levels {
+            if there(&root.join(level))?.is_some_and(|it| it.is_dir()) {
+                self.walk(root, level)?;
+            }
         }
-        let entries = match fs::read_dir(root.join(dir)) {
+        let path = root.join(dir);
+        if there(&path)?.is_none() {
+            return Ok(());
+        }
+        let entries = match fs::read_dir(path) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
             entries => entries?,
         };
@@ -51,11 +57,10 @@ impl Found<'_> {
             let entry = entry?;
             let file_name = entry.file_name();
             let key = format!("{dir}/{}", file_name.to_string_lossy());
-            if levels.contains(&key) {
-                continue;
-            }
             if is_dir(&entry)? {
-                self.enter(root, key)?;
+                if !levels.contains(&key) {
+                    self.enter(root, key)?;
+                }
             } else if !is_temp(&file_name.to_string_lossy()) {
                 self.file(root, key)?;
             }
@@ -85,18 +90,14 @@ impl Found<'_> {
         if full && self.names.last_key_value().is_some_and(|(last, _)| *last < key) {
             return Ok(());
         }
-        match fs::metadata(root.join(&key)) {
-            Ok(metadata) => {
-                self.names.insert(key, Entry { name, bytes: metadata.len() });
-                if full {
-                    self.names.pop_last();
-                }
-                Ok(())
+        // Else it was deleted since the directory was read.
+        if let Some(metadata) = there(&root.join(&key))? {
+            self.names.insert(key, Entry { name, bytes: metadata.len() });
+            if full {
+                self.names.pop_last();
             }
-            // Deleted since the directory was read.
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(error),
         }
+        Ok(())
     }
 
     fn add_foreign(&mut self, key: String) {
@@ -120,6 +121,23 @@ impl Found<'_> {
         let entries = self.names.into_values().collect();
         Listing { entries, foreign: self.foreign.into_iter().collect(), more }
     }
+}
+
+/// What a path leads to, if it is there. A link that leads nowhere is an error like all that cannot be looked at:
+/// what was moved may be on a disk that is not mounted, and is not to be taken for absent.
+fn there(path: &Path) -> io::Result<Option<fs::Metadata>> {
+    let metadata = match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        metadata => metadata?,
+    };
+    if !metadata.is_symlink() {
+        return Ok(Some(metadata));
+    }
+    let nowhere = || io::Error::other(format!("{} is a link that leads nowhere", path.display()));
+    fs::metadata(path).map(Some).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => nowhere(),
+        _ => error,
+    })
 }
 
 /// Links count as what they lead to: an operator may have moved a directory to another disk.

@@ -253,6 +253,29 @@ fn a_level_moved_to_another_disk_is_found_through_its_link() {
     assert_eq!(listed(&fs).len(), 2);
 }
 
+/// A level that could not be looked at was left out of the listing, and a restore landed on the snapshot before what
+/// was in it. So was one on a disk that is not mounted.
+#[test]
+fn trap_76_a_level_that_cannot_be_looked_at_is_an_error_and_never_an_empty_one() {
+    for (at, to) in [("change/0", "0"), ("change/0", "gone"), ("change", "gone")] {
+        let (dir, fs) = replica();
+        fs.put(&change(0, 1), b"x").unwrap();
+        fs.put(&change(1, 2), b"x").unwrap();
+        let level = dir.path().join(at);
+        fs::remove_dir_all(&level).unwrap();
+        std::os::unix::fs::symlink(to, &level).unwrap();
+        let error = fs.list(Name::CHANGES, None).unwrap_err();
+        assert_eq!(error.kind, Kind::Other, "no absent replica: {error}");
+        fs::remove_file(&level).unwrap();
+        fs.list(Name::CHANGES, None).unwrap();
+    }
+    let (dir, fs) = replica();
+    fs.put(&change(1, 2), b"x").unwrap();
+    fs::write(dir.path().join("change/0"), b"").unwrap();
+    let listing = fs.list(Name::CHANGES, None).unwrap();
+    assert_eq!((listing.entries.len(), listing.foreign), (1, vec!["change/0".to_owned()]));
+}
+
 /// A file of the proc filesystem claims to be empty and is not.
 #[test]
 fn a_body_of_another_length_than_the_file_is_an_error() {

@@ -1,10 +1,14 @@
 //! Targets, timelines and replicas that lack something.
 
 use super::*;
+use crate::backend::faulty::{Faulty, Operation};
+use crate::backend::sealed::sealed;
 use crate::backend::{self, Listing};
 use crate::commit::PageNo;
+use crate::copies::Copies;
 use crate::name::Change;
 use crate::name::Name;
+use crate::seal::{Key, Keys, Rule};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 type Answer<T> = std::result::Result<T, backend::Error>;
@@ -299,10 +303,18 @@ fn reported_from(
     source: &Arc<dyn Backend>,
     target: Target,
 ) -> Result<Report> {
+    checked_from(writer, source, target, Check::None)
+}
+
+fn checked_from(
+    writer: &model::Writer,
+    source: &Arc<dyn Backend>,
+    target: Target,
+    check: Check,
+) -> Result<Report> {
     let dir = tempfile::tempdir().unwrap();
     let output = &dir.path().join("app.db");
-    let (timeline, check) = (None, Check::None);
-    let options = Options { output, target, timeline, check, force: false, dry_run: false };
+    let options = Options { output, target, timeline: None, check, force: false, dry_run: false };
     let report = restore(source, &options, &Quiet)?;
     assert!(std::fs::read(output).unwrap() == writer.image(report.commit.0));
     Ok(report)
@@ -334,6 +346,26 @@ fn an_older_snapshot_stands_in_for_one_that_is_damaged() {
             }
         }
         writer.store.objects().insert(key.clone(), whole);
+    }
+}
+
+/// One that is sealed cannot be opened, and of the error nobody knew which object it was about.
+#[test]
+fn an_older_snapshot_stands_in_for_one_that_is_sealed_and_damaged() {
+    let (writer, second) = two_snapshots();
+    let key = Key::new(&zeroize::Zeroizing::new([7; 32]));
+    let keys = Arc::new(Keys { all: vec![key], rule: Rule::Auto });
+    let mem = Arc::new(Mem::new());
+    let source = sealed(Arc::clone(&mem) as Arc<dyn Backend>, &keys);
+    for (key, body) in writer.store.objects().iter() {
+        source.put(&key.parse().unwrap(), body).unwrap();
+    }
+    for key in &second {
+        let whole = mem.objects()[key].clone();
+        mem.objects().get_mut(key).unwrap()[whole.len() / 2] ^= 4;
+        let report = reported_from(&writer, &source, Target::Latest).unwrap();
+        assert_eq!((report.commit.0, report.passed_over.len()), (5, 1), "{key}");
+        mem.objects().insert(key.clone(), whole);
     }
 }
 
@@ -447,6 +479,50 @@ fn trap_89_a_gap_that_the_next_listing_does_not_show_is_none() {
     }
 }
 
+/// With a daemon that ships meanwhile, each listing differs from the one before: a database that is wrong itself
+/// was restored in full as often as a restore may plan anew.
+#[test]
+fn what_no_listing_can_mend_is_restored_once() {
+    let stray = Name::Part(crate::name::Part { page: PageNo(1000), hash: 7 });
+    let wrong_pages = shipped(2);
+    let key = keys(&wrong_pages, Name::PARTS).remove(0);
+    let body = other_pages(&wrong_pages);
+    wrong_pages.store.objects().insert(key, body);
+    let no_database = shipped(2);
+    for (writer, asked) in [(wrong_pages, Check::None), (no_database, Check::Full)] {
+        writer.store.put(&stray, b"").unwrap();
+        let gets = |unseen| {
+            let late = Beside::source(&writer, unseen, std::slice::from_ref(&stray), &[]);
+            let counted = Arc::new(Faulty::new(late));
+            let source = counted.clone() as Arc<dyn Backend>;
+            let error = checked_from(&writer, &source, Target::Latest, asked).unwrap_err();
+            assert_eq!(error.status, Status::Integrity, "{error}");
+            counted.calls(Operation::Get)
+        };
+        assert_eq!(gets(1), gets(0), "{asked:?}");
+    }
+}
+
+/// Several destinations were listed once: what upkeep had removed from all of them was told as missing, and a gap
+/// in those listings was one for good.
+#[test]
+fn trap_89_what_upkeep_does_on_all_destinations_meanwhile_is_no_damage() {
+    let (writer, second) = two_snapshots();
+    let gone: Vec<_> = second.iter().map(|key| key.parse().unwrap()).collect();
+    let late: Vec<_> = writer.changes().iter().map(|key| key.parse().unwrap()).collect();
+    for (unseen, late, gone) in [(1, &late[2..3], &[][..]), (0, &[], &gone)] {
+        let mut other = model::Writer::new(512);
+        other.store = Arc::new(Mem::new());
+        other.store.objects().clone_from(&writer.store.objects());
+        let both = [&writer, &other].map(|it| Ok(Beside::source(it, unseen, late, gone)));
+        let copies = Arc::new(Copies::open(both.into()).unwrap());
+        let source = Arc::clone(&copies) as Arc<dyn Backend>;
+        assert_eq!(reported_from(&writer, &source, at(3)).unwrap().commit.0, 3);
+        let report = reported_from(&writer, &source, Target::Latest).unwrap();
+        assert_eq!((report.commit.0, report.passed_over, copies.fallbacks()), (5, vec![], vec![]));
+    }
+}
+
 /// With locks, or keys that may not delete, what a change-set was merged from stays: it leads there as well.
 #[test]
 fn what_a_damaged_change_set_was_merged_from_stands_in_for_it() {
@@ -463,8 +539,10 @@ fn what_a_damaged_change_set_was_merged_from_stands_in_for_it() {
         if !with_inputs {
             remove(&writer, &inputs[3]);
         }
-        for commit in [3, 6, 7] {
-            let report = reported(&writer, at(commit));
+        // Which commit is meant by a time within it is known only once it is read.
+        let within = (time(&writer, 5, 500), 5);
+        for (target, commit) in [(at(3), 3), (at(6), 6), (at(7), 7), within] {
+            let report = reported(&writer, target);
             match (with_inputs || commit == 3, report) {
                 (true, Ok(report)) => {
                     assert_eq!(report.commit.0, commit);
@@ -474,14 +552,49 @@ fn what_a_damaged_change_set_was_merged_from_stands_in_for_it() {
                 }
                 (false, Err(error)) => {
                     assert!(error.message.contains(merged.as_str()), "{error}");
-                    assert_eq!(error.hint.unwrap(), "the nearest restore point is --commit 3");
+                    let hint = "the nearest restore point is --commit 3";
+                    assert_eq!(error.hint.as_deref(), (commit != 5).then_some(hint));
                 }
-                (_, report) => panic!("{with_inputs} {commit}: {report:?}"),
+                (_, report) => panic!("{with_inputs} {target:?}: {report:?}"),
             }
         }
         let nearest = reported(&writer, at(3)).unwrap();
         assert_eq!(nearest.commit.0, 3);
     }
+}
+
+/// Whether a timeline's first snapshot was finished is told by its newest change-set: if not by that, by the one that
+/// stands for it.
+#[test]
+fn a_damaged_change_set_of_a_snapshot_that_was_never_finished_is_no_matter() {
+    let mut writer = shipped(2);
+    writer.fork(3);
+    let (parent, commit, chain) = (Timeline(1), CommitNo(3), writer.chains[3]);
+    let fork = crate::snapshot::Fork { parent, commit, chain, anew: true, ..Default::default() };
+    let body = fork.encode(Timeline(2), writer.size, writer.now);
+    writer.store.objects().insert(Name::Timeline(Timeline(2)).to_string(), body);
+    let damaged = undated(&writer, 0, 5..=5);
+    writer.store.objects().get_mut(&damaged).unwrap()[40] ^= 1;
+    let error = reported(&writer, Target::Latest).unwrap_err();
+    assert!(error.message.contains(&damaged), "{error}");
+    undated(&writer, 1, 4..=5);
+    let report = reported(&writer, Target::Latest).unwrap();
+    assert_eq!(report.commit.0, 3);
+    let told: Vec<_> = report.passed_over.iter().map(|it| it.object.to_string()).collect();
+    assert_eq!(told, [damaged]);
+}
+
+/// Stores commits that no digest is known of.
+fn undated(writer: &model::Writer, level: u8, commits: std::ops::RangeInclusive<u64>) -> String {
+    let mut builder = crate::change::Builder::new(writer.size, Chain::default());
+    for number in commits.map(CommitNo) {
+        let commit = Commit { number, digest: None, ..*writer.last() };
+        builder.commit(commit, std::iter::empty());
+    }
+    let compression = crate::object::Compression::Zstd;
+    let (name, body) = builder.encode_at(level, writer.timeline, compression);
+    writer.store.put(&name, &body).unwrap();
+    name.to_string()
 }
 
 /// The hint named the commit that had just been refused.
@@ -538,13 +651,18 @@ fn without_a_part_of_every_snapshot_nothing_is_promised() {
 fn pages_that_do_not_give_the_digest_are_refused() {
     let writer = shipped(0);
     let key = keys(&writer, Name::PARTS).remove(0);
-    let Ok(Name::Part(part)) = key.parse() else { unreachable!() };
-    let mut pages = writer.image(1);
-    pages[700] ^= 1;
-    let compression = crate::object::Compression::Zstd;
-    let body = crate::snapshot::encode_part(part, None, writer.size, &pages, compression);
+    let body = other_pages(&writer);
     writer.store.objects().insert(key, body);
     let error = get(&writer.source(), Target::Latest).unwrap_err();
     assert_eq!(error.status, Status::Integrity);
     assert!(error.message.contains("restored with digest"), "{error}");
+}
+
+/// A sound part under the first one's name, of pages that are not the first commit's.
+fn other_pages(writer: &model::Writer) -> Vec<u8> {
+    let Ok(Name::Part(part)) = keys(writer, Name::PARTS)[0].parse() else { unreachable!() };
+    let mut pages = writer.image(1);
+    pages.iter_mut().step_by(700).for_each(|byte| *byte ^= 1);
+    let compression = crate::object::Compression::Zstd;
+    crate::snapshot::encode_part(part, None, writer.size, &pages, compression)
 }

@@ -273,9 +273,9 @@ fn a_destination_that_comes_back_after_days_ends_like_the_others() {
 #[test]
 fn trap_89_a_restore_from_all_destinations_beside_a_round_gives_what_was_asked_for() {
     let rounds = at_each_call(|writer, reader| {
-        let open = || Copies::open(vec![Ok(Arc::clone(reader))]);
+        let copies = Arc::new(Copies::open(vec![Ok(Arc::clone(reader))]).unwrap());
         let work = |source: &Arc<dyn Backend>| restored(source, Target::Commit(CommitNo(33)));
-        let (back, copies) = Copies::all_as_one(open, work).unwrap();
+        let back = copies.all_as_one(work).unwrap();
         assert!(back == writer.image(33));
         assert_eq!(copies.fallbacks(), []);
     });
