@@ -3,12 +3,17 @@
 //!
 //! The file alone proves nothing. It is believed when the XOR over it is the digest in the cursor,
 //! after the changes that the cursor holds were made again.
+//!
+//! Nor does what can be read from it last: once a sync has failed, the kernel may give back what was
+//! there before, and take what it has not written for written. Only what is set again counts then.
 
 use crate::commit::{Digest, PageHash, PageNo};
+use crate::durable;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 const ENTRY: u64 = 16;
 /// Entries read at a time where many are read.
@@ -17,23 +22,34 @@ const CHUNK: usize = 4096;
 #[derive(Debug)]
 pub struct Index {
     file: File,
+    /// A sync has failed.
+    failed: AtomicBool,
 }
 
 impl Index {
     pub fn open(path: &Path) -> io::Result<Self> {
         let mut options = OpenOptions::new();
         let file = options.read(true).write(true).create(true).truncate(false).open(path)?;
-        Ok(Self { file })
+        Ok(Self { file, failed: AtomicBool::new(false) })
     }
 
     #[cfg(test)]
     pub fn of_file(file: File) -> Self {
-        Self { file }
+        Self { file, failed: AtomicBool::new(false) }
     }
 
-    /// The file, for a sync.
+    /// The file, for who fills it with anything.
     pub fn file(&self) -> &File {
         &self.file
+    }
+
+    /// Makes last what was set. Where that fails it fails from then on: another try would succeed, and
+    /// mean nothing.
+    pub fn sync(&self) -> io::Result<()> {
+        if self.failed.load(Ordering::Relaxed) {
+            return Err(io::Error::other("it could not be synced, and has to be opened anew"));
+        }
+        durable::sync_data(&self.file).inspect_err(|_| self.failed.store(true, Ordering::Relaxed))
     }
 
     pub fn get(&self, page: PageNo) -> io::Result<PageHash> {
@@ -69,6 +85,11 @@ impl Index {
         self.file.write_all_at(&bytes, offset(first))
     }
 
+    /// Sets all of it again, as it is: the next sync counts for the whole file.
+    pub fn set_again(&self) -> io::Result<()> {
+        self.each_chunk(|first, hashes| self.set_range(first, &hashes))
+    }
+
     /// Forgets everything.
     pub fn clear(&self) -> io::Result<()> {
         self.file.set_len(0)
@@ -76,13 +97,23 @@ impl Index {
 
     /// The XOR over all of it: the state digest.
     pub fn digest(&self) -> io::Result<Digest> {
-        let entries = self.file.metadata()?.len().div_ceil(ENTRY) as usize;
         let mut digest = Digest::default();
-        for start in (0..entries).step_by(CHUNK) {
-            let hashes = self.range(PageNo(start as u32 + 1), CHUNK.min(entries - start))?;
+        self.each_chunk(|_, hashes| {
             hashes.into_iter().for_each(|hash| digest.replace(PageHash::default(), hash));
-        }
+            Ok(())
+        })?;
         Ok(digest)
+    }
+
+    fn each_chunk(
+        &self,
+        mut each: impl FnMut(PageNo, Vec<PageHash>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let entries = self.file.metadata()?.len().div_ceil(ENTRY) as usize;
+        (0..entries).step_by(CHUNK).try_for_each(|start| {
+            let first = PageNo(start as u32 + 1);
+            each(first, self.range(first, CHUNK.min(entries - start))?)
+        })
     }
 }
 
@@ -110,6 +141,7 @@ fn read_up_to(file: &File, mut buffer: &mut [u8], mut offset: u64) -> io::Result
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::durable::{Step, fault};
 
     #[test]
     fn what_was_never_set_is_zero() {
@@ -165,5 +197,36 @@ mod tests {
         index.set_range(PageNo(1), &hashes).unwrap();
         let want = hashes.iter().fold(0, |sum, hash| sum ^ hash.0);
         assert_eq!(index.digest().unwrap(), Digest(want));
+    }
+
+    #[test]
+    fn trap_57_a_sync_that_has_failed_is_not_asked_for_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let index = Index::open(&dir.path().join("index")).unwrap();
+        let failing = fault::fail(Step::Sync, 1, 5);
+        assert_eq!(index.sync().unwrap_err().raw_os_error(), Some(5));
+        assert!(index.sync().is_err() && failing.steps().len() == 1);
+        drop(failing);
+        let anew = Index::open(&dir.path().join("index")).unwrap();
+        assert!(anew.sync().is_ok() && index.sync().is_err());
+    }
+
+    /// Each byte is written, or a sync would have nothing to do for it.
+    #[test]
+    fn all_of_it_is_set_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("index");
+        let bytes: Vec<u8> = (0..3 * CHUNK * 16 + 24).map(|at| at as u8).collect();
+        std::fs::write(&path, &bytes).unwrap();
+        let index = Index::open(&path).unwrap();
+        let written = || {
+            let told = std::fs::read_to_string("/proc/thread-self/io").unwrap();
+            let line = told.lines().find_map(|line| line.strip_prefix("wchar: ")).unwrap();
+            line.parse::<usize>().unwrap()
+        };
+        let before = (written(), index.digest().unwrap());
+        index.set_again().unwrap();
+        assert_eq!((written(), index.digest().unwrap()), (before.0 + bytes.len() + 8, before.1));
+        assert!(std::fs::read(&path).unwrap().starts_with(&bytes));
     }
 }

@@ -10,7 +10,8 @@
 //! writer stops.
 //!
 //! Whatever fails here can be called again with the same batch: an object that is already there with
-//! the same bytes counts as stored. It knows no WAL and never waits for a retry.
+//! the same bytes counts as stored. It knows no WAL and never waits for a retry. But after an error of
+//! `Status::Integrity` the database has to be taken up anew.
 
 mod parts;
 mod resync;
@@ -18,7 +19,6 @@ mod resync;
 use crate::capture::{Batch, Capture, Changes};
 use crate::commit::{PageHash, PageNo};
 use crate::cursor::{Cursor, State};
-use crate::durable;
 use crate::error::{Error, Result, Status};
 use crate::fanout::Fanout;
 use crate::index::Index;
@@ -96,14 +96,15 @@ impl Shipper {
         self.cursor.append(state, changes).map_err(|error| self.cursor_error(&error))
     }
 
+    /// The page index first, since the new cursor has nothing of what the old one would make again. Where
+    /// that fails, nobody knows what of the index lasts, nor what can be read from it: the next life makes
+    /// the changes again, from the cursor that there is.
     fn replace_cursor(&mut self, state: &State, changes: &[(PageNo, PageHash)]) -> Result<()> {
-        let synced = durable::sync_data(self.index.file());
-        let written = synced.and_then(|()| self.cursor.replace(state, changes));
-        written.map_err(|error| self.cursor_error(&error))
+        self.index.sync().map_err(|error| self.unsure("sync", &error))?;
+        self.cursor.replace(state, changes).map_err(|error| self.cursor_error(&error))
     }
 
-    /// Ships a transaction too large to be held. An error of `Status::Integrity` means that it cannot
-    /// be tried again: the database has to be taken up anew. Reads it back from the pinned WAL, newest frame
+    /// Ships a transaction too large to be held. Reads it back from the pinned WAL, newest frame
     /// first, so that the first version of a page that is met is the one that counts. Memory follows
     /// the size of a part, plus one bit for each page of the database.
     pub fn ship_large(&mut self, capture: &mut Capture, before: &State) -> Result<State> {
@@ -170,10 +171,12 @@ impl Shipper {
         let made = crate::cursor::load(&cursor_path(&self.state_dir), |changes| {
             changes.iter().try_for_each(|(page, hash)| index.set(*page, *hash))
         });
-        made.map(drop).map_err(|error| {
-            let index = self.state_dir.join("index");
-            Error::new(Status::Integrity, "write", index.display(), error)
-        })
+        made.map(drop).map_err(|error| self.unsure("write", &error))
+    }
+
+    /// What the page index holds is not known any more.
+    fn unsure(&self, operation: &str, error: &std::io::Error) -> Error {
+        Error { status: Status::Integrity, ..self.index_error(operation, error) }
     }
 }
 

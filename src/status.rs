@@ -169,7 +169,7 @@ pub fn settled(database: &Database) -> Result<Option<(Timeline, CommitNo)>> {
         return Ok(None);
     }
     let cursor = cursor_path(dir);
-    let state = cursor::load(&cursor, |_| Ok(()));
+    let state = cursor::state(&cursor);
     let state = state.map_err(|error| Error::io("read", cursor.display(), &error))?;
     Ok(Some(state.map_or_else(Default::default, |state| (state.timeline, state.commit.number))))
 }
@@ -177,7 +177,7 @@ pub fn settled(database: &Database) -> Result<Option<(Timeline, CommitNo)>> {
 fn one(database: &Database) -> Result<Status> {
     let record = Record::load(database);
     let cursor = cursor_path(&database.state_dir);
-    let state = cursor::load(&cursor, |_| Ok(()));
+    let state = cursor::state(&cursor);
     let state = state.map_err(|error| Error::io("read", cursor.display(), &error))?;
     let floor = state.filter(|state| state.commit.digest.is_some());
     let floor = floor.map(|state| (state.commit.number, state.commit.time));

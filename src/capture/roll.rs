@@ -80,7 +80,7 @@ impl Capture {
     }
 
     /// About how many parts a snapshot begun now would find not to be `stored` everywhere, judging by some
-    /// that lie all over the database.
+    /// that lie all over the database. While all that the last one names are there, these have changed.
     pub fn lacking(&self, stored: &dyn Fn(&name::Part) -> bool) -> io::Result<u64> {
         let (size, pages) = (part_pages(self.ledger.page_size), self.ledger.last.pages);
         let count = u64::from(pages.div_ceil(size));

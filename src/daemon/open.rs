@@ -118,7 +118,6 @@ pub fn open(database: &Database, order: Order, held: &mut Option<Arc<Lock>>) -> 
         database,
         page_size,
         identity,
-        purpose,
         distrust,
         shipper: Shipper::new(Arc::clone(&stores), &database.state_dir, Arc::clone(&index)),
         index,
@@ -128,6 +127,9 @@ pub fn open(database: &Database, order: Order, held: &mut Option<Arc<Lock>>) -> 
     for _ in 0..CLAIMS {
         let listed = ground::list(&opening.stores, &mut reachable)?;
         refuse_taken_over(&listed, claimed.load(Ordering::Relaxed), &database.path)?;
+        if purpose == Purpose::Sync {
+            refuse_taking_over(&listed, least, &database.path)?;
+        }
         let Beginning { at, tip, begin, holders, source: back } =
             opening.begin(state, source, listed).map_err(gone)?;
         (state, source) = (at, back);
@@ -182,12 +184,23 @@ fn refuse_taken_over(listed: &[Listed], own: u32, path: &Path) -> Result<()> {
     Err(error.hint("let only one daemon write a replica"))
 }
 
+/// Refuses a `sync` where somebody else has stored anything on a timeline later than `own`, the last one
+/// that was claimed for this state directory: finished or not, that is what counts now.
+fn refuse_taking_over(listed: &[Listed], own: Timeline, path: &Path) -> Result<()> {
+    let mut stored = listed.iter().flat_map(|each| each.replica.spans());
+    if own == Timeline(0) || stored.all(|span| span.timeline <= own) {
+        return Ok(());
+    }
+    let cause = "another host has taken its replica up";
+    let error = Error::new(Status::Locked, "sync", path.display(), cause);
+    Err(error.hint("`bakelite daemon` takes it back"))
+}
+
 /// What is known while a database is taken up.
 struct Opening<'a> {
     database: &'a Database,
     page_size: PageSize,
     identity: Identity,
-    purpose: Purpose,
     distrust: bool,
     stores: Arc<Fanout>,
     index: Arc<Index>,
@@ -232,12 +245,6 @@ impl Opening<'_> {
             listed.into_iter().partition(|each| holders.contains(&each.at));
         let (state, source, continues) = adopt(self, state, source, continues, &mut holders)?;
         if holders.iter().any(|each| each.is_taken_over(&state)) {
-            if self.purpose == Purpose::Sync {
-                let cause = "another host has taken its replica up";
-                let path = self.database.path.display();
-                let error = Error::new(Status::Locked, "sync", path, cause);
-                return Err(error.hint("`bakelite daemon` takes it back"));
-            }
             let why = "the replica holds commits of another host";
             return self.anew(cursor, source, holders.into_iter().chain(others).collect(), why);
         }

@@ -194,7 +194,7 @@ fn durable_on(
     // Read before the cursor: what counts by then counts for what is read now.
     let signed = Signed::read(&database.state_dir);
     let cursor = cursor_path(&database.state_dir);
-    let state = cursor::load(&cursor, |_| Ok(()));
+    let state = cursor::state(&cursor);
     let state = state.map_err(|error| Error::io("read", cursor.display(), &error))?;
     let identity = open::identity(&database.path).ok();
     let waited_for = database.destinations.iter().filter(|each| which(each));

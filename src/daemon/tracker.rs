@@ -508,7 +508,7 @@ impl Tracker {
                     Ok(()) => self.shipped(parcel.batch.manifest.is_some()),
                     Err(error) => {
                         self.parcel = Some(parcel);
-                        self.put_failed(error, now);
+                        self.failed(error, now);
                     }
                 }
             }
@@ -518,10 +518,8 @@ impl Tracker {
                     self.all_is_well(capture.last().number);
                 }
                 self.phase = Phase::Here(capture);
-                match result {
-                    Ok(()) => {}
-                    Err(error) if error.status == Status::Integrity => self.reopen(error, now),
-                    Err(error) => self.put_failed(error, now),
+                if let Err(error) = result {
+                    self.failed(error, now);
                 }
             }
             Done::Compared(capture, shipper, result) => {
@@ -548,6 +546,14 @@ impl Tracker {
             }
         }
         self.leave();
+    }
+
+    /// What was to be shipped was not. It is tried again, unless what is known of the database is in doubt.
+    fn failed(&mut self, error: Error, now: Instant) {
+        match error.status {
+            Status::Integrity => self.reopen(error, now),
+            _ => self.put_failed(error, now),
+        }
     }
 }
 

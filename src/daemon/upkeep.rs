@@ -143,7 +143,7 @@ fn wait(state_dir: &Path) -> Result<Option<Lock>> {
 /// The last commit that is noted as stored. Without any note there is no daemon to make one.
 fn noted(state_dir: &Path) -> Result<Option<CommitNo>> {
     let path = cursor_path(state_dir);
-    let state = cursor::load(&path, |_| Ok(()));
+    let state = cursor::state(&path);
     let state = state.map_err(|error| Error::io("read", path.display(), &error))?;
     Ok(state.map(|state| state.commit.number))
 }

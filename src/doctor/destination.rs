@@ -81,7 +81,7 @@ fn directory(report: &mut Report, database: &Database, destination: &Destination
 /// Whether the daemon has shipped a snapshot, and so takes a root that is not there for a disk that is
 /// not mounted.
 fn has_replica(database: &Database) -> bool {
-    let state = cursor::load(&cursor_path(&database.state_dir), |_| Ok(()));
+    let state = cursor::state(&cursor_path(&database.state_dir));
     state.is_ok_and(|state| state.is_some_and(|state| state.snapshot > Time(0)))
 }
 

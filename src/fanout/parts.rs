@@ -9,6 +9,9 @@
 //! changed, a new one stores nearly the whole database, to save a restore next to nothing: the change-sets
 //! that lead there are a small part of it. So it waits until they are a quarter of what it would store.
 //! A restore then reads about that much more than it would from a snapshot of the same moment.
+//!
+//! That counts parts that have changed. Where one is gone that the last snapshot names, none can be
+//! restored there that names it, and the next one, which puts it again, does not wait.
 
 use super::Fanout;
 use super::lane::Lane;
@@ -17,6 +20,7 @@ use crate::capture::RawPart;
 use crate::commit::Time;
 use crate::error::{Error, Result, Status};
 use crate::name::{Change, Name, Part};
+use crate::replica::read_manifest;
 use crate::snapshot::encode_part;
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -85,9 +89,9 @@ impl Lane {
         });
         let parts: HashSet<Part> = parts.collect();
         let part = bytes / (parts.len() as u64).max(1);
-        let few = (parts.len() as u64) < FEW;
+        let due = (parts.len() as u64) < FEW || self.lacks_any_of(&parts)?;
         *self.known.set() = Some(parts);
-        if few {
+        if due {
             return Ok(Stock::default());
         }
         let changes = list_all(&*self.destination, Name::CHANGES)?.entries.into_iter();
@@ -96,6 +100,24 @@ impl Lane {
             Name::Timeline(_) | Name::Snapshot(_) | Name::Part(_) => false,
         });
         Ok(Stock { part, since: since.map(|entry| entry.bytes).sum() })
+    }
+
+    /// Whether the last snapshot names a part that is not among those that are there, or is gone itself, or
+    /// does not tell: it may be damaged, or sealed with a key that is given up.
+    fn lacks_any_of(&self, parts: &HashSet<Part>) -> Result<bool> {
+        let listed = list_all(&*self.destination, Name::SNAPSHOTS)?.entries.into_iter();
+        let spans = listed.filter_map(|entry| match entry.name {
+            Name::Snapshot(span) => Some(span),
+            Name::Timeline(_) | Name::Part(_) | Name::Change(_) => None,
+        });
+        let Some(last) = spans.max_by_key(|span| (span.timeline, span.last)) else {
+            return Ok(true);
+        };
+        match read_manifest(&*self.destination, &last) {
+            Ok(manifest) => Ok(manifest.parts.iter().any(|each| !parts.contains(&each.part))),
+            Err(error) if error.status == Status::Unreachable => Err(error),
+            Err(_) => Ok(true),
+        }
     }
 }
 
@@ -179,9 +201,9 @@ mod tests {
     use crate::backend::Backend;
     use crate::backend::faulty::{Fault, Faulty, Operation};
     use crate::backend::mem::Mem;
-    use crate::commit::{PageHash, PageNo, PageSize};
+    use crate::commit::{Chain, Commit, CommitNo, Digest, PageHash, PageNo, PageSize, Timeline};
     use crate::name::Span;
-    use crate::snapshot::part_name;
+    use crate::snapshot::{Manifest, PartRef, part_name};
     use crate::testkit::rig::{claim, fanout};
     use std::sync::Arc;
 
@@ -233,9 +255,16 @@ mod tests {
         let change = |number| crate::backend::conformance::change(0, number);
         let Name::Change(Change { span: Span { time, .. }, .. }) = change(1) else { panic!() };
         assert_eq!(stores.survey(Time(0)).unwrap(), Stock::default(), "there are no parts");
-        (0..8).for_each(|at| stores.put_part(&part(1 + at)).unwrap());
+        let put = |page| {
+            let raw = part(page);
+            stores.put_part(&raw).unwrap();
+            PartRef { part: raw.part, pages: 1, commit: CommitNo(1) }
+        };
+        let parts: Vec<_> = (1..=8).map(put).collect();
         let one = encode(&part(1)).len() as u64;
         [1, 3, 5].iter().for_each(|&it| stores.put(&change(it), &[7; 100]).unwrap());
+        assert_eq!(stores.survey(time).unwrap(), Stock::default(), "there is no snapshot");
+        put_manifest(&stores, parts);
         assert_eq!(stores.survey(time).unwrap(), Stock { part: one, since: 0 });
         let before = Time(time.0 - 1);
         assert_eq!(stores.survey(before).unwrap(), Stock { part: one, since: 300 });
@@ -252,6 +281,33 @@ mod tests {
         assert_eq!([7, 8, 10, 11].map(|parts| stock.puts_off(parts)), [false, false, false, true]);
         assert!(!Stock { part: 1000, since: 0 }.puts_off(7), "it is small anyway");
         assert!(!Stock::default().puts_off(u64::MAX));
+    }
+
+    /// Lost or damaged on any of the destinations, it is not left at that. One that is away says nothing.
+    #[test]
+    fn a_snapshot_is_not_weighed_where_the_last_one_cannot_be_restored() {
+        let (each, stores, _dir) = lanes(2);
+        (1..=9).for_each(|page| stores.put_part(&part(page)).unwrap());
+        let named =
+            (1..=8).map(|page| PartRef { part: part(page).part, pages: 1, commit: CommitNo(1) });
+        let manifest = put_manifest(&stores, named.collect());
+        let whole = each[1].get(&manifest).unwrap();
+        let is_weighed = || stores.survey(Time(0)).unwrap() != Stock::default();
+        each[1].delete(&Name::Part(part(9).part)).unwrap();
+        assert!(is_weighed(), "nothing names it any more");
+        each[1].put(&Name::Part(part(9).part), &encode(&part(9))).unwrap();
+        each[1].delete(&Name::Part(part(3).part)).unwrap();
+        assert!(!is_weighed(), "nine were there, and one that is named is gone");
+        each[1].put(&Name::Part(part(3).part), &encode(&part(3))).unwrap();
+        each[1].delete(&manifest).unwrap();
+        assert!(!is_weighed());
+        each[1].put(&manifest, b"damaged").unwrap();
+        assert!(!is_weighed());
+        each[1].delete(&manifest).unwrap();
+        each[1].put(&manifest, &whole).unwrap();
+        assert!(is_weighed());
+        each[1].fail_all(Operation::Get, Fault::Refused);
+        assert!(is_weighed() && stores.is_behind(1), "the other one has all");
     }
 
     /// What a destination lacks that is away while parts are passed over, a sibling has.
@@ -286,6 +342,17 @@ mod tests {
         each[0].heal();
         stores.flush(0).unwrap();
         assert!(each[0].get(&name).is_ok());
+    }
+
+    /// The manifest of a snapshot with these parts, on each destination.
+    fn put_manifest(stores: &Fanout, parts: Vec<PartRef>) -> Name {
+        let (number, digest) = (CommitNo(1), Some(Digest(1)));
+        let commit = Commit { number, time: Time(1), pages: 8, digest, resync: false };
+        let (timeline, chain) = (Timeline(1), Chain([0; 32]));
+        let page_size = PageSize::new(512).unwrap();
+        let manifest = Manifest { commit, timeline, page_size, chain, parts };
+        stores.put(&manifest.name(), &manifest.encode(stores.compression)).unwrap();
+        manifest.name()
     }
 
     fn behind(stores: &Fanout) -> bool {

@@ -54,6 +54,9 @@ impl Resync {
         database: &Path,
         clock: impl FnOnce() -> Time,
     ) -> Result<Self> {
+        // Where the cursor is lost, or older than the page index, it does not tell what of that lasts.
+        let index = shipper.index.set_again();
+        index.map_err(|error| shipper.index_error("write", &error))?;
         // What an earlier try has staged must not be made good by this one.
         shipper.replace_cursor(base, &[])?;
         let still = capture.still(database).map_err(|trouble| unreadable(&trouble))?;

@@ -99,7 +99,7 @@ fn mend(bytes: &mut [u8]) {
 
 fn read(bytes: &[u8]) -> Result<(Option<State>, Vec<Change>), String> {
     let mut changes = Vec::new();
-    let state = cursor::read(bytes, |more| {
+    let state = cursor::read(io::Cursor::new(bytes), |more| {
         changes.extend_from_slice(more);
         Ok(())
     });

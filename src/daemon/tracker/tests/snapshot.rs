@@ -156,14 +156,20 @@ fn a_snapshot_waits_for_the_listing() {
 
 /// A database of ten parts, a row on each page of most of them, and its first snapshot.
 fn of_many_parts() -> (Db, rusqlite::Connection) {
+    of_parts(10)
+}
+
+fn of_parts(count: usize) -> (Db, rusqlite::Connection) {
     let db = Db::new(4096);
     let writer = db.open();
-    let rows = "CREATE TABLE s(k INTEGER PRIMARY KEY, v BLOB); WITH k(k) AS (SELECT 1 UNION ALL \
-                SELECT k + 1 FROM k WHERE k < 10000) INSERT INTO s SELECT k, randomblob(3000) FROM k";
-    writer.execute_batch(rows).unwrap();
+    let rows = format!(
+        "CREATE TABLE s(k INTEGER PRIMARY KEY, v BLOB); WITH k(k) AS (SELECT 1 UNION ALL SELECT \
+         k + 1 FROM k WHERE k < {count}000) INSERT INTO s SELECT k, randomblob(3000) FROM k"
+    );
+    writer.execute_batch(&rows).unwrap();
     let mut sim = Sim::current(&db);
     assert!(sim.drain().is_none());
-    assert_eq!((parts(&db).len(), snapshots(&db)), (10, 1));
+    assert_eq!((parts(&db).len(), snapshots(&db)), (count, 1));
     (db, writer)
 }
 
@@ -235,5 +241,22 @@ fn a_snapshot_is_put_off_for_thirty_intervals_and_not_where_there_are_caps() {
     change(&writer, "k % 100 = 0");
     let mut sim = hours_later(&db, 30, |_| ());
     sim.until(|sim| sim.is_current() && snapshots(&db) == 3);
+    agrees(&db);
+}
+
+/// Parts that a destination had lost were taken for parts that had changed all over: the snapshot that puts
+/// them again was put off, up to thirty times, and none that names them could be restored meanwhile.
+#[test]
+fn trap_85_a_snapshot_that_puts_lost_parts_again_is_not_put_off() {
+    let (db, writer) = of_parts(18);
+    let all = parts(&db);
+    let dir = db.dir.path().join("replica/part");
+    all.iter().take(9).for_each(|name| fs::remove_file(dir.join(name)).unwrap());
+    change(&writer, "k = 17000");
+    let mut sim = hours_later(&db, 2, |_| ());
+    sim.for_ms(60_000);
+    assert!(sim.is_current() && sim.tracker.put_off.is_none());
+    assert_eq!(snapshots(&db), 2);
+    assert!(parts(&db).is_superset(&all), "they are there again");
     agrees(&db);
 }

@@ -1,6 +1,7 @@
 //! What the cursor or the page index says is not what the database and the replica hold.
 
 use super::*;
+use crate::cursor;
 
 /// Found by a long run of the harness, with a store that lies: a `sync` that had failed was still writing
 /// the page index when the next daemon had read it. It found nothing that differed, and acknowledged
@@ -179,4 +180,85 @@ fn what_was_stored_beyond_the_cursor_and_lost_at_the_source() {
     commits(&writer, 3);
     heals(&db, history);
     drop(writer);
+}
+
+/// A failed sync of the page index was tried again on the same descriptor, where it succeeds and means
+/// nothing, and what could have made its changes again was thrown away. Once the kernel had let go of the
+/// pages that it had not written, each commit was shipped with a wrong digest.
+#[test]
+fn trap_57_a_failed_sync_of_the_page_index_is_final() {
+    let (db, writer, mut history) = stopped();
+    let index = db.config().state_dir.join("index");
+    let mut sim = Sim::current(&db);
+    ship(&mut sim, &writer, "INSERT INTO t(x) VALUES (1)");
+    let synced = fs::read(&index).unwrap();
+    let watch = fault::fail_below(&index, Step::Sync, 5);
+    while syncs(&watch, &index) == 0 {
+        commits(&writer, 1);
+        sim.until(|sim| !sim.is_current());
+        sim.until(|sim| sim.is_current() || syncs(&watch, &index) > 0);
+    }
+    let (state, changes) = redo(&db);
+    assert!(changes.len() > 50, "what is to be done again is there: {}", changes.len());
+    fs::write(&index, synced).unwrap();
+    sim.until(|sim| sim.is_current());
+    note(&db, &mut history);
+    assert!(syncs(&watch, &index) > 1 && on_disk(&db).unwrap().commit.number > state.commit.number);
+    // Every page that was changed is changed again: what it was before counts.
+    ship(&mut sim, &writer, "UPDATE t SET x = x || 1 WHERE length(x) < 100");
+    agrees(&db);
+    holds(&db, &history);
+    index_agrees(&db);
+    let counts = (sim.opened, snapshots(&db), resyncs(&db));
+    assert_eq!(counts, (2, 1, 0), "taken up anew, and the changes made again");
+}
+
+/// The hashes of a first snapshot are in no cursor: what can be read of them is written again, and synced
+/// then. If they are gone, another snapshot is made.
+#[test]
+fn trap_57_a_failed_sync_at_the_end_of_a_first_snapshot() {
+    for gone in [false, true] {
+        let (db, writer) = new_db();
+        let index = db.config().state_dir.join("index");
+        let watch = fault::fail_below(&index, Step::Sync, 5);
+        let mut sim = Sim::new(&db);
+        sim.until(|_| syncs(&watch, &index) > 0);
+        assert_eq!((snapshots(&db), on_disk(&db)), (1, None));
+        let file = fs::File::options().write(true).open(&index).unwrap();
+        file.set_len(if gone { 0 } else { file.metadata().unwrap().len() }).unwrap();
+        file.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+        sim.until(|sim| sim.is_current());
+        let written = file.metadata().unwrap().modified().unwrap();
+        assert!(written > std::time::SystemTime::UNIX_EPOCH && syncs(&watch, &index) > 1);
+        ship(&mut sim, &writer, "UPDATE t SET x = x || 1");
+        agrees(&db);
+        index_agrees(&db);
+        assert_eq!((sim.opened, snapshots(&db)), (2, 1 + usize::from(gone)));
+    }
+}
+
+fn syncs(watch: &fault::Watch, file: &std::path::Path) -> usize {
+    watch.steps().iter().filter(|(_, path)| path == file).count()
+}
+
+fn ship(sim: &mut Sim, writer: &Connection, commit: &str) {
+    sql(writer, commit);
+    sim.until(|sim| !sim.is_current());
+    sim.until(|sim| sim.is_current());
+}
+
+/// The cursor's state, and what it holds to be done again.
+fn redo(db: &Db) -> (State, Vec<cursor::Change>) {
+    let mut all = Vec::new();
+    let state = cursor::load(&cursor_path(&db.config().state_dir), |changes| {
+        all.extend_from_slice(changes);
+        Ok(())
+    });
+    (state.unwrap().unwrap(), all)
+}
+
+#[track_caller]
+fn index_agrees(db: &Db) {
+    let index = Index::open(&db.config().state_dir.join("index")).unwrap();
+    assert_eq!(Some(index.digest().unwrap()), on_disk(db).unwrap().commit.digest);
 }

@@ -1,5 +1,6 @@
 //! Two hosts, one replica.
 
+use super::super::lanes::shipped;
 use super::*;
 
 /// A second host with a copy of the database takes the replica up: the first one learns of it before
@@ -74,6 +75,51 @@ fn trap_65_a_sync_takes_nothing_over() {
     assert_eq!(Replica::list(&*replica(&db)).unwrap().newest_timeline(), before);
     commits(&other.open(), 2);
     assert!(second.drain().is_none());
+}
+
+/// What the first host had spooled was on no destination when the second one came. So its cursor is past
+/// where the two part, it found nothing to go on from, and its `sync` took the replica back: whether the
+/// second one's first snapshot is finished or under way.
+#[test]
+fn trap_65_a_sync_that_has_spooled_takes_nothing_over() {
+    for (spooled, finished) in [(true, true), (true, false), (false, false)] {
+        let (db, writer, _) = stopped();
+        let other = db.copy();
+        let [root, away] = ["replica", "away"].map(|name| db.dir.path().join(name));
+        if spooled {
+            let mut first = Sim::current(&db);
+            fs::rename(&root, &away).unwrap();
+            commits(&writer, 3);
+            first.until(|sim| !shipped(sim));
+            first.until(|sim| shipped(sim));
+            drop(first);
+            fs::rename(&away, &root).unwrap();
+        }
+        let mut config = other.config();
+        config.destinations = db.config().destinations;
+        let mut second = Sim::new(&other);
+        second.tracker = Tracker::new(&config, false, second.now);
+        if !finished {
+            second.keep = |done| matches!(done, Done::Stored(..));
+            second.until(|sim| !sim.kept.is_empty());
+            commits(&other.open(), 2);
+            second.for_ms(1000);
+        } else {
+            second.until(|sim| sim.is_current());
+        }
+        assert_eq!(snapshots(&db), 1 + usize::from(finished));
+        let before = Replica::list(&*replica(&db)).unwrap().newest_timeline();
+        let error = crate::daemon::sync(&[db.config()]).unwrap_err();
+        assert_eq!((error.status, error.hint.is_some()), (Status::Locked, true), "{error}");
+        assert_eq!(Replica::list(&*replica(&db)).unwrap().newest_timeline(), before);
+        second.keep = |_| false;
+        for late in std::mem::take(&mut second.kept) {
+            second.tracker.done(late, second.now);
+        }
+        commits(&other.open(), 2);
+        assert!(second.drain().is_none());
+        assert!(restored(&replica(&db), Target::Latest).unwrap() == other.image());
+    }
 }
 
 /// The claim came between a change-set and its acknowledgement: it is gone on from.
