@@ -160,7 +160,7 @@ fn trap_84_a_timeline_that_begins_anew_claims_nothing_before_its_snapshot_stands
     sim.until(|sim| !sim.kept.is_empty());
     commits(&pair.writer, 2);
     sim.for_ms(3000);
-    assert!(Replica::list(&*pair.backend(1)).unwrap().changes.len() > 0);
+    assert!(!Replica::list(&*pair.backend(1)).unwrap().changes.is_empty());
     assert_eq!(claimed(&pair), Some(before));
     assert!(restored(&pair.backend(1), Target::Latest).unwrap() == image);
     sim.keep = |_| false;
