@@ -5,28 +5,31 @@
 
 mod decide;
 mod heal;
+mod jobs;
 mod lanes;
 mod life;
 mod pass;
 mod shown;
 mod upkeep;
 
-use super::open::{self, Files, Live, Lock, Order, Purpose};
+use super::open::{self, Files, Lock, Order, Purpose};
 use super::owed::Owed;
-use super::pool::Route;
 use super::sync;
 use crate::capture::{Capture, RawPart};
 use crate::clock;
 use crate::commit::Time;
-use crate::config::{Database, Destination};
+use crate::config::Database;
 use crate::cursor::State;
-use crate::error::{Error, Result, Status};
+use crate::error::{Error, Status};
 use crate::fanout::Fanout;
 use crate::name::Part;
-use crate::ship::{Healed, Parcel, Resync, Shipper};
+use crate::ship::{Parcel, Resync, Shipper};
 use crate::source::{Look, Seen};
 use crate::status;
-use lanes::{Abroad, Survey};
+use jobs::{Compared, Routes};
+pub use jobs::{Done, Job};
+use lanes::Survey;
+use life::Watched;
 use pass::{Captured, pass};
 use shown::Shown;
 use upkeep::Upkeep;
@@ -35,43 +38,6 @@ pub use decide::SHIP_FILE;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::{Duration, Instant};
-
-/// What blocks, and what it may have to wait for.
-pub struct Job {
-    pub route: Route,
-    pub work: Box<dyn FnOnce() -> Done + Send>,
-}
-
-impl Job {
-    fn new(route: &Route, work: impl FnOnce() -> Done + Send + 'static) -> Self {
-        Self { route: Arc::clone(route), work: Box::new(work) }
-    }
-}
-
-/// The ways of a database's jobs.
-#[derive(Debug)]
-struct Routes {
-    /// To the database, and no destination.
-    local: Route,
-    /// To all of its destinations.
-    all: Route,
-    /// To each of them, for what nobody waits for.
-    each: Vec<Route>,
-    upkeep: Route,
-}
-
-impl Routes {
-    fn new(database: &Database) -> Self {
-        let each = || database.destinations.iter().map(Destination::host);
-        let all = each().collect::<Vec<_>>().join("\n");
-        Self {
-            local: "".into(),
-            upkeep: format!("upkeep of {all}").into(),
-            each: each().map(|host| format!("debts of {host}").into()).collect(),
-            all: all.into(),
-        }
-    }
-}
 
 const IDLE_POLL: Duration = Duration::from_millis(50);
 /// How often the wal-index is looked at while nothing is pinned, or many frames come.
@@ -85,29 +51,6 @@ const CAREFUL_LAST: Duration = Duration::from_secs(3600);
 const STATUS_EVERY: Duration = Duration::from_secs(1);
 /// How long a database that rests is only asked whether anything has changed.
 const REST: Duration = Duration::from_secs(1);
-
-/// What a job brings back.
-#[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "a handful of them are on their way at a time")]
-pub enum Done {
-    /// And the lock, if that was to be had.
-    Opened(Result<Box<Live>>, Option<Arc<Lock>>),
-    Captured(Box<Capture>, Captured),
-    Shipped(Box<Shipper>, Box<Parcel>, Result<()>),
-    LargeShipped(Box<Capture>, Box<Shipper>, Result<()>),
-    Compared(Box<Capture>, Box<Shipper>, Result<Compared>),
-    Stored(RawPart, Result<()>),
-    Checkpointed(Result<()>),
-    /// With the number of the life that it was sent out in.
-    Abroad(u32, Abroad),
-}
-
-/// How far a resync came.
-#[derive(Debug)]
-pub enum Compared {
-    Some(Box<Resync>),
-    All(Healed),
-}
 
 /// A resync that is to be done, with the state that it begins at.
 #[derive(Debug)]
@@ -124,15 +67,6 @@ enum Phase {
     Away,
     Here(Box<Capture>),
     Ended,
-}
-
-/// Who watches the database: whoever does says how it stands, and nobody else.
-#[derive(Debug)]
-enum Watched {
-    Unknown,
-    /// This one, or nobody.
-    Here,
-    Elsewhere(Error),
 }
 
 #[derive(Debug)]

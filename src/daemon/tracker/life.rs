@@ -5,7 +5,7 @@ use super::FAST_POLL;
 use super::pass::Captured;
 use super::{
     CAREFUL_FIRST, CAREFUL_LAST, Done, Healing, Phase, RETRY_FIRST, RETRY_LAST, STATUS_EVERY,
-    Survey, Tracker, Watched,
+    Survey, Tracker,
 };
 use crate::capture::Capture;
 use crate::clock;
@@ -24,6 +24,15 @@ use std::time::Instant;
 
 /// How often the only database is taken up in vain before the daemon ends.
 const OPENINGS: u32 = 5;
+
+/// Who watches the database: whoever does says how it stands, and nobody else.
+#[derive(Debug)]
+pub(super) enum Watched {
+    Unknown,
+    /// This one, or nobody.
+    Here,
+    Elsewhere(Error),
+}
 
 impl Tracker {
     /// Has it tried again if the database is not there yet, or no destination is; and whatever it is,

@@ -1,6 +1,7 @@
 //! One database's life, step by step, without threads and without waiting: jobs run here, time jumps
 //! to whatever is due next, and results come late where a test keeps them.
 
+use super::lanes::Abroad;
 use super::*;
 use crate::backend::faulty::{Fault, Faulty, Operation};
 use crate::backend::{Backend, fs::Fs};
