@@ -17,12 +17,13 @@ mod observe;
 mod open;
 mod owed;
 mod pool;
+mod proof;
 mod reload;
 mod sync;
 mod tracker;
 mod upkeep;
 
-pub use open::{Signed, open_database, tell_if_absent, try_lock};
+pub use open::{Signed, open_bare, open_database, open_to_read, tell_if_absent, try_lock};
 pub use reload::Reload;
 pub use sync::{Published, daemon_runs, sync, sync_within};
 pub use tracker::SHIP_FILE;

@@ -100,6 +100,11 @@ impl Fanout {
         lane.spool.unmark().map_err(|error| Error::io("write", "the spool", &error))
     }
 
+    /// Notes the timeline of this life: whoever lacks its record has been robbed.
+    pub fn claimed(&self, timeline: Timeline) {
+        self.lanes.iter().for_each(|lane| lane.debt().timeline = timeline);
+    }
+
     /// Notes, as a life begins, that a destination lacks more than its spool has, or cannot be asked.
     /// What an earlier life has left in there goes: it is of a timeline that is over.
     pub fn lacks(&self, at: usize, why: Option<&Error>) -> Result<()> {

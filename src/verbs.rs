@@ -5,19 +5,15 @@ mod run;
 pub use run::run;
 
 use crate::backend::Backend;
-use crate::backend::fs::Fs;
-use crate::backend::retry::{Patience, Retry};
-use crate::backend::s3::S3;
-use crate::backend::sealed::sealed;
 use crate::check::{self, Finding};
 use crate::cli::{
     Arguments, CheckOf, CompactOf, DaemonOf, DoctorOf, Existing, InitOf, KeygenOf, ListOf, PruneOf,
     ReencryptOf, RepairOf, RestoreOf, StatusOf, SyncOf, UsageOf, VerifyOf,
 };
 use crate::clock;
-use crate::config::{self, Config, Database, Destination, Gathered, Origin};
+use crate::config::{self, Config, Database, Gathered, Origin};
 use crate::copies::{Copies, Fallback};
-use crate::daemon::{self, Reload, Stop, Task};
+use crate::daemon::{self, Reload, Stop, Task, open_bare, open_to_read};
 use crate::doctor;
 use crate::error::{Error, Result, Status};
 use crate::fleet;
@@ -157,7 +153,7 @@ fn from_one_or_all<T>(
     work: impl Fn(&Arc<dyn Backend>) -> Result<T>,
 ) -> Result<(T, Vec<Fallback>)> {
     match origins {
-        [one] => Ok((work(&open(one)?)?, Vec::new())),
+        [one] => Ok((work(&open_to_read(one)?)?, Vec::new())),
         all => from_all(all, work),
     }
 }
@@ -168,7 +164,7 @@ fn from_all<T>(
     origins: &[Origin],
     work: impl Fn(&Arc<dyn Backend>) -> Result<T>,
 ) -> Result<(T, Vec<Fallback>)> {
-    let copies = Arc::new(Copies::open(origins.iter().map(open).collect())?);
+    let copies = Arc::new(Copies::open(origins.iter().map(open_to_read).collect())?);
     copies.notes.iter().for_each(|note| say(note, None));
     let done = copies.all_as_one(work)?;
     let fallbacks = copies.fallbacks();
@@ -288,7 +284,7 @@ pub fn verify(arguments: &Arguments, of: &VerifyOf) -> Result<Outcome> {
         let mut copies = Vec::new();
         for origin in &database {
             let source = origin.to_string();
-            let report = match open(origin).and_then(|source| check(&source)) {
+            let report = match open_to_read(origin).and_then(|source| check(&source)) {
                 // One that cannot be looked at keeps nobody from looking at the others.
                 Err(error) if several && of_the_copy(error.status) => {
                     verify::Report::failed(source.clone(), &error)
@@ -321,7 +317,7 @@ pub fn verify(arguments: &Arguments, of: &VerifyOf) -> Result<Outcome> {
 pub fn compact(arguments: &Arguments, of: &CompactOf) -> Result<Outcome> {
     let mut kept = Vec::new();
     for database in arguments.databases(&of.given)? {
-        let done = daemon::upkeep(&database, Task::Compact, &open)?;
+        let done = daemon::upkeep(&database, Task::Compact, &open_to_read)?;
         kept.push(Kept { database: database.name, done });
     }
     let compacted = report::Compacted::new(&kept);
@@ -335,7 +331,7 @@ pub fn prune(arguments: &Arguments, of: &PruneOf) -> Result<Outcome> {
     let mode = if of.dry_run { Mode::DryRun } else { Mode::Real };
     let mut kept = Vec::new();
     for database in arguments.databases(&of.given)? {
-        let done = daemon::upkeep(&database, Task::Prune(mode), &open)?;
+        let done = daemon::upkeep(&database, Task::Prune(mode), &open_to_read)?;
         kept.push(Kept { database: database.name, done });
     }
     let pruned = report::PrunedObjects::new(&kept, mode);
@@ -350,7 +346,7 @@ pub fn usage(arguments: &Arguments, of: &UsageOf) -> Result<Outcome> {
     let several = settings.len() > 1;
     let (mut found, mut failed) = (Vec::new(), Vec::new());
     for (destination, settings, cap) in settings {
-        let usage = open(&destination);
+        let usage = open_to_read(&destination);
         let usage = usage.and_then(|it| usage::usage(&*it, &settings, cap, clock::now()));
         match usage {
             Ok(usage) => found.push((destination.to_string(), usage)),
@@ -383,7 +379,7 @@ pub fn repair(arguments: &Arguments, of: &RepairOf) -> Result<Outcome> {
         let (keep, clock) = (database.settings.keep.clone(), clock::now());
         let caps = &database.caps.clone();
         let order = repair::Order { dry_run: of.dry_run, keep: &keep, caps, clock, settled };
-        let places = database.origins().iter().map(open).collect();
+        let places = database.origins().iter().map(open_to_read).collect();
         reports.push(repair::repair(places, order, &bar(arguments))?);
     }
     let repaired = report::Repaired::new(&reports, of.dry_run);
@@ -453,21 +449,6 @@ fn bar(arguments: &Arguments) -> Bar {
     Bar::new(arguments.progress, arguments.quiet)
 }
 
-/// Opens a replica to read it: its objects come as they were before they were sealed.
-fn open(origin: &Origin) -> Result<Arc<dyn Backend>> {
-    let keys = key::load(&origin.sealing)?;
-    Ok(sealed(open_bare(&origin.destination)?, &keys))
-}
-
-fn open_bare(destination: &Destination) -> Result<Arc<dyn Backend>> {
-    match destination {
-        Destination::File { root } => Ok(Arc::new(Fs::open(root)?)),
-        Destination::S3(place) => {
-            Ok(Arc::new(Retry::new(Arc::new(S3::read(place)?), Patience::default())))
-        }
-    }
-}
-
 /// Works on the first copy. Another one may end at another commit, so choosing it after a failure
 /// is left to the person who asked; they are told how.
 fn from_first<T>(
@@ -475,14 +456,16 @@ fn from_first<T>(
     work: impl FnOnce(&Arc<dyn Backend>) -> Result<T>,
 ) -> Result<T> {
     let (first, others) = copies.split_first().expect("a database has a destination");
-    open(first).and_then(|source| work(&source)).map_err(|error| match (others.first(), &error) {
-        // What is to be done about the copy itself comes after that, but for damage.
-        (Some(next), Error { hint, status, .. })
-            if of_the_copy(*status) && (hint.is_none() || *status != Status::Integrity) =>
-        {
-            error.hint(format!("there is another copy; give it as SOURCE: {next}"))
+    open_to_read(first).and_then(|source| work(&source)).map_err(|error| {
+        match (others.first(), &error) {
+            // What is to be done about the copy itself comes after that, but for damage.
+            (Some(next), Error { hint, status, .. })
+                if of_the_copy(*status) && (hint.is_none() || *status != Status::Integrity) =>
+            {
+                error.hint(format!("there is another copy; give it as SOURCE: {next}"))
+            }
+            _ => error,
         }
-        _ => error,
     })
 }
 

@@ -43,7 +43,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-pub use connect::tell_if_absent;
+pub use connect::{open_bare, open_to_read, tell_if_absent};
 pub use files::{Files, Identity, identity};
 pub use lock::{Lock, Signed, try_lock, try_lock_file};
 
@@ -150,9 +150,7 @@ pub fn open(database: &Database, order: Order, held: &mut Option<Arc<Lock>>) -> 
             Begin::Follow => tip.timeline,
             Begin::Resync(..) | Begin::Snapshot(_) => timeline,
         };
-        let signed = Signed::new(since, &database.destinations);
-        lock::sign(&lock, purpose, Some(&signed), timeline)
-            .map_err(|error| Error::io("write", "the lock", &error))?;
+        opening.sign(&lock, since, timeline)?;
         let Opening { index, shipper, .. } = opening;
         let Tip { commit: last, chain, .. } = tip;
         let snapshot = state.map_or(Time(0), |state| state.snapshot);
@@ -279,6 +277,14 @@ impl Opening<'_> {
             listed.into_iter().partition(|each| each.is_at(&tip));
         self.settle(&holders, &others, &tip, true)?;
         Ok(Beginning { at: None, tip, begin: Begin::Snapshot(why), holders, source })
+    }
+
+    /// From now on the cursor counts, of all destinations, and this is who writes there.
+    fn sign(&self, lock: &Lock, since: Timeline, timeline: Timeline) -> Result<()> {
+        self.stores.claimed(timeline);
+        let signed = Signed::new(since, timeline, &self.database.destinations);
+        lock::sign(lock, self.purpose, Some(&signed), timeline)
+            .map_err(|error| Error::io("write", "the lock", &error))
     }
 
     /// Notes which destinations hold all up to `tip`, and which have to be brought up to date.

@@ -152,13 +152,16 @@ mod tests {
         let pool = Pool::new(&done);
         let (release, hung) = channel::<()>();
         let hung = Arc::new(Mutex::new(hung));
+        let (begin, begun) = channel();
         for number in 0..3 * EACH {
-            let hung = Arc::clone(&hung);
+            let (hung, begin) = (Arc::clone(&hung), begin.clone());
             pool.run(&route("dead"), move || {
+                begin.send(()).ok();
                 hung.lock().unwrap().recv().ok();
                 number
             });
         }
+        (0..EACH).for_each(|_| begun.recv().unwrap());
         for number in 100..120 {
             pool.run(&route("alive"), move || number);
         }

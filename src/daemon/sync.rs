@@ -4,9 +4,9 @@
 //! passes between the two is the cursor, and an empty file that asks for it. Without a daemon it runs one
 //! that drains at once.
 
-use super::{Signed, Stop, open, open_database, run, try_lock};
+use super::{Signed, Stop, open, open_database, proof, run, try_lock};
 use crate::clock;
-use crate::config::{Database, Destination};
+use crate::config::{Database, Destination, Origin};
 use crate::cursor::{self, State};
 use crate::error::{Error, Result, Status};
 use crate::log;
@@ -19,7 +19,7 @@ use crate::status::Record;
 use crate::wal::Salts;
 use std::path::Path;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How often a running daemon's cursor is looked at.
 const POLL: Duration = Duration::from_millis(5);
@@ -52,10 +52,12 @@ pub fn sync_within(databases: &[Database], timeout: Option<Duration>, quiet: boo
 
 fn sync_one(database: &Database, timeout: Option<Duration>, quiet: bool) -> Result<()> {
     let mut published = Published::now(database)?;
-    let begun = clock::instant();
-    let (mut silent, mut ask_at) = (!quiet, Duration::ZERO);
+    let mut wait = Wait::new(timeout, quiet);
     loop {
         if !daemon_runs(database)? {
+            if published.is_settled(database)? {
+                return Ok(());
+            }
             match pass(database) {
                 // A daemon was faster, or waits for the lock that the pass held.
                 Err(error) if error.status == Status::Locked && daemon_starts(database)? => {}
@@ -63,31 +65,65 @@ fn sync_one(database: &Database, timeout: Option<Duration>, quiet: bool) -> Resu
             }
         }
         published.look_again(database)?;
-        if is_durable(database, &published.wanted, &published.later)? {
+        if wait.is_over(database, &published)? {
             return Ok(());
-        }
-        let elapsed = begun.elapsed();
-        let over = timeout.is_some_and(|timeout| elapsed >= timeout);
-        if over || elapsed >= PATIENCE {
-            knows_all(database)?;
-        }
-        if over {
-            return Err(waiting(database, &published));
-        }
-        if silent && elapsed >= PATIENCE {
-            silent = false;
-            log::warn(&waiting(database, &published));
-        }
-        if elapsed >= ask_at {
-            ask(database);
-            ask_at = elapsed + ASK;
         }
         std::thread::sleep(POLL);
     }
 }
 
-/// In a state directory: somebody waits for what was committed. A daemon that ships once in a long while
-/// does so at once then, and removes it.
+/// How long a daemon is waited for, and what was asked and said meanwhile.
+struct Wait {
+    begun: Instant,
+    timeout: Option<Duration>,
+    silent: bool,
+    ask_at: Duration,
+    proof_at: Duration,
+    /// A destination that does not hold what the daemon takes it to hold.
+    lacking: Option<Origin>,
+}
+
+impl Wait {
+    fn new(timeout: Option<Duration>, quiet: bool) -> Self {
+        let (begun, now) = (clock::instant(), Duration::ZERO);
+        Self { begun, timeout, silent: !quiet, ask_at: now, proof_at: now, lacking: None }
+    }
+
+    /// Whether all is durable. An error if it is not, and waited for no longer.
+    fn is_over(&mut self, database: &Database, published: &Published) -> Result<bool> {
+        let elapsed = self.begun.elapsed();
+        if elapsed >= self.proof_at && is_durable(database, &published.wanted, &published.later)? {
+            self.lacking = cursor(database)?.and_then(|state| proof::lacking(database, &state));
+            self.proof_at = elapsed + ASK;
+            if self.lacking.is_none() {
+                return Ok(true);
+            }
+        }
+        let over = self.timeout.is_some_and(|timeout| elapsed >= timeout);
+        if over || elapsed >= PATIENCE {
+            knows_all(database)?;
+        }
+        if over {
+            return Err(self.why(database, published));
+        }
+        if self.silent && elapsed >= PATIENCE {
+            self.silent = false;
+            log::warn(&self.why(database, published));
+        }
+        if elapsed >= self.ask_at {
+            self.ask_at = elapsed + ASK;
+            ask(database);
+        }
+        Ok(false)
+    }
+
+    fn why(&self, database: &Database, published: &Published) -> Error {
+        self.lacking.as_ref().map_or_else(|| waiting(database, published), proof::robbed)
+    }
+}
+
+/// In a state directory: somebody waits for what was committed. The daemon removes it, ships at once what is
+/// there, and looks whether its destinations hold what they did.
 const WANTED: &str = "wanted";
 
 /// Where it cannot be said, the daemon ships when it is time.
@@ -100,7 +136,7 @@ pub(super) fn is_asked(state_dir: &Path) -> bool {
     state_dir.join(WANTED).exists()
 }
 
-/// Whoever asked gets what is shipped from now on.
+/// Whoever asked is heard.
 pub(super) fn hear(state_dir: &Path) {
     std::fs::remove_file(state_dir.join(WANTED)).ok();
 }
@@ -169,6 +205,12 @@ impl Published {
         Ok(())
     }
 
+    /// Whether all of it was durable before, and nothing came since.
+    fn is_settled(&mut self, database: &Database) -> Result<bool> {
+        let state = cursor(database)?;
+        Ok(state.is_some_and(|state| proof::is_settled(database, &state, &mut self.source)))
+    }
+
     /// Whether the destinations that `which` picks hold all of it by now.
     pub fn is_durable_on(
         &self,
@@ -193,9 +235,7 @@ fn durable_on(
 ) -> Result<bool> {
     // Read before the cursor: what counts by then counts for what is read now.
     let signed = Signed::read(&database.state_dir);
-    let cursor = cursor_path(&database.state_dir);
-    let state = cursor::state(&cursor);
-    let state = state.map_err(|error| Error::io("read", cursor.display(), &error))?;
+    let state = cursor(database)?;
     let identity = open::identity(&database.path).ok();
     let waited_for = database.destinations.iter().filter(|each| which(each));
     let Some(signed) = signed.filter(|signed| waited_for.clone().all(|each| signed.knows(each)))
@@ -216,6 +256,12 @@ fn durable_on(
                 && identity == Some(state.identity)
                 && reaches(&state, wanted, later)
         }))
+}
+
+fn cursor(database: &Database) -> Result<Option<State>> {
+    let path = cursor_path(&database.state_dir);
+    let state = cursor::state(&path);
+    state.map_err(|error| Error::io("read", path.display(), &error))
 }
 
 /// A daemon that drains at once.

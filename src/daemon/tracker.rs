@@ -14,7 +14,6 @@ mod upkeep;
 
 use super::open::{self, Files, Lock, Order, Purpose};
 use super::owed::Owed;
-use super::sync;
 use crate::capture::{Capture, RawPart};
 use crate::clock;
 use crate::commit::Time;
@@ -133,6 +132,9 @@ pub struct Tracker {
     last_news: Instant,
     /// Something was published that is not captured yet.
     news: bool,
+    /// Whether a `sync` waits for it, and when that is next asked.
+    asked: bool,
+    ask_at: Instant,
     last_ship: Option<Instant>,
     last_frames: u32,
     /// Where the rate of frames was last measured.
@@ -215,6 +217,8 @@ impl Tracker {
             resting: None,
             last_news: now,
             news: false,
+            asked: false,
+            ask_at: now,
             last_ship: None,
             last_frames: 0,
             paced_frames: 0,
@@ -284,6 +288,7 @@ impl Tracker {
             self.moved(now);
         }
         self.leave_mirrors(now);
+        self.listen(now);
         let job = self.next_job(now);
         self.jobs += usize::from(job.is_some());
         job
@@ -399,8 +404,8 @@ impl Tracker {
         let mut shipper = self.shipper.take()?;
         self.last_ship = Some(now);
         let (status, database) = (self.take_status(now), Arc::clone(&self.database));
+        self.asked = false;
         Some(Job::new(&self.routes.all, move || {
-            sync::hear(&database.state_dir);
             let result = shipper.ship(&mut parcel);
             if let Some(status) = status {
                 status.write(&database);
@@ -439,7 +444,7 @@ impl Tracker {
             Done::Shipped(shipper, parcel, result) => {
                 self.shipper = Some(shipper);
                 match result {
-                    Ok(()) => self.shipped(parcel.batch.manifest.is_some()),
+                    Ok(()) => self.shipped(parcel.batch.manifest.is_some(), now),
                     Err(error) => {
                         self.parcel = Some(parcel);
                         self.failed(error, now);

@@ -38,6 +38,8 @@ pub(super) struct Debt {
     /// The spool is somebody else's now.
     pub retired: bool,
     pub floor: Floor,
+    /// The one of this life, once it is claimed.
+    pub timeline: Timeline,
     /// What was acknowledged there last, in this life.
     last: Option<Name>,
     /// What had been by the last look at it.
@@ -203,35 +205,29 @@ impl Lane {
         self.owe_all().map_err(|error| Error::io("write", "the spool", &error))
     }
 
-    /// Under a writer that never rests, what was acknowledged last is always there. So what was by the last
-    /// look is asked for, and the record of the timeline, which stays for good. Where nothing was
-    /// acknowledged yet, the timeline of what is pending tells, which was claimed there.
+    /// The record of the timeline stays for good. Under a writer that never rests, what was acknowledged
+    /// last is always there; so what was by the last look is asked for.
     fn is_robbed(&self) -> Result<bool> {
-        let (anchor, last, pending) = {
+        let (timeline, last, anchor) = {
             let debt = self.debt();
-            if debt.copy || sabotage::is("miss-the-wipe") {
+            if debt.copy || debt.timeline == Timeline(0) || sabotage::is("miss-the-wipe") {
                 return Ok(false);
             }
-            let anchor = debt.anchor.clone().or_else(|| debt.last.clone());
-            (anchor, debt.last.clone(), debt.pending.keys().find_map(acknowledges).copied())
+            let (last, anchor) = (debt.last.clone(), debt.anchor.clone());
+            (debt.timeline, last.clone(), anchor.or(last))
         };
-        let acknowledged = anchor.as_ref().and_then(acknowledges).copied();
-        let Some(span) = acknowledged.or(pending) else { return Ok(false) };
-        if self.lacks(&Name::Timeline(span.timeline))? {
-            return Ok(true);
-        }
+        match self.destination.get(&Name::Timeline(timeline)) {
+            Err(error) if error.kind == Kind::NotFound => return Ok(true),
+            record => record?,
+        };
         if let Some(anchor) = &anchor
-            && self.lacks(anchor)?
-            && !self.has_moved_on(&span)?
+            && self.destination.list(&anchor.to_string(), None)?.entries.is_empty()
+            && !acknowledges(anchor).map_or(Ok(true), |span| self.has_moved_on(span))?
         {
             return Ok(true);
         }
         self.debt().anchor = last;
         Ok(false)
-    }
-
-    fn lacks(&self, name: &Name) -> Result<bool> {
-        Ok(self.destination.list(&name.to_string(), None)?.entries.is_empty())
     }
 
     /// Whether upkeep has put something in the place of what made these commits durable: it was merged, or

@@ -5,10 +5,11 @@ use crate::backend::s3::S3;
 use crate::backend::sealed::sealed;
 use crate::backend::{self, Backend, fs::Fs, later::Later};
 use crate::clock;
-use crate::config::{self, Database, Destination};
+use crate::config::{self, Database, Destination, Origin};
 use crate::durable;
 use crate::error::{Error, Result, Status};
 use crate::fanout::Fanout;
+use crate::key;
 use crate::object::Compression;
 use crate::seal::Keys;
 use std::path::Path;
@@ -107,6 +108,21 @@ fn open_destination(
         }
         Destination::S3(place) => {
             Ok(Arc::new(Retry::new(Arc::new(S3::create(place)?), Patience::default())))
+        }
+    }
+}
+
+/// Opens a replica to read it: its objects come as they were before they were sealed.
+pub fn open_to_read(origin: &Origin) -> Result<Arc<dyn Backend>> {
+    let keys = key::load(&origin.sealing)?;
+    Ok(sealed(open_bare(&origin.destination)?, &keys))
+}
+
+pub fn open_bare(destination: &Destination) -> Result<Arc<dyn Backend>> {
+    match destination {
+        Destination::File { root } => Ok(Arc::new(Fs::open(root)?)),
+        Destination::S3(place) => {
+            Ok(Arc::new(Retry::new(Arc::new(S3::read(place)?), Patience::default())))
         }
     }
 }

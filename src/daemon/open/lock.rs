@@ -86,19 +86,25 @@ fn wait(database: &Database, purpose: Purpose) -> Result<Lock> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Signed {
     since: Timeline,
+    claimed: Timeline,
     places: Vec<String>,
 }
 
 impl Signed {
-    pub fn new(since: Timeline, destinations: &[Destination]) -> Self {
-        Self { since, places: destinations.iter().map(spelled).collect() }
+    pub fn new(since: Timeline, claimed: Timeline, destinations: &[Destination]) -> Self {
+        Self { since, claimed, places: destinations.iter().map(spelled).collect() }
     }
 
     /// What whoever holds the lock has signed, or held it last; `None` until it knows.
     pub fn read(state_dir: &Path) -> Option<Self> {
         let text = read(state_dir)?;
         let places = text.lines().skip(3).map(str::to_owned).collect();
-        Some(Self { since: timeline(&text, 1)?, places })
+        Some(Self { since: timeline(&text, 1)?, claimed: timeline(&text, 2)?, places })
+    }
+
+    /// The last timeline that was claimed here.
+    pub fn claimed(&self) -> Timeline {
+        self.claimed
     }
 
     /// Whether a cursor on this timeline tells the truth.

@@ -1,7 +1,7 @@
 //! What is due: when to look again, to capture, to ship, to let go of the WAL, to checkpoint.
 
 use super::pass::Orders;
-use super::{Done, FAST_POLL, IDLE_POLL, Job, Survey, Tracker};
+use super::{Done, FAST_POLL, IDLE_POLL, Job, Phase, Survey, Tracker};
 use crate::capture::Capture;
 use crate::clock;
 use crate::commit::Time;
@@ -29,8 +29,8 @@ const PARTS: usize = 3;
 pub const SHIP_FILE: Duration = Duration::from_millis(200);
 /// The same where one of the destinations is a bucket: each put there costs money and a connection.
 const SHIP_S3: Duration = Duration::from_secs(1);
-/// Who waits for a `sync` is asked after where change-sets are further apart than that.
-const LONG: Duration = Duration::from_secs(2);
+/// How often it is looked whether a `sync` waits.
+const LISTEN: Duration = Duration::from_secs(1);
 /// How long a WAL past `checkpoint_pages` is left to others to checkpoint.
 const CHECKPOINT_AFTER: Duration = Duration::from_secs(1);
 
@@ -103,6 +103,20 @@ impl Tracker {
         })
     }
 
+    /// Who waits for a `sync` does not wait for the next change-set, nor for the next look at what the
+    /// destinations hold.
+    pub(super) fn listen(&mut self, now: Instant) {
+        if now < self.ask_at || !matches!(self.phase, Phase::Here(_)) {
+            return;
+        }
+        self.ask_at = now + LISTEN;
+        if sync::is_asked(&self.database.state_dir) {
+            sync::hear(&self.database.state_dir);
+            self.asked = true;
+            self.look_at_once(now);
+        }
+    }
+
     fn ship_is_due(&self, capture: &Capture, now: Instant) -> bool {
         let set = self.database.settings.ship_interval;
         let interval = set.unwrap_or_else(|| usual_interval(&self.database.destinations));
@@ -111,7 +125,7 @@ impl Tracker {
             && (self.draining
                 || capture.is_full()
                 || self.last_ship.is_none_or(|last| now >= last + interval)
-                || interval >= LONG && sync::is_asked(&self.database.state_dir))
+                || self.asked)
     }
 
     /// Whether the last snapshot is old, and something was committed since.

@@ -28,8 +28,10 @@ pub(super) const MIRRORED: Duration = Duration::from_secs(5);
 pub(super) const MIRRORS: Duration = Duration::from_secs(5);
 /// How often a destination waits in vain for another one to have all that it lacks.
 const TRIES: u32 = 5;
-/// How often one that takes everything is asked whether it still holds what was acknowledged there.
+/// How long after something was put one that takes everything is asked whether it still holds what was
+/// acknowledged there; and how often it is asked while nothing is put: a bucket charges for it.
 const LOOK: Duration = Duration::from_secs(60);
+const LOOK_AT_REST: Duration = Duration::from_secs(3600);
 
 /// What comes back from destinations that may be slow to answer. The next life does not wait for it,
 /// and forgets what is of an earlier one.
@@ -115,7 +117,7 @@ impl Tracker {
             if lane.busy || now < if behind { lane.retry_at } else { lane.look_at } {
                 continue;
             }
-            (lane.busy, lane.look_at) = (true, now + LOOK);
+            (lane.busy, lane.look_at) = (true, now + LOOK_AT_REST);
             let (stores, database) = (Arc::clone(stores), Arc::clone(&self.database));
             jobs.push(Journey::new(&self.routes.each[at], move || {
                 if !behind {
@@ -254,6 +256,15 @@ impl Tracker {
         };
         let lanes = self.lanes.iter().enumerate();
         lanes.filter(|(at, lane)| self.mirrors_left && lane.busy && is_mirror(*at)).count()
+    }
+
+    /// What was put may have been put beside nothing.
+    pub(super) fn look_soon(&mut self, now: Instant) {
+        self.lanes.iter_mut().for_each(|lane| lane.look_at = lane.look_at.min(now + LOOK));
+    }
+
+    pub(super) fn look_at_once(&mut self, now: Instant) {
+        self.lanes.iter_mut().for_each(|lane| lane.look_at = now);
     }
 
     /// All are tried at once: what waits for another try has it now.

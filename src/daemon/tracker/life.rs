@@ -299,7 +299,8 @@ impl Tracker {
     }
 
     /// A batch was shipped, and perhaps the manifest of a snapshot with it.
-    pub(super) fn shipped(&mut self, manifest: bool) {
+    pub(super) fn shipped(&mut self, manifest: bool, now: Instant) {
+        self.look_soon(now);
         if manifest {
             self.snapshot_wanted = false;
             let begun = self.shown.began.take().map(|began| began.min(clock::now()));

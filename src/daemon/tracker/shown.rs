@@ -208,7 +208,7 @@ mod tests {
         assert_eq!(until(&tracker, Time(5000)), Some(105_000));
         assert_eq!(until(&tracker, Time(now.0 << 1)), None, "nobody knows when that was put");
         tracker.begins_to_roll();
-        tracker.shipped(true);
+        tracker.shipped(true, clock::instant());
         let begun = tracker.status.snapshot_begun.unwrap();
         assert!((now.0..=clock::now().0).contains(&begun));
         assert_eq!(until(&tracker, Time(now.0 << 1)), Some(begun + 100_000));

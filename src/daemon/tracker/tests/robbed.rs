@@ -49,6 +49,62 @@ fn trap_85_a_destination_that_is_set_back_beneath_the_daemon_is_filled() {
     pair.both_agree();
     sim.for_ms(3000);
     assert_eq!(pair.told()[1], ("current".into(), 0, false));
+    // At rest, and nothing was acknowledged in this life.
+    drop(sim);
+    let mut sim = pair.sim();
+    sim.until(|sim| sim.is_current());
+    sim.for_ms(61_000);
+    empty(&pair.roots[1]);
+    sim.now += Duration::from_secs(3600);
+    sim.for_ms(100);
+    sim.until(|sim| sim.is_current());
+    pair.both_agree();
+}
+
+/// A `sync` trusted what was noted: it returned at once, where a destination had just been wiped.
+#[test]
+fn trap_85_a_sync_sees_for_itself_what_destinations_hold() {
+    let mut pair = Pair::new();
+    pair.config.settings.ship_interval = Some(Duration::from_millis(20));
+    let stop = Stop::default();
+    let (config, asked) = (pair.config.clone(), stop.clone());
+    let thread =
+        std::thread::spawn(move || crate::daemon::run(&vec![config].into(), &asked, None, &Quiet));
+    crate::daemon::sync(std::slice::from_ref(&pair.config)).unwrap();
+    for at in [1, 0, 1] {
+        empty(&pair.roots[at]);
+        crate::daemon::sync(std::slice::from_ref(&pair.config)).unwrap();
+        pair.agrees(at);
+    }
+    (0..2).for_each(|at| empty(&pair.roots[at]));
+    crate::daemon::sync(std::slice::from_ref(&pair.config)).unwrap();
+    (0..2).for_each(|at| pair.agrees(at));
+    stop.flag().store(true, std::sync::atomic::Ordering::Relaxed);
+    thread.join().unwrap().unwrap();
+}
+
+/// A `sync` from a timer, over months: each time it claimed a timeline, also where nothing had happened.
+#[test]
+fn a_sync_with_nothing_to_do_claims_nothing() {
+    let pair = Pair::new();
+    let sync = || crate::daemon::sync(std::slice::from_ref(&pair.config)).unwrap();
+    let timelines = || Replica::list(&*pair.backend(0)).unwrap().timelines.len();
+    sync();
+    let claimed = timelines();
+    (0..5).for_each(|_| sync());
+    assert_eq!(timelines(), claimed);
+    commits(&pair.writer, 1);
+    sync();
+    (0..2).for_each(|at| pair.agrees(at));
+    assert_eq!(timelines(), claimed + 1);
+    empty(&pair.roots[1]);
+    sync();
+    (0..2).for_each(|at| pair.agrees(at));
+    // Just as many frames as before, and others.
+    checkpoint(&pair.writer, "TRUNCATE");
+    commits(&pair.writer, 1);
+    sync();
+    (0..2).for_each(|at| pair.agrees(at));
 }
 
 /// Under a writer that never rests, what was acknowledged last was always there: only what came before that
