@@ -150,7 +150,7 @@ pub fn open(database: &Database, order: Order, held: &mut Option<Arc<Lock>>) -> 
             Begin::Follow => tip.timeline,
             Begin::Resync(..) | Begin::Snapshot(_) => timeline,
         };
-        opening.sign(&lock, since, timeline)?;
+        opening.sign((&lock, purpose), since, timeline)?;
         let Opening { index, shipper, .. } = opening;
         let Tip { commit: last, chain, .. } = tip;
         let snapshot = state.map_or(Time(0), |state| state.snapshot);
@@ -280,10 +280,10 @@ impl Opening<'_> {
     }
 
     /// From now on the cursor counts, of all destinations, and this is who writes there.
-    fn sign(&self, lock: &Lock, since: Timeline, timeline: Timeline) -> Result<()> {
+    fn sign(&self, by: (&Lock, Purpose), since: Timeline, timeline: Timeline) -> Result<()> {
         self.stores.claimed(timeline);
         let signed = Signed::new(since, timeline, &self.database.destinations);
-        lock::sign(lock, self.purpose, Some(&signed), timeline)
+        lock::sign(by.0, by.1, Some(&signed), timeline)
             .map_err(|error| Error::io("write", "the lock", &error))
     }
 

@@ -103,9 +103,7 @@ pub struct Tracker {
     /// No new jobs; taken up anew once the last one is back.
     leaving: bool,
     draining: bool,
-    /// Until when an end waits for mirrors, and whether that is over.
-    mirrors_until: Option<Instant>,
-    mirrors_left: bool,
+    mirrors: lanes::Mirrors,
     /// Not to be watched any more, or not like this.
     retired: bool,
     /// A complete pass of capture began after the order to drain.
@@ -132,9 +130,7 @@ pub struct Tracker {
     last_news: Instant,
     /// Something was published that is not captured yet.
     news: bool,
-    /// Whether a `sync` waits for it, and when that is next asked.
-    asked: bool,
-    ask_at: Instant,
+    asked: decide::Asked,
     last_ship: Option<Instant>,
     last_frames: u32,
     /// Where the rate of frames was last measured.
@@ -198,8 +194,7 @@ impl Tracker {
             lost: false,
             leaving: false,
             draining: false,
-            mirrors_until: None,
-            mirrors_left: false,
+            mirrors: lanes::Mirrors::default(),
             retired: false,
             drained: false,
             checkpointing: false,
@@ -217,8 +212,7 @@ impl Tracker {
             resting: None,
             last_news: now,
             news: false,
-            asked: false,
-            ask_at: now,
+            asked: decide::Asked::default(),
             last_ship: None,
             last_frames: 0,
             paced_frames: 0,
@@ -404,7 +398,7 @@ impl Tracker {
         let mut shipper = self.shipper.take()?;
         self.last_ship = Some(now);
         let (status, database) = (self.take_status(now), Arc::clone(&self.database));
-        self.asked = false;
+        self.asked.is = false;
         Some(Job::new(&self.routes.all, move || {
             let result = shipper.ship(&mut parcel);
             if let Some(status) = status {

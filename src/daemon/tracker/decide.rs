@@ -34,6 +34,13 @@ const LISTEN: Duration = Duration::from_secs(1);
 /// How long a WAL past `checkpoint_pages` is left to others to checkpoint.
 const CHECKPOINT_AFTER: Duration = Duration::from_secs(1);
 
+/// Whether a `sync` waits for it, and when that is next looked for.
+#[derive(Debug, Default)]
+pub(super) struct Asked {
+    pub is: bool,
+    next: Option<Instant>,
+}
+
 impl Tracker {
     /// When to look again.
     pub(super) fn pace(&mut self, look: &Look, seen: Seen, pin: Pin, now: Instant) {
@@ -106,13 +113,14 @@ impl Tracker {
     /// Who waits for a `sync` does not wait for the next change-set, nor for the next look at what the
     /// destinations hold.
     pub(super) fn listen(&mut self, now: Instant) {
-        if now < self.ask_at || !matches!(self.phase, Phase::Here(_)) {
+        let due = self.asked.next.is_none_or(|next| now >= next);
+        if !due || !matches!(self.phase, Phase::Here(_)) {
             return;
         }
-        self.ask_at = now + LISTEN;
+        self.asked.next = Some(now + LISTEN);
         if sync::is_asked(&self.database.state_dir) {
             sync::hear(&self.database.state_dir);
-            self.asked = true;
+            self.asked.is = true;
             self.look_at_once(now);
         }
     }
@@ -125,7 +133,7 @@ impl Tracker {
             && (self.draining
                 || capture.is_full()
                 || self.last_ship.is_none_or(|last| now >= last + interval)
-                || self.asked)
+                || self.asked.is)
     }
 
     /// Whether the last snapshot is old, and something was committed since.

@@ -69,6 +69,13 @@ pub struct Lane {
     look_at: Instant,
 }
 
+/// Until when an end waits for mirrors, and whether that is over.
+#[derive(Debug, Default)]
+pub(super) struct Mirrors {
+    until: Option<Instant>,
+    are_left: bool,
+}
+
 impl Tracker {
     pub(super) fn set_lanes(&mut self, count: usize, now: Instant) {
         let lane = Lane { busy: false, tries: 0, retry_at: now, look_at: now + LOOK };
@@ -232,7 +239,7 @@ impl Tracker {
 
     /// Whether a destination lacks anything. Of a mirror that cannot have it nothing is asked.
     pub(super) fn owes(&self) -> bool {
-        let waits = |lane: &Lane| !self.mirrors_left && (lane.tries == 0 || lane.busy);
+        let waits = |lane: &Lane| !self.mirrors.are_left && (lane.tries == 0 || lane.busy);
         let owes = |stores: &Arc<Fanout>| {
             let mut lanes = self.lanes.iter().enumerate();
             lanes.any(|(at, lane)| stores.is_behind(at) && (!stores.is_mirror(at) || waits(lane)))
@@ -242,8 +249,8 @@ impl Tracker {
 
     /// An end leaves mirrors behind that have not got everything in a while.
     pub(super) fn leave_mirrors(&mut self, now: Instant) {
-        if self.draining && now >= *self.mirrors_until.get_or_insert(now + MIRRORS) {
-            self.mirrors_left = true;
+        if self.draining && now >= *self.mirrors.until.get_or_insert(now + MIRRORS) {
+            self.mirrors.are_left = true;
             self.stores.iter().for_each(|stores| stores.leave_mirrors());
         }
     }
@@ -255,7 +262,7 @@ impl Tracker {
             destination.is_some_and(|it| self.database.mirrors.contains(it))
         };
         let lanes = self.lanes.iter().enumerate();
-        lanes.filter(|(at, lane)| self.mirrors_left && lane.busy && is_mirror(*at)).count()
+        lanes.filter(|(at, lane)| self.mirrors.are_left && lane.busy && is_mirror(*at)).count()
     }
 
     /// What was put may have been put beside nothing.
