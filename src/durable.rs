@@ -58,6 +58,16 @@ pub fn replace_readable(path: &Path, bytes: &[u8]) -> io::Result<()> {
     publish(temp, path, Overwrite::Replace)
 }
 
+/// Replaces a file whose loss loses nothing, and syncs nothing: whoever reads it has the old one or the
+/// new one, and after a power cut perhaps none. It is written by one at a time.
+pub fn replace_hint(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut name = std::ffi::OsString::from(TEMP_PREFIX);
+    name.push(path.file_name().unwrap_or_default());
+    let temp = path.with_file_name(name);
+    fs::write(&temp, bytes)?;
+    fs::rename(temp, path)
+}
+
 /// An empty file beside `path`, readable by its owner alone, removed when dropped.
 pub fn temp_beside(path: &Path) -> io::Result<NamedTempFile> {
     let mut builder = tempfile::Builder::new();

@@ -5,9 +5,10 @@
 //! nothing.
 
 use crate::commit::{CommitNo, Time, Timeline};
-use crate::config::Database;
-use crate::cursor;
+use crate::config::{Database, Destination};
+use crate::cursor::{self, State};
 use crate::daemon::Signed;
+use crate::durable;
 use crate::error::{Error, Result, Status as Exit};
 use crate::fanout::Standing;
 use crate::ship::cursor_path;
@@ -147,10 +148,11 @@ impl Record {
         self.error = None;
     }
 
-    /// A hint for people: losing it loses nothing, so it is not synced and a failure is not reported.
+    /// A hint for people: losing it loses nothing, so it is not synced and a failure is not reported. Who
+    /// reads it meanwhile has the old one or the new one.
     pub fn write(&self, database: &Database) {
         let text = serde_json::to_string(self).expect("plain values");
-        std::fs::write(path(database), text).ok();
+        durable::replace_hint(&path(database), text.as_bytes()).ok();
     }
 }
 
@@ -174,13 +176,70 @@ pub fn settled(database: &Database) -> Result<Option<(Timeline, CommitNo)>> {
     Ok(Some(state.map_or_else(Default::default, |state| (state.timeline, state.commit.number))))
 }
 
+/// What `status` goes by.
+struct Known<'a> {
+    database: &'a Database,
+    record: Record,
+    state: Option<State>,
+    signed: Option<Signed>,
+    verified: Verified,
+}
+
+impl Known<'_> {
+    /// The last commit that can be restored.
+    fn last(&self) -> Option<(CommitNo, Time)> {
+        let state = self.state.filter(|state| state.commit.digest.is_some());
+        state.map(|state| (state.commit.number, state.commit.time))
+    }
+
+    /// What is wrong, but for what one destination has refused: that says nothing of the others.
+    fn error(&self) -> Option<&String> {
+        let lanes = &self.record.lanes;
+        let of_one = |error: &&String| lanes.iter().any(|it| it.error.as_ref() == Some(*error));
+        self.record.error.as_ref().filter(|error| !of_one(error))
+    }
+
+    fn destination(&self, destination: &Destination) -> DestinationStatus {
+        let Self { database, record, state, signed, verified } = self;
+        let url = destination.to_string();
+        // One that begins does not say yet where it ships to.
+        let lane = record.lane(&url);
+        let known = signed.as_ref().map_or(lane.is_some(), |signed| signed.knows(destination));
+        let lane = lane.filter(|_| known);
+        let behind = lane.filter(|lane| lane.standing != "current");
+        // The cursor is newer than what the daemon says once a second, and the spools know what of it a
+        // destination lacks.
+        let counts = signed.as_ref().zip(*state).is_some_and(|(it, at)| it.counts(at.timeline));
+        let spool = Spool::new(&database.state_dir, &url);
+        let holds_all = |last: &CommitNo| matches!(spool.owes(*last), Ok(false));
+        let all = self.last().filter(|_| known && counts && behind.is_none());
+        let floor = all.filter(|(last, _)| holds_all(last)).or_else(|| {
+            let floor = lane.and_then(|lane| lane.floor);
+            floor.map(|(commit, time)| (CommitNo(commit), Time(time)))
+        });
+        let standing = match (behind, self.error(), self.last()) {
+            (Some(lane), _, _) => &lane.standing,
+            (None, None, None) => "new",
+            (None, None, Some(_)) if floor.is_some() => "current",
+            (None, _, _) => "behind",
+        };
+        let last = self.last().map_or(0, |(commit, _)| commit.0).max(record.commit);
+        DestinationStatus {
+            verified: verified.of(&url),
+            standing: standing.into(),
+            floor,
+            behind_commits: last.saturating_sub(floor.map_or(0, |(commit, _)| commit.0)),
+            error: lane.and_then(|lane| lane.error.as_ref()).or(self.error()).cloned(),
+            url,
+        }
+    }
+}
+
 fn one(database: &Database) -> Result<Status> {
     let record = Record::load(database);
     let cursor = cursor_path(&database.state_dir);
     let state = cursor::state(&cursor);
     let state = state.map_err(|error| Error::io("read", cursor.display(), &error))?;
-    let floor = state.filter(|state| state.commit.digest.is_some());
-    let floor = floor.map(|state| (state.commit.number, state.commit.time));
     let running =
         database.state_dir.is_dir() && crate::daemon::try_lock(&database.state_dir)?.is_none();
     if !running && state.is_none() && !database.path.exists() {
@@ -188,66 +247,29 @@ fn one(database: &Database) -> Result<Status> {
         return Err(Error::new(Exit::Missing, "status", path, "no such database")
             .hint("correct its path, or restore it"));
     }
-    // What one destination has refused says nothing of the others.
-    let of_one = |error: &String| record.lanes.iter().any(|it| it.error.as_ref() == Some(error));
-    let record_error = record.error.as_ref().filter(|error| !of_one(error));
-    let standing = match (record_error, floor) {
-        (Some(_), _) => "behind",
-        (None, None) => "new",
-        (None, Some(_)) => "current",
-    };
-    let verified = Verified::load(&database.state_dir);
     let signed = Signed::read(&database.state_dir);
-    let last = floor.map_or(0, |(commit, _)| commit.0).max(record.commit);
-    let destinations = database.destinations.iter().map(|destination| {
-        let url = destination.to_string();
-        // One that begins does not say yet where it ships to.
-        let lane = record.lane(&url);
-        let known = signed.as_ref().map_or(lane.is_some(), |signed| signed.knows(destination));
-        let lane = lane.filter(|_| known);
-        let behind = lane.filter(|lane| lane.standing != "current");
-        let lane_floor = lane.and_then(|lane| lane.floor);
-        let spool = Spool::new(&database.state_dir, &url);
-        // The cursor is newer than what the daemon says once a second, and the spools know what of it a
-        // destination lacks.
-        let counts =
-            signed.as_ref().zip(state).is_some_and(|(it, state)| it.counts(state.timeline));
-        let holds_all = |last: &CommitNo| known && counts && matches!(spool.owes(*last), Ok(false));
-        let floor = match floor.filter(|(last, _)| behind.is_none() && holds_all(last)) {
-            None => lane_floor.map(|(commit, time)| (CommitNo(commit), Time(time))),
-            floor => floor,
-        };
-        let standing = match behind {
-            Some(lane) => &lane.standing,
-            None if floor.is_none() && standing == "current" => "behind",
-            None => standing,
-        };
-        DestinationStatus {
-            verified: verified.of(&url),
-            url,
-            standing: standing.into(),
-            floor,
-            behind_commits: last.saturating_sub(floor.map_or(0, |(commit, _)| commit.0)),
-            error: lane.and_then(|lane| lane.error.as_ref()).or(record_error).cloned(),
-        }
-    });
+    let verified = Verified::load(&database.state_dir);
+    let known = Known { database, record, state, signed, verified };
+    let destinations = database.destinations.iter().map(|it| known.destination(it)).collect();
+    let commit = known.last();
+    let record = known.record;
     let state = match (running, &record.error) {
         (false, _) => "stopped",
         (true, Some(_)) => "failing",
         (true, None) if record.comparing.is_some() => "resync",
-        (true, None) if floor.is_none() => "first snapshot",
+        (true, None) if commit.is_none() => "first snapshot",
         (true, None) => "following",
     };
     Ok(Status {
         name: database.name.clone(),
         path: database.path.clone(),
         state: state.into(),
-        commit: floor,
+        commit,
         wal_frames: record.wal_frames,
         counts: record.counts,
         comparing: record.comparing.filter(|_| running),
         spool_bytes: record.lanes.iter().map(|lane| lane.spooled).sum(),
         key: record.key.clone(),
-        destinations: destinations.collect(),
+        destinations,
     })
 }
