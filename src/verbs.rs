@@ -171,6 +171,7 @@ fn from_all<T>(
     let copies = Arc::new(Copies::open(origins.iter().map(open).collect())?);
     copies.notes.iter().for_each(|note| say(note, None));
     let done = copies.all_as_one(work)?;
+    copies.alone().iter().for_each(|note| say(note, Some("run: bakelite verify")));
     let fallbacks = copies.fallbacks();
     for Fallback { object, from, why } in fallbacks.iter().take(TOLD) {
         let message = format!("restore: {copies}/{object}: {why}; taken from {from}");
