@@ -95,9 +95,10 @@ fn obey_signals(stop: &Stop, reload: Option<&Reload>) -> std::io::Result<()> {
 }
 
 pub fn sync(arguments: &Arguments, of: &SyncOf) -> Result<Outcome> {
-    let Gathered { databases, refused } = arguments.config(&of.given)?.gather();
+    let gathered = arguments.config(&of.given)?.gather();
+    gathered.warnings().for_each(|error| say(&error.message, error.hint.as_deref()));
+    let Gathered { databases, refused, .. } = gathered;
     databases.iter().for_each(warn);
-    refused.iter().for_each(|error| say(&error.message, error.hint.as_deref()));
     daemon::sync_within(&databases, of.timeout, arguments.quiet)?;
     show_synced(arguments, &databases)?;
     Ok(refused.first().map_or(Outcome::Well, |error| Outcome::Found(error.status)))
@@ -178,7 +179,7 @@ pub fn status(arguments: &Arguments, of: &StatusOf) -> Result<Outcome> {
         report::show(&report::Fleet::new(&fleet::survey(&root, &open_bare)?), arguments.json)?;
         return Ok(Outcome::Well);
     }
-    let Gathered { databases, refused } = arguments.config(&of.given)?.gather();
+    let Gathered { databases, refused, .. } = arguments.config(&of.given)?.gather();
     refused.iter().for_each(|error| say(&error.message, error.hint.as_deref()));
     let standings = status::status(&databases)?;
     report::show(&report::Standings::new(&standings), arguments.json)?;
@@ -189,7 +190,7 @@ pub fn check(arguments: &Arguments, of: &CheckOf) -> Result<Outcome> {
     let findings = match arguments.fleet(of.from.as_deref(), &of.given)? {
         Some(root) => fleet::check(&fleet::survey(&root, &open_bare)?, of.max_age, clock::now()),
         None => {
-            let Gathered { databases, refused } = arguments.config(&of.given)?.gather();
+            let Gathered { databases, refused, .. } = arguments.config(&of.given)?.gather();
             let mut findings = findings_of(&refused);
             findings.extend(check::check(&databases, of.max_age.unwrap_or(check::MAX_AGE)));
             findings
