@@ -158,7 +158,7 @@ impl Surplus {
 }
 
 /// The parts that snapshots name; one that is damaged, or gone by now, names none.
-fn named(from: &dyn Backend, snapshots: &[&Span]) -> Result<BTreeSet<Name>> {
+pub fn named(from: &dyn Backend, snapshots: &[&Span]) -> Result<BTreeSet<Name>> {
     let mut named = BTreeSet::new();
     for span in snapshots {
         match read_manifest(from, span) {
