@@ -29,6 +29,8 @@ struct Copy {
 pub struct Copies {
     all: Vec<Copy>,
     lead: usize,
+    /// The others that end at the same commit of the same timeline.
+    equals: Vec<usize>,
     /// What a reader should know of the destinations that do not lead.
     pub notes: Vec<String>,
     listed: Mutex<Listed>,
@@ -50,6 +52,7 @@ struct Found {
     distrusted: BTreeSet<(usize, Name)>,
     /// Whether a destination's record of a timeline is the leading one's.
     agreed: HashMap<(usize, Timeline), bool>,
+    alone: Option<String>,
 }
 
 /// An object that was not taken from the destination that leads.
@@ -110,7 +113,7 @@ impl Copies {
             _ => {}
         }
         let (listed, found) = (Mutex::default(), Mutex::default());
-        let mut copies = Self { all, lead: 0, notes, listed, found };
+        let mut copies = Self { all, lead: 0, equals: Vec::new(), notes, listed, found };
         copies.choose();
         Ok(copies)
     }
@@ -122,12 +125,34 @@ impl Copies {
         work: impl Fn(&Arc<dyn Backend>) -> Result<T>,
     ) -> Result<T> {
         let source = Arc::clone(self) as Arc<dyn Backend>;
-        loop {
+        let error = loop {
             match work(&source) {
                 Err(error) if self.distrust(&error) => {}
+                Err(error) if error.status == Status::Integrity => break error,
                 done => return done,
             }
-        }
+        };
+        self.one_alone(&error, work).ok_or(error)
+    }
+
+    /// The same with another one alone that ends where the leading one does. If that mixes two histories,
+    /// what others have of the right one is not of its own, and was left out.
+    fn one_alone<T>(
+        &self,
+        error: &Error,
+        work: impl Fn(&Arc<dyn Backend>) -> Result<T>,
+    ) -> Option<T> {
+        let sources = self.equals.iter().map(|at| &self.all[*at].source);
+        let (source, done) = sources.filter_map(|it| Some((it, work(it).ok()?))).next()?;
+        let mut found = self.found();
+        found.fallbacks.clear();
+        found.alone = Some(format!("{}; restored from {source} alone", error.message));
+        Some(done)
+    }
+
+    /// Why it was done with one alone, if it was, and with which.
+    pub fn alone(&self) -> Option<String> {
+        self.found().alone.clone()
     }
 
     /// Lists all of them again. One that cannot be listed keeps what it had, as long as another one can.
@@ -172,6 +197,8 @@ impl Copies {
             self.notes.push(note);
         }
         self.lead = lead;
+        let equals = (0..ranks.len()).filter(|at| *at != lead && ranks[*at] == newest);
+        self.equals = equals.collect();
         let entries = self.entries_of(lead, true);
         self.listed().entries = entries;
     }

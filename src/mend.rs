@@ -11,8 +11,8 @@ use crate::copies::damage;
 use crate::error::{Error, Result, Status};
 use crate::keep::{Cap, Keep};
 use crate::name::{Change, Name, Span};
-use crate::replica::{Replica, damaged, fetch, read_manifest};
-use crate::snapshot::{Manifest, PartRef};
+use crate::replica::{Replica, damaged, fetch, is_on, read_manifest};
+use crate::snapshot::{Fork, Manifest, PartRef};
 use crate::upkeep;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -48,9 +48,11 @@ impl<'a> Terms<'a> {
     }
 }
 
-/// Copies every object that is missing and that upkeep would not delete there. Timelines that the two know differently, because each was claimed while the other destination
-/// was away, are left as they are. What is damaged is not copied, nor a snapshot that names it: these
-/// come back, and what leads past them there is for the caller to find out.
+/// Copies every object that is missing and that upkeep would not delete there. Timelines that the two know
+/// differently, because each was claimed while the other destination was away, are left as they are, and
+/// nothing is copied where the newest one goes on from what was stored on such a one. What is damaged is
+/// not copied, nor a snapshot that names it: these come back, and what leads past them there is for the
+/// caller to find out.
 pub fn copy_missing(from: &dyn Backend, to: &dyn Backend, terms: &Terms) -> Result<BTreeSet<Name>> {
     for pass in 1.. {
         match copy_once(from, to, terms)? {
@@ -74,16 +76,12 @@ fn copy_once(from: &dyn Backend, to: &dyn Backend, terms: &Terms) -> Result<Copi
     let there = Replica::list(to)?;
     let here = Replica::list(from)?;
     let differing = differing(from, &here, to, &there)?;
-    let newest = here.newest_timeline();
-    if there.newest_timeline() > newest || differing.contains(&newest) {
-        let cause = "it holds another replica, or another daemon has taken it up";
-        let error = Error::new(Status::Locked, "copy to", to, cause);
-        return Err(error.hint("let only one daemon write a replica; an empty one is filled"));
-    }
+    refuse_another(from, &here, to, &there, &differing)?;
     let mut known: BTreeSet<Name> = there.objects.iter().map(|it| it.name.clone()).collect();
     let surplus = Surplus::of(from, &here, terms.keep, terms.cap, terms.clock)?;
     let missing = here.objects.iter().map(|entry| &entry.name).filter(|it| !known.contains(it));
-    let mut missing: Vec<_> = missing.filter(|name| !differing.contains(&order(name).0)).collect();
+    let mut missing: Vec<_> =
+        missing.filter(|name| !differing.contains_key(&order(name).0)).collect();
     missing.sort_by_key(|name| place(name, surplus.by(name).is_some()));
     let mut bad = BTreeSet::new();
     for name in missing {
@@ -160,7 +158,7 @@ impl Surplus {
 }
 
 /// The parts that snapshots name; one that is damaged, or gone by now, names none.
-fn named(from: &dyn Backend, snapshots: &[&Span]) -> Result<BTreeSet<Name>> {
+pub fn named(from: &dyn Backend, snapshots: &[&Span]) -> Result<BTreeSet<Name>> {
     let mut named = BTreeSet::new();
     for span in snapshots {
         match read_manifest(from, span) {
@@ -189,19 +187,65 @@ pub fn store(to: &dyn Backend, name: &Name, body: &[u8]) -> Result<()> {
     }
 }
 
+/// Refuses to copy to one that holds another history: the newest timeline is another one there, or it goes
+/// on from commits of one that is.
+fn refuse_another(
+    from: &dyn Backend,
+    here: &Replica,
+    to: &dyn Backend,
+    there: &Replica,
+    differing: &BTreeMap<Timeline, Both>,
+) -> Result<()> {
+    let newest = here.newest_timeline();
+    let taken_up = there.newest_timeline() > newest || differing.contains_key(&newest);
+    if taken_up || goes_on_from_another(from, here, there, differing)? {
+        let cause = "it holds another replica, or another daemon has taken it up";
+        let error = Error::new(Status::Locked, "copy to", to, cause);
+        return Err(error.hint("let only one daemon write a replica; an empty one is filled"));
+    }
+    Ok(())
+}
+
+/// Whether what is copied hangs on commits that are not, or would be others there: of a timeline that both
+/// claimed, each for itself.
+fn goes_on_from_another(
+    from: &dyn Backend,
+    here: &Replica,
+    there: &Replica,
+    differing: &BTreeMap<Timeline, Both>,
+) -> Result<bool> {
+    if !differing.values().any(|both| *both == Both::Claimed) {
+        return Ok(false);
+    }
+    let mut ancestry = here.ancestry(from)?;
+    ancestry.retain(|at| differing.get(&at.timeline) == Some(&Both::Claimed));
+    Ok(here.spans().chain(there.spans()).any(|span| is_on(&ancestry, span)))
+}
+
+/// What two records of a timeline are that are not the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Both {
+    Claimed,
+    /// One is damaged, or stands for a number only.
+    Unsure,
+}
+
 /// Timelines whose records are not the same.
 fn differing(
     from: &dyn Backend,
     here: &Replica,
     to: &dyn Backend,
     there: &Replica,
-) -> Result<BTreeSet<Timeline>> {
+) -> Result<BTreeMap<Timeline, Both>> {
     let both = here.timelines.iter().filter(|timeline| there.timelines.contains(timeline));
-    let mut differing = BTreeSet::new();
+    let mut differing = BTreeMap::new();
     for timeline in both {
         let name = Name::Timeline(*timeline);
-        if fetch(from, &name)? != fetch(to, &name)? {
-            differing.insert(*timeline);
+        let records = [fetch(from, &name)?, fetch(to, &name)?];
+        if records[0] != records[1] {
+            let claims = |it| Fork::decode(*timeline, it).is_ok_and(|fork| !fork.placeholder);
+            let claimed = records.into_iter().all(claims);
+            differing.insert(*timeline, if claimed { Both::Claimed } else { Both::Unsure });
         }
     }
     Ok(differing)
@@ -238,7 +282,6 @@ mod tests {
     use crate::name::{Change, Span};
     use crate::object::{Compression, Encoder, Header};
     use crate::restore::Target;
-    use crate::snapshot::Fork;
     use crate::testkit::rig::restored;
     use std::sync::Arc;
 
@@ -320,6 +363,41 @@ mod tests {
         // Somebody has gone on there.
         claim(&two, 4, 5);
         assert_eq!(copy(&one, &two).unwrap_err().status, Status::Locked);
+    }
+
+    /// Two databases had one name, and one's configuration was given the other's destination: its newest
+    /// timelines were put there on top of what the other had stored on those before them, it was said to be
+    /// up to date, and nothing could be restored from it.
+    #[test]
+    fn what_goes_on_from_another_history_is_not_copied_to_it() {
+        let new = |seed| {
+            let mut writer = Writer::new(512);
+            writer.now.0 += u64::from(seed);
+            writer.fork(0);
+            writer.alone(&Step::fill(4, 1..=4, seed)).snapshot();
+            writer
+        };
+        let mut one = new(1);
+        one.fork(1);
+        one.alone(&Step::fill(4, [2], 3));
+        let two = new(2).store;
+        let before = two.objects().clone();
+        let error = copy(&*one.store, &*two).unwrap_err();
+        assert_eq!((error.status, error.hint.is_some()), (Status::Locked, true), "{error}");
+        assert!(*two.objects() == before);
+        // What it stored there is a branch: nothing goes on from it.
+        let mut apart = new(1);
+        apart.fork_of(Timeline(1), 0);
+        apart.alone(&Step::fill(4, 1..=4, 3)).snapshot();
+        copy(&*apart.store, &*two).unwrap();
+        let target = Target::Commit(CommitNo(1));
+        assert!(restored(&(two as Arc<dyn Backend>), target).unwrap() == apart.image(1));
+        // Nothing was ever stored there under that number.
+        let (two, number) = (Mem::new(), Timeline(2));
+        let fork = Fork { anew: true, placeholder: true, ..Fork::default() };
+        claim(&two, 1, 10_000_000_000);
+        two.put(&Name::Timeline(number), &fork.encode(number, one.size, one.now)).unwrap();
+        copy(&*one.store, &two).unwrap();
     }
 
     /// A destination that was away while a snapshot was made gets it from a sibling: the parts that it

@@ -40,9 +40,9 @@ impl Redo {
     }
 
     fn put_last(&mut self, commit: Option<u32>) -> io::Result<()> {
-        let Some((page, bytes)) = self.last.take() else { return Ok(()) };
-        self.file.write_all(&self.encoder.frame(page, commit, &bytes))?;
-        self.file.write_all(&bytes)
+        let Some((page, bytes)) = &self.last else { return Ok(()) };
+        self.file.write_all(&self.encoder.frame(*page, commit, bytes))?;
+        self.file.write_all(bytes)
     }
 
     /// How many pages there are.
@@ -50,9 +50,17 @@ impl Redo {
         self.pages
     }
 
-    /// Ends the commit: the database has `pages` pages after it.
-    pub fn finish(mut self, pages: u32) -> io::Result<NamedTempFile> {
-        assert!(self.last.is_some(), "a commit has a page");
+    /// Ends the commit: the database has `pages` pages after it, and `bytes` are in its file before.
+    ///
+    /// Pages of zeros past the end need not be added, but SQLite takes a file that grows by more than the
+    /// frames of its WAL for malformed. So the last page is there as often as that takes.
+    pub fn finish(mut self, pages: u32, bytes: u64) -> io::Result<NamedTempFile> {
+        let (_, last) = self.last.as_ref().expect("a commit has a page");
+        let page_bytes = last.len() as u64;
+        let growth = (u64::from(pages) * page_bytes).saturating_sub(bytes).div_ceil(page_bytes);
+        for _ in u64::from(self.pages)..growth {
+            self.put_last(None)?;
+        }
         self.put_last(Some(pages))?;
         self.file.into_inner().map_err(io::IntoInnerError::into_error)
     }

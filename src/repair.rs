@@ -11,7 +11,7 @@ use crate::commit::{CommitNo, Time, Timeline};
 use crate::compact;
 use crate::error::{Error, Result, Status};
 use crate::keep::{Cap, Keep};
-use crate::mend::{Surplus, order, store};
+use crate::mend::{Surplus, named, order, store};
 use crate::name::{Change, Name, Span};
 use crate::replica::{Replica, damaged, is_whole};
 use crate::restore::Progress;
@@ -348,17 +348,24 @@ fn cures(here: &[Place], at: usize, order_of: &Order) -> Result<Vec<Cure>> {
         .flat_map(|(_, other)| other.sound.keys())
         .filter(|name| !known(name) && !is_on_its_way(name, order_of))
         .collect();
-    let mut cures = Vec::new();
+    let (mut cures, mut coming) = (Vec::new(), BTreeSet::new());
     for name in names {
         let damage = place.bad.get(name).cloned();
+        // Whoever has a part may have lost the snapshot that names it.
+        let needed = place.named.contains(name) || coming.contains(name);
         let fits = |other: &Place| match (&damage, name.timeline()) {
             (Some(_), None) => true,
             (Some(_), Some(timeline)) => place.agrees(other, timeline),
-            (None, _) => place.wants(other, name),
+            (None, _) => needed || place.wants(other, name),
         };
-        let room = |at: usize| damage.is_some() || no_room.get(at).is_none_or(|it| !it.has(name));
+        let needed = damage.is_some() || needed;
+        let room = |at: usize| needed || no_room.get(at).is_none_or(|it| !it.has(name));
         let donor = others().find(|(at, it)| it.sound.contains_key(name) && fits(it) && room(*at));
-        if let Some((donor, _)) = donor {
+        if let Some((donor, it)) = donor {
+            // Snapshots come before parts in the order of names. One that cannot be read now is not copied.
+            if let Name::Snapshot(span) = name {
+                coming.extend(named(&*it.source, &[span]).unwrap_or_default());
+            }
             cures.push(Cure { name: name.clone(), donor, damage });
         }
     }

@@ -17,8 +17,8 @@ mod parts;
 mod resync;
 
 use crate::capture::{Batch, Capture, Changes};
-use crate::commit::{PageHash, PageNo};
-use crate::cursor::{Cursor, State};
+use crate::commit::{PageHash, PageNo, Time};
+use crate::cursor::{self, Cursor, State};
 use crate::error::{Error, Result, Status};
 use crate::fanout::Fanout;
 use crate::index::Index;
@@ -182,6 +182,12 @@ impl Shipper {
 
 pub fn cursor_path(state_dir: &Path) -> PathBuf {
     state_dir.join("cursor")
+}
+
+/// Whether a snapshot was shipped that this state directory tells of. One that cannot be read may.
+pub fn may_have_shipped(state_dir: &Path) -> bool {
+    let state = cursor::state(&cursor_path(state_dir));
+    state.map_or(true, |state| state.is_some_and(|state| state.snapshot > Time(0)))
 }
 
 /// It cannot be tried again: the database has to be taken up anew.

@@ -269,6 +269,9 @@ impl Round<'_> {
     ) -> Result<()> {
         let mut merger = Merger::new(merge, &self.policy.keep, self.compression);
         let (mut at, mut before) = (at.to_vec(), None);
+        if let [alone] = &merge.inputs[..] {
+            self.is_one_everywhere(alone, &at, places)?;
+        }
         for input in &merge.inputs {
             let (set, from) = self.read(input, before, &mut at, places, done)?;
             before = Some(set.header().chain);
@@ -286,6 +289,23 @@ impl Round<'_> {
             self.store(&merged, &at, places, done);
         }
         Ok(())
+    }
+
+    /// Nothing before or after it tells whether an input that is alone is of another replica: so all that
+    /// have it whole have to have the same.
+    fn is_one_everywhere(&self, input: &Change, at: &[usize], places: &[Place]) -> Result<()> {
+        let name = Name::Change(*input);
+        if at.len() == 1 || (self.recent)(&name).is_some() {
+            return Ok(());
+        }
+        let sets = at.iter().filter_map(|at| read_change(&*places[*at].destination, input).ok());
+        let mut chains = sets.map(|set| (set.header().parent, set.header().chain));
+        let first = chains.next();
+        if chains.all(|other| Some(other) == first) {
+            return Ok(());
+        }
+        let cause = "it is not the same on all destinations";
+        Err(Error::new(Status::Integrity, "compact", name, cause).hint("run: bakelite verify"))
     }
 
     /// An input from where it is whole and goes on from the one before, and where that is: what is at hand, else the

@@ -1,5 +1,6 @@
 //! The commands: from arguments to the functions that do the work, and from those to what is said.
 
+mod back;
 mod run;
 
 pub use run::run;
@@ -12,7 +13,6 @@ use crate::cli::{
 };
 use crate::clock;
 use crate::config::{self, Config, Database, Gathered, Origin};
-use crate::copies::{Copies, Fallback};
 use crate::daemon::{self, Reload, Stop, Task, open_bare, open_to_read};
 use crate::doctor;
 use crate::error::{Error, Result, Status};
@@ -36,6 +36,7 @@ use crate::upkeep::Mode;
 use crate::usage;
 use crate::verified::Verified;
 use crate::verify;
+use back::{from_one_or_all, tell_passed_over};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -90,9 +91,10 @@ fn obey_signals(stop: &Stop, reload: Option<&Reload>) -> std::io::Result<()> {
 }
 
 pub fn sync(arguments: &Arguments, of: &SyncOf) -> Result<Outcome> {
-    let Gathered { databases, refused } = arguments.config(&of.given)?.gather();
+    let gathered = arguments.config(&of.given)?.gather();
+    gathered.warnings().for_each(|error| say(&error.message, error.hint.as_deref()));
+    let Gathered { databases, refused, .. } = gathered;
     databases.iter().for_each(warn);
-    refused.iter().for_each(|error| say(&error.message, error.hint.as_deref()));
     daemon::sync_within(&databases, of.timeout, arguments.quiet)?;
     show_synced(arguments, &databases)?;
     Ok(refused.first().map_or(Outcome::Well, |error| Outcome::Found(error.status)))
@@ -132,14 +134,14 @@ pub fn restore(arguments: &Arguments, of: &RestoreOf) -> Result<Outcome> {
         force: existing == Existing::Replace,
         dry_run: of.dry_run,
     };
-    let origins = arguments.copies(of.source.as_deref())?;
+    let (state_dir, origins) = arguments.copies(of.source.as_deref())?;
     let work = |source: &_| match existing {
         Existing::Update => restore::update(source, &options, &bar(arguments)),
         Existing::Refuse | Existing::Keep | Existing::Replace => {
             restore::restore(source, &options, &bar(arguments))
         }
     };
-    let (report, fallbacks) = from_one_or_all(&origins, work)?;
+    let (report, fallbacks) = from_one_or_all(&origins, state_dir.as_deref(), work)?;
     tell_passed_over(&report);
     if !arguments.quiet || arguments.json {
         let restored = report::Restored::new(&report, &options, &fallbacks);
@@ -147,48 +149,6 @@ pub fn restore(arguments: &Arguments, of: &RestoreOf) -> Result<Outcome> {
     }
     Ok(Outcome::Well)
 }
-
-fn from_one_or_all<T>(
-    origins: &[Origin],
-    work: impl Fn(&Arc<dyn Backend>) -> Result<T>,
-) -> Result<(T, Vec<Fallback>)> {
-    match origins {
-        [one] => Ok((work(&open_to_read(one)?)?, Vec::new())),
-        all => from_all(all, work),
-    }
-}
-
-/// Works on all copies as one, and tells what was not as it should be. An object that does not fit
-/// what it is put to is tried again as another copy has it.
-fn from_all<T>(
-    origins: &[Origin],
-    work: impl Fn(&Arc<dyn Backend>) -> Result<T>,
-) -> Result<(T, Vec<Fallback>)> {
-    let copies = Arc::new(Copies::open(origins.iter().map(open_to_read).collect())?);
-    copies.notes.iter().for_each(|note| say(note, None));
-    let done = copies.all_as_one(work)?;
-    let fallbacks = copies.fallbacks();
-    for Fallback { object, from, why } in fallbacks.iter().take(TOLD) {
-        let message = format!("restore: {copies}/{object}: {why}; taken from {from}");
-        say(&message, None);
-    }
-    if fallbacks.len() > TOLD {
-        let more = fallbacks.len() - TOLD;
-        say(&format!("restore: {copies}: and {more} more objects"), Some("run: bakelite repair"));
-    }
-    Ok((done, fallbacks))
-}
-
-/// What was restored is right all the same; what is left of the replica may not be for long.
-fn tell_passed_over(report: &restore::Report) {
-    for restore::PassedOver { object, why } in &report.passed_over {
-        let message = format!("{why}; restored without {object}");
-        say(&message, Some("run: bakelite verify"));
-    }
-}
-
-/// How many objects a person is told of one by one.
-const TOLD: usize = 8;
 
 pub fn list(arguments: &Arguments, of: &ListOf) -> Result<Outcome> {
     if let Some(root) = arguments.fleet(of.from.as_deref(), of.source.as_slice())? {
@@ -199,7 +159,7 @@ pub fn list(arguments: &Arguments, of: &ListOf) -> Result<Outcome> {
         report::show(&report::Replicas::new(&fleet::survey(&root, &open_bare)?), arguments.json)?;
         return Ok(Outcome::Well);
     }
-    let copies = arguments.copies(of.source.as_deref())?;
+    let (_, copies) = arguments.copies(of.source.as_deref())?;
     if of.objects {
         let objects = from_first(&copies, |source| list::objects(source.as_ref()))?;
         report::show(&report::Objects::new(&objects), arguments.json)?;
@@ -215,7 +175,7 @@ pub fn status(arguments: &Arguments, of: &StatusOf) -> Result<Outcome> {
         report::show(&report::Fleet::new(&fleet::survey(&root, &open_bare)?), arguments.json)?;
         return Ok(Outcome::Well);
     }
-    let Gathered { databases, refused } = arguments.config(&of.given)?.gather();
+    let Gathered { databases, refused, .. } = arguments.config(&of.given)?.gather();
     refused.iter().for_each(|error| say(&error.message, error.hint.as_deref()));
     let standings = status::status(&databases)?;
     report::show(&report::Standings::new(&standings), arguments.json)?;
@@ -226,7 +186,7 @@ pub fn check(arguments: &Arguments, of: &CheckOf) -> Result<Outcome> {
     let findings = match arguments.fleet(of.from.as_deref(), &of.given)? {
         Some(root) => fleet::check(&fleet::survey(&root, &open_bare)?, of.max_age, clock::now()),
         None => {
-            let Gathered { databases, refused } = arguments.config(&of.given)?.gather();
+            let Gathered { databases, refused, .. } = arguments.config(&of.given)?.gather();
             let mut findings = findings_of(&refused);
             findings.extend(check::check(&databases, of.max_age.unwrap_or(check::MAX_AGE)));
             findings

@@ -105,6 +105,48 @@ fn a_replica_that_is_not_there_yet_has_a_status_of_its_own() {
     }
 }
 
+/// A disk that was not mounted looked like a replica that was never there: the script of the manual began
+/// the application with an empty database.
+#[test]
+fn trap_81_a_destination_that_is_away_is_not_one_that_nothing_was_stored_on() {
+    let setup = Setup::new();
+    let (disk, new) = (setup.path("disk"), setup.path("new.db"));
+    let config = format!(
+        "[[database]]\nname = \"app\"\npath = \"{}\"\n\
+         destination = [{{ type = \"file\", path = \"{}\" }}]\n",
+        setup.path("own.db").display(),
+        disk.display()
+    );
+    fs::write(setup.path("b.toml"), config).unwrap();
+    let words = ["--config", "b.toml", "--output", "new.db", "--if-missing"];
+    let refused = |expected| {
+        let (status, said) = setup.ask(&words);
+        assert_eq!(status, Some(expected), "{said}");
+        let hint = said["error"]["hint"].as_str().unwrap();
+        assert_eq!(hint.starts_with("mount what belongs there"), expected == 8, "{said}");
+        assert!(!new.exists());
+    };
+    refused(8);
+    fs::create_dir(&disk).unwrap();
+    refused(3);
+    let own = Connection::open(setup.path("own.db")).unwrap();
+    own.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t(x)").unwrap();
+    assert_eq!(setup.run(&["sync", "--config", "b.toml"]).status.code(), Some(0));
+    fs::rename(disk.join("app"), setup.path("away")).unwrap();
+    refused(8);
+    // Somebody says that a new one may begin.
+    fs::create_dir(disk.join("app")).unwrap();
+    refused(3);
+    fs::remove_dir(disk.join("app")).unwrap();
+    // Another machine, on which nothing says that there ever was anything.
+    fs::remove_dir_all(setup.path(".own.db.bakelite")).unwrap();
+    refused(3);
+    let (status, said) = setup.ask(&["nowhere/app", "--output", "new.db", "--if-missing"]);
+    assert_eq!(status, Some(8), "{said}");
+    fs::rename(setup.path("away"), disk.join("app")).unwrap();
+    assert_eq!(setup.ask(&words).0, Some(0));
+}
+
 /// A standby that is refreshed from time to time.
 #[test]
 fn a_stale_copy_is_brought_up_to_date() {

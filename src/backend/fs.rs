@@ -74,10 +74,11 @@ impl Fs {
         };
         for entry in entries {
             let entry = entry?;
-            let path = entry.path();
-            if is_temp(&entry.file_name().to_string_lossy()) && entry.file_type()?.is_file() {
+            let (path, found) = (entry.path(), entry.file_type());
+            let is_file = found.as_ref().is_ok_and(fs::FileType::is_file);
+            if is_file && is_temp(&entry.file_name().to_string_lossy()) {
                 self.remove(&path)?;
-            } else if depth < DEPTH && path.is_dir() {
+            } else if depth < DEPTH && list::is_dir(&path, found)? == Some(true) {
                 self.tidy_dir(&path, depth + 1)?;
             }
         }

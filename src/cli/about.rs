@@ -94,10 +94,10 @@ impl Arguments {
         Ok(self.databases(&[])?.into_iter().flat_map(with_settings).collect())
     }
 
-    /// The replicas of one database, in the order of the configuration.
-    pub fn copies(&self, given: Option<&str>) -> Result<Vec<Origin>> {
+    /// The replicas of one database, in the order of the configuration, and the directory of its state.
+    pub fn copies(&self, given: Option<&str>) -> Result<(Option<PathBuf>, Vec<Origin>)> {
         if given.is_some() {
-            return self.sources(given);
+            return Ok((None, self.sources(given)?));
         }
         let mut databases = self.databases(&[])?;
         if databases.len() != 1 {
@@ -105,7 +105,8 @@ impl Arguments {
             return Err(Error::new(Status::Usage, "arguments", "SOURCE", "which database?")
                 .hint(format!("choose one with --db: {}", config::some_of(&names))));
         }
-        Ok(databases.remove(0).origins())
+        let database = databases.remove(0);
+        Ok((Some(database.state_dir.clone()), database.origins()))
     }
 
     /// What the options say goes before what is said elsewhere.

@@ -3,11 +3,14 @@
 //! A name leads to a replica, so it never passes from one file to another while the first is there: of
 //! two files that want one name, the one that has a state directory keeps it.
 
+mod links;
+
 use super::field::{Field, Section};
 use super::{Config, Database, Destination, Settings, fit_to_be_a_name, real, state_dir_beside};
 use crate::error::{Error, Result, Status};
 use crate::keep::Cap;
 use crate::units;
+use links::{Found, Link};
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -51,6 +54,15 @@ impl Like {
 pub struct Gathered {
     pub databases: Vec<Database>,
     pub refused: Vec<Error>,
+    /// Other names of theirs.
+    pub links: Vec<Link>,
+}
+
+impl Gathered {
+    /// What a person should know.
+    pub fn warnings(&self) -> impl Iterator<Item = &Error> {
+        self.refused.iter().chain(self.links.iter().map(|link| &link.told))
+    }
 }
 
 impl Directory {
@@ -130,7 +142,9 @@ impl Config {
                 Ok(files) => {
                     for file in files {
                         match directory.database(&file) {
-                            Ok(database) => found.push((file, database)),
+                            Ok(database) => {
+                                found.push(Found { order: found.len(), file, database });
+                            }
                             Err(error) => refused.push(error),
                         }
                     }
@@ -138,12 +152,13 @@ impl Config {
                 Err(error) => refused.push(unreadable(directory, &error)),
             }
         }
+        let (mut found, links) = links::apart(found);
         // A stable sort: those whose backup has begun go first, then it goes by the configuration.
-        found.sort_by_cached_key(|(_, database)| !database.state_dir.is_dir());
+        found.sort_by_cached_key(|it| !it.database.state_dir.is_dir());
         let mut databases = self.databases.clone();
         let mut taken = Taken::default();
         databases.iter().for_each(|database| taken.take(database));
-        for (file, database) in found {
+        for Found { file, database, .. } in found {
             match taken.objection(&database) {
                 // By another name, or with settings of its own: it is backed up.
                 _ if taken.paths.contains(&database.path) => {}
@@ -155,7 +170,7 @@ impl Config {
             }
         }
         databases[self.databases.len()..].sort_by(|a, b| a.path.cmp(&b.path));
-        Gathered { databases, refused }
+        Gathered { databases, refused, links }
     }
 
     /// Those that `name` chooses, or all. Of a file that is lost, its directory still tells where its
@@ -166,8 +181,12 @@ impl Config {
         let names: Vec<_> = all.databases.iter().map(|each| each.name.clone()).collect();
         all.databases.retain(|database| database.name == name);
         all.refused.clear();
+        let links = std::mem::take(&mut all.links);
         if !all.databases.is_empty() {
             return Ok(all);
+        }
+        if let Some(link) = links.into_iter().find(|link| link.name == name) {
+            return Err(link.told);
         }
         let mut lost = self.directories.iter().filter_map(|directory| directory.lost(name));
         match (lost.next(), lost.next()) {

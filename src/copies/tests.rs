@@ -252,3 +252,36 @@ fn trap_65_two_histories_of_one_timeline_are_not_mixed() {
         assert_eq!(copies.fallbacks().len(), 1);
     }
 }
+
+/// Another database's replica, and on top of it the newest timeline of ours, as copies were once made. It
+/// led, and what was right on the other one was kept out as not its own.
+#[test]
+fn where_one_is_a_mixture_the_one_that_is_whole_is_restored_alone() {
+    let new = |seed| {
+        let mut writer = Writer::new(512);
+        writer.now.0 += u64::from(seed);
+        writer.fork(0);
+        writer.alone(&Step::fill(4, 1..=4, seed)).snapshot();
+        writer
+    };
+    let (mut ours, theirs) = (new(1), new(2));
+    ours.fork(1);
+    ours.alone(&Step::fill(4, [2], 3));
+    let (whole, mixture) = (mem(&ours), mem(&theirs));
+    let newest = |key: &String| key.parse::<Name>().unwrap().timeline() == Some(Timeline(3));
+    for (key, body) in whole.objects().iter().filter(|(key, _)| newest(key)) {
+        mixture.objects().insert(key.clone(), body.clone());
+    }
+    let latest = |copies: &Arc<Copies>| copies.all_as_one(|it| restored(it, Target::Latest));
+    let copies = open(&[&mixture, &whole]).unwrap();
+    assert!(latest(&copies).unwrap() == ours.image(2));
+    assert!(copies.alone().unwrap().ends_with("restored from memory alone"));
+    assert_eq!(copies.fallbacks(), []);
+    let copies = open(&[&whole, &mixture]).unwrap();
+    assert!(latest(&copies).unwrap() == ours.image(2) && copies.alone().is_none());
+    // One that ends before is an older state: it is not taken for the newest.
+    let key = ours.changes().pop().unwrap();
+    whole.objects().remove(&key);
+    let error = latest(&open(&[&mixture, &whole]).unwrap()).unwrap_err();
+    assert_eq!(error.status, Status::Integrity, "{error}");
+}

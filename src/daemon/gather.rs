@@ -59,7 +59,7 @@ impl Roll {
     /// Looks, and tells of what it cannot take. All that is to be watched, if that is not as before.
     pub(super) fn call(&mut self, config: &Config, now: Instant) -> Option<Vec<Database>> {
         let found = config.gather();
-        self.tell(&found.refused);
+        self.tell(found.warnings());
         self.note(found.databases, now)
     }
 
@@ -78,11 +78,12 @@ impl Roll {
     }
 
     /// Each thing once, and again when it had been put right.
-    fn tell(&mut self, refused: &[Error]) {
-        for error in refused.iter().filter(|error| !self.told.contains(&error.message)) {
+    fn tell<'a>(&mut self, warnings: impl Iterator<Item = &'a Error>) {
+        let warnings: Vec<_> = warnings.collect();
+        for error in warnings.iter().filter(|error| !self.told.contains(&error.message)) {
             log::warn(error);
         }
-        self.told = refused.iter().map(|error| error.message.clone()).collect();
+        self.told = warnings.iter().map(|error| error.message.clone()).collect();
     }
 }
 

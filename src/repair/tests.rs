@@ -116,6 +116,37 @@ fn two_heal_each_other_where_each_has_lost_something_else() {
     }
 }
 
+/// A part counted for nothing where the snapshot that names it was lost, so it was said that nobody had it
+/// whole; a second run, with the snapshot healed, took it from there.
+#[test]
+fn a_part_is_taken_from_one_that_has_lost_the_snapshot_which_names_it() {
+    let writer = writer();
+    let of =
+        |kind: &str| keys(&writer.store).into_iter().filter(|key| key.starts_with(kind)).collect();
+    let (snapshots, parts): (Vec<_>, Vec<_>) = (of(Name::SNAPSHOTS), of(Name::PARTS));
+    for (turn, (snapshot, part)) in
+        snapshots.iter().flat_map(|it| parts.iter().map(move |part| (it, part))).enumerate()
+    {
+        // Who has lost which of the two; the last one has it whole for all of them.
+        for lost in
+            [&[(true, false), (false, true)][..], &[(true, true), (false, true), (true, false)]]
+        {
+            let mut mems: Vec<_> = lost.iter().map(|_| mem(&writer)).collect();
+            for (mem, (no_snapshot, no_part)) in mems.iter().zip(lost) {
+                no_snapshot.then(|| spoil(mem, snapshot, turn));
+                no_part.then(|| spoil(mem, part, 0));
+            }
+            mems.rotate_left(turn % lost.len());
+            let mems: Vec<_> = mems.iter().collect();
+            let dry = run(&mems, order(true, None));
+            assert!(outcomes(&dry).iter().all(|it| *it == Curable), "{:?}", dry.findings);
+            let report = run(&mems, order(false, None));
+            assert!(report.ok(), "{:?}", report.findings);
+            mems.iter().for_each(|mem| whole(&writer, mem));
+        }
+    }
+}
+
 #[test]
 fn trap_85_a_destination_wiped_or_rolled_back_is_filled() {
     let mut writer = writer();

@@ -190,7 +190,7 @@ impl Stale {
             // The end is all that differs.
             redo.add(PageNo(1), &first)?;
         }
-        Ok((Some(redo.finish(self.pages)?), pages))
+        Ok((Some(redo.finish(self.pages, bytes)?), pages))
     }
 }
 

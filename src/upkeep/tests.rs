@@ -195,6 +195,37 @@ fn trap_93_what_does_not_go_on_from_the_one_before_is_taken_from_the_other_desti
     }
 }
 
+/// The same where it is alone in its window: nothing before or after it told, and it took the place of what
+/// was right on the other destination.
+#[test]
+fn trap_93_what_is_alone_in_its_window_is_merged_only_where_all_have_the_same() {
+    let thinning = policy(&["all:10s", "2s:1d"], &[48]);
+    let new = |seed: u32| {
+        let mut writer = seconds(1);
+        (2..=160).for_each(|n| _ = writer.alone(&Step::fill(3, [1, 2], seed + n)));
+        let merging = policy(&["all:1d"], &[48]);
+        at(&merging, Time(10_100_000_000)).compact(&[writer.source()]).unwrap();
+        writer
+    };
+    let (writer, stranger) = (new(0), new(1000));
+    let merged = |key: &&String| key.starts_with("change/1/");
+    let key = writer.changes().iter().filter(merged).nth(1).unwrap().clone();
+    for spoiled in [false, true] {
+        let mems = [(); 2].map(|()| Arc::new(Mem::new()));
+        mems.iter().for_each(|mem| mem.objects().clone_from(&writer.store.objects()));
+        if spoiled {
+            mems[0].objects().insert(key.clone(), stranger.store.objects()[&key].clone());
+        }
+        let sources = mems.each_ref().map(|mem| Arc::clone(mem) as Arc<dyn Backend>);
+        let done = at(&thinning, Time(10_100_000_000)).compact(&sources).unwrap();
+        assert!(done.made > 1, "{done:?}");
+        assert_eq!(done.errors.iter().any(|it| it.message.contains(&key)), spoiled, "{done:?}");
+        assert_eq!(mems[1].objects().contains_key(&key), spoiled);
+        assert_eq!(verify(&sources[1], false, &Quiet).unwrap().findings, []);
+        assert!(restored(&sources[1], Target::Latest).unwrap() == writer.image(160));
+    }
+}
+
 /// Six commits on two destinations, some of which are spoiled there.
 fn spoiled(
     damaged: [&[usize]; 2],

@@ -1,15 +1,14 @@
 //! `run`: what is missing is restored, then the application is run under the daemon.
 
-use super::{Outcome, bar, from_one_or_all, say, tell_passed_over, warn};
+use super::back::{from_one_or_all, tell_passed_over};
+use super::{Outcome, bar, say, warn};
 use crate::cli::{Arguments, RunOf};
 use crate::clock;
-use crate::config::{Database, Destination};
-use crate::durable;
-use crate::error::{Error, Result, Status};
+use crate::config::Database;
+use crate::error::{Result, Status};
 use crate::memory;
 use crate::restore::{self, Check, Options, Target};
 use crate::run;
-use std::path::PathBuf;
 
 pub fn run(arguments: &Arguments, of: &RunOf) -> Result<Outcome> {
     memory::give_back();
@@ -37,14 +36,14 @@ fn restore_missing(arguments: &Arguments, database: &Database) -> Result<()> {
         dry_run: false,
     };
     let work = |source: &_| restore::restore(source, &options, &bar(arguments));
-    let said = match from_one_or_all(&database.clone().origins(), work) {
+    let origins = database.clone().origins();
+    let said = match from_one_or_all(&origins, Some(&database.state_dir), work) {
         Ok((report, _)) => {
             tell_passed_over(&report);
             let restore::Report { commit, time, .. } = report;
             format!("restored commit {commit} of {}", clock::format(time))
         }
         Err(error) if error.status == Status::Missing => {
-            destinations_are_there(database)?;
             "there is no replica yet, the command begins without a database".to_owned()
         }
         Err(error) => return Err(error),
@@ -53,19 +52,4 @@ fn restore_missing(arguments: &Arguments, database: &Database) -> Result<()> {
         say(&format!("run: {}: {said}", path.display()), None);
     }
     Ok(())
-}
-
-/// Whether a replica could be where there is none: a directory that a disk is to be mounted in, and is
-/// not, says nothing of what is on that disk.
-fn destinations_are_there(database: &Database) -> Result<()> {
-    let roots = database.destinations.iter().filter_map(|each| match each {
-        Destination::File { root } => Some(root),
-        Destination::S3(_) => None,
-    });
-    let away = |root: &&PathBuf| !root.is_dir() && !durable::parent(root).is_dir();
-    roots.filter(away).take(1).try_for_each(|root| {
-        let cause = "destination is not there";
-        Err(Error::new(Status::Unreachable, "restore", root.display(), cause)
-            .hint("mount it, or make the directory that it is to be in"))
-    })
 }

@@ -57,7 +57,8 @@ impl Found<'_> {
             let entry = entry?;
             let file_name = entry.file_name();
             let key = format!("{dir}/{}", file_name.to_string_lossy());
-            if is_dir(&entry)? {
+            let Some(is_dir) = is_dir(&entry.path(), entry.file_type())? else { continue };
+            if is_dir {
                 if !levels.contains(&key) {
                     self.enter(root, key)?;
                 }
@@ -140,10 +141,13 @@ fn there(path: &Path) -> io::Result<Option<fs::Metadata>> {
     })
 }
 
-/// Links count as what they lead to: an operator may have moved a directory to another disk.
-fn is_dir(entry: &fs::DirEntry) -> io::Result<bool> {
-    let file_type = entry.file_type()?;
-    Ok(file_type.is_dir() || file_type.is_symlink() && entry.path().is_dir())
+/// Links count as what they lead to: an operator may have moved a directory to another disk. `None`: it was
+/// deleted since the directory was read, as comes out where a file system tells no types with the names.
+pub(super) fn is_dir(path: &Path, found: io::Result<fs::FileType>) -> io::Result<Option<bool>> {
+    match found {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        found => found.map(|it| Some(it.is_dir() || it.is_symlink() && path.is_dir())),
+    }
 }
 
 /// What happens just after a directory was read, for tests.

@@ -276,6 +276,20 @@ fn trap_76_a_level_that_cannot_be_looked_at_is_an_error_and_never_an_empty_one()
     assert_eq!((listing.entries.len(), listing.foreign), (1, vec!["change/0".to_owned()]));
 }
 
+/// Where the types of files have to be asked for one by one, an object that was deleted meanwhile made the
+/// listing fail, as if there were no replica.
+#[test]
+fn trap_76_what_is_deleted_while_its_type_is_asked_for_is_not_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("object");
+    let asked = || list::is_dir(&path, fs::symlink_metadata(&path).map(|it| it.file_type()));
+    assert_eq!(asked().unwrap(), None);
+    fs::write(&path, b"").unwrap();
+    assert_eq!(asked().unwrap(), Some(false));
+    let denied = list::is_dir(&path, Err(ErrorKind::PermissionDenied.into()));
+    assert_eq!(denied.unwrap_err().kind(), ErrorKind::PermissionDenied);
+}
+
 /// A file of the proc filesystem claims to be empty and is not.
 #[test]
 fn a_body_of_another_length_than_the_file_is_an_error() {

@@ -88,6 +88,56 @@ fn a_file_with_a_table_of_its_own_is_not_taken_twice() {
     assert_eq!(names(&config.gather()), ["a", "b"], "a link to one of them");
 }
 
+/// A link that came before its file took the file's name away: the link's replica was said to be current,
+/// which was never made, and from the next start on the file's own went without what was committed.
+#[test]
+fn trap_49_a_link_to_a_file_beside_it_takes_no_name_away() {
+    let (dir, config) = house(&["orders.db"], "");
+    let own = config.gather().databases;
+    symlink("orders.db", dir.path().join("current.db")).unwrap();
+    symlink("current.db", dir.path().join("zoo.db")).unwrap();
+    for begun in [false, true] {
+        let all = config.gather();
+        assert_eq!((&all.databases, refusals(&all)), (&own, vec![]), "{begun}");
+        let told: Vec<_> = all.links.iter().map(|link| link.told.to_string()).collect();
+        assert!(told.len() == 2 && told[0].contains("/current.db: passed over"), "{told:?}");
+        assert!(told.iter().all(|it| it.ends_with("/orders.db")), "{told:?}");
+        let error = config.choose(Some("current")).unwrap_err();
+        assert_eq!(error.status, Status::Missing, "{error}");
+        fs::create_dir_all(&own[0].state_dir).unwrap();
+    }
+    // With an address of its own it is what it always was.
+    let config = parse(&table(dir.path(), "pattern = \"c*\""));
+    assert_eq!(names(&config.gather()), ["current"]);
+}
+
+#[test]
+fn trap_49_of_names_that_are_one_file_the_first_one_stays() {
+    let (dir, config) = house(&["b.db"], "");
+    let gathered = || {
+        let all = config.gather();
+        assert_eq!(refusals(&all), Vec::<String>::new());
+        (all.databases[0].name.clone(), all.databases.len(), all.links.len())
+    };
+    let one = |name: &str, links| (name.to_owned(), 1, links);
+    fs::hard_link(dir.path().join("b.db"), dir.path().join("a.db")).unwrap();
+    assert_eq!(gathered(), one("a", 1));
+    // What is committed through the other one is in the WAL beside that.
+    fs::write(dir.path().join("b.db-wal"), "x").unwrap();
+    assert_eq!(gathered(), one("b", 1));
+    fs::create_dir(dir.path().join(".a.db.bakelite")).unwrap();
+    assert_eq!(gathered(), one("a", 1));
+    // Two links to a file elsewhere: the older one.
+    let elsewhere = tempfile::tempdir().unwrap();
+    fs::rename(dir.path().join("b.db"), elsewhere.path().join("x")).unwrap();
+    fs::remove_file(dir.path().join("a.db")).unwrap();
+    for (link, links) in [("m.db", 0), ("c.db", 1)] {
+        symlink(elsewhere.path().join("x"), dir.path().join(link)).unwrap();
+        assert_eq!(gathered(), one("m", links));
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
+
 #[test]
 fn one_bad_name_and_a_directory_that_is_not_there_are_told_of_alone() {
     let (dir, _) = house(&["a.db", "o dear.db"], "");

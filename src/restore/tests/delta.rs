@@ -251,26 +251,31 @@ fn trap_95_a_crash_leaves_the_old_database_or_the_new_one() {
 #[test]
 fn trap_95_a_crash_while_the_pages_are_played_in_is_made_good_by_sqlite() {
     let (writer, images) = history();
-    let last = images.last().unwrap();
+    crash_at_each_page(&writer, &images[0], images.last().unwrap());
+    let (writer, before, after) = grown(4096, 60);
+    crash_at_each_page(&writer, &before, &after);
+}
+
+fn crash_at_each_page(writer: &model::Writer, first: &[u8], last: &[u8]) {
     let source = writer.source();
     let replica = Replica::list(&*source).unwrap();
     let chosen = choose(&*source, &replica, Target::Latest, None).unwrap();
     let wanted = Wanted::read(&*source, &chosen.plan).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let output = dir.path().join("r.db");
-    let rows = |path: &Path| -> i64 {
+    let rows = |path: &Path| -> f64 {
         let connection = Connection::open(path).unwrap();
-        connection.query_row("SELECT sum(length(b)) FROM t", [], |row| row.get(0)).unwrap()
+        connection.query_row("SELECT total(length(b)) FROM t", [], |row| row.get(0)).unwrap()
     };
     fs::write(dir.path().join("new.db"), last).unwrap();
     let expected = rows(&dir.path().join("new.db"));
     for pages_done in 0..=last.len() / 4096 {
-        fs::write(&output, &images[0]).unwrap();
+        fs::write(&output, first).unwrap();
         let file = File::open(&output).unwrap();
         let collected = collect(&*source, &replica, &chosen, &wanted, (&output, file), &Quiet);
         let (wal, _) = collected.unwrap().unwrap();
         fs::copy(wal.unwrap().path(), dir.path().join("r.db-wal")).unwrap();
-        let mut half = images[0].clone();
+        let mut half = first.to_vec();
         let done = (pages_done * 4096).min(last.len());
         half.resize(half.len().max(done), 0);
         half[..done].copy_from_slice(&last[..done]);
@@ -278,6 +283,45 @@ fn trap_95_a_crash_while_the_pages_are_played_in_is_made_good_by_sqlite() {
         assert_eq!(rows(&output), expected, "{pages_done} pages done");
         assert!(fs::read(&output).unwrap() == *last, "{pages_done} pages done");
         assert!(!dir.path().join("r.db-wal").exists());
+    }
+}
+
+/// A real database, and what it is once so many pages that came after that were freed, and are zeros.
+fn grown(size: u32, pages: u32) -> (model::Writer, Vec<u8>, Vec<u8>) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("source.db");
+    let connection = Connection::open(&path).unwrap();
+    let image = |sql: &str| {
+        connection.execute_batch(&format!("{sql}; PRAGMA wal_checkpoint(TRUNCATE)")).unwrap();
+        fs::read(&path).unwrap()
+    };
+    connection.execute_batch(&format!("PRAGMA page_size = {size}")).unwrap();
+    connection.execute_batch("PRAGMA journal_mode = WAL; PRAGMA secure_delete = ON").unwrap();
+    let before = image("CREATE TABLE t (b)");
+    let bytes = pages * (size - 4);
+    let after = image(&format!("INSERT INTO t VALUES (randomblob({bytes})); DELETE FROM t"));
+    let mut writer = model::Writer::new(size);
+    writer.import(&before).snapshot().import(&after);
+    (writer, before, after)
+}
+
+/// Zeros past the end of a copy are there without a frame, and SQLite moves no WAL into a file that would
+/// grow by more than 64 KiB and what its frames hold: it called the copy malformed, and that stayed so.
+#[test]
+fn a_copy_that_grows_by_zeros_is_one_that_sqlite_takes() {
+    for size in [512, 4096, 65536] {
+        let limit = 65536_u32 / size;
+        for pages in (limit.saturating_sub(3)..=limit + 8).chain([30 * limit]) {
+            let (writer, before, after) = grown(size, pages);
+            assert!(after.len() - before.len() >= (pages * size) as usize);
+            let dir = tempfile::tempdir().unwrap();
+            let output = dir.path().join("r.db");
+            fs::write(&output, &before).unwrap();
+            updated(&writer, &output, Check::Full).unwrap();
+            assert!(fs::read(&output).unwrap() == after, "{pages} pages of {size}");
+            assert_eq!(names(dir.path()), ["r.db"]);
+            assert!(brought(&writer, &before, 2).0 == after);
+        }
     }
 }
 
