@@ -6,7 +6,7 @@
 //! dead look alike from here: only who knows how often it commits can tell.
 
 use crate::ahead::ahead;
-use crate::backend::{self, Backend, browse, list_all};
+use crate::backend::{Backend, browse};
 use crate::check::Finding;
 use crate::commit::{CommitNo, Time, Timeline};
 use crate::config::Destination;
@@ -93,11 +93,7 @@ fn replicas(root: &Destination) -> Result<Vec<Place>> {
 }
 
 fn look(source: &dyn Backend) -> Result<Found> {
-    let mut objects = Vec::<backend::Entry>::new();
-    for prefix in [Name::SNAPSHOTS, Name::CHANGES, Name::TIMELINES] {
-        objects.extend(list_all(source, prefix)?.entries);
-    }
-    Ok(of_names(&Replica::of(objects)))
+    Ok(of_names(&Replica::list_without_parts(source)?))
 }
 
 /// The newest timeline that holds commits is what counts: those of another one may be abandoned.

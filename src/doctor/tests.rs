@@ -1,6 +1,6 @@
 use super::*;
 use crate::config::Destination;
-use crate::testkit::Db;
+use crate::testkit::{Db, commits};
 
 fn said(report: &Report) -> String {
     assert!(report.findings.iter().all(|it| !it.remedy.is_empty()), "{report:?}");
@@ -140,4 +140,38 @@ fn keys_that_do_not_open_the_replica_are_found() {
     }
     let facts = format!("{:?}", doctor(&[with(&[one, two], Rule::Auto)], None).facts);
     assert!(facts.contains(&format!("key {} seals, of 2 keys", ids[0])), "{facts}");
+}
+
+/// The object of the highest name below a prefix of a replica.
+fn newest_below(replica: &Path, prefix: &str) -> std::path::PathBuf {
+    let dir = replica.join(prefix);
+    dir.join(files(&dir).pop().expect("there is one"))
+}
+
+/// Found by trying it: doctor looked at the record of a timeline alone, and ended with 0 where the daemon
+/// and a restore could not read the newest commit.
+#[test]
+fn newest_objects_that_are_damaged_or_newer_are_found() {
+    let db = Db::new(4096);
+    let app = db.open();
+    crate::daemon::sync(&[db.config()]).unwrap();
+    commits(&app, 3);
+    crate::daemon::sync(&[db.config()]).unwrap();
+    let replica = db.dir.path().join("replica");
+    for prefix in ["change/0", "snapshot", "timeline"] {
+        let file = newest_below(&replica, prefix);
+        let whole = fs::read(&file).unwrap();
+        let mut flipped = whole.clone();
+        *flipped.last_mut().unwrap() ^= 1;
+        let mut newer = whole.clone();
+        newer[8] = 2;
+        newer.truncate(whole.len() - 32);
+        newer.extend_from_slice(blake3::hash(&newer).as_bytes());
+        for (body, expected) in
+            [(flipped, &[Status::Integrity][..]), (newer, &[Status::Newer]), (whole, &[])]
+        {
+            fs::write(&file, body).unwrap();
+            assert_eq!(errors(&doctor(&[db.config()], None)), expected, "{}", file.display());
+        }
+    }
 }

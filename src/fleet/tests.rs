@@ -1,7 +1,7 @@
 //! Replicas in directories, as a fleet would leave them.
 
 use super::*;
-use crate::backend::fs::Fs;
+use crate::backend::{self, fs::Fs};
 use crate::config::Database;
 use crate::testkit::{Db, commits};
 use std::path::Path;
