@@ -1,6 +1,9 @@
 use super::*;
-use crate::config::Destination;
+use crate::backend::worm::Worm;
+use crate::commit::Time;
+use crate::config::{self, Destination, Lock, LockMode};
 use crate::testkit::{Db, commits};
+use std::time::Duration;
 
 fn said(report: &Report) -> String {
     assert!(report.findings.iter().all(|it| !it.remedy.is_empty()), "{report:?}");
@@ -174,4 +177,23 @@ fn newest_objects_that_are_damaged_or_newer_are_found() {
             assert_eq!(errors(&doctor(&[db.config()], None)), expected, "{}", file.display());
         }
     }
+}
+
+/// Found by trying it: what was stored to try a locked bucket stayed for the whole period of its locks, with
+/// a warning that bakelite is to be let delete there.
+#[test]
+fn trap_78_what_a_locked_bucket_is_tried_with_is_soon_free_and_no_warning() {
+    let url = "s3://backups/shop/app?endpoint=http://127.0.0.1:1&region=r";
+    let Ok(Destination::S3(place)) = Destination::parse(url) else { panic!() };
+    let lock = |seconds| Lock { period: Duration::from_secs(seconds), mode: LockMode::Compliance };
+    for (seconds, expected) in [(30 * 86_400, 60), (60, 60), (5, 5)] {
+        let place = config::S3 { lock: Some(lock(seconds)), ..place.clone() };
+        let tried = destination::trial(&place, Time(1));
+        assert_eq!(tried.lock, Some(lock(expected)));
+        assert_eq!(tried.prefix, "shop/app/doctor-000000000001");
+    }
+    assert_eq!(destination::trial(&place, Time(1)).lock, None);
+    let mut report = Report::default();
+    destination::exercise(&mut report, &Destination::S3(place), &Worm::new(60_000));
+    assert_eq!((said(&report).as_str(), report.facts.len()), ("", 1));
 }

@@ -91,3 +91,18 @@ fn the_last_commit_is_that_of_the_newest_timeline_and_whole() {
     assert_eq!(found.last, Some((CommitNo(5), Time(50))));
     assert_eq!(found.snapshot, Some(Time(40)));
 }
+
+/// Found by trying it: an object that doctor had stored, and a lock kept, was shown as a replica of which
+/// nothing can be restored.
+#[test]
+fn what_doctor_tried_a_destination_with_is_no_replica() {
+    let dir = tempfile::tempdir().unwrap();
+    let trial = browse::trial(Time(1_763_906_400_000));
+    let names = [trial.clone(), format!(".{trial}"), "doctor-who".into(), "doctor-".into()];
+    for name in &names {
+        fs::create_dir_all(dir.path().join("app").join(name).join("timeline")).unwrap();
+    }
+    let standings = survey(&file(dir.path()), &open).unwrap();
+    let found: Vec<_> = standings.iter().map(|it| it.name.as_str()).collect();
+    assert_eq!(found, ["app/doctor-", "app/doctor-who"]);
+}
