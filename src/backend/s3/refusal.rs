@@ -27,6 +27,8 @@ const REGION: &str = "set region, and endpoint with it, to those of the bucket";
 const ENDPOINT: &str = "check that the endpoint is that of an S3 store";
 const CREATE_ONLY: &str = "a store that knows no If-None-Match takes create_only = false, if one \
                            daemon alone can ever write there";
+const LOCK: &str = "a bucket is made with it, such as by: aws s3api create-bucket \
+                    --object-lock-enabled-for-bucket --bucket NAME; or leave out lock";
 const TRUST: &str = "name the certificates to trust in SSL_CERT_FILE, or install ca-certificates";
 
 impl Refusal {
@@ -47,6 +49,24 @@ impl Refusal {
             cause += &format!("; the bucket is in {region}");
         }
         Self { kind, cause, hint: Some(hint.to_owned()).filter(|hint| !hint.is_empty()) }
+    }
+
+    /// The same where something was to be locked, which a bucket has to be made for. Some stores do not say
+    /// that it was not.
+    pub fn of_lock(reply: &Reply) -> Self {
+        let text = String::from_utf8_lossy(&reply.body);
+        let (code, message) = (element(&text, "Code"), element(&text, "Message"));
+        let unlockable = match code {
+            "InvalidRequest" => message.is_empty() || message.to_lowercase().contains("lock"),
+            code => code == "ObjectLockConfigurationNotFoundError",
+        };
+        let refusal = Self::of(reply);
+        match unlockable {
+            true => {
+                Self::lasting(format!("the bucket has no Object Lock: {}", refusal.cause), LOCK)
+            }
+            false => refusal,
+        }
     }
 
     pub fn passing(cause: impl Into<String>) -> Self {
