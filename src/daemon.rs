@@ -239,7 +239,7 @@ impl Daemon {
         let (done, total) =
             rolling.fold((0, 0), |sum, (done, total)| (sum.0 + done, sum.1 + total));
         if total > 0 {
-            progress.at(done, total);
+            progress.pages(done, total);
         }
     }
 }

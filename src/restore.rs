@@ -117,9 +117,15 @@ struct Work<'a> {
     start: Instant,
 }
 
-/// Told of long work's progress, in bytes or any other unit that has a total.
+/// Told of long work's progress.
 pub trait Progress: Sync {
+    /// In bytes.
     fn at(&self, done: u64, total: u64);
+
+    /// In pages of databases, which may be of several sizes.
+    fn pages(&self, done: u64, total: u64) {
+        self.at(done, total);
+    }
 }
 
 /// Restores from `source`.

@@ -240,6 +240,8 @@ impl Writer<'_, Stale> {
     fn scan(&mut self, progress: &dyn Progress) -> Result<Vec<PartRef>> {
         let ranges = self.ranges();
         let (mut digest, mut differing, mut done) = (Digest::default(), Vec::new(), 0);
+        let bytes = |range: &Range| self.page_size.offset(PageNo(1 + range.end - range.first));
+        let total = ranges.iter().map(bytes).sum();
         let this = &*self;
         ahead(
             &ranges,
@@ -248,8 +250,8 @@ impl Writer<'_, Stale> {
             |range, (sum, same)| {
                 digest.replace(PageHash::default(), PageHash(sum.0));
                 differing.extend(range.part.filter(|_| !same));
-                done += 1;
-                progress.at(done, ranges.len() as u64);
+                done += bytes(range);
+                progress.at(done, total);
                 Ok(())
             },
         )?;
