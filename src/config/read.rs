@@ -3,6 +3,7 @@
 //! An error names the file, the line and the key, and says what to write instead. Nothing is silently
 //! ignored.
 
+use super::expand::expand;
 use super::field::{Field, Section, Source};
 use super::s3::{self, Wrong};
 use super::{
@@ -305,10 +306,12 @@ fn credentials(section: &Section) -> Result<Credentials> {
     }
 }
 
-/// A secret that is spelled out, not taken from a variable.
+/// A secret of which something is spelled out: what is left of it when every variable is empty, as what
+/// stands in for one.
 fn holds_secret(section: &Section) -> bool {
     let secret = section.find("secret_access_key").and_then(|field| field.value.as_str());
-    secret.is_some_and(|text| !text.is_empty() && !text.contains("${"))
+    let nothing = |_: &str| Some(String::new());
+    secret.is_some_and(|text| expand(text, &nothing).is_ok_and(|spelled| !spelled.is_empty()))
 }
 
 /// Metrics are for this machine: whoever can connect reads them.

@@ -521,6 +521,11 @@ fn a_file_with_a_secret_that_others_can_read_is_refused() {
     let config = load("hush", 0o640).unwrap();
     assert!(!format!("{config:?}").contains("hush"));
     load("${HOME}", 0o644).unwrap();
+    // Found by trying it: what stands in for a variable was no secret.
+    for spelled in ["${GONE:-hush}", "${HOME:-hush}", "hu${HOME}", "$${HOME}"] {
+        load(spelled, 0o644).expect_err(spelled);
+    }
+    load("${HOME:-}${HOME}", 0o644).unwrap();
 }
 
 #[test]
