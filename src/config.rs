@@ -247,7 +247,7 @@ fn real(path: &Path) -> PathBuf {
 }
 
 /// A name becomes a directory on every destination.
-fn fit_to_be_a_name(name: &str) -> bool {
+pub fn fit_to_be_a_name(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     (1..=100).contains(&name.len()) && !name.starts_with('.') && name.chars().all(plain)
 }
