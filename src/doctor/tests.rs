@@ -68,6 +68,18 @@ fn a_root_that_is_missing_beside_a_replica_has_to_be_made() {
     assert_eq!(errors(&doctor(&[config], None)), []);
 }
 
+/// Found by trying it: doctor ended with 1 where `sync` made the directory and all above it.
+#[test]
+fn a_state_directory_may_be_new_with_all_above_it() {
+    let db = Db::new(4096);
+    let mut config = db.config();
+    config.state_dir = db.dir.path().join("var/lib/state/app");
+    assert_eq!(errors(&doctor(std::slice::from_ref(&config), None)), []);
+    assert!(!db.dir.path().join("var").exists());
+    fs::write(db.dir.path().join("var"), "").unwrap();
+    assert_eq!(errors(&doctor(&[config], None)), [Status::Failed]);
+}
+
 #[test]
 fn what_a_header_says_is_told() {
     let check = |sql: &str, expected: &str| {
