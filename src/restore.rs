@@ -158,9 +158,7 @@ fn planned(
     // SQLite follows a link and has its WAL beside the file behind it: that one is to be replaced.
     let output = options.output.canonicalize().unwrap_or_else(|_| options.output.to_owned());
     let options = &Options { output: &output, ..*options };
-    if !options.dry_run {
-        refuse(&output, old)?;
-    }
+    refuse(&output, old)?;
     let work = &Work { source, options, old, progress, start };
     let mut replica = Replica::list(&**source)?;
     let (mut target, mut damaged, mut plans) = (options.target, Damaged::default(), 1);

@@ -248,13 +248,27 @@ fn a_file_that_fails_its_check_is_not_published() {
 fn a_dry_run_says_what_it_would_land_on_and_writes_nothing() {
     let (writer, _source) = database();
     let dir = tempfile::tempdir().unwrap();
+    let report = dry_run(&writer, &dir.path().join("r.db"), false).unwrap();
+    assert_eq!(report.commit, CommitNo(1));
+    assert_eq!(names(dir.path()), [""; 0]);
+}
+
+/// Found by trying it: it said that it would restore, and ended with 0.
+#[test]
+fn a_dry_run_refuses_what_a_real_one_does() {
+    let (writer, _source) = database();
+    let dir = tempfile::tempdir().unwrap();
     let output = dir.path().join("r.db");
     fs::write(&output, b"old").unwrap();
-    let (target, check) = (Target::Latest, Check::Full);
-    let options =
-        Options { output: &output, target, timeline: None, check, force: false, dry_run: true };
-    let report = restore(&writer.source(), &options, &Quiet).unwrap();
-    assert_eq!(report.commit, CommitNo(1));
+    let said = |error: Error| (error.status, error.message, error.hint);
+    let real = said(run(&writer, &output, false).unwrap_err());
+    assert_eq!(said(dry_run(&writer, &output, false).unwrap_err()), real);
+    assert_eq!(dry_run(&writer, &output, true).unwrap().commit, CommitNo(1));
     assert_eq!(fs::read(&output).unwrap(), b"old");
-    assert_eq!(names(dir.path()), ["r.db"]);
+}
+
+fn dry_run(writer: &model::Writer, output: &Path, force: bool) -> Result<Report> {
+    let (target, check) = (Target::Latest, Check::Full);
+    let options = Options { output, target, timeline: None, check, force, dry_run: true };
+    restore(&writer.source(), &options, &Quiet)
 }
