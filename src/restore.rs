@@ -22,11 +22,12 @@ use crate::commit::{Commit, CommitNo, Digest, Time, Timeline};
 use crate::durable::{self, Overwrite};
 use crate::error::{Error, Result, Status};
 use crate::name::{Name, Span};
+use crate::place;
 use crate::replica::Replica;
 use crate::sabotage;
 use crate::snapshot::PartRef;
-use std::fs::{File, Metadata};
-use std::os::unix::fs::MetadataExt;
+use std::fs::{File, FileType, Metadata};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -313,9 +314,14 @@ fn companions(output: &Path) -> impl Iterator<Item = PathBuf> {
 }
 
 fn refuse(output: &Path, old: Old) -> Result<()> {
-    if output.is_dir() {
-        let error = Error::new(Status::Exists, "restore", output.display(), "a directory");
-        return Err(error.hint("name a file in it, or another one"));
+    if let Some(kind) = output.metadata().ok().and_then(|there| kind_of(there.file_type())) {
+        let error = Error::new(Status::Exists, "restore", output.display(), kind);
+        let inside =
+            if output.is_dir() { "name a file in it, or another one" } else { "name a file" };
+        return Err(error.hint(inside));
+    }
+    if old != Old::Refused {
+        refuse_in_use(output)?;
     }
     match old {
         Old::Refused => refuse_any(std::iter::once(output.to_owned()).chain(companions(output))),
@@ -324,6 +330,25 @@ fn refuse(output: &Path, old: Old) -> Result<()> {
         Old::Updated if output.is_symlink() => refuse_any(std::iter::once(output.to_owned())),
         Old::Updated => refuse_companions(output),
     }
+}
+
+/// What is no file that could be replaced.
+fn kind_of(it: FileType) -> Option<&'static str> {
+    match it {
+        it if it.is_file() => None,
+        it if it.is_dir() => Some("a directory"),
+        it if it.is_fifo() => Some("a FIFO"),
+        it if it.is_socket() => Some("a socket"),
+        _ => Some("a device"),
+    }
+}
+
+/// An application would go on with the file that is gone, and lose all that it writes.
+fn refuse_in_use(output: &Path) -> Result<()> {
+    let Some(pid) = place::user_of(output) else { return Ok(()) };
+    let cause = format!("process {pid} has it open");
+    Err(Error::new(Status::Locked, "restore", output.display(), cause)
+        .hint("stop that application, and the daemon that watches it, then restore"))
 }
 
 /// What is beside a file says that somebody has it open, or that it is not all of its database.
@@ -377,6 +402,7 @@ fn publish(temp: tempfile::NamedTempFile, output: &Path, old: Old) -> Result<()>
         keep_mode_and_owner(temp.as_file(), &old, output)?;
     }
     if old == Old::Replaced {
+        refuse_in_use(output)?;
         // The new file is safe on disk before anything of the old database goes, and that goes
         // before the new one takes its name: an old WAL must never be played into it.
         durable::sync_data(temp.as_file()).map_err(failed("sync"))?;
