@@ -414,7 +414,7 @@ pub fn read_manifest(source: &dyn Backend, span: &Span) -> Result<Manifest> {
 pub fn fetch(source: &dyn Backend, name: &Name) -> Result<Vec<u8>> {
     source.get(name).map_err(|error| match error.kind {
         Kind::NotFound => lost(source, name),
-        Kind::Corrupt => Error::from(error).about(name),
+        Kind::Corrupt => Error::from(error).hint(REPAIR).about(name),
         _ => error.into(),
     })
 }
@@ -422,8 +422,12 @@ pub fn fetch(source: &dyn Backend, name: &Name) -> Result<Vec<u8>> {
 fn lost(source: &dyn Backend, name: &Name) -> Error {
     let error =
         Error::new(Status::Integrity, "read", format!("{source}/{name}"), "this object is missing");
-    error.about(name)
+    error.hint(REPAIR).about(name)
 }
+
+/// What can be done about an object that is missing or damaged.
+pub const REPAIR: &str = "run: bakelite repair; it takes what is whole from another destination, and says \
+                          what is lost";
 
 /// The error for an object that is not what it should be.
 pub fn damaged(source: &dyn Backend, name: &Name, damage: Damage) -> Error {
@@ -440,7 +444,7 @@ pub fn damaged(source: &dyn Backend, name: &Name, damage: Damage) -> Error {
         Status::Key => error.hint(
             "name the file of that key too, with key_files, --key-file or BAKELITE_KEY_FILES",
         ),
-        _ => error,
+        _ => error.hint(REPAIR),
     }
 }
 

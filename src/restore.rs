@@ -252,7 +252,8 @@ impl Damaged {
     fn blame(&mut self, last: Error) -> Error {
         let Some(first) = self.first.take() else { return last };
         let knows = matches!(last.status, Status::Integrity | Status::Missing);
-        Error { hint: last.hint.filter(|_| knows), ..first }
+        let hint = last.hint.filter(|hint| knows && hint != choose::START);
+        Error { hint: hint.or(first.hint), ..first }
     }
 }
 

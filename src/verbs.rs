@@ -31,6 +31,7 @@ use crate::place::{self, Warning};
 use crate::progress::Bar;
 use crate::reencrypt::{self, Order};
 use crate::repair;
+use crate::replica::REPAIR;
 use crate::report::{self, Checked, Kept};
 use crate::restore::{self, Options};
 use crate::seal::{Key, Keys, Rule};
@@ -478,7 +479,9 @@ fn from_first<T>(
     open(first).and_then(|source| work(&source)).map_err(|error| match (others.first(), &error) {
         // What is to be done about the copy itself comes after that, but for damage.
         (Some(next), Error { hint, status, .. })
-            if of_the_copy(*status) && (hint.is_none() || *status != Status::Integrity) =>
+            if of_the_copy(*status)
+                && (*status != Status::Integrity
+                    || hint.as_deref().is_none_or(|it| it == REPAIR)) =>
         {
             error.hint(format!("there is another copy; give it as SOURCE: {next}"))
         }

@@ -10,7 +10,7 @@ use crate::commit::Timeline;
 use crate::error::{Error, Result, Status};
 use crate::name::Name;
 use crate::object::{Damage, KeyId};
-use crate::replica::{Replica, damaged};
+use crate::replica::{REPAIR, Replica, damaged};
 use crate::restore::{self, Check, Options, Progress, Target};
 use crate::snapshot::{Fork, Manifest, PartPages};
 use crate::sqlite;
@@ -236,13 +236,7 @@ fn differs(question: &Question, answer: &std::result::Result<String, String>) ->
 }
 
 fn finding(place: String, error: &dyn std::fmt::Display) -> Finding {
-    Finding {
-        what: error.to_string(),
-        where_: place,
-        remedy: "run: bakelite repair; it takes what is whole from another destination, and says \
-                 what is lost"
-            .into(),
-    }
+    Finding { what: error.to_string(), where_: place, remedy: REPAIR.into() }
 }
 
 /// What is inside, and how it hangs together, can be said by those alone who have the key.
