@@ -283,7 +283,10 @@ fn carry_out(work: &Work, replica: &Replica, chosen: &Chosen, bad: &[Name]) -> R
         })?;
         let writer = Writer::new(&**source, &wanted, temp.as_file(), progress, replica);
         let (bytes, objects) = writer.run(plan)?;
-        check(temp.path(), options.check)?;
+        if let Some(wrong) = wrong_with(temp.path(), options.check) {
+            let wrong = format!("commit {}: {wrong}", plan.commit);
+            return Err(unsound(options.output, options.check, wrong));
+        }
         let old = if sabotage::is("restore-in-place") { Old::Replaced } else { old };
         publish(temp, options.output, old)?;
         done = Some(Done { bytes, objects, rewritten: None });
@@ -365,12 +368,18 @@ fn refuse_any(mut paths: impl Iterator<Item = PathBuf>) -> Result<()> {
     }
 }
 
-/// Asks SQLite about the file, as it will find it: read-only and without a WAL.
-fn check(path: &Path, check: Check) -> Result<()> {
-    let Some(pragma) = pragma(check) else { return Ok(()) };
-    let wrong = |cause: String| Error::new(Status::Integrity, pragma, path.display(), cause);
-    let found = crate::sqlite::check(path, pragma).map_err(|error| wrong(error.to_string()))?;
-    if found == "ok" { Ok(()) } else { Err(wrong(found)) }
+/// What SQLite finds wrong with a file, as it will find it: read-only and without a WAL.
+pub fn wrong_with(path: &Path, check: Check) -> Option<String> {
+    let found = crate::sqlite::check(path, pragma(check)?);
+    let found = found.unwrap_or_else(|error| error.to_string());
+    (found != "ok").then_some(found)
+}
+
+/// The replica has given back what was committed, so no other copy of it helps.
+fn unsound(output: &Path, check: Check, wrong: impl std::fmt::Display) -> Error {
+    let pragma = pragma(check).unwrap_or("check");
+    Error::new(Status::Integrity, pragma, output.display(), wrong)
+        .hint("the database was like that when it was committed: try an earlier --commit or --at")
 }
 
 /// What a wrong program does: killed, it leaves half a database.

@@ -6,7 +6,7 @@
 use crate::ahead::ahead;
 use crate::backend::{self, Backend, Entry, Kind};
 use crate::change::ChangeSet;
-use crate::commit::Timeline;
+use crate::commit::{CommitNo, Timeline};
 use crate::error::{Error, Result, Status};
 use crate::name::Name;
 use crate::object::{Damage, KeyId};
@@ -210,14 +210,13 @@ fn drill_all(
                 }
             }));
         }
-        Err(error) => report.findings.push(finding(source.to_string(), &error)),
+        Err(finding) => report.findings.push(finding),
     }
     // A branch that lacks a record was found out about above.
     for branch in replica.branches(&**source).into_iter().flatten().flatten() {
         let newest = replica.newest(&branch.ancestry);
         if newest.is_some_and(|newest| newest.last > branch.after) {
-            let failed = drill(source, branch.timeline(), |_| (), progress)?.err();
-            report.findings.extend(failed.map(|error| finding(source.to_string(), &error)));
+            report.findings.extend(drill(source, branch.timeline(), |_| (), progress)?.err());
         }
     }
     Ok(())
@@ -372,7 +371,7 @@ fn drill<T>(
     timeline: Option<Timeline>,
     look: impl FnOnce(&Path) -> T,
     progress: &dyn Progress,
-) -> Result<Result<(restore::Report, T)>> {
+) -> Result<std::result::Result<(restore::Report, T), Finding>> {
     let failed =
         |error: std::io::Error| Error::io("create", "a scratch directory", &error).hint(SCRATCH);
     let scratch = tempfile::tempdir().map_err(failed)?;
@@ -380,13 +379,30 @@ fn drill<T>(
         output: &scratch.path().join("restored.db"),
         target: Target::Latest,
         timeline,
-        check: Check::Full,
+        check: Check::None,
         force: false,
         dry_run: false,
     };
     match restore::restore(source, &options, progress) {
         Err(error) if error.status == Status::Failed => Err(error.hint(SCRATCH)),
-        restored => Ok(restored.map(|restored| (restored, look(options.output)))),
+        Err(error) => Ok(Err(finding(source.to_string(), &error))),
+        Ok(restored) => Ok(match restore::wrong_with(options.output, Check::Full) {
+            Some(wrong) => Err(corrupt(source.to_string(), timeline, restored.commit, &wrong)),
+            None => Ok((restored, look(options.output))),
+        }),
+    }
+}
+
+/// The replica gives back what was committed, and SQLite finds something wrong with that.
+fn corrupt(place: String, timeline: Option<Timeline>, commit: CommitNo, wrong: &str) -> Finding {
+    let on = timeline.map(|timeline| format!(" --timeline {timeline}")).unwrap_or_default();
+    Finding {
+        what: format!("commit {commit}: integrity_check: {wrong}"),
+        where_: place,
+        remedy: format!(
+            "the database itself was corrupt then, and the replica is right: look for an earlier \
+             commit that passes, with bakelite restore --check full{on} and --at or --commit"
+        ),
     }
 }
 

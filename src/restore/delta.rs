@@ -10,7 +10,9 @@
 
 use super::choose::Chosen;
 use super::writer::{Sink, Stop, Wanted, Writer};
-use super::{Done, Options, Progress, companions, keep_mode_and_owner, pragma, refuse_companions};
+use super::{
+    Done, Options, Progress, companions, keep_mode_and_owner, pragma, refuse_companions, unsound,
+};
 use crate::ahead::ahead;
 use crate::backend::Backend;
 use crate::commit::{Digest, PageHash, PageNo, PageSize};
@@ -114,8 +116,7 @@ fn take(redo: NamedTempFile, options: &Options) -> Result<()> {
             for path in companions(output).filter(|path| path.symlink_metadata().is_ok()) {
                 durable::remove(&path).map_err(|error| at(&path, "remove", &error))?;
             }
-            let pragma = pragma(options.check).expect("it was asked");
-            return Err(Error::new(Status::Integrity, pragma, output.display(), wrong));
+            return Err(unsound(output, options.check, wrong));
         }
     }
     durable::sync_dir(durable::parent(output)).map_err(|error| at(output, "sync", &error))

@@ -1,7 +1,6 @@
 //! A sound replica has no findings; each kind of damage has one that names the object.
 
 use super::*;
-use crate::commit::{CommitNo, Timeline};
 use crate::model::{Step, Writer};
 use crate::name::{Change, Span};
 use crate::snapshot::Fork;
@@ -381,6 +380,19 @@ fn what_two_copies_say_differently_under_one_name_is_found() {
     later.now.0 -= 1;
     later.alone(&Step::fill(5, [2], 12));
     assert_eq!(differing(&shorter, &later), ["two/timeline/00000003"]);
+}
+
+/// Found by trying it: the remedy was to repair the replica, which is sound.
+#[test]
+fn a_database_that_was_corrupt_when_it_was_committed_is_no_damage_of_the_replica() {
+    let mut writer = Writer::new(512);
+    writer.alone(&Step::fill(4, 1..=4, 1)).snapshot();
+    let report = verify(&writer.source(), true, &Quiet).unwrap();
+    let [finding] = &report.findings[..] else { panic!("{report:?}") };
+    assert!(finding.what.starts_with("commit 1: integrity_check: "), "{finding:?}");
+    assert!(!finding.what.contains("/tmp") && !finding.remedy.contains("repair"), "{finding:?}");
+    assert!(finding.remedy.contains("restore --check full"), "{finding:?}");
+    assert_eq!(report.status(), Some(Status::Integrity));
 }
 
 /// A drill: the application's own question, put to what came back.

@@ -322,6 +322,7 @@ fn a_copy_whose_new_state_fails_its_check_stays_as_it_was() {
     fs::write(&output, &images[0]).unwrap();
     let error = updated(&writer, &output, Check::Full).unwrap_err();
     assert_eq!(error.status, Status::Integrity, "{error}");
+    assert!(error.hint.unwrap().contains("earlier --commit or --at"));
     assert!(fs::read(&output).unwrap() == images[0]);
     assert_eq!(names(dir.path()), ["r.db"]);
 }

@@ -293,6 +293,10 @@ fn a_file_that_fails_its_check_is_not_published() {
     let error = run(&writer, &dir.path().join("r.db"), false).unwrap_err();
     assert_eq!(error.status, Status::Integrity);
     assert_eq!(names(dir.path()), [""; 0]);
+    // Found by trying it: what was named is a file that is gone again, and nothing was said of a way out.
+    let said = format!("integrity_check: {}: commit 1: ", dir.path().join("r.db").display());
+    assert!(error.message.starts_with(&said), "{error}");
+    assert!(error.hint.unwrap().contains("earlier --commit or --at"));
 }
 
 #[test]
