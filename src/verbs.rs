@@ -1,7 +1,9 @@
 //! The commands: from arguments to the functions that do the work, and from those to what is said.
 
+mod restore;
 mod run;
 
+pub use restore::restore;
 pub use run::run;
 
 use crate::backend::Backend;
@@ -11,16 +13,15 @@ use crate::backend::s3::S3;
 use crate::backend::sealed::sealed;
 use crate::check::{self, Finding};
 use crate::cli::{
-    Arguments, CheckOf, CompactOf, DaemonOf, DoctorOf, Existing, InitOf, KeygenOf, ListOf, PruneOf,
-    ReencryptOf, RepairOf, RestoreOf, StatusOf, SyncOf, UsageOf, VerifyOf,
+    Arguments, CheckOf, CompactOf, DaemonOf, DoctorOf, InitOf, KeygenOf, ListOf, PruneOf,
+    ReencryptOf, RepairOf, StatusOf, SyncOf, UsageOf, VerifyOf,
 };
 use crate::clock;
 use crate::config::{self, Config, Database, Destination, Gathered, Origin};
-use crate::copies::{Copies, Fallback};
 use crate::daemon::{self, Reload, Stop, Task};
 use crate::doctor;
 use crate::error::{Error, Result, Status};
-use crate::fleet;
+use crate::fleet::{self, Survey};
 use crate::init;
 use crate::key;
 use crate::list;
@@ -33,7 +34,6 @@ use crate::reencrypt::{self, Order};
 use crate::repair;
 use crate::replica::REPAIR;
 use crate::report::{self, Checked, Kept};
-use crate::restore::{self, Options};
 use crate::seal::{Key, Keys, Rule};
 use crate::sqlite;
 use crate::status;
@@ -121,87 +121,13 @@ fn say(message: &str, hint: Option<&str>) {
     log::say(Level::Warning, message, hint);
 }
 
-pub fn restore(arguments: &Arguments, of: &RestoreOf) -> Result<Outcome> {
-    let (output, existing) = (of.output()?, of.existing()?);
-    if existing == Existing::Keep && output.is_file() {
-        if !arguments.quiet || arguments.json {
-            report::show(&report::Untouched::new(&output), arguments.json)?;
-        }
-        return Ok(Outcome::Well);
-    }
-    let options = Options {
-        output: &output,
-        target: of.target(clock::now())?,
-        timeline: of.timeline,
-        check: of.check,
-        force: existing == Existing::Replace,
-        dry_run: of.dry_run,
-    };
-    let origins = arguments.copies(of.source.as_deref())?;
-    let work = |source: &_| match existing {
-        Existing::Update => restore::update(source, &options, &bar(arguments)),
-        Existing::Refuse | Existing::Keep | Existing::Replace => {
-            restore::restore(source, &options, &bar(arguments))
-        }
-    };
-    let (report, fallbacks) = from_one_or_all(&origins, work)?;
-    tell_passed_over(&report);
-    if !arguments.quiet || arguments.json {
-        let restored = report::Restored::new(&report, &options, &fallbacks);
-        report::show(&restored, arguments.json)?;
-    }
-    Ok(Outcome::Well)
-}
-
-fn from_one_or_all<T>(
-    origins: &[Origin],
-    work: impl Fn(&Arc<dyn Backend>) -> Result<T>,
-) -> Result<(T, Vec<Fallback>)> {
-    match origins {
-        [one] => Ok((work(&open(one)?)?, Vec::new())),
-        all => from_all(all, work),
-    }
-}
-
-/// Works on all copies as one, and tells what was not as it should be. An object that does not fit
-/// what it is put to is tried again as another copy has it.
-fn from_all<T>(
-    origins: &[Origin],
-    work: impl Fn(&Arc<dyn Backend>) -> Result<T>,
-) -> Result<(T, Vec<Fallback>)> {
-    let copies = Arc::new(Copies::open(origins.iter().map(open).collect())?);
-    copies.notes.iter().for_each(|note| say(note, None));
-    let done = copies.all_as_one(work)?;
-    let fallbacks = copies.fallbacks();
-    for Fallback { object, from, why } in fallbacks.iter().take(TOLD) {
-        let message = format!("restore: {copies}/{object}: {why}; taken from {from}");
-        say(&message, None);
-    }
-    if fallbacks.len() > TOLD {
-        let more = fallbacks.len() - TOLD;
-        say(&format!("restore: {copies}: and {more} more objects"), Some("run: bakelite repair"));
-    }
-    Ok((done, fallbacks))
-}
-
-/// What was restored is right all the same; what is left of the replica may not be for long.
-fn tell_passed_over(report: &restore::Report) {
-    for restore::PassedOver { object, why } in &report.passed_over {
-        let message = format!("{why}; restored without {object}");
-        say(&message, Some("run: bakelite verify"));
-    }
-}
-
-/// How many objects a person is told of one by one.
-const TOLD: usize = 8;
-
 pub fn list(arguments: &Arguments, of: &ListOf) -> Result<Outcome> {
     if let Some(root) = arguments.fleet(of.from.as_deref(), of.source.as_slice())? {
         if of.objects {
             let error = Error::new(Status::Usage, "list", "--objects", "cannot stand with --from");
             return Err(error.hint("give one of the replicas as SOURCE to see its objects"));
         }
-        report::show(&report::Replicas::new(&fleet::survey(&root, &open_bare)?), arguments.json)?;
+        report::show(&report::Replicas::new(&survey(&root)?), arguments.json)?;
         return Ok(Outcome::Well);
     }
     let copies = arguments.copies(of.source.as_deref())?;
@@ -217,7 +143,7 @@ pub fn list(arguments: &Arguments, of: &ListOf) -> Result<Outcome> {
 
 pub fn status(arguments: &Arguments, of: &StatusOf) -> Result<Outcome> {
     if let Some(root) = arguments.fleet(of.from.as_deref(), &of.given)? {
-        report::show(&report::Fleet::new(&fleet::survey(&root, &open_bare)?), arguments.json)?;
+        report::show(&report::Fleet::new(&survey(&root)?), arguments.json)?;
         return Ok(Outcome::Well);
     }
     let Gathered { databases, refused } = arguments.config(&of.given)?.gather();
@@ -229,7 +155,12 @@ pub fn status(arguments: &Arguments, of: &StatusOf) -> Result<Outcome> {
 
 pub fn check(arguments: &Arguments, of: &CheckOf) -> Result<Outcome> {
     let findings = match arguments.fleet(of.from.as_deref(), &of.given)? {
-        Some(root) => fleet::check(&fleet::survey(&root, &open_bare)?, of.max_age, clock::now()),
+        Some(root) => {
+            let survey = survey(&root)?;
+            let mut findings = fleet::check(&survey.standings, of.max_age, clock::now());
+            findings.extend(fleet::unread(&survey).filter(|_| arguments.json));
+            findings
+        }
         None => {
             let Gathered { databases, refused } = arguments.config(&of.given)?.gather();
             let mut findings = findings_of(&refused);
@@ -241,6 +172,15 @@ pub fn check(arguments: &Arguments, of: &CheckOf) -> Result<Outcome> {
         report::show(&report::Findings::new(&findings, &[]), arguments.json)?;
     }
     Ok(found(&findings))
+}
+
+/// The replicas below a place; where nobody could look is told.
+fn survey(root: &Destination) -> Result<Survey> {
+    let survey = fleet::survey(root, &open_bare)?;
+    fleet::warning(&survey.passed_over)
+        .iter()
+        .for_each(|warning| say(warning, Some(fleet::UNREAD)));
+    Ok(survey)
 }
 
 /// What keeps files of a directory from being backed up.

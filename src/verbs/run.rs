@@ -1,6 +1,7 @@
 //! `run`: what is missing is restored, then the application is run under the daemon.
 
-use super::{Outcome, bar, from_one_or_all, say, tell_passed_over, warn};
+use super::restore::{from_one_or_all, tell_passed_over};
+use super::{Outcome, bar, say, warn};
 use crate::cli::{Arguments, RunOf};
 use crate::clock;
 use crate::config::{Database, Destination};
