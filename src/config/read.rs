@@ -12,6 +12,7 @@ use super::{
 };
 use crate::error::Result;
 use crate::keep::{Cap, Keep};
+use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 use toml::de::DeTable;
@@ -24,6 +25,17 @@ pub enum Place {
     Setting,
     Database,
     Destination,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Self::Top => "the beginning of the file, above the first [...]",
+            Self::Setting => "[defaults] or a [[database]]",
+            Self::Database => "a [[database]]",
+            Self::Destination => "a [[database.destination]]",
+        })
+    }
 }
 
 /// A key as the reader knows it.
@@ -82,8 +94,15 @@ pub const KEYS: &[Key] = &[
 
 pub(super) fn config(source: &Source) -> Result<Config> {
     let table = DeTable::parse(source.text).map_err(|error| {
-        let at = error.span().map_or(0, |span| span.start);
-        source.refuse(at, "", error.message()).hint("see bakelite(5) for an example")
+        let span = error.span().unwrap_or(0..0);
+        match (error.message(), source.text.get(span.clone())) {
+            (message @ "duplicate key", Some(key)) => {
+                source.refuse(span.start, key.trim_matches('"'), message).hint("keep one of them")
+            }
+            (message, _) => {
+                source.refuse(span.start, "", message).hint("see bakelite(5) for an example")
+            }
+        }
     })?;
     let top = Section { source, at: 0, fields: source.fields(table.get_ref(), &[Place::Top])? };
     let mut defaults = Settings::default();
