@@ -563,6 +563,10 @@ fn a_bad_url_of_a_bucket_is_refused_with_a_hint() {
         ("bbb/x?region=a&region=b", "region stands twice"),
         ("bbb/x?url_style=", "\"\" is no style of URLs"),
         ("bbb/x?create_only=no", "create_only=no"),
+        (
+            "bbb/x?endpoint=http://10.0.0.7:8333/s3&url_style=virtual-host",
+            "10.0.0.7 is an address, which has no virtual hosts",
+        ),
         ("bbb/x?access_key_id=a", "unknown parameter \"access_key_id\""),
     ] {
         let url = format!("s3://{rest}");
