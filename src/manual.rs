@@ -199,7 +199,14 @@ fn nothing_else_of_the_environment_is_read() {
             read.extend(calls.map(|rest| rest.split(')').next().unwrap().to_owned()));
         }
     }
-    let known = ["\"COLUMNS\"", "FILE_VARIABLE", "VARIABLE", "config::KEYS_VARIABLE", "name"];
+    let known = [
+        "\"COLUMNS\"",
+        "CERTIFICATES",
+        "FILE_VARIABLE",
+        "VARIABLE",
+        "config::KEYS_VARIABLE",
+        "name",
+    ];
     assert_eq!(read, known.map(str::to_owned).into());
 }
 

@@ -209,3 +209,18 @@ fn trap_78_what_a_locked_bucket_is_tried_with_is_soon_free_and_no_warning() {
     destination::exercise(&mut report, &Destination::S3(place), &Worm::new(60_000));
     assert_eq!((said(&report).as_str(), report.facts.len()), ("", 1));
 }
+
+/// Found by trying it: of a path with a quote, a shell would have taken a part.
+#[test]
+fn the_command_that_switches_wal_mode_on_is_one_for_a_shell() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("it's $HOME.db");
+    let app = rusqlite::Connection::open(&path).unwrap();
+    app.execute_batch("CREATE TABLE t(x)").unwrap();
+    let hint = crate::daemon::open_database(&path).unwrap_err().hint.unwrap();
+    let words = hint.strip_prefix("run: sqlite3 ").unwrap();
+    let script = format!("printf '%s\\n' {words}");
+    let told = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
+    let expected = format!("{}\nPRAGMA journal_mode=WAL\n", path.display());
+    assert_eq!(String::from_utf8(told.stdout).unwrap(), expected, "{hint}");
+}
