@@ -60,7 +60,7 @@ fn from_all<T>(
     work: impl Fn(&Arc<dyn Backend>) -> Result<T>,
 ) -> Result<(T, Vec<Fallback>)> {
     let copies = Arc::new(Copies::open(origins.iter().map(open).collect())?);
-    copies.notes.iter().for_each(|note| say(note, None));
+    copies.notes.iter().for_each(|note| say(&note.message, note.hint.as_deref()));
     let done = copies.all_as_one(work)?;
     let fallbacks = copies.fallbacks();
     for Fallback { object, from, why } in fallbacks.iter().take(TOLD) {
