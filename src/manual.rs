@@ -92,8 +92,8 @@ fn the_synopsis_has_every_flag_and_argument() {
         assert_eq!(found, flags.len(), "{}: {own}", verb.name);
         flags.iter().for_each(|flag| assert!(own.contains(&format!("Fl {flag}")), "{flag}: {own}"));
         for positional in verb.command.positionals {
-            let optional = positional.optionality != argh::Optionality::Required;
-            let written = if optional { ".Op Ar" } else { ".Ar" };
+            let needed = cli::is_needed(&verb.command, positional);
+            let written = if needed { ".Ar" } else { ".Op Ar" };
             assert!(own.contains(&format!("{written} {}", positional.name)), "{own}");
         }
     }
@@ -182,7 +182,13 @@ fn the_examples_are_commands() {
         COMMANDS.lines().filter_map(|line| line.strip_prefix(".Dl $ bakelite ")).collect();
     assert!(examples.len() >= 4);
     for example in examples {
-        let asked = cli::parse(example.split(' ').map(OsString::from));
+        let words = example.split(' ').map(|word| {
+            let plain = word.trim_matches('\'');
+            // Some shells stop at a name with a question mark that no file fits.
+            assert!(!plain.contains(['?', '*', '&']) || plain != word, "{word} wants quotes");
+            OsString::from(plain)
+        });
+        let asked = cli::parse(words);
         assert!(matches!(asked, Ok(Asked::Run(_))), "{example}: {asked:?}");
     }
 }

@@ -98,7 +98,7 @@ pub fn sync(arguments: &Arguments, of: &SyncOf) -> Result<Outcome> {
     let Gathered { databases, refused } = arguments.config(&of.given)?.gather();
     databases.iter().for_each(warn);
     refused.iter().for_each(|error| say(&error.message, error.hint.as_deref()));
-    daemon::sync_within(&databases, of.timeout, arguments.quiet)?;
+    daemon::sync_within(&databases, of.timeout, arguments.quiet || of.ends_soon())?;
     show_synced(arguments, &databases)?;
     Ok(refused.first().map_or(Outcome::Well, |error| Outcome::Found(error.status)))
 }
