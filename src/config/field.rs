@@ -147,6 +147,10 @@ impl<'a> Field<'a> {
             let cause = format!("{:?} is not an absolute path", path.display().to_string());
             return Err(self.refuse(cause).hint("write the whole path, from / on"));
         }
+        if path.as_os_str().as_encoded_bytes().contains(&0) {
+            let cause = format!("{:?} has a NUL, which no path has", path.display().to_string());
+            return Err(self.refuse(cause).hint("write the path without it"));
+        }
         Ok(path)
     }
 

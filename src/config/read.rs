@@ -7,8 +7,8 @@ use super::expand::expand;
 use super::field::{Field, Section, Source};
 use super::s3::{self, Wrong};
 use super::{
-    Config, Credentials, Database, Destination, Directory, Like, Lock, LockMode, S3, Secret,
-    Settings, fit_to_be_a_name, real, state_dir_beside,
+    Config, Credentials, Database, Destination, Directory, LONG, Like, Lock, LockMode, RENAME, S3,
+    Secret, Settings, fit_to_be_a_name, leaves_room, real, state_dir_beside, taken,
 };
 use crate::error::Result;
 use crate::keep::{Cap, Keep};
@@ -142,6 +142,9 @@ fn database(section: &Section, defaults: &Settings, secret: &mut bool) -> Result
         return Err(path_field.refuse("not a file's path").hint("name the database's file"));
     }
     let path = real(&path);
+    if !leaves_room(&path) {
+        return Err(path_field.refuse(LONG).hint(RENAME));
+    }
     let state_dir = match section.find("state_dir") {
         Some(field) if !field.is_off() => field.path()?,
         _ => state_dir_beside(&path),
@@ -166,11 +169,9 @@ fn like(section: &Section, defaults: &Settings, secret: &mut bool) -> Result<Lik
         let section = Section { source: section.source, at: table.at, fields };
         let destination = destination(&section, settings.snapshot_interval)?;
         *secret |= holds_secret(&section);
-        let root = |it: &Destination| it.below("").to_string();
-        let same = |other: &Destination| root(other) == root(&destination);
-        if destinations.iter().any(same) {
+        if let Some(cause) = taken(&destination, &destinations, "stands twice") {
             return Err(section
-                .refuse(key_of(&destination), format!("{destination} stands twice"))
+                .refuse(key_of(&destination), format!("{destination} {cause}"))
                 .hint("give each destination of a database once"));
         }
         if let Some(field) = section.find("in_step").filter(|field| !field.is_off())

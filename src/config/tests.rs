@@ -656,6 +656,46 @@ fn trap_49_two_names_of_one_file_stand_twice() {
     assert!(error.message.contains("app.db stands twice"), "{error}");
 }
 
+/// Found by trying it: each commit was put twice, and the second time somebody else seemed to have taken the name.
+#[test]
+fn one_directory_under_two_names_is_one_destination() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path().canonicalize().unwrap();
+    fs::create_dir(dir.join("real")).unwrap();
+    std::os::unix::fs::symlink("real", dir.join("link")).unwrap();
+    let of = |name: &str| format!("{}/{name}", dir.display());
+    for (one, other, cause) in [
+        ("real", "link", "is the same place as"),
+        ("real", "real/", "stands twice"),
+        ("real", "./real//", "stands twice"),
+        ("link/new", "real/new", "is the same place as"),
+    ] {
+        let table = format!("[[database.destination]]\ntype = \"file\"\npath = \"{}\"", of(other));
+        let text = with("", "", &table).replace("\"/m\"", &format!("\"{}\"", of(one)));
+        let error = parse(&text).expect_err(other);
+        assert!(error.status == Status::Usage && error.message.contains(cause), "{error}");
+        let given = Database::given("/a/app.db", &[of(one), of(other)]).unwrap_err();
+        assert!(given.status == Status::Usage && given.hint.is_some(), "{given}");
+    }
+    Database::given("/a/app.db", &[of("real"), of("other")]).unwrap();
+}
+
+/// Found by trying it: the daemon could not make the directory of its state, whose name is longer still.
+#[test]
+fn a_name_that_leaves_no_room_for_those_beside_it_is_refused() {
+    let file = |bytes| format!("/a/{}", "x".repeat(bytes));
+    let read = |path: &str| parse(&with("", "", "").replace("/a/app.db", path));
+    let given = |path: &str| Database::given(path, &["/m".to_owned()]);
+    read(&file(200)).unwrap();
+    given(&file(200)).unwrap();
+    for error in [read(&file(201)).unwrap_err(), given(&file(201)).unwrap_err()] {
+        assert!(error.status == Status::Usage && error.hint.is_some(), "{error}");
+        assert!(error.message.ends_with("its name has more than 200 bytes"), "{error}");
+    }
+    let error = read("/a/\\u0000.db").unwrap_err();
+    assert!(error.status == Status::Usage && error.hint.is_some(), "{error}");
+}
+
 /// With those of the command line that the parser refuses, and of the program in tests/bad_input.rs.
 #[test]
 fn mistakes_of_two_hundred_kinds_are_tried() {
