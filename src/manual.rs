@@ -4,6 +4,7 @@
 use crate::backend::s3;
 use crate::cli::{self, Arguments, Asked};
 use crate::config::{self, Config, KEYS, Key, Place, Settings};
+use crate::durable;
 use crate::error::Status;
 use crate::log;
 use crate::metrics;
@@ -110,7 +111,11 @@ fn the_exit_statuses_documented_are_those_there_are() {
 
 #[test]
 fn the_files_and_variables_documented_are_those_there_are() {
-    assert!(items(&section(COMMANDS, "FILES"), "Pa").contains(&config::DEFAULT_FILE));
+    let files = section(COMMANDS, "FILES");
+    assert!(items(&files, "Pa").contains(&config::DEFAULT_FILE));
+    // Found by trying it: nobody could tell what a restore that was killed had left.
+    let half = format!("{}XXXXXX", durable::TEMP_PREFIX);
+    assert!(items(&files, "Pa").contains(&half.as_str()));
     assert!(items(&section(CONFIG, "FILES"), "Pa").contains(&config::DEFAULT_FILE));
     let environment = section(COMMANDS, "ENVIRONMENT");
     let keys = s3::VARIABLES.join(" , ");
