@@ -13,6 +13,9 @@ use crate::daemon::{Published, daemon_runs};
 use crate::error::{Error, Result, Status};
 use crate::status::Record;
 use crate::units;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// How old a commit may be that some destination lacks, unless `--max-age` says otherwise.
@@ -105,8 +108,7 @@ fn begin(database: &Database) -> Result<Begun<'_>> {
 fn judge(begun: Begun<'_>, max_age: Duration, start: Instant) -> Result<Verdict<'_>> {
     let Begun { database, published } = begun;
     let Some(mut published) = published else {
-        let finding = Finding::new(Status::Stale, "no daemon watches it", database.path.display());
-        return Ok(Verdict::Found(vec![finding.remedy("start it: bakelite daemon")]));
+        return Ok(Verdict::Found(vec![unwatched(&database.path)]));
     };
     published.look_again(database)?;
     let record = Record::load(database);
@@ -138,6 +140,23 @@ fn judge(begun: Begun<'_>, max_age: Duration, start: Instant) -> Result<Verdict<
         Some(Finding::new(Status::Failed, &note.what, place).remedy(&note.remedy))
     }));
     Ok(Verdict::Found(findings))
+}
+
+/// A daemon that runs leaves alone what its header says that it cannot watch.
+fn unwatched(path: &Path) -> Finding {
+    let mut head = [0; 20];
+    // Nothing in this process has it open: there would be a lock to lose.
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut head));
+    let (why, remedy) = match read.map(|()| (head.starts_with(b"SQLite format 3\0"), &head[18..])) {
+        Ok((true, [2, 2])) | Err(_) => ("", "start it: bakelite daemon".to_owned()),
+        Ok((true, _)) => {
+            let remedy = format!("run: sqlite3 {} 'PRAGMA journal_mode=WAL'", units::word(path));
+            (": it is not in WAL mode", remedy)
+        }
+        Ok((false, _)) => (": it is no SQLite database", "correct its path, or pattern".to_owned()),
+    };
+    let what = format!("no daemon watches it{why}");
+    Finding::new(Status::Stale, what, path.display()).remedy(remedy)
 }
 
 /// By the steady clock: after the other one was set, an age by that would be months, or none for months.
@@ -177,6 +196,19 @@ mod tests {
         let _lock = try_lock(&db.config().state_dir).unwrap().unwrap();
         record(&db, Some(0));
         assert_eq!(said(&db, 0), [""; 0]);
+    }
+
+    /// Found by trying it: beside a daemon that watches all other files of a directory, that was to be started.
+    #[test]
+    fn a_database_that_is_not_in_wal_mode_is_told_to_be_why_nobody_watches_it() {
+        let db = Db::new(4096);
+        db.open().execute_batch("PRAGMA journal_mode = DELETE").unwrap();
+        let findings = check(&[db.config()], MAX_AGE);
+        assert_eq!(findings[0].what, "no daemon watches it: it is not in WAL mode");
+        assert_eq!(findings[0].status, Some(Status::Stale));
+        assert!(findings[0].remedy.starts_with("run: sqlite3 '"), "{findings:?}");
+        std::fs::write(&db.path, "what is longer than twenty bytes").unwrap();
+        assert_eq!(said(&db, 60), ["no daemon watches it: it is no SQLite database"]);
     }
 
     #[test]

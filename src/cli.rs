@@ -8,6 +8,9 @@ mod about;
 mod help;
 mod normal;
 
+#[cfg(test)]
+pub(crate) use help::is_needed;
+
 use crate::commit::{CommitNo, Timeline};
 use crate::error::{Error, Result, Status};
 use crate::progress::Mode;
@@ -127,6 +130,16 @@ pub struct SyncOf {
     pub timeout: Option<Duration>,
 }
 
+/// Whoever waits no longer than this reads the reason at the end.
+const SOON: Duration = Duration::from_secs(30);
+
+impl SyncOf {
+    /// Whether what is waited for is told once, when it is over.
+    pub fn ends_soon(&self) -> bool {
+        self.timeout.is_some_and(|timeout| timeout <= SOON)
+    }
+}
+
 /// rebuild a database as it stood at one commit
 #[derive(Debug, FromArgs, ArgsInfo)]
 #[argh(
@@ -137,7 +150,7 @@ pub struct SyncOf {
 )]
 pub struct RestoreOf {
     #[argh(positional, arg_name = "SOURCE")]
-    /// the root of a replica, else the first one configured
+    /// the root of a replica, else all configured, as one
     pub source: Option<String>,
     #[argh(option, arg_name = "FILE")]
     /// where the database goes

@@ -214,11 +214,16 @@ impl Database {
         let name = stem.to_string_lossy().into_owned();
         let destinations = destinations.iter().map(|url| Destination::parse(url));
         let destinations = destinations.collect::<Result<Vec<_>>>()?;
-        if let Some(twice) = duplicate(&destinations) {
-            return Err(Error::new(Status::Usage, "destination", twice, "named twice")
-                .hint("give each destination once"));
+        for (at, destination) in destinations.iter().enumerate() {
+            if let Some(cause) = taken(destination, &destinations[..at], "named twice") {
+                return Err(Error::new(Status::Usage, "destination", destination, cause)
+                    .hint("give each destination once"));
+            }
         }
         let path = real(&path);
+        if !leaves_room(&path) {
+            return Err(Error::new(Status::Usage, "database", path.display(), LONG).hint(RENAME));
+        }
         let state_dir = state_dir_beside(&path);
         let (mirrors, caps, settings) = (Vec::new(), Vec::new(), Settings::default());
         Ok(Self { name, path, state_dir, destinations, mirrors, caps, settings })
@@ -247,7 +252,7 @@ fn real(path: &Path) -> PathBuf {
 }
 
 /// A name becomes a directory on every destination.
-fn fit_to_be_a_name(name: &str) -> bool {
+pub fn fit_to_be_a_name(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     (1..=100).contains(&name.len()) && !name.starts_with('.') && name.chars().all(plain)
 }
@@ -260,8 +265,27 @@ fn state_dir_beside(path: &Path) -> PathBuf {
     path.with_file_name(name)
 }
 
-fn duplicate<T: PartialEq>(items: &[T]) -> Option<&T> {
-    items.iter().enumerate().find(|(at, item)| items[..*at].contains(item)).map(|(_, item)| item)
+/// What SQLite and the daemon keep beside a database has longer names, and a file system takes 255 bytes.
+fn leaves_room(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.len() <= 200)
+}
+
+const LONG: &str = "its name has more than 200 bytes";
+const RENAME: &str = "rename the file: what is kept beside it has longer names";
+
+/// Whether one of the others is the same place, by whatever name; what is to be said of that.
+fn taken(destination: &Destination, others: &[Destination], twice: &str) -> Option<String> {
+    use Destination::File;
+    let other = others.iter().find(|other| match (destination, other) {
+        (File { root: here }, File { root: there }) => real(here) == real(there),
+        (here, there) => here.below("").to_string() == there.below("").to_string(),
+    })?;
+    Some(match (destination, other) {
+        (File { root: here }, File { root: there }) if here != there => {
+            format!("is the same place as {other}")
+        }
+        _ => twice.to_owned(),
+    })
 }
 
 impl fmt::Display for Origin {

@@ -32,7 +32,7 @@ pub struct Copies {
     /// The others that end at the same commit of the same timeline.
     equals: Vec<usize>,
     /// What a reader should know of the destinations that do not lead.
-    pub notes: Vec<String>,
+    pub notes: Vec<Error>,
     listed: Mutex<Listed>,
     found: Mutex<Found>,
 }
@@ -97,11 +97,12 @@ impl Copies {
             match copy {
                 Ok(copy) if !copy.replica().is_empty() => all.push(copy),
                 Ok(copy) => {
-                    notes.push(format!("restore: {}: there is no replica here", copy.source));
+                    notes.push(nothing(&copy.source).hint(AWAY));
                     empty.get_or_insert_with(|| nothing(&copy.source));
                 }
                 Err(error) => {
-                    notes.push(error.to_string());
+                    let own = error.hint.clone().filter(|_| error.status == Status::Key);
+                    notes.push(error.clone().hint(own.unwrap_or_else(|| AWAY.into())));
                     let kind =
                         if error.status == Status::Missing { &mut empty } else { &mut failed };
                     kind.get_or_insert(error);
@@ -189,12 +190,10 @@ impl Copies {
         {
             let commit = |rank: &Rank| rank.map_or(CommitNo(0), |(_, commit)| commit);
             let (ends, newest) = (commit(rank), commit(&newest));
-            let note = format!(
-                "restore: {}: behind, it ends at commit {ends}, and {} at {newest}",
-                place(at),
-                place(lead),
-            );
-            self.notes.push(note);
+            let cause =
+                format!("behind, it ends at commit {ends}, and {} at {newest}", place(lead));
+            let note = Error::new(Status::Missing, "restore", place(at), cause);
+            self.notes.push(note.hint(AWAY));
         }
         self.lead = lead;
         let equals = (0..ranks.len()).filter(|at| *at != lead && ranks[*at] == newest);
@@ -361,6 +360,10 @@ impl Copy {
         self.replica().objects.binary_search_by(|entry| entry.name.cmp(name)).is_ok()
     }
 }
+
+/// What becomes of a destination that does not have what others have.
+const AWAY: &str =
+    "the others are read; a daemon brings it up to date, and so does: bakelite repair";
 
 fn nothing(source: &Arc<dyn Backend>) -> Error {
     Error::new(Status::Missing, "restore", source, "there is no replica here")

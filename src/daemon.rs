@@ -240,7 +240,7 @@ impl Daemon {
         let (done, total) =
             rolling.fold((0, 0), |sum, (done, total)| (sum.0 + done, sum.1 + total));
         if total > 0 {
-            progress.at(done, total);
+            progress.pages(done, total);
         }
     }
 }

@@ -154,10 +154,10 @@ fn kind(head: &[u8; HEAD_BYTES]) -> String {
     format!("WAL mode, pages of {page_size}, {encoding}{vacuum}{reserved}")
 }
 
-/// The directory that the daemon keeps its state and the spool in, or makes.
+/// The directory that the daemon keeps its state and the spool in, or makes with all above it.
 fn state(report: &mut Report, database: &Database) {
     let dir = &database.state_dir;
-    let above = if dir.is_dir() { dir.as_path() } else { durable::parent(dir) };
+    let above = dir.ancestors().find(|above| above.exists()).unwrap_or(dir);
     if let Err(cause) = durable::temp_beside(&above.join("doctor")) {
         let error = Error::io("write below", above.display(), &cause);
         return report

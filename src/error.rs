@@ -59,6 +59,8 @@ pub struct Error {
     pub status: Status,
     /// A narrower word than the one of the status, for JSON.
     pub word: Option<&'static str>,
+    /// The thing that it happened to.
+    pub place: String,
     /// `operation: thing: cause`, without a full stop.
     pub message: String,
     /// What a person can do about it, a sentence of its own.
@@ -76,8 +78,9 @@ impl Error {
         thing: impl fmt::Display,
         cause: impl fmt::Display,
     ) -> Self {
-        let message = format!("{operation}: {thing}: {cause}");
-        Self { status, word: None, message, hint: None, object: None }
+        let place = thing.to_string();
+        let message = format!("{operation}: {place}: {cause}");
+        Self { status, word: None, place, message, hint: None, object: None }
     }
 
     #[must_use]
@@ -141,6 +144,6 @@ impl From<backend::Error> for Error {
             Exists | Denied | Locked | Full | Transient | Other => Status::Unreachable,
         };
         let message = error.to_string();
-        Self { status, word: None, message, hint: error.hint, object: None }
+        Self { status, word: None, place: error.place, message, hint: error.hint, object: None }
     }
 }

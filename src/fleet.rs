@@ -6,7 +6,7 @@
 //! dead look alike from here: only who knows how often it commits can tell.
 
 use crate::ahead::ahead;
-use crate::backend::{self, Backend, browse, list_all};
+use crate::backend::{self, Backend, browse};
 use crate::check::Finding;
 use crate::commit::{CommitNo, Time, Timeline};
 use crate::config::Destination;
@@ -14,6 +14,8 @@ use crate::error::{Error, Result, Status};
 use crate::name::Name;
 use crate::replica::{Replica, is_whole};
 use crate::units;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,12 +45,22 @@ pub struct Found {
 /// How a place is opened whose bodies are of no matter.
 pub type Open = dyn Fn(&Destination) -> Result<Arc<dyn Backend>> + Sync;
 
-/// Every replica at `root` or below, in the order of their names.
-pub fn survey(root: &Destination, open: &Open) -> Result<Vec<Standing>> {
-    let places = replicas(root)?;
+/// What there is below a place.
+#[derive(Debug)]
+pub struct Survey {
+    /// In the order of their names.
+    pub standings: Vec<Standing>,
+    /// Where nobody could look: what is below may hold replicas, or be a file system's own.
+    pub passed_over: Vec<backend::Error>,
+}
+
+/// Every replica at `root` or below.
+pub fn survey(root: &Destination, open: &Open) -> Result<Survey> {
+    let (places, mut passed_over) = replicas(root)?;
     if places.is_empty() {
         let error = Error::new(Status::Missing, "look for replicas", root, "there is none");
-        return Err(error.hint("name the directory or prefix that they are below"));
+        let error = error.hint("name the directory or prefix that they are below");
+        return Err(passed_over.drain(..).next().map_or(error, Error::from));
     }
     let mut standings = Vec::new();
     let look = |(_, place): &Place| Ok(open(place).and_then(|source| look(&*source)));
@@ -61,43 +73,80 @@ pub fn survey(root: &Destination, open: &Open) -> Result<Vec<Standing>> {
             Ok(())
         },
     )?;
-    Ok(standings)
+    Ok(Survey { standings, passed_over })
 }
 
 type Place = (String, Destination);
 
 /// A replica has timelines, and no replica is below another one.
-fn replicas(root: &Destination) -> Result<Vec<Place>> {
-    let (mut replicas, mut places) = (Vec::new(), vec![(".".to_owned(), root.clone())]);
+fn replicas(root: &Destination) -> Result<(Vec<Place>, Vec<backend::Error>)> {
+    let (mut replicas, mut passed_over) = (Vec::new(), Vec::new());
+    let (mut places, mut seen) = (vec![(".".to_owned(), root.clone())], Seen::new(root));
     for _ in 0..=DEPTH {
         let mut next = Vec::new();
         ahead(
             &places,
             |_| 0,
-            |(_, place): &Place| Ok(browse::below(place)?),
+            |(_, place): &Place| Ok(browse::below(place)),
             |(way, place), names| {
+                let names = match names {
+                    Err(error) if way != "." && is_of_the_place(&error) => {
+                        passed_over.push(error);
+                        return Ok(());
+                    }
+                    names => names?,
+                };
                 if names.iter().any(|name| Name::TIMELINES.trim_end_matches('/') == name) {
                     replicas.push((way.clone(), place.clone()));
                     return Ok(());
                 }
                 let way = if way == "." { String::new() } else { format!("{way}/") };
                 let below = |name: &String| (format!("{way}{name}"), place.below(name));
-                next.extend(names.iter().map(below));
+                next.extend(names.iter().map(below).filter(|place| seen.is_new(place)));
                 Ok(())
             },
         )?;
         places = next;
     }
     replicas.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-    Ok(replicas)
+    Ok((replicas, passed_over))
+}
+
+/// What keeps nobody from looking elsewhere.
+fn is_of_the_place(error: &backend::Error) -> bool {
+    matches!(error.kind, backend::Kind::Denied | backend::Kind::NotFound)
+}
+
+/// The directories that were come to. Links make many ways to one of them, and ways without an end.
+struct Seen {
+    root: Option<PathBuf>,
+    real: BTreeSet<PathBuf>,
+}
+
+impl Seen {
+    fn new(root: &Destination) -> Self {
+        let root = real(root);
+        Self { real: root.iter().cloned().collect(), root }
+    }
+
+    /// What a link leads to below the root is come to by its own name.
+    fn is_new(&mut self, (way, place): &Place) -> bool {
+        let (Some(root), Some(real)) = (&self.root, real(place)) else { return true };
+        let is_own = real == root.join(way) || !real.starts_with(root);
+        is_own && self.real.insert(real)
+    }
+}
+
+/// In a bucket there are no links.
+fn real(place: &Destination) -> Option<PathBuf> {
+    match place {
+        Destination::File { root } => root.canonicalize().ok(),
+        Destination::S3(_) => None,
+    }
 }
 
 fn look(source: &dyn Backend) -> Result<Found> {
-    let mut objects = Vec::<backend::Entry>::new();
-    for prefix in [Name::SNAPSHOTS, Name::CHANGES, Name::TIMELINES] {
-        objects.extend(list_all(source, prefix)?.entries);
-    }
-    Ok(of_names(&Replica::of(objects)))
+    Ok(of_names(&Replica::list_without_parts(source)?))
 }
 
 /// The newest timeline that holds commits is what counts: those of another one may be abandoned.
@@ -112,6 +161,22 @@ fn of_names(replica: &Replica) -> Found {
         objects: replica.objects.len(),
     }
 }
+
+/// What could not be looked into, in one line.
+pub fn warning(passed_over: &[backend::Error]) -> Option<String> {
+    let (first, more) = passed_over.split_first()?;
+    let more = if more.is_empty() { String::new() } else { format!(", and {} more", more.len()) };
+    Some(format!("look for replicas: {}: {}{more}", first.place, first.cause))
+}
+
+/// The same one by one.
+pub fn unread(survey: &Survey) -> impl Iterator<Item = Finding> {
+    let finding = |it: &backend::Error| Finding::warning(&it.cause, &it.place).remedy(UNREAD);
+    survey.passed_over.iter().map(finding)
+}
+
+/// Why it is not an error.
+pub const UNREAD: &str = "replicas below it are not seen: let this user read it, or leave it alone";
 
 /// What is wrong with them: `max_age` is how old a last commit may be, if that is to be asked.
 pub fn check(standings: &[Standing], max_age: Option<Duration>, now: Time) -> Vec<Finding> {

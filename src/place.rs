@@ -1,6 +1,6 @@
 //! Where a database lies, and what is known to go wrong there: file systems on which WAL mode does
-//! not hold what it promises, and second names that SQLite cannot know of. Only what the system says
-//! of the place is read; the database itself is not opened, and nothing is refused.
+//! not hold what it promises, second names that SQLite cannot know of, and who has it open. Only what the
+//! system says of the place is read; the database itself is not opened, and nothing is refused.
 
 use std::ffi::OsString;
 use std::fs;
@@ -24,6 +24,33 @@ pub fn warnings(path: &Path) -> Vec<Warning> {
     }
     let names = metadata.map_or(1, |metadata| metadata.nlink());
     judge(path, &mounts(&mountinfo), names)
+}
+
+/// Another process that has the database at `path` open, as far as the system tells: in WAL mode SQLite
+/// always has a lock on the wal-index, without it on the file while it reads or writes.
+pub fn user_of(path: &Path) -> Option<u32> {
+    let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
+    let mounts = mounts(&fs::read("/proc/self/mountinfo").unwrap_or_default());
+    let mut shm = path.as_os_str().to_owned();
+    shm.push("-shm");
+    [path, Path::new(&shm)].into_iter().find_map(|file| {
+        let inode = file.metadata().ok()?.ino();
+        locker(&locks, holding(&mounts, file)?.device, inode, std::process::id())
+    })
+}
+
+/// Reads proc_locks(5) for a process other than `own` that holds a lock of the kind that SQLite takes. The
+/// device is the one of the mount: what a file says of itself is another one on some file systems.
+fn locker(locks: &str, (major, minor): Device, inode: u64, own: u32) -> Option<u32> {
+    let file = format!("{major:02x}:{minor:02x}:{inode}");
+    let holder = |line: &str| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        match fields[..] {
+            [_, "POSIX", _, _, pid, of, ..] if of == file => pid.parse().ok(),
+            _ => None,
+        }
+    };
+    locks.lines().filter_map(holder).find(|pid| *pid != own)
 }
 
 /// File systems that several machines share, or that one machine serves to another.
@@ -82,9 +109,13 @@ fn judge(path: &Path, mounts: &[Mount], names: u64) -> Vec<Warning> {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Mount {
+    device: Device,
     at: PathBuf,
     kind: String,
 }
+
+/// Its major and its minor number.
+type Device = (u32, u32);
 
 /// The mount that `path` lies on: the innermost, and of those at one place the last, which hides the
 /// others.
@@ -93,16 +124,19 @@ fn holding<'a>(mounts: &'a [Mount], path: &Path) -> Option<&'a Mount> {
     above.max_by_key(|mount| mount.at.components().count())
 }
 
-/// Reads proc_pid_mountinfo(5): the fifth field is the place, the one after a lone dash the kind.
+/// Reads proc_pid_mountinfo(5): the third field is the device, the fifth the place, the one after a lone dash
+/// the kind.
 /// Lines that are not like that are passed over.
 fn mounts(mountinfo: &[u8]) -> Vec<Mount> {
     let lines = mountinfo.split(|&byte| byte == b'\n');
     let mount = |line: &[u8]| {
         let mut fields = line.split(|&byte| byte == b' ');
-        let at = unescaped(fields.nth(4)?);
+        let device = str::from_utf8(fields.nth(2)?).ok()?.split_once(':')?;
+        let device = (device.0.parse().ok()?, device.1.parse().ok()?);
+        let at = unescaped(fields.nth(1)?);
         let kind = fields.skip_while(|field| field != b"-").nth(1)?;
         let kind = String::from_utf8_lossy(kind).into_owned();
-        Some(Mount { at: OsString::from_vec(at).into(), kind })
+        Some(Mount { device, at: OsString::from_vec(at).into(), kind })
     };
     lines.filter_map(mount).collect()
 }
@@ -131,6 +165,33 @@ fn unescaped(field: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What proc_locks(5) says: of a wal-index, of somebody who waits, of another file and of another kind.
+    const LOCKS: &str = "\
+1: FLOCK  ADVISORY  WRITE 2484 fe:00:10371675 0 EOF\n\
+2: POSIX  ADVISORY  READ 2484 08:02:10371669 127 128\n\
+2: -> POSIX  ADVISORY  WRITE 2485 08:02:7 0 EOF\n\
+3: OFDLCK ADVISORY  READ -1 08:02:8 0 EOF\n\
+4: POSIX  ADVISORY  WRITE 17 103:02:9 0 EOF\n\
+5: POSIX  ADVISORY  WRITE 18 08:02:9 0 EOF\n\
+a line that is none\n";
+
+    #[test]
+    fn trap_94_who_locks_a_file_is_told() {
+        let check = |device, inode, own, pid| {
+            assert_eq!(locker(LOCKS, device, inode, own), pid, "{device:?} {inode}");
+        };
+        check((8, 2), 10371669, 1, Some(2484));
+        check((8, 2), 10371669, 2484, None);
+        check((8, 1), 10371669, 1, None);
+        for inode in [7, 8, 10371675] {
+            check((8, 2), inode, 1, None);
+        }
+        check((0x103, 2), 9, 1, Some(17));
+        check((8, 2), 9, 1, Some(18));
+        let device = |path| holding(&mounts(MOUNTINFO), Path::new(path)).map(|it| it.device);
+        assert_eq!(device("/srv/local disk/app.db"), Some((8, 2)));
+    }
 
     const MOUNTINFO: &[u8] = b"\
 22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n\

@@ -45,18 +45,45 @@ struct Work {
     /// When the last line was drawn, or the work began.
     last: Instant,
     visible: bool,
+    share: Share,
+}
+
+/// How far work is.
+#[derive(Clone, Copy, Debug)]
+struct Share {
     done: u64,
     total: u64,
+    unit: Unit,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unit {
+    Bytes,
+    Pages,
+}
+
+impl Unit {
+    /// So many of so many, and how many a second.
+    fn figures(self, done: u64, total: u64, rate: u64) -> String {
+        match self {
+            Self::Bytes => {
+                let [done, total, rate] = [done, total, rate].map(units::bytes);
+                format!("{done} of {total}  {rate}/s")
+            }
+            Self::Pages => format!("{done} of {total} pages  {rate}/s"),
+        }
+    }
 }
 
 impl Work {
-    fn new(now: Instant) -> Self {
-        Self { started: now, last: now, visible: false, done: 0, total: 0 }
+    fn new(now: Instant, share: Share) -> Self {
+        Self { started: now, last: now, visible: false, share }
     }
 
     /// Threads that report out of order do not begin anew; a smaller share of another whole does.
-    fn goes_on(&self, done: u64, total: u64) -> bool {
-        self.total == total || self.done <= done
+    fn goes_on(&self, share: Share) -> bool {
+        let whole = |share: Share| (share.total, share.unit);
+        whole(self.share) == whole(share) || self.share.done <= share.done
     }
 
     fn is_due(&self, now: Instant, style: Style) -> bool {
@@ -75,8 +102,15 @@ impl Bar {
         Self { style, work: Mutex::new(None) }
     }
 
+    fn show(&self, share: Share) {
+        if self.style != Style::Hidden {
+            let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
+            self.update(&mut work, share, clock::instant());
+        }
+    }
+
     fn draw(&self, work: &Work, now: Instant) {
-        let line = |columns| render(work.done, work.total, now - work.started, columns);
+        let line = |columns| render(work.share, now - work.started, columns);
         match self.style {
             Style::Hidden => {}
             Style::Terminal { columns } => say(&format!("\r{}\x1b[K", line(columns))),
@@ -93,10 +127,10 @@ impl Bar {
         }
     }
 
-    fn update(&self, current: &mut Option<Work>, done: u64, total: u64, now: Instant) {
-        let under_way = current.filter(|work| work.goes_on(done, total));
-        let mut work = Work { done, total, ..under_way.unwrap_or_else(|| Work::new(now)) };
-        if done >= total {
+    fn update(&self, current: &mut Option<Work>, share: Share, now: Instant) {
+        let under_way = current.filter(|work| work.goes_on(share));
+        let mut work = Work { share, ..under_way.unwrap_or_else(|| Work::new(now, share)) };
+        if share.done >= share.total {
             self.finish(&work, now);
             *current = None;
             return;
@@ -137,10 +171,11 @@ fn columns() -> usize {
 
 impl Progress for Bar {
     fn at(&self, done: u64, total: u64) {
-        if self.style != Style::Hidden {
-            let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
-            self.update(&mut work, done, total, clock::instant());
-        }
+        self.show(Share { done, total, unit: Unit::Bytes });
+    }
+
+    fn pages(&self, done: u64, total: u64) {
+        self.show(Share { done, total, unit: Unit::Pages });
     }
 }
 
@@ -155,8 +190,9 @@ impl Drop for Bar {
 }
 
 /// The line after `elapsed`, at most `columns` wide: ` 42% [####------] 1.2/3.0 GiB ...`.
-fn render(done: u64, total: u64, elapsed: Duration, columns: usize) -> String {
-    let done = done.min(total);
+fn render(share: Share, elapsed: Duration, columns: usize) -> String {
+    let Share { total, unit, .. } = share;
+    let done = share.done.min(total);
     let share = if total == 0 { 1.0 } else { done as f64 / total as f64 };
     let rate = done as f64 / elapsed.as_secs_f64().max(0.001);
     let left = if done == 0 {
@@ -164,12 +200,7 @@ fn render(done: u64, total: u64, elapsed: Duration, columns: usize) -> String {
     } else {
         units::stretch(Duration::from_secs_f64(((total - done) as f64 / rate).min(1e9).ceil()))
     };
-    let figures = format!(
-        " {} of {}  {}/s  {left} left",
-        units::bytes(done),
-        units::bytes(total),
-        units::bytes(rate as u64),
-    );
+    let figures = format!(" {}  {left} left", unit.figures(done, total, rate as u64));
     let percent = format!("{:3.0}%", (share * 100.0).floor());
     let cells = columns.saturating_sub(percent.len() + figures.len() + 3).min(CELLS);
     let bar = if cells < 4 { String::new() } else { format!(" [{}]", cells_of(share, cells)) };
@@ -186,13 +217,22 @@ fn cells_of(share: f64, cells: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::daemon::{self, Stop};
+    use crate::testkit::Db;
+    use std::sync::atomic::Ordering;
+    use std::sync::mpsc::{Sender, channel};
+    use std::thread;
 
     const MIB: u64 = 1 << 20;
+
+    fn bytes(done: u64, total: u64) -> Share {
+        Share { done, total, unit: Unit::Bytes }
+    }
 
     #[test]
     fn the_line_says_how_far_how_fast_and_how_long() {
         let check = |done, total, ms, columns, line: &str| {
-            let rendered = render(done, total, Duration::from_millis(ms), columns);
+            let rendered = render(bytes(done, total), Duration::from_millis(ms), columns);
             assert_eq!(rendered, line);
             assert!(rendered.len() <= columns);
         };
@@ -212,9 +252,36 @@ mod tests {
         check(u64::MAX, 1, 1, 30, "100% 1 B of 1 B  1.0 KiB/s  0s");
     }
 
+    /// Found by trying it: `daemon` told of a first snapshot of 78 MiB as of 19.6 KiB.
+    #[test]
+    fn a_snapshot_under_way_is_told_in_pages() {
+        let share = Share { done: 5_000, total: 20_000, unit: Unit::Pages };
+        let line = render(share, Duration::from_secs(2), 79);
+        let figures = " 5000 of 20000 pages  2500/s  6s left";
+        assert_eq!(line, format!(" 25% [######--------------------]{figures}"));
+        struct Pages(Sender<()>);
+        impl Progress for Pages {
+            fn at(&self, _: u64, _: u64) {
+                panic!("in bytes");
+            }
+            fn pages(&self, _: u64, _: u64) {
+                self.0.send(()).ok();
+            }
+        }
+        let (db, stop, (told, begun)) = (Db::new(4096), Stop::default(), channel());
+        thread::scope(|scope| {
+            let (config, pages) = (vec![db.config()].into(), Pages(told));
+            let stop = &stop;
+            let daemon = scope.spawn(move || daemon::run(&config, stop, None, &pages));
+            begun.recv().expect("it tells");
+            stop.flag().store(true, Ordering::Relaxed);
+            daemon.join().unwrap().unwrap();
+        });
+    }
+
     #[test]
     fn it_never_says_that_unfinished_work_is_done() {
-        let line = render(999_999, 1_000_000, Duration::from_secs(1), 79);
+        let line = render(bytes(999_999, 1_000_000), Duration::from_secs(1), 79);
         assert!(line.starts_with(" 99%"), "{line}");
         assert!(line.contains("1s left"), "{line}");
     }
@@ -225,16 +292,16 @@ mod tests {
         let start = clock::instant();
         let second = |count| start + Duration::from_secs(count);
         let mut work = None;
-        bar.update(&mut work, 1, 10, second(1));
-        bar.update(&mut work, 5, 10, second(2));
-        bar.update(&mut work, 4, 10, second(3));
+        bar.update(&mut work, bytes(1, 10), second(1));
+        bar.update(&mut work, bytes(5, 10), second(2));
+        bar.update(&mut work, bytes(4, 10), second(3));
         assert_eq!(work.unwrap().started, second(1), "threads may report out of order");
         assert!(work.unwrap().visible);
-        bar.update(&mut work, 10, 10, second(4));
+        bar.update(&mut work, bytes(10, 10), second(4));
         assert!(work.is_none(), "done");
-        bar.update(&mut work, 1, 10, second(5));
+        bar.update(&mut work, bytes(1, 10), second(5));
         assert_eq!(work.unwrap().started, second(5));
-        bar.update(&mut work, 0, 20, second(6));
+        bar.update(&mut work, bytes(0, 20), second(6));
         assert_eq!(work.unwrap().started, second(6), "what was given up does not count");
     }
 

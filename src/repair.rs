@@ -146,7 +146,7 @@ fn list(
             Err(error) => {
                 report.findings.push(Finding {
                     what: error.to_string(),
-                    where_: "a destination".into(),
+                    where_: error.place.clone(),
                     remedy: error.hint.clone().unwrap_or_else(|| "run it again later".into()),
                     outcome: Outcome::Hurt,
                 });

@@ -110,6 +110,15 @@ impl Replica {
         Ok(Self { foreign, ..Self::of(entries) })
     }
 
+    /// The same without the parts of snapshots, which are many, and say nothing that a manifest does not.
+    pub fn list_without_parts(source: &dyn Backend) -> Result<Self> {
+        let mut entries = Vec::new();
+        for prefix in PREFIXES.into_iter().filter(|prefix| *prefix != Name::PARTS) {
+            entries.extend(list_all(source, prefix)?.entries);
+        }
+        Ok(Self::of(entries))
+    }
+
     /// What there would be if one object were not.
     pub fn without(&self, name: &Name) -> Self {
         Self::of(self.objects.iter().filter(|entry| entry.name != *name).cloned().collect())
@@ -305,12 +314,14 @@ impl Replica {
     }
 }
 
+/// A writer puts what others build on first: a timeline before its objects, parts before the manifest that
+/// names them. Listed the other way round, nothing seems to lack its base.
+const PREFIXES: [&str; 4] = [Name::SNAPSHOTS, Name::PARTS, Name::CHANGES, Name::TIMELINES];
+
 /// Everything that a destination lists.
 pub fn list_whole(source: &dyn Backend) -> std::result::Result<Listing, backend::Error> {
     let mut whole = Listing::default();
-    // A writer puts what others build on first: a timeline before its objects, parts before the
-    // manifest that names them. Listed the other way round, nothing seems to lack its base.
-    for prefix in [Name::SNAPSHOTS, Name::PARTS, Name::CHANGES, Name::TIMELINES] {
+    for prefix in PREFIXES {
         let listing = list_all(source, prefix)?;
         whole.foreign.extend(listing.foreign);
         whole.entries.extend(listing.entries);
@@ -403,7 +414,7 @@ pub fn read_manifest(source: &dyn Backend, span: &Span) -> Result<Manifest> {
 pub fn fetch(source: &dyn Backend, name: &Name) -> Result<Vec<u8>> {
     source.get(name).map_err(|error| match error.kind {
         Kind::NotFound => lost(source, name),
-        Kind::Corrupt => Error::from(error).about(name),
+        Kind::Corrupt => Error::from(error).hint(REPAIR).about(name),
         _ => error.into(),
     })
 }
@@ -411,8 +422,12 @@ pub fn fetch(source: &dyn Backend, name: &Name) -> Result<Vec<u8>> {
 fn lost(source: &dyn Backend, name: &Name) -> Error {
     let error =
         Error::new(Status::Integrity, "read", format!("{source}/{name}"), "this object is missing");
-    error.about(name)
+    error.hint(REPAIR).about(name)
 }
+
+/// What can be done about an object that is missing or damaged.
+pub const REPAIR: &str = "run: bakelite repair; it takes what is whole from another destination, and says \
+                          what is lost";
 
 /// The error for an object that is not what it should be.
 pub fn damaged(source: &dyn Backend, name: &Name, damage: Damage) -> Error {
@@ -429,7 +444,7 @@ pub fn damaged(source: &dyn Backend, name: &Name, damage: Damage) -> Error {
         Status::Key => error.hint(
             "name the file of that key too, with key_files, --key-file or BAKELITE_KEY_FILES",
         ),
-        _ => error,
+        _ => error.hint(REPAIR),
     }
 }
 

@@ -22,11 +22,12 @@ use crate::commit::{Commit, CommitNo, Digest, Time, Timeline};
 use crate::durable::{self, Overwrite};
 use crate::error::{Error, Result, Status};
 use crate::name::{Name, Span};
+use crate::place;
 use crate::replica::Replica;
 use crate::sabotage;
 use crate::snapshot::PartRef;
-use std::fs::{File, Metadata};
-use std::os::unix::fs::MetadataExt;
+use std::fs::{File, FileType, Metadata};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -117,9 +118,15 @@ struct Work<'a> {
     start: Instant,
 }
 
-/// Told of long work's progress, in bytes or any other unit that has a total.
+/// Told of long work's progress.
 pub trait Progress: Sync {
+    /// In bytes.
     fn at(&self, done: u64, total: u64);
+
+    /// In pages of databases, which may be of several sizes.
+    fn pages(&self, done: u64, total: u64) {
+        self.at(done, total);
+    }
 }
 
 /// Restores from `source`.
@@ -152,9 +159,7 @@ fn planned(
     // SQLite follows a link and has its WAL beside the file behind it: that one is to be replaced.
     let output = options.output.canonicalize().unwrap_or_else(|_| options.output.to_owned());
     let options = &Options { output: &output, ..*options };
-    if !options.dry_run {
-        refuse(&output, old)?;
-    }
+    refuse(&output, old)?;
     let work = &Work { source, options, old, progress, start };
     let mut replica = Replica::list(&**source)?;
     let (mut target, mut damaged, mut plans) = (options.target, Damaged::default(), 1);
@@ -247,7 +252,8 @@ impl Damaged {
     fn blame(&mut self, last: Error) -> Error {
         let Some(first) = self.first.take() else { return last };
         let knows = matches!(last.status, Status::Integrity | Status::Missing);
-        Error { hint: last.hint.filter(|_| knows), ..first }
+        let hint = last.hint.filter(|hint| knows && hint != choose::START);
+        Error { hint: hint.or(first.hint), ..first }
     }
 }
 
@@ -277,7 +283,10 @@ fn carry_out(work: &Work, replica: &Replica, chosen: &Chosen, bad: &[Name]) -> R
         })?;
         let writer = Writer::new(&**source, &wanted, temp.as_file(), progress, replica);
         let (bytes, objects) = writer.run(plan)?;
-        check(temp.path(), options.check)?;
+        if let Some(wrong) = wrong_with(temp.path(), options.check) {
+            let wrong = format!("commit {}: {wrong}", plan.commit);
+            return Err(unsound(options.output, options.check, wrong));
+        }
         let old = if sabotage::is("restore-in-place") { Old::Replaced } else { old };
         publish(temp, options.output, old)?;
         done = Some(Done { bytes, objects, rewritten: None });
@@ -309,9 +318,14 @@ fn companions(output: &Path) -> impl Iterator<Item = PathBuf> {
 }
 
 fn refuse(output: &Path, old: Old) -> Result<()> {
-    if output.is_dir() {
-        let error = Error::new(Status::Exists, "restore", output.display(), "a directory");
-        return Err(error.hint("name a file in it, or another one"));
+    if let Some(kind) = output.metadata().ok().and_then(|there| kind_of(there.file_type())) {
+        let error = Error::new(Status::Exists, "restore", output.display(), kind);
+        let inside =
+            if output.is_dir() { "name a file in it, or another one" } else { "name a file" };
+        return Err(error.hint(inside));
+    }
+    if old != Old::Refused {
+        refuse_in_use(output)?;
     }
     match old {
         Old::Refused => refuse_any(std::iter::once(output.to_owned()).chain(companions(output))),
@@ -320,6 +334,25 @@ fn refuse(output: &Path, old: Old) -> Result<()> {
         Old::Updated if output.is_symlink() => refuse_any(std::iter::once(output.to_owned())),
         Old::Updated => refuse_companions(output),
     }
+}
+
+/// What is no file that could be replaced.
+fn kind_of(it: FileType) -> Option<&'static str> {
+    match it {
+        it if it.is_file() => None,
+        it if it.is_dir() => Some("a directory"),
+        it if it.is_fifo() => Some("a FIFO"),
+        it if it.is_socket() => Some("a socket"),
+        _ => Some("a device"),
+    }
+}
+
+/// An application would go on with the file that is gone, and lose all that it writes.
+fn refuse_in_use(output: &Path) -> Result<()> {
+    let Some(pid) = place::user_of(output) else { return Ok(()) };
+    let cause = format!("process {pid} has it open");
+    Err(Error::new(Status::Locked, "restore", output.display(), cause)
+        .hint("stop that application, and the daemon that watches it, then restore"))
 }
 
 /// What is beside a file says that somebody has it open, or that it is not all of its database.
@@ -335,12 +368,18 @@ fn refuse_any(mut paths: impl Iterator<Item = PathBuf>) -> Result<()> {
     }
 }
 
-/// Asks SQLite about the file, as it will find it: read-only and without a WAL.
-fn check(path: &Path, check: Check) -> Result<()> {
-    let Some(pragma) = pragma(check) else { return Ok(()) };
-    let wrong = |cause: String| Error::new(Status::Integrity, pragma, path.display(), cause);
-    let found = crate::sqlite::check(path, pragma).map_err(|error| wrong(error.to_string()))?;
-    if found == "ok" { Ok(()) } else { Err(wrong(found)) }
+/// What SQLite finds wrong with a file, as it will find it: read-only and without a WAL.
+pub fn wrong_with(path: &Path, check: Check) -> Option<String> {
+    let found = crate::sqlite::check(path, pragma(check)?);
+    let found = found.unwrap_or_else(|error| error.to_string());
+    (found != "ok").then_some(found)
+}
+
+/// The replica has given back what was committed, so no other copy of it helps.
+fn unsound(output: &Path, check: Check, wrong: impl std::fmt::Display) -> Error {
+    let pragma = pragma(check).unwrap_or("check");
+    Error::new(Status::Integrity, pragma, output.display(), wrong)
+        .hint("the database was like that when it was committed: try an earlier --commit or --at")
 }
 
 /// What a wrong program does: killed, it leaves half a database.
@@ -373,6 +412,7 @@ fn publish(temp: tempfile::NamedTempFile, output: &Path, old: Old) -> Result<()>
         keep_mode_and_owner(temp.as_file(), &old, output)?;
     }
     if old == Old::Replaced {
+        refuse_in_use(output)?;
         // The new file is safe on disk before anything of the old database goes, and that goes
         // before the new one takes its name: an old WAL must never be played into it.
         durable::sync_data(temp.as_file()).map_err(failed("sync"))?;

@@ -22,7 +22,7 @@ use rustix::termios::tcgetpgrp;
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::fs::File;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus};
 use std::sync::atomic::Ordering;
@@ -148,7 +148,8 @@ impl Supervisor<'_> {
         match command.args(arguments).spawn() {
             Ok(child) => self.phase = Phase::Running(child),
             Err(error) => {
-                self.unstarted = Some(Error::new(Status::Usage, "run", program, error));
+                let hint = way_out(program, error.kind());
+                self.unstarted = Some(Error::new(Status::Usage, "run", program, error).hint(hint));
                 self.drain(0);
             }
         }
@@ -170,6 +171,20 @@ impl Supervisor<'_> {
             }
             None => Ok(status),
         }
+    }
+}
+
+/// What to do about a program that cannot be started.
+fn way_out(program: &str, kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::NotFound if program.contains('/') => {
+            "check the path, and that of the interpreter which the file may name"
+        }
+        ErrorKind::NotFound => {
+            "there is none of that name in PATH; what a shell does by itself takes: sh -c"
+        }
+        ErrorKind::PermissionDenied => "make it executable, with chmod +x",
+        _ => "see whether it is a program for this machine",
     }
 }
 

@@ -1,7 +1,8 @@
-//! Durations, sizes and near misses: how people write them, and how they are told of them.
+//! Durations, sizes, near misses and words of a shell: how people write them, and how they are told of them.
 //!
 //! One spelling each: a whole number and a unit, nothing between. No clock is read here.
 
+use std::path::Path;
 use std::time::Duration;
 
 const DURATIONS: [(&str, u64); 6] = [
@@ -71,6 +72,11 @@ pub fn stretch(time: Duration) -> String {
         60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
         _ => format!("{}h{:02}m", seconds / 3600, seconds / 60 % 60),
     }
+}
+
+/// A path as one word of a shell, whatever is in it.
+pub fn word(path: &Path) -> String {
+    format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
 }
 
 /// What was probably meant by a word that is not known.

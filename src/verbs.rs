@@ -1,22 +1,24 @@
 //! The commands: from arguments to the functions that do the work, and from those to what is said.
 
 mod back;
+mod restore;
 mod run;
 
+pub use restore::restore;
 pub use run::run;
 
 use crate::backend::Backend;
 use crate::check::{self, Finding};
 use crate::cli::{
-    Arguments, CheckOf, CompactOf, DaemonOf, DoctorOf, Existing, InitOf, KeygenOf, ListOf, PruneOf,
-    ReencryptOf, RepairOf, RestoreOf, StatusOf, SyncOf, UsageOf, VerifyOf,
+    Arguments, CheckOf, CompactOf, DaemonOf, DoctorOf, InitOf, KeygenOf, ListOf, PruneOf,
+    ReencryptOf, RepairOf, StatusOf, SyncOf, UsageOf, VerifyOf,
 };
 use crate::clock;
-use crate::config::{self, Config, Database, Gathered, Origin};
+use crate::config::{self, Config, Database, Destination, Gathered, Origin};
 use crate::daemon::{self, Reload, Stop, Task, open_bare, open_to_read};
 use crate::doctor;
 use crate::error::{Error, Result, Status};
-use crate::fleet;
+use crate::fleet::{self, Survey};
 use crate::init;
 use crate::key;
 use crate::list;
@@ -27,8 +29,8 @@ use crate::place::{self, Warning};
 use crate::progress::Bar;
 use crate::reencrypt::{self, Order};
 use crate::repair;
+use crate::replica::REPAIR;
 use crate::report::{self, Checked, Kept};
-use crate::restore::{self, Options};
 use crate::seal::{Key, Keys, Rule};
 use crate::sqlite;
 use crate::status;
@@ -36,7 +38,6 @@ use crate::upkeep::Mode;
 use crate::usage;
 use crate::verified::Verified;
 use crate::verify;
-use back::{from_one_or_all, tell_passed_over};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -95,7 +96,7 @@ pub fn sync(arguments: &Arguments, of: &SyncOf) -> Result<Outcome> {
     gathered.warnings().for_each(|error| say(&error.message, error.hint.as_deref()));
     let Gathered { databases, refused, .. } = gathered;
     databases.iter().for_each(warn);
-    daemon::sync_within(&databases, of.timeout, arguments.quiet)?;
+    daemon::sync_within(&databases, of.timeout, arguments.quiet || of.ends_soon())?;
     show_synced(arguments, &databases)?;
     Ok(refused.first().map_or(Outcome::Well, |error| Outcome::Found(error.status)))
 }
@@ -118,45 +119,13 @@ fn say(message: &str, hint: Option<&str>) {
     log::say(Level::Warning, message, hint);
 }
 
-pub fn restore(arguments: &Arguments, of: &RestoreOf) -> Result<Outcome> {
-    let (output, existing) = (of.output()?, of.existing()?);
-    if existing == Existing::Keep && output.is_file() {
-        if !arguments.quiet || arguments.json {
-            report::show(&report::Untouched::new(&output), arguments.json)?;
-        }
-        return Ok(Outcome::Well);
-    }
-    let options = Options {
-        output: &output,
-        target: of.target(clock::now())?,
-        timeline: of.timeline,
-        check: of.check,
-        force: existing == Existing::Replace,
-        dry_run: of.dry_run,
-    };
-    let (state_dir, origins) = arguments.copies(of.source.as_deref())?;
-    let work = |source: &_| match existing {
-        Existing::Update => restore::update(source, &options, &bar(arguments)),
-        Existing::Refuse | Existing::Keep | Existing::Replace => {
-            restore::restore(source, &options, &bar(arguments))
-        }
-    };
-    let (report, fallbacks) = from_one_or_all(&origins, state_dir.as_deref(), work)?;
-    tell_passed_over(&report);
-    if !arguments.quiet || arguments.json {
-        let restored = report::Restored::new(&report, &options, &fallbacks);
-        report::show(&restored, arguments.json)?;
-    }
-    Ok(Outcome::Well)
-}
-
 pub fn list(arguments: &Arguments, of: &ListOf) -> Result<Outcome> {
     if let Some(root) = arguments.fleet(of.from.as_deref(), of.source.as_slice())? {
         if of.objects {
             let error = Error::new(Status::Usage, "list", "--objects", "cannot stand with --from");
             return Err(error.hint("give one of the replicas as SOURCE to see its objects"));
         }
-        report::show(&report::Replicas::new(&fleet::survey(&root, &open_bare)?), arguments.json)?;
+        report::show(&report::Replicas::new(&survey(&root)?), arguments.json)?;
         return Ok(Outcome::Well);
     }
     let (_, copies) = arguments.copies(of.source.as_deref())?;
@@ -172,7 +141,7 @@ pub fn list(arguments: &Arguments, of: &ListOf) -> Result<Outcome> {
 
 pub fn status(arguments: &Arguments, of: &StatusOf) -> Result<Outcome> {
     if let Some(root) = arguments.fleet(of.from.as_deref(), &of.given)? {
-        report::show(&report::Fleet::new(&fleet::survey(&root, &open_bare)?), arguments.json)?;
+        report::show(&report::Fleet::new(&survey(&root)?), arguments.json)?;
         return Ok(Outcome::Well);
     }
     let Gathered { databases, refused, .. } = arguments.config(&of.given)?.gather();
@@ -184,7 +153,12 @@ pub fn status(arguments: &Arguments, of: &StatusOf) -> Result<Outcome> {
 
 pub fn check(arguments: &Arguments, of: &CheckOf) -> Result<Outcome> {
     let findings = match arguments.fleet(of.from.as_deref(), &of.given)? {
-        Some(root) => fleet::check(&fleet::survey(&root, &open_bare)?, of.max_age, clock::now()),
+        Some(root) => {
+            let survey = survey(&root)?;
+            let mut findings = fleet::check(&survey.standings, of.max_age, clock::now());
+            findings.extend(fleet::unread(&survey).filter(|_| arguments.json));
+            findings
+        }
         None => {
             let Gathered { databases, refused, .. } = arguments.config(&of.given)?.gather();
             let mut findings = findings_of(&refused);
@@ -196,6 +170,15 @@ pub fn check(arguments: &Arguments, of: &CheckOf) -> Result<Outcome> {
         report::show(&report::Findings::new(&findings, &[]), arguments.json)?;
     }
     Ok(found(&findings))
+}
+
+/// The replicas below a place; where nobody could look is told.
+fn survey(root: &Destination) -> Result<Survey> {
+    let survey = fleet::survey(root, &open_bare)?;
+    fleet::warning(&survey.passed_over)
+        .iter()
+        .for_each(|warning| say(warning, Some(fleet::UNREAD)));
+    Ok(survey)
 }
 
 /// What keeps files of a directory from being backed up.
@@ -420,7 +403,9 @@ fn from_first<T>(
         match (others.first(), &error) {
             // What is to be done about the copy itself comes after that, but for damage.
             (Some(next), Error { hint, status, .. })
-                if of_the_copy(*status) && (hint.is_none() || *status != Status::Integrity) =>
+                if of_the_copy(*status)
+                    && (*status != Status::Integrity
+                        || hint.as_deref().is_none_or(|it| it == REPAIR)) =>
             {
                 error.hint(format!("there is another copy; give it as SOURCE: {next}"))
             }

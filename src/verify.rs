@@ -6,11 +6,11 @@
 use crate::ahead::ahead;
 use crate::backend::{self, Backend, Entry, Kind};
 use crate::change::ChangeSet;
-use crate::commit::Timeline;
+use crate::commit::{CommitNo, Timeline};
 use crate::error::{Error, Result, Status};
 use crate::name::Name;
 use crate::object::{Damage, KeyId};
-use crate::replica::{Replica, damaged};
+use crate::replica::{REPAIR, Replica, damaged};
 use crate::restore::{self, Check, Options, Progress, Target};
 use crate::snapshot::{Fork, Manifest, PartPages};
 use crate::sqlite;
@@ -42,6 +42,8 @@ pub struct Report {
     pub closed: Option<KeyId>,
     /// It could not be looked at, and that is all that was found.
     pub failed: Option<Status>,
+    /// Those of the findings that are about the database which a whole replica gives back.
+    pub database: Vec<&'static str>,
     /// The hashes of the objects that are sound.
     pub sound: BTreeMap<Name, [u8; 32]>,
 }
@@ -59,6 +61,7 @@ impl Report {
             answer: None,
             closed: None,
             failed: Some(error.status),
+            database: Vec::new(),
             sound: BTreeMap::new(),
         }
     }
@@ -70,6 +73,28 @@ impl Report {
             (1, Some(_)) => Some(Status::Key),
             _ => Some(self.failed.unwrap_or(Status::Integrity)),
         }
+    }
+
+    /// A few words for it.
+    pub fn verdict(&self) -> &'static str {
+        match (self.findings.len(), self.failed, self.closed) {
+            (0, ..) => "whole",
+            (_, Some(Status::Missing), _) => "no replica is there",
+            (_, Some(Status::Unreachable), _) => "cannot be reached",
+            (1, _, Some(_)) => "sealed and its key was not given",
+            (all, ..) if all == self.database.len() => self.database[0],
+            _ => "damaged",
+        }
+    }
+
+    fn note(&mut self, failed: Failed) {
+        self.findings.push(match failed {
+            Failed::Restore(finding) => finding,
+            Failed::Check(finding) => {
+                self.database.push("whole but its database is corrupt");
+                finding
+            }
+        });
     }
 }
 
@@ -110,6 +135,7 @@ pub fn verify_asking(
         answer: None,
         closed: None,
         failed: None,
+        database: Vec::new(),
         sound: BTreeMap::new(),
     };
     let mut links = Links::default();
@@ -198,6 +224,10 @@ fn drill_all(
         Ok((restored, answer)) => {
             report.restored = Some(restored);
             let wrong = answer.as_ref().and_then(|(question, answer)| differs(question, answer));
+            report.database.extend(wrong.as_ref().map(|_| match &answer {
+                Some((_, Ok(_))) => "whole but its answer is another",
+                _ => "whole but the question failed",
+            }));
             report.answer = answer.and_then(|(_, answer)| answer.ok());
             report.findings.extend(wrong.map(|what| {
                 Finding {
@@ -210,14 +240,14 @@ fn drill_all(
                 }
             }));
         }
-        Err(error) => report.findings.push(finding(source.to_string(), &error)),
+        Err(failed) => report.note(failed),
     }
     // A branch that lacks a record was found out about above.
     for branch in replica.branches(&**source).into_iter().flatten().flatten() {
         let newest = replica.newest(&branch.ancestry);
         if newest.is_some_and(|newest| newest.last > branch.after) {
             let failed = drill(source, branch.timeline(), |_| (), progress)?.err();
-            report.findings.extend(failed.map(|error| finding(source.to_string(), &error)));
+            failed.into_iter().for_each(|failed| report.note(failed));
         }
     }
     Ok(())
@@ -236,13 +266,7 @@ fn differs(question: &Question, answer: &std::result::Result<String, String>) ->
 }
 
 fn finding(place: String, error: &dyn std::fmt::Display) -> Finding {
-    Finding {
-        what: error.to_string(),
-        where_: place,
-        remedy: "run: bakelite repair; it takes what is whole from another destination, and says \
-                 what is lost"
-            .into(),
-    }
+    Finding { what: error.to_string(), where_: place, remedy: REPAIR.into() }
 }
 
 /// What is inside, and how it hangs together, can be said by those alone who have the key.
@@ -371,6 +395,12 @@ pub fn compare(copies: &[(String, &Report)]) -> Vec<Finding> {
 
 const SCRATCH: &str = "TMPDIR names a directory with room for a whole database";
 
+/// How a drill failed.
+enum Failed {
+    Restore(Finding),
+    Check(Finding),
+}
+
 /// Restores the newest commit, or a branch's, beside the system's temporary files, looks at it, and
 /// throws it away. What comes of that is about the replica, unless this machine failed.
 fn drill<T>(
@@ -378,7 +408,7 @@ fn drill<T>(
     timeline: Option<Timeline>,
     look: impl FnOnce(&Path) -> T,
     progress: &dyn Progress,
-) -> Result<Result<(restore::Report, T)>> {
+) -> Result<std::result::Result<(restore::Report, T), Failed>> {
     let failed =
         |error: std::io::Error| Error::io("create", "a scratch directory", &error).hint(SCRATCH);
     let scratch = tempfile::tempdir().map_err(failed)?;
@@ -386,13 +416,32 @@ fn drill<T>(
         output: &scratch.path().join("restored.db"),
         target: Target::Latest,
         timeline,
-        check: Check::Full,
+        check: Check::None,
         force: false,
         dry_run: false,
     };
     match restore::restore(source, &options, progress) {
         Err(error) if error.status == Status::Failed => Err(error.hint(SCRATCH)),
-        restored => Ok(restored.map(|restored| (restored, look(options.output)))),
+        Err(error) => Ok(Err(Failed::Restore(finding(source.to_string(), &error)))),
+        Ok(restored) => Ok(match restore::wrong_with(options.output, Check::Full) {
+            Some(wrong) => {
+                Err(Failed::Check(corrupt(source.to_string(), timeline, restored.commit, &wrong)))
+            }
+            None => Ok((restored, look(options.output))),
+        }),
+    }
+}
+
+/// The replica gives back what was committed, and SQLite finds something wrong with that.
+fn corrupt(place: String, timeline: Option<Timeline>, commit: CommitNo, wrong: &str) -> Finding {
+    let on = timeline.map(|timeline| format!(" --timeline {timeline}")).unwrap_or_default();
+    Finding {
+        what: format!("commit {commit}: integrity_check: {wrong}"),
+        where_: place,
+        remedy: format!(
+            "the database itself was corrupt then, and the replica is right: look for an earlier \
+             commit that passes, with bakelite restore --check full{on} and --at or --commit"
+        ),
     }
 }
 

@@ -218,6 +218,31 @@ fn a_destination_without_permission() {
     assert!(said.contains("/replica") && said.contains("Permission denied"), "{said}");
 }
 
+/// Found by trying it: one directory that is not readable, such as lost+found, hid all replicas.
+#[test]
+fn a_fleet_beside_what_may_not_be_read() {
+    let place = Place::replicated();
+    for name in ["lost+found", "more"] {
+        fs::create_dir(place.path(name)).unwrap();
+        fs::set_permissions(place.path(name), Permissions::from_mode(0o000)).unwrap();
+    }
+    let outputs = ["list --from .", "status --from .", "check --from . --json", "check --from ."]
+        .map(|words| place.run_as_nobody(words));
+    for name in ["lost+found", "more"] {
+        fs::set_permissions(place.path(name), Permissions::from_mode(0o755)).unwrap();
+    }
+    for output in &outputs {
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(0), "{said}");
+        assert_eq!(said.matches("bakelite: ").count(), 1, "{said}");
+        assert!(said.contains("lost+found: Permission denied"), "{said}");
+        assert!(said.contains("and 1 more"), "{said}");
+    }
+    let out = outputs.map(|output| String::from_utf8(output.stdout).unwrap());
+    assert!(out[0].contains("replica") && out[1].contains("commit 1 of"), "{out:?}");
+    assert!(out[2].contains("lost+found") && out[3].is_empty(), "{out:?}");
+}
+
 #[test]
 fn a_destination_that_is_full() {
     let place = Place::new();

@@ -145,6 +145,12 @@ fn the_status_is_the_commands() {
     let (status, told) = setup.output(&["/nonexistent/app"]);
     assert_eq!(status, Some(2));
     assert!(told.contains("bakelite: run: /nonexistent/app: No such file"), "{told}");
+    // Found by trying it: nothing was said of what to do.
+    assert!(told.contains("hint: check the path"), "{told}");
+    let (_, told) = setup.output(&["no-such-command"]);
+    assert!(told.contains("hint: there is none of that name in PATH"), "{told}");
+    let (_, told) = setup.output(&[concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")]);
+    assert!(told.contains("hint: make it executable"), "{told}");
 }
 
 /// What both told systemd would contradict each other; the child's process is not the one that is meant.

@@ -169,7 +169,7 @@ impl S3 {
         if matches!(reply.status, 200 | 201) && !refusal::is_error(&reply.body) {
             return Ok(());
         }
-        Err(self.error(operation, name, Refusal::of(&reply)))
+        Err(self.error(operation, name, self.refused(&reply)))
     }
 
     /// Asks for an object, under what hides it if it is locked.

@@ -3,7 +3,7 @@
 //! argh can write help too, but leaves out the names of values and puts the example in the middle.
 
 use super::Arguments;
-use argh::{ArgsInfo, CommandInfoWithArgs, FlagInfo, FlagInfoKind, Optionality};
+use argh::{ArgsInfo, CommandInfoWithArgs, FlagInfo, FlagInfoKind, Optionality, PositionalInfo};
 
 const WIDTH: usize = 79;
 const COLUMN: usize = 20;
@@ -59,15 +59,20 @@ fn usage(verb: &CommandInfoWithArgs) -> String {
     let mut out = format!("Usage: bakelite {}", verb.name);
     for positional in verb.positionals {
         let more = if positional.optionality == Optionality::Repeating { "..." } else { "" };
-        out += &match positional.optionality {
-            Optionality::Required => format!(" {}", positional.name),
-            _ => format!(" [{}{more}]", positional.name),
+        out += &match is_needed(verb, positional) {
+            true => format!(" {}{more}", positional.name),
+            false => format!(" [{}{more}]", positional.name),
         };
     }
     for flag in verb.flags.iter().filter(|flag| flag.optionality == Optionality::Required) {
         out += &format!(" {}", spelled_long(flag));
     }
     out + " [OPTION...]"
+}
+
+/// argh knows of no list that something has to be in.
+pub fn is_needed(verb: &CommandInfoWithArgs, positional: &PositionalInfo) -> bool {
+    positional.optionality == Optionality::Required || verb.name == "init"
 }
 
 fn spelled(flag: &FlagInfo) -> String {

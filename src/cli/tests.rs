@@ -160,6 +160,31 @@ fn every_verbs_help_fits_a_screen_and_ends_in_an_example() {
     }
 }
 
+/// Found by trying it: `init` showed what it cannot do without as if it could be left out.
+#[test]
+fn what_a_verb_needs_stands_without_brackets() {
+    let first = |verb: &str| help_of(&[verb, "--help"]).lines().next().unwrap().to_owned();
+    assert_eq!(first("init"), "Usage: bakelite init DB DEST... [OPTION...]");
+    assert_eq!(first("doctor"), "Usage: bakelite doctor [DB DEST...] [OPTION...]");
+    assert_eq!(first("keygen"), "Usage: bakelite keygen FILE [OPTION...]");
+    let restore = help_of(&["restore", "--help"]);
+    assert!(restore.contains("else all configured, as one"), "{restore}");
+}
+
+/// Found by trying it: what was waited for was said after five seconds, and again two seconds later.
+#[test]
+fn what_is_waited_for_is_said_once() {
+    for (words, brief) in [
+        (&["sync"][..], false),
+        (&["sync", "--timeout", "7s"], true),
+        (&["sync", "--timeout", "30s"], true),
+        (&["sync", "--timeout", "1h"], false),
+    ] {
+        let Verb::Sync(of) = run(words).verb else { panic!() };
+        assert_eq!(of.ends_soon(), brief, "{words:?}");
+    }
+}
+
 #[test]
 fn one_name_takes_a_value_everywhere_or_nowhere() {
     let program = Arguments::get_args_info();

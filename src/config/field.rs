@@ -61,6 +61,10 @@ impl<'a> Source<'a> {
         let here = || KEYS.iter().filter(|key| places.contains(&key.place));
         let word = key.get_ref().as_ref();
         here().find(|key| key.name == word).ok_or_else(|| {
+            if let Some(elsewhere) = KEYS.iter().find(|key| key.name == word) {
+                let refused = self.refuse(key.span().start, word, "cannot stand here");
+                return refused.hint(format!("move it into {}", elsewhere.place));
+            }
             let names = || here().map(|key| key.name);
             let hint = match units::nearest(word, names()) {
                 Some(meant) => format!("did you mean {meant}?"),
@@ -143,6 +147,10 @@ impl<'a> Field<'a> {
             let cause = format!("{:?} is not an absolute path", path.display().to_string());
             return Err(self.refuse(cause).hint("write the whole path, from / on"));
         }
+        if path.as_os_str().as_encoded_bytes().contains(&0) {
+            let cause = format!("{:?} has a NUL, which no path has", path.display().to_string());
+            return Err(self.refuse(cause).hint("write the path without it"));
+        }
         Ok(path)
     }
 
@@ -220,13 +228,16 @@ impl<'a> Field<'a> {
     pub(super) fn windows(&self) -> Result<Vec<Duration>> {
         let mut windows = Vec::new();
         for text in self.strings()? {
-            let window = units::duration(&text).filter(|window| !window.is_zero());
-            let Some(window) = window else {
+            let Some(window) = units::duration(&text) else {
                 let error = self.refuse(format!("{text:?} is not a duration"));
                 return Err(error.hint(units::DURATION_HINT));
             };
-            if windows.last().is_some_and(|before| *before >= window) {
-                let error = self.refuse(format!("{text} is not longer than the one before it"));
+            let than = match windows.last() {
+                None => window.is_zero().then_some("0"),
+                Some(before) => (*before >= window).then_some("the one before it"),
+            };
+            if let Some(than) = than {
+                let error = self.refuse(format!("{text} is not longer than {than}"));
                 return Err(error.hint("write rising durations, such as [\"30s\", \"5m\", \"1h\"]"));
             }
             windows.push(window);

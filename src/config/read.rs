@@ -3,14 +3,16 @@
 //! An error names the file, the line and the key, and says what to write instead. Nothing is silently
 //! ignored.
 
+use super::expand::expand;
 use super::field::{Field, Section, Source};
 use super::s3::{self, Wrong};
 use super::{
-    Config, Credentials, Database, Destination, Directory, Like, Lock, LockMode, S3, Secret,
-    Settings, fit_to_be_a_name, real, state_dir_beside,
+    Config, Credentials, Database, Destination, Directory, LONG, Like, Lock, LockMode, RENAME, S3,
+    Secret, Settings, fit_to_be_a_name, leaves_room, real, state_dir_beside, taken,
 };
 use crate::error::Result;
 use crate::keep::{Cap, Keep};
+use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 use toml::de::DeTable;
@@ -23,6 +25,17 @@ pub enum Place {
     Setting,
     Database,
     Destination,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Self::Top => "the beginning of the file, above the first [...]",
+            Self::Setting => "[defaults] or a [[database]]",
+            Self::Database => "a [[database]]",
+            Self::Destination => "a [[database.destination]]",
+        })
+    }
 }
 
 /// A key as the reader knows it.
@@ -81,8 +94,15 @@ pub const KEYS: &[Key] = &[
 
 pub(super) fn config(source: &Source) -> Result<Config> {
     let table = DeTable::parse(source.text).map_err(|error| {
-        let at = error.span().map_or(0, |span| span.start);
-        source.refuse(at, "", error.message()).hint("see bakelite(5) for an example")
+        let span = error.span().unwrap_or(0..0);
+        match (error.message(), source.text.get(span.clone())) {
+            (message @ "duplicate key", Some(key)) => {
+                source.refuse(span.start, key.trim_matches('"'), message).hint("keep one of them")
+            }
+            (message, _) => {
+                source.refuse(span.start, "", message).hint("see bakelite(5) for an example")
+            }
+        }
     })?;
     let top = Section { source, at: 0, fields: source.fields(table.get_ref(), &[Place::Top])? };
     let mut defaults = Settings::default();
@@ -122,6 +142,9 @@ fn database(section: &Section, defaults: &Settings, secret: &mut bool) -> Result
         return Err(path_field.refuse("not a file's path").hint("name the database's file"));
     }
     let path = real(&path);
+    if !leaves_room(&path) {
+        return Err(path_field.refuse(LONG).hint(RENAME));
+    }
     let state_dir = match section.find("state_dir") {
         Some(field) if !field.is_off() => field.path()?,
         _ => state_dir_beside(&path),
@@ -146,11 +169,9 @@ fn like(section: &Section, defaults: &Settings, secret: &mut bool) -> Result<Lik
         let section = Section { source: section.source, at: table.at, fields };
         let destination = destination(&section, settings.snapshot_interval)?;
         *secret |= holds_secret(&section);
-        let root = |it: &Destination| it.below("").to_string();
-        let same = |other: &Destination| root(other) == root(&destination);
-        if destinations.iter().any(same) {
+        if let Some(cause) = taken(&destination, &destinations, "stands twice") {
             return Err(section
-                .refuse(key_of(&destination), format!("{destination} stands twice"))
+                .refuse(key_of(&destination), format!("{destination} {cause}"))
                 .hint("give each destination of a database once"));
         }
         if let Some(field) = section.find("in_step").filter(|field| !field.is_off())
@@ -305,10 +326,12 @@ fn credentials(section: &Section) -> Result<Credentials> {
     }
 }
 
-/// A secret that is spelled out, not taken from a variable.
+/// A secret of which something is spelled out: what is left of it when every variable is empty, as what
+/// stands in for one.
 fn holds_secret(section: &Section) -> bool {
     let secret = section.find("secret_access_key").and_then(|field| field.value.as_str());
-    secret.is_some_and(|text| !text.is_empty() && !text.contains("${"))
+    let nothing = |_: &str| Some(String::new());
+    secret.is_some_and(|text| expand(text, &nothing).is_ok_and(|spelled| !spelled.is_empty()))
 }
 
 /// Metrics are for this machine: whoever can connect reads them.

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result, Status};
 use std::fmt;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -92,7 +93,19 @@ impl S3 {
                 .map_err(|_| (format!("{:?} is no region of AWS", self.region), ENDPOINT))?;
         }
         self.url_style = url_style.unwrap_or_else(|| self.usual_style());
-        Ok(self)
+        match self.address().filter(|_| self.url_style == UrlStyle::VirtualHost) {
+            Some(address) => {
+                let cause = format!("{address} is an address, which has no virtual hosts");
+                Err((cause, "leave url_style out, or set it to path"))
+            }
+            None => Ok(self),
+        }
+    }
+
+    /// That of the endpoint, if it is not given by a name.
+    fn address(&self) -> Option<Ipv4Addr> {
+        let (_, rest) = self.endpoint.split_once("://")?;
+        rest.split([':', '/']).next()?.parse().ok()
     }
 
     /// AWS asks for virtual hosts, which others have to be set up for. A certificate does not hold

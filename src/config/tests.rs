@@ -110,9 +110,12 @@ const BAD: &[(&str, &str, &str, &str)] = &[
     ("defaults", "pol_interval = \"1s\"", "2: pol_interval: unknown key", "poll_interval?"),
     ("defaults", "snapshot = \"1d\"", "2: snapshot: unknown key", "snapshot_interval?"),
     ("defaults", "colour = 1", "2: colour: unknown key", "known here: poll_interval, "),
-    ("defaults", "name = \"x\"", "2: name: unknown key", "known here: "),
-    ("defaults", "state_dir = \"/x\"", "2: state_dir: unknown key", "known here: "),
-    ("defaults", "wal_max = 1\nwal_max = 2", "3: duplicate key", "bakelite(5)"),
+    ("defaults", "name = \"x\"", "2: name: cannot stand here", "into a [[database]]"),
+    ("defaults", "state_dir = \"/x\"", "2: state_dir: cannot stand here", "into a [[database]]"),
+    ("defaults", "type = \"s3\"", "2: type: cannot stand here", "a [[database.destination]]"),
+    ("defaults", "database = []", "2: database: cannot stand here", "above the first [...]"),
+    ("defaults", "wal_max = 1\nwal_max = 2", "3: wal_max: duplicate key", "keep one of them"),
+    ("defaults", "\"wal_max\" = 1\nwal_max = 2", "3: wal_max: duplicate key", "keep one of them"),
     ("defaults", "wal_max = ", "2: ", "bakelite(5)"),
     ("defaults", "wal_max", "2: ", "bakelite(5)"),
     ("defaults", "poll_interval = \"soon\"", "2: poll_interval: \"soon\" is not a", "200ms"),
@@ -167,13 +170,13 @@ const BAD: &[(&str, &str, &str, &str)] = &[
     ("defaults", "keep = [\"1h:0d\"]", "2: keep: \"1h:0d\" has no age", "density:age"),
     ("defaults", "keep = [\":1d\"]", "2: keep: \":1d\" has no density", "density:age"),
     ("defaults", "keep = [\"${GONE}\"]", "2: keep: the environment has no GONE", "set GONE"),
-    ("defaults", "compaction = [\"0s\"]", "2: compaction: \"0s\" is not a duration", "200ms"),
+    ("defaults", "compaction = [\"0s\"]", "2: compaction: 0s is not longer than 0", "rising"),
     ("defaults", "poll_interval = 2025-01-01", "2: poll_interval: a datetime where a", "write"),
     ("defaults", "poll_interval = { s = 1 }", "2: poll_interval: a table where a string", "write"),
     ("defaults", "wal_max = 0x10", "2: wal_max: an integer where a string belongs", "write"),
     ("defaults", "\"wal max\" = 1", "2: wal max: unknown key", "did you mean wal_max?"),
     ("defaults", "wal_max = '1MB", "2: ", "bakelite(5)"),
-    ("defaults", "[defaults]", "2: ", "bakelite(5)"),
+    ("defaults", "[defaults]", "2: defaults: duplicate key", "keep one of them"),
     ("defaults", "metrics_listen = \":1\"", "2: metrics_listen: \":1\" is not an address", "127.0"),
     ("defaults", "metrics_listen = 9187", "2: metrics_listen: an integer where a string", "write"),
     ("defaults", "metrics_listen = \"127.0.0.1\"", "2: metrics_listen: \"127.0.0.1\" is", ":9187"),
@@ -242,7 +245,7 @@ const BAD: &[(&str, &str, &str, &str)] = &[
     ("destination", "in_step = 0", "10: in_step: an integer where a", "in_step = false"),
     ("destination", "bucket = \"b\"", "10: bucket: belongs to a destination of", "leave it out"),
     ("destination", "lock = \"30d\"", "10: lock: belongs to a destination of", "leave it out"),
-    ("destination", "wal_max = 1", "10: wal_max: unknown key", "known here: type, path"),
+    ("destination", "wal_max = 1", "10: wal_max: cannot stand here", "[defaults] or a"),
     ("destination", "[[database.destination]]", "10: type: missing", "type = \"file\""),
     (
         "destination",
@@ -521,6 +524,11 @@ fn a_file_with_a_secret_that_others_can_read_is_refused() {
     let config = load("hush", 0o640).unwrap();
     assert!(!format!("{config:?}").contains("hush"));
     load("${HOME}", 0o644).unwrap();
+    // Found by trying it: what stands in for a variable was no secret.
+    for spelled in ["${GONE:-hush}", "${HOME:-hush}", "hu${HOME}", "$${HOME}"] {
+        load(spelled, 0o644).expect_err(spelled);
+    }
+    load("${HOME:-}${HOME}", 0o644).unwrap();
 }
 
 #[test]
@@ -555,6 +563,10 @@ fn a_bad_url_of_a_bucket_is_refused_with_a_hint() {
         ("bbb/x?region=a&region=b", "region stands twice"),
         ("bbb/x?url_style=", "\"\" is no style of URLs"),
         ("bbb/x?create_only=no", "create_only=no"),
+        (
+            "bbb/x?endpoint=http://10.0.0.7:8333/s3&url_style=virtual-host",
+            "10.0.0.7 is an address, which has no virtual hosts",
+        ),
         ("bbb/x?access_key_id=a", "unknown parameter \"access_key_id\""),
     ] {
         let url = format!("s3://{rest}");
@@ -642,6 +654,46 @@ fn trap_49_two_names_of_one_file_stand_twice() {
     };
     let error = parse(&(table("a", "app.db") + &table("b", "link.db"))).unwrap_err();
     assert!(error.message.contains("app.db stands twice"), "{error}");
+}
+
+/// Found by trying it: each commit was put twice, and the second time somebody else seemed to have taken the name.
+#[test]
+fn one_directory_under_two_names_is_one_destination() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path().canonicalize().unwrap();
+    fs::create_dir(dir.join("real")).unwrap();
+    std::os::unix::fs::symlink("real", dir.join("link")).unwrap();
+    let of = |name: &str| format!("{}/{name}", dir.display());
+    for (one, other, cause) in [
+        ("real", "link", "is the same place as"),
+        ("real", "real/", "stands twice"),
+        ("real", "./real//", "stands twice"),
+        ("link/new", "real/new", "is the same place as"),
+    ] {
+        let table = format!("[[database.destination]]\ntype = \"file\"\npath = \"{}\"", of(other));
+        let text = with("", "", &table).replace("\"/m\"", &format!("\"{}\"", of(one)));
+        let error = parse(&text).expect_err(other);
+        assert!(error.status == Status::Usage && error.message.contains(cause), "{error}");
+        let given = Database::given("/a/app.db", &[of(one), of(other)]).unwrap_err();
+        assert!(given.status == Status::Usage && given.hint.is_some(), "{given}");
+    }
+    Database::given("/a/app.db", &[of("real"), of("other")]).unwrap();
+}
+
+/// Found by trying it: the daemon could not make the directory of its state, whose name is longer still.
+#[test]
+fn a_name_that_leaves_no_room_for_those_beside_it_is_refused() {
+    let file = |bytes| format!("/a/{}", "x".repeat(bytes));
+    let read = |path: &str| parse(&with("", "", "").replace("/a/app.db", path));
+    let given = |path: &str| Database::given(path, &["/m".to_owned()]);
+    read(&file(200)).unwrap();
+    given(&file(200)).unwrap();
+    for error in [read(&file(201)).unwrap_err(), given(&file(201)).unwrap_err()] {
+        assert!(error.status == Status::Usage && error.hint.is_some(), "{error}");
+        assert!(error.message.ends_with("its name has more than 200 bytes"), "{error}");
+    }
+    let error = read("/a/\\u0000.db").unwrap_err();
+    assert!(error.status == Status::Usage && error.hint.is_some(), "{error}");
 }
 
 /// With those of the command line that the parser refuses, and of the program in tests/bad_input.rs.

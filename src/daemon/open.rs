@@ -33,6 +33,7 @@ use crate::sabotage;
 use crate::ship::{Shipper, cursor_path};
 use crate::source::{Mark, Source};
 use crate::sqlite::{HEAD_BYTES, Handles, Opened};
+use crate::units;
 use adopt::adopt;
 use claim::Claimed;
 use connect::connect;
@@ -320,7 +321,7 @@ pub fn open_database(path: &Path) -> Result<(Handles, PageSize)> {
 
 fn page_size(path: &Path, head: &[u8]) -> Result<PageSize> {
     let not_wal = |cause| {
-        let hint = format!("run: sqlite3 '{}' 'PRAGMA journal_mode=WAL'", path.display());
+        let hint = format!("run: sqlite3 {} 'PRAGMA journal_mode=WAL'", units::word(path));
         Err(Error::new(Status::Usage, "watch", path.display(), cause).hint(hint))
     };
     if head.is_empty() {

@@ -1,14 +1,15 @@
 //! One destination, tried with an object of its own: stored, refused a second time, read, listed,
-//! removed. It lies beside the replica's objects, where no listing of the replica looks.
+//! removed. It lies beside the replica's objects, where no listing of the replica looks, and stays there
+//! where objects are locked.
 
 use super::{Report, sealing};
 use crate::backend::fs::Fs;
 use crate::backend::s3::S3;
-use crate::backend::{self, Backend, Kind, http, list_all};
+use crate::backend::{self, Backend, Kind, browse, http, list_all};
 use crate::check::Finding;
 use crate::clock;
 use crate::commit::{Time, Timeline};
-use crate::config::{self, Database, Destination};
+use crate::config::{self, Database, Destination, Lock};
 use crate::cursor;
 use crate::daemon::tell_if_absent;
 use crate::durable;
@@ -29,6 +30,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const SKEW: i64 = 300;
 /// What a clock is off that is set by nothing.
 const NOTABLE: i64 = 30;
+
+/// How long what is stored to try locks is locked at most: it stays behind.
+const LOCKED: Duration = Duration::from_secs(60);
 
 /// Without keys, where there is something wrong with them, no object of the replica is read.
 pub(super) fn probe(
@@ -68,7 +72,7 @@ fn directory(report: &mut Report, database: &Database, destination: &Destination
         let remedy = "add a destination on another disk or machine: what takes this one takes both";
         report.warn("it is on the database's own disk", destination, remedy);
     }
-    let place = base.join(format!(".doctor-{:012x}", clock::now().0));
+    let place = base.join(format!(".{}", browse::trial(clock::now())));
     match Fs::create(&place) {
         Ok(fs) => exercise(report, destination, &fs),
         Err(error) => report.error(&Error::from(error), destination),
@@ -90,13 +94,19 @@ fn bucket(report: &mut Report, destination: &Destination, place: &config::S3) ->
     // As a daemon does when it starts: proves that nothing there is written over.
     let replica = S3::create(place).map_err(|error| report.error(&error.into(), destination));
     let replica = replica.ok()?;
-    let slash = if place.prefix.is_empty() { "" } else { "/" };
-    let prefix = format!("{}{slash}doctor-{:012x}", place.prefix, clock::now().0);
-    match S3::open(&config::S3 { prefix, ..place.clone() }) {
+    match S3::open(&trial(place, clock::now())) {
         Ok(s3) => exercise(report, destination, &s3.with_timeout(PATIENCE)),
         Err(error) => report.error(&Error::from(error), destination),
     }
     Some(replica)
+}
+
+/// A place of its own below the replica's, where nothing is locked for long.
+pub(super) fn trial(place: &config::S3, now: Time) -> config::S3 {
+    let slash = if place.prefix.is_empty() { "" } else { "/" };
+    let prefix = format!("{}{slash}{}", place.prefix, browse::trial(now));
+    let lock = place.lock.map(|lock| Lock { period: lock.period.min(LOCKED), ..lock });
+    config::S3 { prefix, lock, ..place.clone() }
 }
 
 /// How far the store's clock is from this one's, by the header that every reply has.
@@ -118,7 +128,7 @@ fn skew(report: &mut Report, destination: &Destination, endpoint: &str) {
     }
 }
 
-fn exercise(report: &mut Report, destination: &Destination, backend: &dyn Backend) {
+pub(super) fn exercise(report: &mut Report, destination: &Destination, backend: &dyn Backend) {
     match tried(backend) {
         Ok(said) => report.fact(destination, said),
         Err(error) => report.error(&Error::from(error), destination),
@@ -132,6 +142,8 @@ fn exercise(report: &mut Report, destination: &Destination, backend: &dyn Backen
                 *said += &format!(", delete {time}");
             }
         }
+        // As it has to be.
+        Err(error) if error.kind == Kind::Locked => {}
         // A replica is kept without that; it only grows.
         Err(error) => report.warn(
             error.to_string(),

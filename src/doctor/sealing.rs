@@ -1,15 +1,13 @@
-//! The keys of a database, and whether they open what its destinations hold: asked here rather than by a
-//! daemon that does not start, or by a restore that comes too late.
+//! The keys of a database, and whether what a start reads on its destinations opens with them: asked here
+//! rather than by a daemon that does not start, or by a restore that comes too late.
 
 use super::Report;
+use crate::backend::Backend;
 use crate::backend::sealed::sealed;
-use crate::backend::{Backend, list_all};
 use crate::config::{Database, Destination};
-use crate::error::{Error, Result};
+use crate::error::{Result, Status};
 use crate::key;
-use crate::name::Name;
-use crate::object::Object;
-use crate::replica::damaged;
+use crate::replica::{Replica, is_on, read_change, read_manifest};
 use crate::seal::Keys;
 use std::sync::Arc;
 
@@ -25,21 +23,35 @@ pub(super) fn keys(report: &mut Report, database: &Database) -> Option<Arc<Keys>
     Some(keys)
 }
 
-/// Whether the keys open the newest record of a replica that is there already.
+/// Whether what a daemon reads when it starts, and a restore first of all, is whole, in a format that is
+/// known and open to the keys, where there is a replica already.
 pub(super) fn opens(
     report: &mut Report,
     destination: &Destination,
     backend: impl Backend + 'static,
     keys: &Arc<Keys>,
 ) {
-    if let Err(error) = newest_opens(&sealed(Arc::new(backend), keys)) {
+    let source = sealed(Arc::new(backend), keys);
+    let read = match read_newest(&*source) {
+        // Upkeep may have merged it meanwhile, and then it is not read again.
+        Err(error) if error.status == Status::Integrity => read_newest(&*source),
+        read => read,
+    };
+    if let Err(error) = read {
         report.error(&error, destination);
     }
 }
 
-fn newest_opens(source: &Arc<dyn Backend>) -> Result<()> {
-    let Some(newest) = list_all(&**source, Name::TIMELINES)?.entries.pop() else { return Ok(()) };
-    let bytes = source.get(&newest.name).map_err(Error::from)?;
-    let opened = Object::open(&newest.name, bytes);
-    opened.map(drop).map_err(|damage| damaged(&**source, &newest.name, damage))
+/// The records of the timelines, the end of the newest change-set and the newest manifest.
+fn read_newest(source: &dyn Backend) -> Result<()> {
+    let replica = Replica::list_without_parts(source)?;
+    let ancestry = replica.ancestry(source)?;
+    let changes = replica.changes.iter().filter(|((span, _), _)| is_on(&ancestry, span));
+    let ends = changes.filter_map(|(_, parts)| parts.iter().find(|part| part.end));
+    if let Some(end) = ends.max_by_key(|end| end.span.last) {
+        read_change(source, end)?;
+    }
+    let snapshots = replica.snapshots.iter().filter(|span| is_on(&ancestry, span));
+    snapshots.max_by_key(|span| span.last).map(|span| read_manifest(source, span)).transpose()?;
+    Ok(())
 }

@@ -1,6 +1,9 @@
 use super::*;
-use crate::config::Destination;
-use crate::testkit::Db;
+use crate::backend::worm::Worm;
+use crate::commit::Time;
+use crate::config::{self, Destination, Lock, LockMode};
+use crate::testkit::{Db, commits};
+use std::time::Duration;
 
 fn said(report: &Report) -> String {
     assert!(report.findings.iter().all(|it| !it.remedy.is_empty()), "{report:?}");
@@ -63,6 +66,18 @@ fn a_root_that_is_missing_beside_a_replica_has_to_be_made() {
     assert!(report.findings.iter().any(|it| it.remedy.ends_with(&remedy)), "{report:?}");
     fs::create_dir(root).unwrap();
     assert_eq!(errors(&doctor(&[config], None)), []);
+}
+
+/// Found by trying it: doctor ended with 1 where `sync` made the directory and all above it.
+#[test]
+fn a_state_directory_may_be_new_with_all_above_it() {
+    let db = Db::new(4096);
+    let mut config = db.config();
+    config.state_dir = db.dir.path().join("var/lib/state/app");
+    assert_eq!(errors(&doctor(std::slice::from_ref(&config), None)), []);
+    assert!(!db.dir.path().join("var").exists());
+    fs::write(db.dir.path().join("var"), "").unwrap();
+    assert_eq!(errors(&doctor(&[config], None)), [Status::Failed]);
 }
 
 #[test]
@@ -140,4 +155,72 @@ fn keys_that_do_not_open_the_replica_are_found() {
     }
     let facts = format!("{:?}", doctor(&[with(&[one, two], Rule::Auto)], None).facts);
     assert!(facts.contains(&format!("key {} seals, of 2 keys", ids[0])), "{facts}");
+}
+
+/// The object of the highest name below a prefix of a replica.
+fn newest_below(replica: &Path, prefix: &str) -> std::path::PathBuf {
+    let dir = replica.join(prefix);
+    dir.join(files(&dir).pop().expect("there is one"))
+}
+
+/// Found by trying it: doctor looked at the record of a timeline alone, and ended with 0 where the daemon
+/// and a restore could not read the newest commit.
+#[test]
+fn newest_objects_that_are_damaged_or_newer_are_found() {
+    let db = Db::new(4096);
+    let app = db.open();
+    crate::daemon::sync(&[db.config()]).unwrap();
+    commits(&app, 3);
+    crate::daemon::sync(&[db.config()]).unwrap();
+    let replica = db.dir.path().join("replica");
+    for prefix in ["change/0", "snapshot", "timeline"] {
+        let file = newest_below(&replica, prefix);
+        let whole = fs::read(&file).unwrap();
+        let mut flipped = whole.clone();
+        *flipped.last_mut().unwrap() ^= 1;
+        let mut newer = whole.clone();
+        newer[8] = 2;
+        newer.truncate(whole.len() - 32);
+        newer.extend_from_slice(blake3::hash(&newer).as_bytes());
+        for (body, expected) in
+            [(flipped, &[Status::Integrity][..]), (newer, &[Status::Newer]), (whole, &[])]
+        {
+            fs::write(&file, body).unwrap();
+            assert_eq!(errors(&doctor(&[db.config()], None)), expected, "{}", file.display());
+        }
+    }
+}
+
+/// Found by trying it: what was stored to try a locked bucket stayed for the whole period of its locks, with
+/// a warning that bakelite is to be let delete there.
+#[test]
+fn trap_78_what_a_locked_bucket_is_tried_with_is_soon_free_and_no_warning() {
+    let url = "s3://backups/shop/app?endpoint=http://127.0.0.1:1&region=r";
+    let Ok(Destination::S3(place)) = Destination::parse(url) else { panic!() };
+    let lock = |seconds| Lock { period: Duration::from_secs(seconds), mode: LockMode::Compliance };
+    for (seconds, expected) in [(30 * 86_400, 60), (60, 60), (5, 5)] {
+        let place = config::S3 { lock: Some(lock(seconds)), ..place.clone() };
+        let tried = destination::trial(&place, Time(1));
+        assert_eq!(tried.lock, Some(lock(expected)));
+        assert_eq!(tried.prefix, "shop/app/doctor-000000000001");
+    }
+    assert_eq!(destination::trial(&place, Time(1)).lock, None);
+    let mut report = Report::default();
+    destination::exercise(&mut report, &Destination::S3(place), &Worm::new(60_000));
+    assert_eq!((said(&report).as_str(), report.facts.len()), ("", 1));
+}
+
+/// Found by trying it: of a path with a quote, a shell would have taken a part.
+#[test]
+fn the_command_that_switches_wal_mode_on_is_one_for_a_shell() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("it's $HOME.db");
+    let app = rusqlite::Connection::open(&path).unwrap();
+    app.execute_batch("CREATE TABLE t(x)").unwrap();
+    let hint = crate::daemon::open_database(&path).unwrap_err().hint.unwrap();
+    let words = hint.strip_prefix("run: sqlite3 ").unwrap();
+    let script = format!("printf '%s\\n' {words}");
+    let told = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
+    let expected = format!("{}\nPRAGMA journal_mode=WAL\n", path.display());
+    assert_eq!(String::from_utf8(told.stdout).unwrap(), expected, "{hint}");
 }

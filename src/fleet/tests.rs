@@ -38,7 +38,7 @@ fn replicas_are_found_at_any_depth_and_judged_by_their_names() {
     let _devices = [device(&root.join("a"), 3), device(&root.join("shop/17/b"), 5)];
     fs::create_dir_all(root.join("empty/er")).unwrap();
     fs::write(root.join("readme"), "not a replica").unwrap();
-    let standings = survey(&file(root), &open).unwrap();
+    let standings = survey(&file(root), &open).unwrap().standings;
     let places: Vec<_> = standings.iter().map(|it| it.url.clone()).collect();
     let expected = [root.join("a"), root.join("shop/17/b")].map(|it| file(&it).to_string());
     assert_eq!(places, expected);
@@ -53,7 +53,7 @@ fn replicas_are_found_at_any_depth_and_judged_by_their_names() {
     assert_eq!(said(&standings, Some(3600), later), []);
     let stale = said(&standings, Some(60), later);
     assert_eq!(stale, [("a".to_owned(), Status::Stale), ("b".to_owned(), Status::Stale)]);
-    let alone = survey(&file(&root.join("a")), &open).unwrap();
+    let alone = survey(&file(&root.join("a")), &open).unwrap().standings;
     assert_eq!(alone.len(), 1, "a replica by itself is a fleet of one");
 }
 
@@ -65,7 +65,7 @@ fn a_replica_without_a_snapshot_is_found_and_no_replica_is_an_error() {
     let destinations = vec![file(&dir.path().join("a"))];
     crate::daemon::sync(&[Database { destinations, ..device.config() }]).unwrap();
     fs::remove_dir_all(dir.path().join("a/snapshot")).unwrap();
-    let standings = survey(&file(dir.path()), &open).unwrap();
+    let standings = survey(&file(dir.path()), &open).unwrap().standings;
     assert_eq!(said(&standings, None, Time(0)), [("a".to_owned(), Status::Missing)]);
     fs::remove_dir_all(dir.path().join("a")).unwrap();
     let error = survey(&file(dir.path()), &open).unwrap_err();
@@ -90,4 +90,43 @@ fn the_last_commit_is_that_of_the_newest_timeline_and_whole() {
     let found = of_names(&Replica::of(objects));
     assert_eq!(found.last, Some((CommitNo(5), Time(50))));
     assert_eq!(found.snapshot, Some(Time(40)));
+}
+
+/// Found by trying it: an object that doctor had stored, and a lock kept, was shown as a replica of which
+/// nothing can be restored.
+#[test]
+fn what_doctor_tried_a_destination_with_is_no_replica() {
+    let dir = tempfile::tempdir().unwrap();
+    let trial = browse::trial(Time(1_763_906_400_000));
+    let names = [trial.clone(), format!(".{trial}"), "doctor-who".into(), "doctor-".into()];
+    for name in &names {
+        fs::create_dir_all(dir.path().join("app").join(name).join("timeline")).unwrap();
+    }
+    let standings = survey(&file(dir.path()), &open).unwrap().standings;
+    let found: Vec<_> = standings.iter().map(|it| it.name.as_str()).collect();
+    assert_eq!(found, ["app/doctor-", "app/doctor-who"]);
+}
+
+/// Found by trying it: a link to a directory above it showed a replica as often as the depth allows.
+#[test]
+fn what_links_lead_to_is_looked_at_once() {
+    use std::os::unix::fs::symlink;
+    let (dir, beside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let root = dir.path();
+    let replica = |place: &Path| fs::create_dir_all(place.join("timeline")).unwrap();
+    replica(&root.join("shop/17"));
+    replica(&beside.path().join("other"));
+    symlink(root, root.join("again")).unwrap();
+    symlink("..", root.join("shop/up")).unwrap();
+    symlink("17", root.join("shop/1")).unwrap();
+    symlink("shop/17", root.join("current")).unwrap();
+    symlink(beside.path(), root.join("beside")).unwrap();
+    symlink(beside.path(), root.join("twice")).unwrap();
+    symlink(root, beside.path().join("back")).unwrap();
+    let Survey { standings, passed_over } = survey(&file(root), &open).unwrap();
+    let found: Vec<_> = standings.iter().map(|it| it.name.as_str()).collect();
+    assert_eq!(found, ["beside/other", "shop/17"]);
+    assert!(passed_over.is_empty(), "{passed_over:?}");
+    // A link is a way to a fleet like any other.
+    assert_eq!(survey(&file(&root.join("again")), &open).unwrap().standings.len(), 2);
 }

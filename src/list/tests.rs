@@ -156,3 +156,28 @@ fn points_that_became_fewer_are_counted() {
     let found = points(&*writer.source()).unwrap();
     assert_eq!([found[0].to, found[1].from], [60, 61].map(|at| writer.commits[at].time));
 }
+
+/// Found by trying it: of damage nothing was said but that it is there.
+#[test]
+fn what_is_damaged_is_to_be_repaired() {
+    let mut writer = Writer::new(512);
+    writer.alone(&Step::fill(2, 1..=2, 1)).snapshot();
+    let cap = crate::keep::Cap::default();
+    let keys: Vec<_> = writer.store.objects().keys().cloned().collect();
+    for key in keys.iter().filter(|key| key.starts_with("timeline") || key.starts_with("snap")) {
+        writer.store.objects().get_mut(key).unwrap()[40] ^= 1;
+        let source = writer.source();
+        let listed = points(&*source).err();
+        let used = crate::usage::usage(&*source, &Default::default(), cap, Time(1)).err();
+        assert_eq!(
+            listed.is_some(),
+            key.starts_with("timeline"),
+            "a manifest is not read for that"
+        );
+        for error in listed.into_iter().chain(used) {
+            assert!(error.message.ends_with("its hash is wrong"), "{key}: {error}");
+            assert!(error.hint.unwrap().starts_with("run: bakelite repair"), "{key}");
+        }
+        writer.store.objects().get_mut(key).unwrap()[40] ^= 1;
+    }
+}

@@ -330,6 +330,8 @@ fn a_destination_that_is_away_keeps_nobody_from_healing_the_others() {
         repair(std::iter::once(away()).chain(places).collect(), order(false, None), &Quiet)
             .unwrap();
     assert_eq!(outcomes(&report), [Hurt, Healed]);
+    // Found by trying it: of three destinations, nobody knew which.
+    assert_eq!(report.findings[0].where_, "/mnt/x");
     whole(&writer, &mems[0]);
     let alone = repair(vec![away()], order(false, None), &Quiet).unwrap_err();
     assert_eq!(alone.status, Status::Unreachable);

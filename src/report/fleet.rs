@@ -2,7 +2,7 @@
 
 use super::{Document, SCHEMA, table};
 use crate::clock;
-use crate::fleet::{Found, Standing};
+use crate::fleet::{Found, Standing, Survey};
 use serde::Serialize;
 use std::fmt::Write;
 
@@ -10,6 +10,14 @@ use std::fmt::Write;
 pub struct Fleet {
     schema: u32,
     replicas: Vec<ReplicaOf>,
+    passed_over: Vec<PassedOverOf>,
+}
+
+/// What could not be looked into.
+#[derive(Debug, Serialize)]
+struct PassedOverOf {
+    r#where: String,
+    why: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -42,8 +50,15 @@ impl From<&Standing> for ReplicaOf {
 }
 
 impl Fleet {
-    pub fn new(standings: &[Standing]) -> Self {
-        Self { schema: SCHEMA, replicas: standings.iter().map(ReplicaOf::from).collect() }
+    pub fn new(survey: &Survey) -> Self {
+        let passed_over = survey.passed_over.iter();
+        let passed_over =
+            passed_over.map(|it| PassedOverOf { r#where: it.place.clone(), why: it.cause.clone() });
+        Self {
+            schema: SCHEMA,
+            replicas: survey.standings.iter().map(ReplicaOf::from).collect(),
+            passed_over: passed_over.collect(),
+        }
     }
 }
 
@@ -53,8 +68,8 @@ impl Fleet {
 pub struct Replicas(Fleet);
 
 impl Replicas {
-    pub fn new(standings: &[Standing]) -> Self {
-        Self(Fleet::new(standings))
+    pub fn new(survey: &Survey) -> Self {
+        Self(Fleet::new(survey))
     }
 }
 

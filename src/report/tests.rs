@@ -279,13 +279,15 @@ fn verify_is_ok_only_without_findings() {
             answer: None,
             closed: None,
             failed: None,
+            database: vec![],
             sound: BTreeMap::new(),
         },
     };
     let whole = Verified::new(&[checked(vec![], Some(restored()))], &[]);
     assert!(whole.ok());
     let replica = |ok: bool, restored: Value| {
-        json!({ "source": "file:///m/app", "ok": ok, "objects": 2, "bytes": 50,
+        let verdict = if ok { "whole" } else { "damaged" };
+        json!({ "source": "file:///m/app", "ok": ok, "verdict": verdict, "objects": 2, "bytes": 50,
                 "restored": restored })
     };
     let expected = json!({ "schema": 1, "ok": true, "objects": 2, "bytes": 50, "findings": [],

@@ -34,8 +34,12 @@ struct FindingOf {
 struct ReplicaOf {
     source: String,
     ok: bool,
+    verdict: &'static str,
     objects: u64,
     bytes: u64,
+    /// Whether it could be looked at.
+    #[serde(skip)]
+    seen: bool,
     restored: Option<RestoredFacts>,
     #[serde(skip_serializing_if = "Option::is_none")]
     answer: Option<String>,
@@ -53,6 +57,8 @@ impl From<&Checked> for ReplicaOf {
         Self {
             source: source.clone(),
             ok: report.findings.is_empty(),
+            verdict: report.verdict(),
+            seen: report.failed.is_none(),
             objects: report.objects,
             bytes: report.bytes,
             restored: report.restored.as_ref().map(RestoredFacts::from),
@@ -88,9 +94,12 @@ impl Document for Verified {
             let _ = writeln!(out, "{}: {what}\n  {remedy}", r#where);
         }
         for replica in &self.replicas {
-            let verdict = if replica.ok { "whole" } else { "damaged" };
-            let (objects, bytes) = (replica.objects, units::bytes(replica.bytes));
-            let _ = writeln!(out, "{}: {verdict}, {objects} objects, {bytes}", replica.source);
+            let ReplicaOf { source, verdict, objects, .. } = replica;
+            let bytes = units::bytes(replica.bytes);
+            let _ = match replica.seen {
+                true => writeln!(out, "{source}: {verdict}, {objects} objects, {bytes}"),
+                false => writeln!(out, "{source}: {verdict}"),
+            };
             if let Some(restored) = &replica.restored {
                 out += &restored.text();
             }

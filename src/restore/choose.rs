@@ -97,6 +97,9 @@ fn check_forks(source: &dyn Backend, ancestry: &[Stretch], runs: &[Run]) -> Resu
     }
 }
 
+/// What can be done where nothing is damaged.
+pub(super) const START: &str = "start the daemon, or run: bakelite sync";
+
 fn nothing_there(source: &dyn Backend, replica: &Replica, timeline: Option<Timeline>) -> Error {
     let missing = |cause| Error::new(Status::Missing, "restore", source, cause);
     if replica.is_empty() {
@@ -107,7 +110,7 @@ fn nothing_there(source: &dyn Backend, replica: &Replica, timeline: Option<Timel
         return missing("no snapshot on that timeline was ever finished")
             .hint("`bakelite list` shows what can be restored");
     }
-    missing("its first snapshot was never finished").hint("start the daemon, or run: bakelite sync")
+    missing("its first snapshot was never finished").hint(START)
 }
 
 /// The last restorable commit seen at or before `time`.

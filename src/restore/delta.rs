@@ -10,7 +10,9 @@
 
 use super::choose::Chosen;
 use super::writer::{Sink, Stop, Wanted, Writer};
-use super::{Done, Options, Progress, companions, keep_mode_and_owner, pragma, refuse_companions};
+use super::{
+    Done, Options, Progress, companions, keep_mode_and_owner, pragma, refuse_companions, unsound,
+};
 use crate::ahead::ahead;
 use crate::backend::Backend;
 use crate::commit::{Digest, PageHash, PageNo, PageSize};
@@ -114,8 +116,7 @@ fn take(redo: NamedTempFile, options: &Options) -> Result<()> {
             for path in companions(output).filter(|path| path.symlink_metadata().is_ok()) {
                 durable::remove(&path).map_err(|error| at(&path, "remove", &error))?;
             }
-            let pragma = pragma(options.check).expect("it was asked");
-            return Err(Error::new(Status::Integrity, pragma, output.display(), wrong));
+            return Err(unsound(output, options.check, wrong));
         }
     }
     durable::sync_dir(durable::parent(output)).map_err(|error| at(output, "sync", &error))
@@ -240,6 +241,8 @@ impl Writer<'_, Stale> {
     fn scan(&mut self, progress: &dyn Progress) -> Result<Vec<PartRef>> {
         let ranges = self.ranges();
         let (mut digest, mut differing, mut done) = (Digest::default(), Vec::new(), 0);
+        let bytes = |range: &Range| self.page_size.offset(PageNo(1 + range.end - range.first));
+        let total = ranges.iter().map(bytes).sum();
         let this = &*self;
         ahead(
             &ranges,
@@ -248,8 +251,8 @@ impl Writer<'_, Stale> {
             |range, (sum, same)| {
                 digest.replace(PageHash::default(), PageHash(sum.0));
                 differing.extend(range.part.filter(|_| !same));
-                done += 1;
-                progress.at(done, ranges.len() as u64);
+                done += bytes(range);
+                progress.at(done, total);
                 Ok(())
             },
         )?;

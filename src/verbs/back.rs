@@ -51,7 +51,7 @@ fn from_all<T>(
     work: impl Fn(&Arc<dyn Backend>) -> Result<T>,
 ) -> Result<(T, Vec<Fallback>)> {
     let copies = Arc::new(Copies::open(sources)?);
-    copies.notes.iter().for_each(|note| say(note, None));
+    copies.notes.iter().for_each(|note| say(&note.message, note.hint.as_deref()));
     let done = copies.all_as_one(work)?;
     copies.alone().iter().for_each(|note| say(note, Some("run: bakelite verify")));
     let fallbacks = copies.fallbacks();

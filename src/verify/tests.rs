@@ -1,7 +1,6 @@
 //! A sound replica has no findings; each kind of damage has one that names the object.
 
 use super::*;
-use crate::commit::{CommitNo, Timeline};
 use crate::model::{Step, Writer};
 use crate::name::{Change, Span};
 use crate::snapshot::Fork;
@@ -383,6 +382,51 @@ fn what_two_copies_say_differently_under_one_name_is_found() {
     assert_eq!(differing(&shorter, &later), ["two/timeline/00000003"]);
 }
 
+/// Found by trying it: the remedy was to repair the replica, which is sound.
+#[test]
+fn a_database_that_was_corrupt_when_it_was_committed_is_no_damage_of_the_replica() {
+    let mut writer = Writer::new(512);
+    writer.alone(&Step::fill(4, 1..=4, 1)).snapshot();
+    let report = verify(&writer.source(), true, &Quiet).unwrap();
+    let [finding] = &report.findings[..] else { panic!("{report:?}") };
+    assert!(finding.what.starts_with("commit 1: integrity_check: "), "{finding:?}");
+    assert!(!finding.what.contains("/tmp") && !finding.remedy.contains("repair"), "{finding:?}");
+    assert!(finding.remedy.contains("restore --check full"), "{finding:?}");
+    assert_eq!(report.status(), Some(Status::Integrity));
+}
+
+/// Found by trying it: what was away, or had been asked for something else, was said to be damaged.
+#[test]
+fn what_became_of_a_replica_is_said_as_it_is() {
+    let failed = |status| {
+        Report::failed("there".into(), &Error::new(status, "open", "there", "x"))
+            .verdict()
+            .to_owned()
+    };
+    assert_eq!(failed(Status::Unreachable), "cannot be reached");
+    assert_eq!(failed(Status::Missing), "no replica is there");
+    let mut writer = Writer::new(512);
+    writer.alone(&Step::fill(4, 1..=4, 1)).snapshot();
+    let verdict = |writer: &Writer, question: Option<(&str, &str)>| {
+        let question =
+            question.map(|(sql, expect)| Question { sql: sql.into(), expect: Some(expect.into()) });
+        let deep = question.is_some();
+        let report = verify_asking(&writer.source(), deep, question.as_ref(), &Quiet).unwrap();
+        report.verdict().to_owned()
+    };
+    assert_eq!(verdict(&writer, None), "whole");
+    assert_eq!(verdict(&writer, Some(("SELECT 1", "1"))), "whole but its database is corrupt");
+    let key = crate::seal::Key::new(&zeroize::Zeroizing::new([7; 32]));
+    for (name, body) in writer.store.objects().iter_mut() {
+        *body = key.seal(&name.parse().unwrap(), body);
+    }
+    assert_eq!(verdict(&writer, None), "sealed and its key was not given");
+    for body in writer.store.objects().values_mut() {
+        body[40] ^= 1;
+    }
+    assert_eq!(verdict(&writer, None), "damaged");
+}
+
 /// A drill: the application's own question, put to what came back.
 #[test]
 fn a_question_is_answered_by_the_restored_database() {
@@ -400,7 +444,14 @@ fn a_question_is_answered_by_the_restored_database() {
         let question = Question { sql: sql.into(), expect: expect.map(str::to_owned) };
         let report = verify_asking(&writer.source(), true, Some(&question), &Quiet).unwrap();
         assert!(report.restored.is_some(), "{report:?}");
-        let found: Vec<String> = report.findings.into_iter().map(|it| it.what).collect();
+        let verdict = report.verdict();
+        let found: Vec<String> = report.findings.iter().map(|it| it.what.clone()).collect();
+        let expected = match (found.is_empty(), report.answer.is_some()) {
+            (true, _) => "whole",
+            (false, true) => "whole but its answer is another",
+            (false, false) => "whole but the question failed",
+        };
+        assert_eq!(verdict, expected);
         (report.answer, found.join("; "))
     };
     let says = |answer: &str| (Some(answer.to_owned()), String::new());

@@ -15,7 +15,7 @@
 use super::listing;
 use super::refusal::{self, Refusal};
 use super::versions::{self, Version};
-use super::{Ask, Headers, S3, checksum};
+use super::{Ask, Headers, Reply, S3, checksum};
 use crate::backend::retry::try_again;
 use crate::backend::{Entry, Error, Kind};
 use crate::clock;
@@ -147,6 +147,11 @@ impl S3 {
         ]
     }
 
+    /// Why a store does not take what is to be stored or locked.
+    pub(super) fn refused(&self, reply: &Reply) -> Refusal {
+        if self.locks.lock.is_some() { Refusal::of_lock(reply) } else { Refusal::of(reply) }
+    }
+
     /// Looks whether the replica is a locked one, for who was not told. Where that cannot be asked,
     /// it is not.
     pub(super) fn find_locks(&self) -> Result<(), Error> {
@@ -174,7 +179,7 @@ impl S3 {
         Ok(self.head(name, Some(&first.id))?.header(MODE).is_some())
     }
 
-    fn head(&self, name: &str, version: Option<&str>) -> Result<super::Reply, Error> {
+    fn head(&self, name: &str, version: Option<&str>) -> Result<Reply, Error> {
         self.send("get", name, &Ask::Head { key: &self.key(name), version })
     }
 
@@ -302,7 +307,7 @@ impl S3 {
         if matches!(reply.status, 200 | 204) && !refusal::is_error(&reply.body) {
             return Ok(());
         }
-        let refused = self.error("lock", name, Refusal::of(&reply));
+        let refused = self.error("lock", name, self.refused(&reply));
         // A lock is never shortened: one that lasts longer, from when the period was longer, will do.
         let ends = self.head(name, version)?;
         match ends.header(UNTIL).is_some_and(|ends| lasts(ends, &until)) {

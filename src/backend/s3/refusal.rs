@@ -6,7 +6,10 @@
 use crate::backend::Kind;
 use crate::backend::http::{Failure, Reply};
 use crate::sabotage;
+use std::ffi::OsString;
 use std::fmt::Display;
+use std::path::PathBuf;
+use std::{env, fs};
 
 /// Why a store did not do what it was asked.
 #[derive(Debug)]
@@ -27,6 +30,10 @@ const REGION: &str = "set region, and endpoint with it, to those of the bucket";
 const ENDPOINT: &str = "check that the endpoint is that of an S3 store";
 const CREATE_ONLY: &str = "a store that knows no If-None-Match takes create_only = false, if one \
                            daemon alone can ever write there";
+const LOCK: &str = "a bucket is made with it, such as by: aws s3api create-bucket \
+                    --object-lock-enabled-for-bucket --bucket NAME; or leave out lock";
+/// The variable that names the certificates to trust.
+const CERTIFICATES: &str = "SSL_CERT_FILE";
 const TRUST: &str = "name the certificates to trust in SSL_CERT_FILE, or install ca-certificates";
 
 impl Refusal {
@@ -47,6 +54,24 @@ impl Refusal {
             cause += &format!("; the bucket is in {region}");
         }
         Self { kind, cause, hint: Some(hint.to_owned()).filter(|hint| !hint.is_empty()) }
+    }
+
+    /// The same where something was to be locked, which a bucket has to be made for. Some stores do not say
+    /// that it was not.
+    pub fn of_lock(reply: &Reply) -> Self {
+        let text = String::from_utf8_lossy(&reply.body);
+        let (code, message) = (element(&text, "Code"), element(&text, "Message"));
+        let unlockable = match code {
+            "InvalidRequest" => message.is_empty() || message.to_lowercase().contains("lock"),
+            code => code == "ObjectLockConfigurationNotFoundError",
+        };
+        let refusal = Self::of(reply);
+        match unlockable {
+            true => {
+                Self::lasting(format!("the bucket has no Object Lock: {}", refusal.cause), LOCK)
+            }
+            false => refusal,
+        }
     }
 
     pub fn passing(cause: impl Into<String>) -> Self {
@@ -75,8 +100,27 @@ impl Refusal {
     pub fn unanswered(failure: Failure, endpoint: impl Display) -> Self {
         let hint = format!("see whether {endpoint} is right, and can be reached from here");
         match failure.lasting {
-            true => Self::lasting(failure.cause, TRUST),
+            true => Self::untrusted(failure, env::var_os(CERTIFICATES)),
             false => Self { hint: Some(hint), ..Self::passing(failure.cause) },
+        }
+    }
+}
+
+impl Refusal {
+    /// No certificate that is trusted vouches for it. `file`: where those are, if not those of the system.
+    fn untrusted(failure: Failure, file: Option<OsString>) -> Self {
+        let given = file.filter(|file| !file.is_empty()).map(PathBuf::from);
+        let wrong = given.as_ref().and_then(|file| match fs::read(file) {
+            Err(error) => Some(error.to_string()),
+            Ok(bytes) if String::from_utf8_lossy(&bytes).contains("-BEGIN CERTIFICATE-") => None,
+            Ok(_) => Some("there is no certificate in it".to_owned()),
+        });
+        match given.zip(wrong) {
+            None => Self::lasting(failure.cause, TRUST),
+            Some((file, wrong)) => {
+                let told = format!("{}; {CERTIFICATES} names {}", failure.cause, file.display());
+                Self::lasting(format!("{told}: {wrong}"), "correct SSL_CERT_FILE, or unset it")
+            }
         }
     }
 }
@@ -184,6 +228,31 @@ mod tests {
         check(501, "NotImplemented", "", Kind::Other, "create_only");
         check(507, "", "", Kind::Full, "room");
         check(401, "", "", Kind::Denied, "ListBucket");
+    }
+
+    /// Found by trying it: the hint was to name certificates in SSL_CERT_FILE, which named a file that was
+    /// not there.
+    #[test]
+    fn certificates_that_are_not_there_are_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let check = |name: &str, bytes: &str, word: Option<&str>| {
+            let file = dir.path().join(name);
+            std::fs::write(dir.path().join("file"), bytes).unwrap();
+            let failure = Failure { cause: "UnknownIssuer".into(), lasting: true };
+            let refusal = Refusal::untrusted(failure, Some(file.into_os_string()));
+            let expected = word.map_or("UnknownIssuer".to_owned(), |word| {
+                format!("UnknownIssuer; SSL_CERT_FILE names {}/{word}", dir.path().display())
+            });
+            assert!(refusal.cause.starts_with(&expected), "{refusal:?}");
+            let hint =
+                if word.is_some() { "correct SSL_CERT_FILE" } else { "name the certificates" };
+            assert!(refusal.hint.unwrap().starts_with(hint));
+        };
+        check("gone", "", Some("gone: No such file or directory"));
+        check("file", "what", Some("file: there is no certificate in it"));
+        check("file", "-----BEGIN CERTIFICATE-----", None);
+        let failure = Failure { cause: "x".into(), lasting: true };
+        assert_eq!(Refusal::untrusted(failure, None).cause, "x");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use crate::backend::conformance::{self, change};
 use crate::backend::list_all;
 use crate::backend::retry::Retry;
 use crate::commit::{PageSize, Time, Timeline};
+use crate::config::{Lock, LockMode, S3 as Place};
 use crate::error::Status;
 use crate::fanout::Fanout;
 use crate::snapshot::Fork;
@@ -301,6 +302,27 @@ fn trap_81_a_place_that_may_not_be_read_is_never_empty() {
     liar.lie(&[Lie::Refused(403, "AccessDenied")]);
     assert_eq!(S3::create(&liar.place()).unwrap_err().kind, Kind::Denied);
     assert_eq!(liar.state().told.len(), lies.len() + 3);
+}
+
+/// Found by trying it: the hint was to check that the endpoint is that of an S3 store.
+#[test]
+fn a_bucket_without_object_lock_is_told_of_where_objects_are_to_be_locked() {
+    let liar = Liar::new();
+    let check = |period: Option<u64>, code, message, word: &str| {
+        let period = period.map(Duration::from_secs);
+        let lock = period.map(|period| Lock { period, mode: LockMode::Compliance });
+        liar.lie(&[Lie::Told(400, code, message)]);
+        let error = S3::create(&Place { lock, ..liar.place() }).unwrap_err();
+        assert!(error.hint.as_ref().unwrap().contains(word), "{error:?}");
+        assert_eq!(error.cause.contains("has no Object Lock"), word != "endpoint", "{error}");
+    };
+    let (locked, made) = (Some(3600), "a bucket is made with it");
+    check(locked, "InvalidRequest", "Bucket is missing Object Lock Configuration", made);
+    check(locked, "InvalidRequest", "Bucket is missing ObjectLockConfiguration", made);
+    check(locked, "InvalidRequest", "", made);
+    check(locked, "ObjectLockConfigurationNotFoundError", "There is none", made);
+    check(locked, "InvalidRequest", "A header is missing", "endpoint");
+    check(None, "InvalidRequest", "", "endpoint");
 }
 
 #[test]

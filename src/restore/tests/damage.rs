@@ -552,8 +552,9 @@ fn what_a_damaged_change_set_was_merged_from_stands_in_for_it() {
                 }
                 (false, Err(error)) => {
                     assert!(error.message.contains(merged.as_str()), "{error}");
-                    let hint = "the nearest restore point is --commit 3";
-                    assert_eq!(error.hint.as_deref(), (commit != 5).then_some(hint));
+                    let nearest = "the nearest restore point is --commit 3";
+                    let hint = if commit == 5 { crate::replica::REPAIR } else { nearest };
+                    assert_eq!(error.hint.as_deref(), Some(hint));
                 }
                 (_, report) => panic!("{with_inputs} {target:?}: {report:?}"),
             }
@@ -615,6 +616,26 @@ fn what_is_named_as_nearest_can_be_restored() {
     let error = reported(&writer, Target::Latest).unwrap_err();
     assert!(error.message.contains(part.as_str()), "{error}");
     assert_eq!(error.hint.unwrap(), "run `bakelite verify` to see what is missing");
+}
+
+/// Found by trying it: the hint was to start the daemon, as where a first snapshot was never finished.
+#[test]
+fn a_replica_whose_only_snapshot_is_damaged_is_to_be_repaired() {
+    let mut writer = model::Writer::new(512);
+    writer.alone(&Step::fill(4, 1..=4, 1)).snapshot();
+    writer.changes().iter().for_each(|key| remove(&writer, key));
+    let snapshot = keys(&writer, Name::SNAPSHOTS).remove(0);
+    let whole = writer.store.objects()[&snapshot].clone();
+    writer.store.objects().get_mut(&snapshot).unwrap()[40] ^= 1;
+    let error = reported(&writer, Target::Latest).unwrap_err();
+    assert!(error.message.ends_with("its hash is wrong"), "{error}");
+    assert!(error.hint.unwrap().starts_with("run: bakelite repair"));
+    writer.store.objects().insert(snapshot, whole);
+    let part = keys(&writer, Name::PARTS).remove(0);
+    remove(&writer, &part);
+    let error = reported(&writer, Target::Latest).unwrap_err();
+    assert!(error.message.ends_with("this object is missing"), "{error}");
+    assert!(error.hint.unwrap().starts_with("run: bakelite repair"));
 }
 
 /// A part that is known to be bad is not asked for again: a manifest tells that it is needed.

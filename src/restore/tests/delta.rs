@@ -7,6 +7,7 @@ use crate::durable::{Step as DiskStep, fault};
 use crate::wal::{Frames, HEADER_BYTES, Header};
 use rusqlite::Connection;
 use std::fs;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What a copy with these bytes becomes, with the pages of the WAL put in their places, and what it
 /// took. The model's pages are no database that SQLite would open.
@@ -145,9 +146,18 @@ fn history() -> (model::Writer, Vec<Vec<u8>>) {
 }
 
 fn updated(writer: &model::Writer, output: &Path, check: Check) -> Result<Report> {
+    updated_telling(writer, output, check, &Quiet)
+}
+
+fn updated_telling(
+    writer: &model::Writer,
+    output: &Path,
+    check: Check,
+    progress: &dyn Progress,
+) -> Result<Report> {
     let target = Target::Latest;
     let options = Options { output, target, timeline: None, check, force: false, dry_run: false };
-    update(&writer.source(), &options, &Quiet)
+    update(&writer.source(), &options, progress)
 }
 
 #[test]
@@ -325,6 +335,25 @@ fn a_copy_that_grows_by_zeros_is_one_that_sqlite_takes() {
     }
 }
 
+/// Found by trying it: "7 B of 20 B" was told of a copy that has 20 parts.
+#[test]
+fn a_copy_is_told_to_be_hashed_in_bytes() {
+    struct Most(AtomicU64);
+    impl Progress for Most {
+        fn at(&self, done: u64, total: u64) {
+            assert!(done <= total);
+            self.0.fetch_max(total, Ordering::Relaxed);
+        }
+    }
+    let (writer, images) = history();
+    let dir = tempfile::tempdir().unwrap();
+    let output = dir.path().join("r.db");
+    fs::write(&output, images.last().unwrap()).unwrap();
+    let most = Most(AtomicU64::new(0));
+    updated_telling(&writer, &output, Check::None, &most).unwrap();
+    assert_eq!(most.0.into_inner(), images.last().unwrap().len() as u64);
+}
+
 /// SQLite is asked before the copy is changed.
 #[test]
 fn a_copy_whose_new_state_fails_its_check_stays_as_it_was() {
@@ -337,6 +366,7 @@ fn a_copy_whose_new_state_fails_its_check_stays_as_it_was() {
     fs::write(&output, &images[0]).unwrap();
     let error = updated(&writer, &output, Check::Full).unwrap_err();
     assert_eq!(error.status, Status::Integrity, "{error}");
+    assert!(error.hint.unwrap().contains("earlier --commit or --at"));
     assert!(fs::read(&output).unwrap() == images[0]);
     assert_eq!(names(dir.path()), ["r.db"]);
 }

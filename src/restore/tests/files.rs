@@ -3,7 +3,7 @@
 use super::*;
 use crate::backend::faulty::{Fault, Faulty, Operation};
 use crate::durable::{Step as DiskStep, fault};
-use crate::testkit::points;
+use crate::testkit::{Process, points};
 use rusqlite::Connection;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -144,6 +144,57 @@ fn trap_94_force_keeps_mode_and_owner() {
     assert_eq!(fs::metadata(&output).unwrap().mode() & 0o7777, 0o600, "a new one is its owner's");
 }
 
+/// Found by trying it: with force, a FIFO was replaced by a database.
+#[test]
+fn trap_94_what_is_no_file_is_refused_also_with_force() {
+    let (writer, _source) = database();
+    let dir = tempfile::tempdir().unwrap();
+    let [fifo, socket] = ["fifo", "socket"].map(|name| dir.path().join(name));
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let _socket = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    std::os::unix::fs::symlink("fifo", dir.path().join("link")).unwrap();
+    for (path, kind) in [(&fifo, "a FIFO"), (&socket, "a socket"), (&dir.path().join("link"), "")] {
+        for force in [false, true] {
+            let error = run(&writer, path, force).unwrap_err();
+            assert_eq!(error.status, Status::Exists, "{error}");
+            assert!(error.message.contains(kind) && error.hint.is_some(), "{error}");
+        }
+        let (target, check) = (Target::Latest, Check::None);
+        let options =
+            Options { output: path, target, timeline: None, check, force: false, dry_run: false };
+        let error = update(&writer.source(), &options, &Quiet).unwrap_err();
+        assert_eq!(error.status, Status::Exists, "{error}");
+    }
+    assert_eq!(names(dir.path()), ["fifo", "link", "socket"]);
+    assert_eq!(kind_of(fs::metadata("/dev/null").unwrap().file_type()), Some("a device"));
+}
+
+/// Found by trying it: with force, the file was replaced below an application that went on writing to the
+/// one that was gone.
+#[test]
+fn trap_94_what_a_process_has_open_is_refused_also_with_force() {
+    let (writer, _source) = database();
+    for (mode, lock) in [("wal", "SELECT count(*) FROM t"), ("delete", "BEGIN IMMEDIATE")] {
+        let dir = tempfile::tempdir().unwrap();
+        let output = dir.path().join("r.db");
+        std::os::unix::fs::symlink("r.db", dir.path().join("link")).unwrap();
+        let mut app = Process::new(&output);
+        app.sql(&format!("PRAGMA journal_mode = {mode}"));
+        app.sql("CREATE TABLE t(x)");
+        app.sql(lock);
+        for path in [&output, &dir.path().join("link")] {
+            let error = run(&writer, path, true).unwrap_err();
+            assert_eq!(error.status, Status::Locked, "{mode}: {error}");
+            assert!(error.hint.unwrap().contains("stop"), "{mode}");
+        }
+        let error = dry_run(&writer, &output, true).unwrap_err();
+        assert_eq!(error.status, Status::Locked, "{mode}: {error}");
+        drop(app);
+        run(&writer, &output, true).unwrap();
+        assert_eq!(fs::read(&output).unwrap(), writer.image(1));
+    }
+}
+
 /// SQLite follows a link and has the WAL beside the file that it leads to.
 #[test]
 fn trap_94_force_replaces_the_file_behind_a_link() {
@@ -242,19 +293,37 @@ fn a_file_that_fails_its_check_is_not_published() {
     let error = run(&writer, &dir.path().join("r.db"), false).unwrap_err();
     assert_eq!(error.status, Status::Integrity);
     assert_eq!(names(dir.path()), [""; 0]);
+    // Found by trying it: what was named is a file that is gone again, and nothing was said of a way out.
+    let said = format!("integrity_check: {}: commit 1: ", dir.path().join("r.db").display());
+    assert!(error.message.starts_with(&said), "{error}");
+    assert!(error.hint.unwrap().contains("earlier --commit or --at"));
 }
 
 #[test]
 fn a_dry_run_says_what_it_would_land_on_and_writes_nothing() {
     let (writer, _source) = database();
     let dir = tempfile::tempdir().unwrap();
+    let report = dry_run(&writer, &dir.path().join("r.db"), false).unwrap();
+    assert_eq!(report.commit, CommitNo(1));
+    assert_eq!(names(dir.path()), [""; 0]);
+}
+
+/// Found by trying it: it said that it would restore, and ended with 0.
+#[test]
+fn a_dry_run_refuses_what_a_real_one_does() {
+    let (writer, _source) = database();
+    let dir = tempfile::tempdir().unwrap();
     let output = dir.path().join("r.db");
     fs::write(&output, b"old").unwrap();
-    let (target, check) = (Target::Latest, Check::Full);
-    let options =
-        Options { output: &output, target, timeline: None, check, force: false, dry_run: true };
-    let report = restore(&writer.source(), &options, &Quiet).unwrap();
-    assert_eq!(report.commit, CommitNo(1));
+    let said = |error: Error| (error.status, error.message, error.hint);
+    let real = said(run(&writer, &output, false).unwrap_err());
+    assert_eq!(said(dry_run(&writer, &output, false).unwrap_err()), real);
+    assert_eq!(dry_run(&writer, &output, true).unwrap().commit, CommitNo(1));
     assert_eq!(fs::read(&output).unwrap(), b"old");
-    assert_eq!(names(dir.path()), ["r.db"]);
+}
+
+fn dry_run(writer: &model::Writer, output: &Path, force: bool) -> Result<Report> {
+    let (target, check) = (Target::Latest, Check::Full);
+    let options = Options { output, target, timeline: None, check, force, dry_run: true };
+    restore(&writer.source(), &options, &Quiet)
 }
