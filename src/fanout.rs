@@ -45,6 +45,11 @@ use std::time::Duration;
 /// How long a put waits for a destination before that counts as behind. Others are waiting too.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// The same for one that is alone. Tests that follow every step of a disk do that on one thread.
+const PATIENCE_ALONE: Duration = if cfg!(test) { Duration::MAX } else { PATIENCE };
+/// Bytes a second that are as slow as anything may be that is waited for.
+const SLOW: u64 = 100_000;
+
 /// The destinations of one database.
 pub struct Fanout {
     lanes: Vec<Arc<Lane>>,
@@ -55,12 +60,23 @@ pub struct Fanout {
     /// Nor is what there is no room for; none for those past the end.
     pub caps: Vec<Cap>,
     spool_max: u64,
+    patience: Duration,
 }
 
 impl fmt::Debug for Fanout {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.debug_list().entries(self.lanes.iter().map(|lane| lane.destination.to_string())).finish()
     }
+}
+
+/// A spool holds no parts and no manifests: whoever lacks them has them copied.
+fn spools(name: &Name) -> bool {
+    matches!(name, Name::Change(_))
+}
+
+fn late(lane: &Lane) -> Error {
+    let cause = "no answer in time; it gets what it lacks once it answers";
+    Error::new(Status::Unreachable, "put", &lane.destination, cause)
 }
 
 impl Fanout {
@@ -77,9 +93,17 @@ impl Fanout {
         };
         let lanes = destinations.into_iter().map(lane).collect::<std::io::Result<_>>();
         let failed = |error| Error::io("read", state_dir.join("spool").display(), &error);
-        let lanes = lanes.map_err(failed)?;
-        let recent = Recent::new(state_dir);
-        Ok(Self { lanes, compression, recent, keep: Keep::default(), caps: Vec::new(), spool_max })
+        let lanes: Vec<Arc<Lane>> = lanes.map_err(failed)?;
+        let patience = if lanes.len() == 1 { PATIENCE_ALONE } else { PATIENCE };
+        Ok(Self {
+            lanes,
+            compression,
+            recent: Recent::new(state_dir),
+            keep: Keep::default(),
+            caps: Vec::new(),
+            spool_max,
+            patience,
+        })
     }
 
     /// How many destinations there are.
@@ -134,12 +158,11 @@ impl Fanout {
             }
         }
         owing.retain(|_| !sabotage::is("drop-instead-of-spool"));
-        let spools = matches!(name, Name::Change(_));
         let room = self.spooled() + (owing.len() * body.len()) as u64 <= self.spool_max;
         let failed = |error: std::io::Error| Error::io("write", "the spool", &error);
         let mut kept = 0;
         for lane in owing {
-            let owed = if spools && room { lane.owe(name, body) } else { Ok(false) };
+            let owed = if spools(name) && room { lane.owe(name, body) } else { Ok(false) };
             match owed {
                 Ok(true) => kept += 1,
                 // A sibling has it: what this one lacks is copied from there.
@@ -157,24 +180,39 @@ impl Fanout {
         }))
     }
 
-    /// `None`: it is behind, too late, or a mirror.
+    /// `None`: it is behind, or a mirror.
     fn put_to_current(&self, name: &Name, body: &[u8]) -> Vec<(&Arc<Lane>, Option<Result<()>>)> {
-        if let [lane] = &self.lanes[..] {
+        if let [lane] = &self.lanes[..]
+            && (!spools(name) || self.patience == Duration::MAX)
+        {
+            // Nobody else is there to wait, nor a spool to take it.
             return vec![(lane, lane.is_in_step().then(|| lane.put(name, body)))];
         }
         let (send, results) = channel();
         let shared: Arc<(Name, Vec<u8>)> = Arc::new((name.clone(), body.to_owned()));
         let mut waiting = 0;
-        for (at, lane) in self.lanes.iter().enumerate().filter(|(_, lane)| lane.is_in_step()) {
+        let mut all: Vec<_> = self.lanes.iter().map(|lane| (lane, None)).collect();
+        for (at, (lane, result)) in all.iter_mut().enumerate() {
+            if !lane.is_in_step() {
+                continue;
+            }
+            // What it was given before hangs, too.
+            *result = Some(Err(late(lane)));
+            if !lane.takes_off() {
+                continue;
+            }
             let (lane, send, shared) = (Arc::clone(lane), send.clone(), Arc::clone(&shared));
             waiting += 1;
             thread::spawn(move || {
+                let put = lane.put(&shared.0, &shared.1);
+                lane.lands();
                 // Nobody listens any more to one that is late.
-                send.send((at, lane.put(&shared.0, &shared.1))).ok();
+                send.send((at, put)).ok();
             });
         }
-        let mut all: Vec<_> = self.lanes.iter().map(|lane| (lane, None)).collect();
-        let patience = if sabotage::is("wait-for-the-slow") { Duration::MAX } else { PATIENCE };
+        let slow = Duration::from_secs(body.len() as u64 / SLOW);
+        let patience = self.patience.saturating_add(slow);
+        let patience = if sabotage::is("wait-for-the-slow") { Duration::MAX } else { patience };
         let start = clock::instant();
         for _ in 0..waiting {
             match results.recv_timeout(patience.saturating_sub(start.elapsed())) {
@@ -302,5 +340,45 @@ impl Fanout {
     fn sibling_of(&self, lane: &Arc<Lane>) -> Option<&Arc<Lane>> {
         let mut others = self.lanes.iter().filter(|other| !Arc::ptr_eq(other, lane));
         others.find(|other| other.is_current() && other.look().is_ok() && other.is_current())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::conformance::change;
+    use crate::backend::later::Later;
+    use crate::backend::mem::Mem;
+    use crate::commit::PageSize;
+    use crate::testkit::rig::{claim, fanout};
+
+    /// The only destination hung: what was committed waited in the WAL, whose resets the application then
+    /// waited for, and nobody was told.
+    #[test]
+    fn trap_84_the_only_destination_hangs_and_its_spool_takes_what_it_lacks() {
+        let dir = tempfile::tempdir().unwrap();
+        let (answer, question) = channel::<()>();
+        let question = std::sync::Mutex::new(question);
+        let mem = Arc::new(Mem::new());
+        claim(&*mem, PageSize::new(512).unwrap());
+        let behind = Arc::clone(&mem) as Arc<dyn Backend>;
+        let open = move || {
+            question.lock().unwrap().recv().ok();
+            Ok(Arc::clone(&behind))
+        };
+        let hung = Arc::new(Later::new("hung".into(), open)) as Arc<dyn Backend>;
+        let mut stores = fanout(vec![hung], dir.path(), 1 << 20);
+        stores.patience = Duration::ZERO;
+        for number in 1..4 {
+            stores.put(&change(0, number), b"a commit").unwrap();
+        }
+        assert!(stores.is_behind(0) && stores.spooled() > 0);
+        let told = stores.standings().remove(0);
+        assert_eq!(told.kind, StandingKind::Broken);
+        assert!(told.error.is_some_and(|it| it.contains("no answer in time")));
+        drop(answer);
+        stores.pay(0).unwrap();
+        assert!(!stores.is_behind(0) && stores.spooled() == 0);
+        assert!((1..4).all(|number| mem.get(&change(0, number)).is_ok()));
     }
 }

@@ -191,7 +191,7 @@ fn a_database_without_permission() {
 fn a_destination_that_is_not_there() {
     let place = Place::new();
     let lines = [
-        "bakelite: create: DIR/not/mounted: No such file or directory (os error 2)",
+        "bakelite: create: DIR/not/mounted/app: No such file or directory (os error 2)",
         "hint: make or mount it: DIR/not/mounted",
     ];
     check(&place, &place.run("sync app.db not/mounted/app"), 8, &lines);

@@ -150,6 +150,7 @@ fn hang_up(daemon: &Child, said: &mut impl BufRead) -> String {
 fn a_hangup_reads_the_configuration_again() {
     let dir = tempfile::tempdir().unwrap();
     let config = dir.path().join("bakelite.toml");
+    fs::create_dir(dir.path().join("backup")).unwrap();
     let database = |name: &str| {
         let path = dir.path().join(name);
         let wal = "PRAGMA journal_mode = WAL; CREATE TABLE IF NOT EXISTS t(x)";

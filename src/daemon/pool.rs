@@ -23,14 +23,14 @@ struct Jobs<T> {
     waiting: VecDeque<(Route, Job<T>)>,
     /// How many are being done, by route.
     running: BTreeMap<Route, usize>,
+    /// Threads without a job; one that was made or woken counts until it has begun.
     free: usize,
     threads: usize,
     ended: bool,
 }
 
 impl<T> Jobs<T> {
-    /// Whether more can be done by now than threads are free. One that was woken counts as free until it
-    /// has begun.
+    /// Whether more can be done by now than threads are free.
     fn lacks_a_thread(&self) -> bool {
         let (mut running, mut ready) = (self.running.clone(), 0);
         for (route, _) in &self.waiting {
@@ -74,9 +74,11 @@ impl<T> Shared<T> {
         self.jobs.lock().expect("no job runs under the lock")
     }
 
+    /// Begins as one that is free.
     fn work(&self) {
         let mut jobs = self.jobs();
         loop {
+            jobs.free -= 1;
             while let Some((route, job)) = jobs.begin() {
                 drop(jobs);
                 // Whoever waited for it may have ended.
@@ -89,7 +91,6 @@ impl<T> Shared<T> {
             }
             jobs.free += 1;
             jobs = self.more.wait(jobs).expect("no job runs under the lock");
-            jobs.free -= 1;
         }
     }
 }
@@ -123,6 +124,7 @@ impl<T: Send + 'static> Pool<T> {
         if jobs.threads < ALL && jobs.lacks_a_thread() {
             let shared = Arc::clone(&self.0);
             jobs.threads += 1;
+            jobs.free += 1;
             thread::spawn(move || shared.work());
         }
     }
@@ -168,7 +170,7 @@ mod tests {
         let mut alive: Vec<_> = (100..120).map(|_| results.recv().unwrap()).collect();
         alive.sort_unstable();
         assert_eq!(alive, (100..120).collect::<Vec<_>>());
-        assert!(pool.0.jobs().threads <= 4 * EACH, "{pool:?}");
+        assert!(pool.0.jobs().threads <= 2 * EACH, "{pool:?}");
         assert_eq!(pool.0.jobs().running[&route("dead")], EACH);
         drop(release);
         let mut dead: Vec<_> = (0..3 * EACH).map(|_| results.recv().unwrap()).collect();

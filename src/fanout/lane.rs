@@ -16,6 +16,9 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+/// Puts to a destination at a time: a change-set, and the parts of a snapshot under way.
+const FLYING: u64 = 8;
+
 pub(super) struct Lane {
     pub destination: Arc<dyn Backend>,
     pub mirror: bool,
@@ -23,6 +26,8 @@ pub(super) struct Lane {
     debt: Mutex<Debt>,
     /// How many objects it has taken or refused.
     answers: AtomicU64,
+    /// Puts that are under way, each on a thread of its own.
+    flying: AtomicU64,
     /// What it lacks yet is for the next start.
     left: AtomicBool,
     pub known: parts::Known,
@@ -93,9 +98,9 @@ impl Lane {
         spool.tidy()?;
         let (pending, copy) = (spool.pending()?, spool.is_marked());
         let debt = Mutex::new(Debt { pending, copy, ..Debt::default() });
-        let (answers, left) = (AtomicU64::new(0), AtomicBool::new(false));
-        let known = parts::Known::default();
-        Ok(Self { destination, mirror, spool, debt, answers, left, known })
+        let (answers, flying) = (AtomicU64::new(0), AtomicU64::new(0));
+        let (left, known) = (AtomicBool::new(false), parts::Known::default());
+        Ok(Self { destination, mirror, spool, debt, answers, flying, left, known })
     }
 
     pub fn debt(&self) -> MutexGuard<'_, Debt> {
@@ -113,6 +118,19 @@ impl Lane {
 
     pub fn answers(&self) -> u64 {
         self.answers.load(Ordering::Relaxed)
+    }
+
+    /// Whether one more put may be under way. One that hangs has its thread for good.
+    pub fn takes_off(&self) -> bool {
+        let flying = self.flying.fetch_add(1, Ordering::Relaxed);
+        if flying >= FLYING {
+            self.lands();
+        }
+        flying < FLYING
+    }
+
+    pub fn lands(&self) {
+        self.flying.fetch_sub(1, Ordering::Relaxed);
     }
 
     pub fn leave(&self) {

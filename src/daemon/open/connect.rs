@@ -156,23 +156,26 @@ pub fn tell_if_absent(error: Error, destination: &Destination) -> Error {
 }
 
 /// A replica's root. One that was shipped to has to be there: where it is not, a disk is not mounted,
-/// and a new replica must not begin in its mount point. A new one is made, in a directory that may be
-/// new too, but no further up.
+/// and a new replica must not begin in its mount point. A new one is made, and nothing further up.
 fn open_root(root: &Path, shipped: bool) -> std::result::Result<Fs, backend::Error> {
-    if shipped {
-        return Fs::open(root);
-    }
-    let above = durable::parent(root);
-    if !above.exists() {
-        Fs::create(above)?;
-    }
-    Fs::create(root)
+    if shipped { Fs::open(root) } else { Fs::create(root) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::backend::mem::Mem;
+
+    /// The disk was not mounted, and its mount point not even made: a new replica began on another disk.
+    #[test]
+    fn trap_83_a_new_replica_is_made_below_a_directory_that_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let (away, here) = (dir.path().join("mnt/app"), dir.path().join("app"));
+        assert_eq!(open_root(&away, false).unwrap_err().kind, backend::Kind::NotFound);
+        assert!(!dir.path().join("mnt").exists());
+        open_root(&here, false).unwrap();
+        open_root(&here, true).unwrap();
+    }
 
     /// A server that took connections and never answered kept a directory waiting for half a minute.
     #[test]
