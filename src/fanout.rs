@@ -21,6 +21,7 @@ mod lane;
 mod parts;
 mod standing;
 
+pub use lane::Look;
 pub use parts::Stock;
 pub use standing::{Standing, StandingKind};
 
@@ -292,8 +293,8 @@ impl Fanout {
     }
 
     /// Looks whether a destination still holds what was acknowledged there. One that does not is behind.
-    pub fn look_at(&self, at: usize) -> Result<()> {
-        self.lanes[at].look()
+    pub fn look_at(&self, at: usize, how: Look) -> Result<()> {
+        self.lanes[at].look(how)
     }
 
     /// Brings one destination up to date: from a sibling where its spool has not all, then from that. An
@@ -308,7 +309,7 @@ impl Fanout {
     }
 
     fn try_pay(&self, lane: &Arc<Lane>, cap: Cap) -> Result<Option<Name>> {
-        lane.look()?;
+        lane.look(Look::Glance)?;
         let mut lacking = None;
         loop {
             if lane.debt().copy {
@@ -339,7 +340,7 @@ impl Fanout {
     /// seem to hold another replica.
     fn sibling_of(&self, lane: &Arc<Lane>) -> Option<&Arc<Lane>> {
         let mut others = self.lanes.iter().filter(|other| !Arc::ptr_eq(other, lane));
-        others.find(|other| other.is_current() && other.look().is_ok() && other.is_current())
+        others.find(|other| other.is_current() && other.look(Look::Glance).is_ok() && other.is_current())
     }
 }
 

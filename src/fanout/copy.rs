@@ -35,7 +35,7 @@ impl Lane {
     }
 
     /// Whether what is there, by its names, leads to a commit.
-    fn leads_to(&self, commit: CommitNo) -> Result<bool> {
+    pub(super) fn leads_to(&self, commit: CommitNo) -> Result<bool> {
         let there = Replica::list(&*self.destination)?;
         let ancestry = there.ancestry(&*self.destination)?;
         Ok(there.runs(&ancestry).iter().any(|run| run.holds(commit)))

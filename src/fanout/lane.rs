@@ -16,6 +16,15 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+/// How closely one is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// A request or two.
+    Glance,
+    /// Whether all that it holds leads to what it has acknowledged.
+    Listing,
+}
+
 /// Puts to a destination at a time: a change-set, and the parts of a snapshot under way.
 const FLYING: u64 = 8;
 
@@ -215,12 +224,21 @@ impl Lane {
 
     /// Looks whether it still holds what was acknowledged there. One that does not is behind: it was wiped,
     /// or is an older copy of itself.
-    pub fn look(&self) -> Result<()> {
-        if !self.is_robbed()? {
+    pub fn look(&self, how: Look) -> Result<()> {
+        if !self.is_robbed()? && (how == Look::Glance || !self.has_a_gap()?) {
             return Ok(());
         }
         self.debt().floor = Floor::default();
         self.owe_all().map_err(|error| Error::io("write", "the spool", &error))
+    }
+
+    fn has_a_gap(&self) -> Result<bool> {
+        let claimed = Some(self.debt()).filter(|debt| !debt.copy).and_then(|it| it.floor.claimed());
+        let Some((last, _)) = claimed else { return Ok(false) };
+        match self.leads_to(last) {
+            Err(error) if error.status == Status::Integrity => Ok(true),
+            leads => leads.map(|leads| !leads),
+        }
     }
 
     /// The record of the timeline stays for good. Under a writer that never rests, what was acknowledged

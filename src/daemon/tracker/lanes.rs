@@ -5,7 +5,7 @@ use super::{Done, Job, RETRY_FIRST, RETRY_LAST, Tracker};
 use crate::daemon::open;
 use crate::daemon::pool::Route;
 use crate::error::{Error, Result, Status};
-use crate::fanout::{Fanout, Stock};
+use crate::fanout::{Fanout, Look, Stock};
 use crate::name::{Name, Part};
 use crate::upkeep as round;
 use std::sync::Arc;
@@ -67,6 +67,7 @@ pub struct Lane {
     tries: u32,
     retry_at: Instant,
     look_at: Instant,
+    look: Look,
 }
 
 /// Until when an end waits for mirrors, and whether that is over.
@@ -78,7 +79,8 @@ pub(super) struct Mirrors {
 
 impl Tracker {
     pub(super) fn set_lanes(&mut self, count: usize, now: Instant) {
-        let lane = Lane { busy: false, tries: 0, retry_at: now, look_at: now + LOOK };
+        let (busy, tries, look) = (false, 0, Look::Glance);
+        let lane = Lane { busy, tries, retry_at: now, look_at: now + LOOK, look };
         self.lanes = vec![lane; count];
     }
 
@@ -125,11 +127,12 @@ impl Tracker {
                 continue;
             }
             (lane.busy, lane.look_at) = (true, now + LOOK_AT_REST);
+            let how = std::mem::replace(&mut lane.look, Look::Glance);
             let (stores, database) = (Arc::clone(stores), Arc::clone(&self.database));
             jobs.push(Journey::new(&self.routes.each[at], move || {
                 if !behind {
                     // One that could not be asked is no matter: the next put shows what is wrong.
-                    drop(stores.look_at(at));
+                    drop(stores.look_at(at, how));
                     return Abroad::Looked(at);
                 }
                 let told = |error| open::tell_if_absent(error, &database.destinations[at]);
@@ -271,7 +274,9 @@ impl Tracker {
     }
 
     pub(super) fn look_at_once(&mut self, now: Instant) {
-        self.lanes.iter_mut().for_each(|lane| lane.look_at = now);
+        for lane in &mut self.lanes {
+            (lane.look_at, lane.look) = (now, Look::Listing);
+        }
     }
 
     /// All are tried at once: what waits for another try has it now.

@@ -348,6 +348,17 @@ impl Rig {
         Ok(Ok(()))
     }
 
+    /// A `sync` that is told to wait no longer says that not all is durable.
+    pub fn sync_in_vain(&mut self) -> Result<()> {
+        let log = self.path("log", "sync");
+        let mut command = self.bakelite("sync");
+        match process::run(command.args(["--timeout", "3s"]), &log)? {
+            Some(done) if done.status.code() == Some(Status::Unreachable as i32) => Ok(()),
+            Some(done) => violation(format!("sync: {}: {}", done.status, done.complaint)),
+            None => violation("sync did not return within two minutes"),
+        }
+    }
+
     /// Starts `bakelite sync` to be killed while it works.
     pub fn start_sync(&mut self) -> Result<Process> {
         let log = self.path("log", "sync");

@@ -337,7 +337,7 @@ pub const INVENTORY: &[Scenario] = &[
         name: "dropping-s3",
         adversity: "an S3 store that acknowledges puts and drops them (the red path of the floors)",
         how: "one change-set of those acknowledged is not there: the restore that a floor asks for is \
-              never found right",
+              never found right; then a `sync` asks what is there, and it is made good",
         seeds: 2,
         faults: &["put dropped"],
         run: stores::dropping,

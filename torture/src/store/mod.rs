@@ -182,6 +182,13 @@ impl Store {
         self.shared.state().drops = puts;
     }
 
+    /// What is put again from now on is kept.
+    pub fn keep_puts(&self) {
+        let mut state = self.shared.state();
+        state.drops = 0;
+        state.dropped.clear();
+    }
+
     pub fn dropped(&self) -> u64 {
         self.shared.state().dropped.len() as u64
     }

@@ -79,6 +79,17 @@ fn trap_85_a_sync_sees_for_itself_what_destinations_hold() {
     (0..2).for_each(|at| empty(&pair.roots[at]));
     crate::daemon::sync(std::slice::from_ref(&pair.config)).unwrap();
     (0..2).for_each(|at| pair.agrees(at));
+    // One that lies in between is asked for by nobody else.
+    for _ in 0..3 {
+        commits(&pair.writer, 1);
+        crate::daemon::sync(std::slice::from_ref(&pair.config)).unwrap();
+    }
+    let changes = fs::read_dir(pair.roots[1].join("change/0")).unwrap();
+    let mut changes: Vec<_> = changes.map(|entry| entry.unwrap().path()).collect();
+    changes.sort();
+    fs::remove_file(&changes[changes.len() - 2]).unwrap();
+    crate::daemon::sync(std::slice::from_ref(&pair.config)).unwrap();
+    pair.agrees(1);
     stop.flag().store(true, std::sync::atomic::Ordering::Relaxed);
     thread.join().unwrap().unwrap();
 }
