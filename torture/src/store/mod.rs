@@ -4,7 +4,7 @@
 //! the other one is honest, and is what restores are graded through: what is graded is what the store
 //! holds. What it promises is what S3 promises: a put that was answered with success is kept, a name
 //! that is taken stays as it is. A listing behind the time is more than S3 ever does, so it counts
-//! as a lie. Only `drop_puts` breaks a promise, for the harness's own red path.
+//! as a lie. Only `drop_puts` and `damage_puts` break a promise, for the harness's own red path.
 
 mod clock;
 mod lies;
@@ -77,6 +77,8 @@ struct State {
     /// How many puts are still to be answered with success and not kept.
     drops: u64,
     dropped: BTreeSet<String>,
+    /// How many puts are still to be kept with a bit flipped.
+    damages: u64,
     stopping: Stopping,
     /// Whether whoever comes through the daemon's door may remove nothing.
     keeps_all: bool,
@@ -116,6 +118,7 @@ impl Store {
             hanging: Vec::new(),
             drops: 0,
             dropped: BTreeSet::new(),
+            damages: 0,
             stopping: Stopping::Nothing,
             keeps_all: false,
             denied: 0,
@@ -180,6 +183,11 @@ impl Store {
     /// The next `puts` of commits are answered with success and not kept.
     pub fn drop_puts(&self, puts: u64) {
         self.shared.state().drops = puts;
+    }
+
+    /// The next `puts` of commits are kept with a bit flipped.
+    pub fn damage_puts(&self, puts: u64) {
+        self.shared.state().damages = puts;
     }
 
     /// What is put again from now on is kept.
@@ -396,7 +404,12 @@ impl State {
             return Reply::ok(Vec::new());
         }
         self.changes += 1;
-        let body = Arc::new(request.body.clone());
+        let mut body = request.body.clone();
+        if self.damages > 0 && request.key.contains("/change/") {
+            self.damages -= 1;
+            body.last_mut().into_iter().for_each(|byte| *byte ^= 1);
+        }
+        let body = Arc::new(body);
         let locked = self.clock.lock(&request.key, request.until.as_deref());
         let object = Object { body, put: self.changes, deleted: None, locked };
         self.objects.insert(request.key.clone(), object);

@@ -56,14 +56,14 @@ fn a_store_that_breaks_a_promise_fails_it_by_name() {
     assert_eq!(run(&plan(&place, &["marked"])), Ok(false));
 }
 
-/// What it drops only later is seen by who restores, and stays to be looked at.
+/// What it damages only later is seen by who restores, and stays to be looked at.
 #[test]
-fn a_store_that_drops_what_it_acknowledged_fails_the_torture() {
+fn a_store_that_damages_what_it_acknowledged_fails_the_torture() {
     let store = Store::start(7).unwrap();
     let root = tempfile::tempdir().unwrap();
     let at = store.destination("app");
     // The first one may hold only what the first snapshot holds as well.
-    store.drop_puts(2);
+    store.damage_puts(2);
     let plan = run::Plan { root: root.path().to_owned(), ..plan(&at, &["marked"]) };
     assert_eq!(run::run(&plan).outcome, Outcome::Violation);
     assert_eq!(below(&at).unwrap(), ["marked-3"]);
