@@ -340,7 +340,9 @@ impl Fanout {
     /// seem to hold another replica.
     fn sibling_of(&self, lane: &Arc<Lane>) -> Option<&Arc<Lane>> {
         let mut others = self.lanes.iter().filter(|other| !Arc::ptr_eq(other, lane));
-        others.find(|other| other.is_current() && other.look(Look::Glance).is_ok() && other.is_current())
+        others.find(|other| {
+            other.is_current() && other.look(Look::Glance).is_ok() && other.is_current()
+        })
     }
 }
 

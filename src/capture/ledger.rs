@@ -128,6 +128,7 @@ impl Ledger {
         let time = self.time_of(frame.number, read);
         let number = self.last.number.next();
         let mut commit = Commit { number, time, pages, digest: self.last.digest, resync: false };
+        self.stage.cut(self.last.pages.saturating_sub(pages), read);
         if let Some(first) = self.stage.large {
             let frames = first..frame.number + 1;
             commit.digest = None;

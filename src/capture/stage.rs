@@ -8,6 +8,9 @@ use std::collections::HashMap;
 /// A transaction with more bytes of pages is not held in memory, but read twice.
 const LARGE_BYTES: usize = 8 << 20;
 
+/// One that cuts off more pages than that is neither: it would hold 40 bytes of each.
+const LARGE_CUT: u32 = 65_536;
+
 /// Room for pages that is kept from one commit to the next.
 const KEPT_BYTES: usize = 1 << 20;
 
@@ -35,6 +38,14 @@ impl Stage {
         self.bytes.extend_from_slice(frame.data);
         if self.bytes.len() > LARGE_BYTES && read == Read::Living {
             *self = Self { large: Some(first), ..Self::default() };
+        }
+    }
+
+    /// Lets go of a transaction that cuts off so many pages: a hash of each is to be changed, however few
+    /// its frames are.
+    pub fn cut(&mut self, pages: u32, read: Read) {
+        if pages > LARGE_CUT && read == Read::Living {
+            *self = Self { large: self.first, ..Self::default() };
         }
     }
 

@@ -399,6 +399,32 @@ fn trap_19_a_large_transaction_waits_for_its_destination() {
     agrees(&db);
 }
 
+/// A few frames cut off hundreds of thousands of pages: a hash of each was held in memory.
+#[test]
+fn trap_19_a_transaction_that_cuts_off_many_pages_is_a_large_one() {
+    let db = Db::empty(512);
+    let writer = db.open();
+    let sql = |sql: &str| writer.execute_batch(sql).unwrap();
+    sql("PRAGMA auto_vacuum = FULL; VACUUM; CREATE TABLE t(id INTEGER PRIMARY KEY, x)");
+    sql("INSERT INTO t(x) VALUES (zeroblob(40000000))");
+    assert_eq!(checkpoint(&writer, "TRUNCATE").0, 0);
+    let mut sim = Sim::current(&db);
+    let before = db.wal_bytes();
+    sql("DELETE FROM t");
+    assert!(db.wal_bytes() - before < 4_000_000, "it has few frames");
+    let mut large = false;
+    sim.until(|sim| {
+        if let Phase::Here(capture) = &sim.tracker.phase {
+            large |= capture.large().is_some();
+        }
+        large && sim.is_current()
+    });
+    agrees(&db);
+    commits(&writer, 2);
+    assert!(sim.drain().is_none());
+    agrees(&db);
+}
+
 #[test]
 fn trap_19_a_large_transaction_whose_wal_is_lost_is_healed() {
     let (db, writer) = new_db();

@@ -69,12 +69,7 @@ fn times_rise(source: &Arc<dyn Backend>, moment: &str) {
 fn trap_67_a_clock_that_is_set_at_any_reading_of_it_loses_nothing() {
     let mut moments = 0;
     for lives in [1, 2, 3] {
-        let world = || {
-            let mut world = World::new();
-            (1..lives.min(2)).for_each(|_| drop(world.live(u64::MAX, Death::Before)));
-            (2..lives).for_each(|_| world.missed());
-            world
-        };
+        let world = || World::before_life(lives);
         let mut first = world();
         let (_, reads) = under(Set::default(), || first.live(u64::MAX, Death::Before));
         assert!(reads > 5, "life {lives}: {reads} readings");

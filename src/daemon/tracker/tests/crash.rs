@@ -35,6 +35,15 @@ impl World {
         self.images.push((crate::model::digest(&pages), image));
     }
 
+    /// Just before its life of that number: the first one begins a replica, the second one takes it up
+    /// again, and the third one heals what was missed meanwhile.
+    pub fn before_life(life: u32) -> Self {
+        let mut world = Self::new();
+        (1..life.min(2)).for_each(|_| drop(world.live(u64::MAX, Death::Before)));
+        (2..life).for_each(|_| world.missed());
+        world
+    }
+
     pub fn source(&self) -> Arc<dyn Backend> {
         Arc::clone(&self.store) as Arc<dyn Backend>
     }
@@ -107,18 +116,11 @@ impl World {
     }
 }
 
-/// The first life begins a replica, the second one takes it up again, and the third one heals what was
-/// missed meanwhile.
 #[test]
 fn trap_63_a_daemon_stopped_at_any_call_of_its_destination_loses_nothing() {
     let mut moments = Vec::new();
     for lives in [1, 2, 3] {
-        let world = || {
-            let mut world = World::new();
-            (1..lives.min(2)).for_each(|_| drop(world.live(u64::MAX, Death::Before)));
-            (2..lives).for_each(|_| world.missed());
-            world
-        };
+        let world = || World::before_life(lives);
         let calls = world().live(u64::MAX, Death::Before).calls();
         for death in DEATHS {
             for left in 0..calls {
