@@ -343,6 +343,15 @@ pub const INVENTORY: &[Scenario] = &[
         run: stores::dropping,
     },
     Scenario {
+        name: "rotting-s3",
+        adversity: "an S3 store that damages what it has acknowledged, beneath the daemon",
+        how: "a bit of three change-sets is flipped: a restore of the bucket is refused, or right; `verify` \
+              finds it, the directory has everything, and after `repair` both have",
+        seeds: 3,
+        faults: &["put damaged", "repair done"],
+        run: stores::rotting,
+    },
+    Scenario {
         name: "upkeep",
         adversity: "SIGKILL of the daemon, `compact` and `prune` in the middle of merging, thinning out, \
                     deleting and snapshots, days made seconds",

@@ -114,6 +114,42 @@ pub fn dropping(rig: &mut Rig) -> Result<()> {
     rig.grade_all_exact(seq)
 }
 
+/// What rots beneath the daemon is refused, never taken for something else; `verify` finds it, and `repair`
+/// makes it good from the directory.
+pub fn rotting(rig: &mut Rig) -> Result<()> {
+    begin(rig)?;
+    rig.go()?;
+    rig.start_daemon()?;
+    rig.sync()?;
+    rig.store().damage_puts(3);
+    while rig.store().damaged() < 3 {
+        rig.random_wait(100);
+        rig.sync()?;
+    }
+    rig.tally.faults("put damaged", rig.store().damaged());
+    let seq = rig.pause()?;
+    rig.sync()?;
+    rig.mean(DIRECTORY);
+    rig.grade_exact(seq)?;
+    rig.mean(BUCKET);
+    let exactly = Some(rig.truth.course.here(seq));
+    let expect = Expect { exactly, ..Expect::default() };
+    let source = rig.source();
+    match rig.verdict(&source, Target::Latest, &expect)? {
+        Verdict::Judged { grade, .. } if grade.is_right() => {}
+        Verdict::Refused(_) => rig.tally.rejected += 1,
+        Verdict::Judged { landed, grade, .. } => {
+            return violation(format!("from damaged objects came {landed:?}: {grade:?}"));
+        }
+    }
+    if rig.verify(&source)? {
+        return violation("verify finds no fault with objects that are damaged");
+    }
+    rig.drain()?;
+    rig.upkeep("repair")?;
+    rig.grade_all_exact(seq)
+}
+
 pub fn killed(rig: &mut Rig) -> Result<()> {
     rig.add_server()?;
     let pace = Some(*rig.rng.pick(&[500, 3000]));

@@ -77,8 +77,9 @@ struct State {
     /// How many puts are still to be answered with success and not kept.
     drops: u64,
     dropped: BTreeSet<String>,
-    /// How many puts are still to be kept with a bit flipped.
+    /// How many puts are still to be kept with a bit flipped, and how many were.
     damages: u64,
+    damaged: u64,
     stopping: Stopping,
     /// Whether whoever comes through the daemon's door may remove nothing.
     keeps_all: bool,
@@ -119,6 +120,7 @@ impl Store {
             drops: 0,
             dropped: BTreeSet::new(),
             damages: 0,
+            damaged: 0,
             stopping: Stopping::Nothing,
             keeps_all: false,
             denied: 0,
@@ -188,6 +190,10 @@ impl Store {
     /// The next `puts` of commits are kept with a bit flipped.
     pub fn damage_puts(&self, puts: u64) {
         self.shared.state().damages = puts;
+    }
+
+    pub fn damaged(&self) -> u64 {
+        self.shared.state().damaged
     }
 
     /// What is put again from now on is kept.
@@ -407,6 +413,7 @@ impl State {
         let mut body = request.body.clone();
         if self.damages > 0 && request.key.contains("/change/") {
             self.damages -= 1;
+            self.damaged += 1;
             body.last_mut().into_iter().for_each(|byte| *byte ^= 1);
         }
         let body = Arc::new(body);
