@@ -52,6 +52,8 @@ pub use reading::Still;
 const READ_BYTES: usize = 256 << 10;
 /// An old tail longer than this is not kept in memory: it counts as lost.
 const TAIL_BYTES: usize = 16 << 20;
+/// A writer that runs changes the wal-index header within one or two of these.
+const LOOKS: usize = 20;
 /// How long a writer may take to publish a commit before its wal-index counts as unreadable.
 const STEADY: Duration = Duration::from_secs(3);
 const STEADY_POLL: Duration = Duration::from_micros(100);
@@ -158,8 +160,13 @@ impl Source {
         self.pin
     }
 
-    /// Reads the wal-index header; `None` while a writer is changing it. No system call, no lock.
+    /// Reads the wal-index header; `None` if a writer was stopped while it was changing it. No system
+    /// call, no lock.
     pub fn look(&self) -> Option<Look> {
+        (0..LOOKS).find_map(|_| self.glance())
+    }
+
+    fn glance(&self) -> Option<Look> {
         let copy = |base: usize| std::array::from_fn(|at| self.handles.word(base + 4 * at));
         let first: [u32; 12] = copy(0);
         self.handles.barrier();
@@ -325,10 +332,12 @@ impl Source {
     }
 
     /// Reads the rest of the old generation from beyond the new frames, then the new generation, and
-    /// counts.
+    /// counts. A second reset must not come in between: the pin is taken first.
     fn turn_over(&mut self, look: &Look, sink: &mut impl Sink) -> Result<Caught, Trouble> {
-        let mut tail = self.old_tail()?;
+        let empty = self.nothing_is_left();
         self.hold()?;
+        let tail = self.old_tail()?;
+        let mut tail = if empty { tail.empty() } else { tail };
         let now = self.steady_look().ok_or(Trouble::Lost("the wal-index does not come to rest"))?;
         if now.salts != look.salts {
             return Err(Trouble::Lost("the WAL was reset twice"));
@@ -359,6 +368,12 @@ impl Source {
         }
     }
 
+    /// Under slot 0 a WAL is reset only when all of it was captured, and salts of zero are those of a WAL
+    /// without a frame.
+    fn nothing_is_left(&self) -> bool {
+        self.pin == Pin::Zero || self.mark.salts == Salts::default()
+    }
+
     /// What is left of the generation at the mark, copied before it is overwritten.
     fn old_tail(&self) -> Result<Tail, Trouble> {
         let header = wal::Header {
@@ -380,11 +395,7 @@ impl Source {
             if read < READ_BYTES || !matches!(frames.end(), Some(End::Exhausted | End::ShortFrame))
             {
                 let cut = self.handles.wal_bytes()? < from;
-                let tail = Tail::new(header, self.mark.position, bytes);
-                // Under slot 0 a WAL is reset only when all of it was captured, and salts of zero are
-                // those of a WAL without a frame.
-                let empty = self.pin == Pin::Zero || self.mark.salts == Salts::default();
-                return Ok(if empty { tail.empty() } else { tail.cut(cut) });
+                return Ok(Tail::new(header, self.mark.position, bytes).cut(cut));
             }
         }
         Err(Trouble::Lost("too much of the old WAL was left"))

@@ -323,6 +323,9 @@ impl Tracker {
     fn look(&mut self, mut capture: Box<Capture>, now: Instant) -> Option<Job> {
         let look = capture.source.look();
         let seen = capture.source.seen(look.as_ref());
+        if seen == Seen::Reset {
+            self.keep_from_a_second(&mut capture);
+        }
         if let Some(look) = &look {
             capture.note(look, clock::now());
             self.pace(look, seen, capture.source.pin(), now);

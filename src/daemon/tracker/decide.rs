@@ -239,6 +239,16 @@ impl Tracker {
         wanted.then_some(orders)
     }
 
+    /// The WAL was reset while nothing held it: what was left of it can be read until the new one is as
+    /// long, and a worker may be late.
+    pub(super) fn keep_from_a_second(&mut self, capture: &mut Capture) {
+        if capture.source.pin() == Pin::Free
+            && let Err(error) = capture.source.hold()
+        {
+            self.log(&format!("pin: {error}"));
+        }
+    }
+
     /// Nothing to capture: lets go of the WAL if it can be reset without a loss, and of one that has
     /// grown too long behind a destination that does not take anything.
     pub(super) fn rest(

@@ -194,11 +194,14 @@ impl Tracker {
         let Captured { batch, part, passed, began, put_off, complete, part_is_due, drain, result } =
             captured;
         let mut capture = capture;
-        if batch.is_none() && part.is_none() && (part_is_due || !complete) {
+        if capture.source.pin() == Pin::Free {
+            self.next_look = self.next_look.min(now + FAST_POLL);
+        } else if batch.is_none()
+            && part.is_none()
+            && (part_is_due || !complete && !capture.is_full())
+        {
             // Whatever is in the way, asking at once would not find it gone.
             self.next_look = now + self.database.settings.poll_interval;
-        } else if capture.source.pin() == Pin::Free {
-            self.next_look = self.next_look.min(now + FAST_POLL);
         }
         if std::mem::take(&mut self.shipped_meanwhile) {
             capture.shipped();

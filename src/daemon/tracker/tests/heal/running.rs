@@ -189,6 +189,30 @@ fn trap_31_the_daemon_leaves_slot_0_for_another() {
     agrees(&db);
 }
 
+/// A worker takes up a reset when it comes to it; by then a fast writer would have reset the WAL again.
+#[test]
+fn trap_24_a_second_reset_before_a_worker_comes_to_the_first() {
+    let (db, writer) = new_db();
+    let mut sim = Sim::current(&db);
+    let Phase::Here(capture) = &mut sim.tracker.phase else { panic!() };
+    capture.source.release().unwrap();
+    let reset = || {
+        checkpoint(&writer, "PASSIVE");
+        commits(&writer, 1);
+    };
+    commits(&writer, 3);
+    reset();
+    sim.now = sim.tracker.next_turn();
+    let job = sim.tracker.turn(sim.now).unwrap();
+    reset();
+    let done = (job.work)();
+    assert!(matches!(done, Done::Captured(..)));
+    sim.tracker.done(done, sim.now);
+    sim.until(|sim| sim.is_current());
+    assert_eq!(sim.tracker.status.counts.missed, 0);
+    agrees(&db);
+}
+
 /// A destination takes nothing, and the pinned WAL grows: past `wal_max` it is let go of. What was
 /// missed then is healed by difference, and so is told.
 #[test]
