@@ -70,9 +70,9 @@ check: ## what CI runs: format, lints, man pages, then all tests
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory test
 
-torture: programs ## faults, kills and an oracle [MINUTES=] [SEED=] [SCENARIO=]
+torture: programs ## faults, kills and an oracle [MINUTES=] [SEED=] [SCENARIO=] [JOBS=]
 	$(BIN)/torture run $(SCENARIO) $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) \
-		$(LEAST)
+		$(if $(JOBS),--jobs $(JOBS)) $(LEAST)
 
 suite: programs ## your own storage: what it has to keep, and backups under kills: URL= [MINUTES=] [SEED=]
 	@test -n "$(URL)" || { echo "usage: make suite URL='s3://BUCKET/PREFIX?endpoint=...'" >&2; exit 2; }
@@ -95,7 +95,7 @@ points: ## every crash point and a year, at full measure: 10 minutes
 # A build of their own as well: it is fast, and stops at an overflow.
 fuzz: ## wrong inputs for every parser, and WALs beside SQLite [PARSER=] [MINUTES=] [SEED=]
 	$(CARGO) build --locked --package torture --profile fuzz
-	$(TARGET)/fuzz/torture fuzz $(PARSER) --minutes $(or $(MINUTES),40) $(if $(SEED),--seed $(SEED)) \
+	$(TARGET)/fuzz/torture fuzz $(PARSER) --minutes $(or $(MINUTES),6) $(if $(SEED),--seed $(SEED)) \
 		$(if $(PARSER)$(MINUTES),,--record)
 
 soak: programs ## daemon and writers for MINUTES=, random faults, restores judged all the while

@@ -342,7 +342,7 @@ impl Source {
         if now.salts != look.salts {
             return Err(Trouble::Lost("the WAL was reset twice"));
         }
-        tail.is_followed_by(look.salts, look.frames);
+        tail.is_followed_by(now.salts, now.frames);
         let header = self.header(look.salts)?;
         let start = header.map_or(self.mark.position, |header| header.start());
         let start = Position { frame: 0, ..start };

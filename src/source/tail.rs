@@ -83,14 +83,25 @@ impl Tail {
         Self { bytes: Vec::new(), known: Known::Empty, ..self }
     }
 
-    /// Notes what came after it. A reset adds 1 to the first salt.
+    /// Notes what came after it, and how many frames of that were published once it was read. A reset
+    /// adds 1 to the first salt.
     pub fn is_followed_by(&mut self, salts: Salts, frames: u32) {
         let [first, next] = [self.header.salts, salts]
             .map(|Salts([a, b, c, d, ..])| u32::from_be_bytes([a, b, c, d]));
         self.next = next == first.wrapping_add(1);
-        if self.known == Known::Whole && !(self.next && frames <= self.from.frame) {
+        let whole = self.next && frames <= self.from.frame && self.begins_as_it_was(salts);
+        if self.known == Known::Whole && !whole {
             self.known = Known::Nothing;
         }
+    }
+
+    /// Frames are written from the first on, those of a transaction that is not over as well: they
+    /// overwrite the beginning of it before they come to its end. Until it commits, their salts may be
+    /// zeros.
+    fn begins_as_it_was(&self, next: Salts) -> bool {
+        let written = [self.header.salts, next, Salts::default()];
+        let empty = self.bytes.get(8..16).is_none_or(|it| written.iter().all(|by| it != by.0));
+        empty || self.frames().next().is_some()
     }
 
     fn frames(&self) -> Frames<'_> {

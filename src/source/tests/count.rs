@@ -153,6 +153,25 @@ fn trap_13_padding_in_the_old_tail() {
     it.agrees();
 }
 
+/// A transaction that is not over has overwritten the tail and shows in no count; copies of the commit
+/// before it must not be taken for those of the one that is gone.
+#[test]
+fn trap_39_a_tail_that_a_transaction_has_overwritten_before_its_end() {
+    let db = Db::new(512);
+    let writer = db.open_uri("psow=0");
+    writer.execute_batch("PRAGMA synchronous = FULL; PRAGMA cache_size = 1").unwrap();
+    commits(&writer, 10);
+    let mut it = Watched::with(db, writer);
+    it.source.release().unwrap();
+    commits(&it.writer, 1);
+    it.backfill();
+    commits(&it.writer, 1);
+    let captured = it.source.mark().position.frame;
+    it.sql("BEGIN; UPDATE t SET x = hex(randomblob(20_000))");
+    assert!(it.source.look().unwrap().frames < captured, "nothing of it is published");
+    assert!(it.is_lost());
+}
+
 /// Where copies leave it open what was published, nothing is made up.
 #[test]
 fn trap_13_padding_and_a_phantom_are_not_told_apart() {
