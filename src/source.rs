@@ -133,13 +133,16 @@ pub struct Source {
     page_size: PageSize,
     pin: Pin,
     mark: Mark,
+    /// Whether the mark's count is SQLite's own: not that of another life of the wal-index, and not one
+    /// that copies of commit frames were counted for.
+    exact: bool,
 }
 
 impl Source {
     /// Takes up a database at `mark`, or, without one, at what is published now.
     pub fn new(handles: Handles, page_size: PageSize, mark: Option<Mark>) -> Result<Self, Trouble> {
         let at = mark.unwrap_or(Mark::NOWHERE);
-        let mut source = Self { handles, page_size, pin: Pin::Free, mark: at };
+        let mut source = Self { handles, page_size, pin: Pin::Free, mark: at, exact: false };
         source.hold()?;
         if mark.is_none() {
             source.rebase()?;
@@ -149,7 +152,7 @@ impl Source {
 
     /// Takes another place for how far was captured.
     pub fn go_to(&mut self, mark: Mark) {
-        self.mark = mark;
+        (self.mark, self.exact) = (mark, false);
     }
 
     pub fn mark(&self) -> &Mark {
@@ -235,6 +238,7 @@ impl Source {
             big_endian: header.is_some_and(|header| header.big_endian),
             change: look.change,
         };
+        self.exact = true;
         if look.pages > 0 {
             return Ok(look.pages);
         }
@@ -289,29 +293,30 @@ impl Source {
             if at.frame > 0 && look.checksum != at.checksum {
                 return Err(Trouble::Lost("recovery found other frames than were published"));
             }
-            self.mark.change = look.change;
+            (self.mark.change, self.exact) = (look.change, true);
             return Ok(Caught::Up);
         }
         let Some(header) = self.header(look.salts)? else {
             return self.broken(look, End::BadMagic);
         };
-        let mut commits = 0;
+        let mut commits = Commits::default();
         // At frame 0, the header may have been written since it was last looked for.
         let from = if at.frame == 0 { header.start() } else { at };
         self.mark.big_endian = header.big_endian;
         let upto = if sabotage::is("read-past-mxframe") { u32::MAX } else { look.frames };
         let reached = self.read(&header, from, upto, &mut |frame| {
             sink.frame(frame, Read::Living);
-            commits += u32::from(frame.commit.is_some());
+            commits.add(frame);
             if frame.commit.is_some() && sink.is_full() { Go::Stop } else { Go::On }
         })?;
         let (Reached::All(position) | Reached::Stopped(position) | Reached::Broken(position, _)) =
             reached;
         self.mark.position = position;
-        self.mark.change = self.mark.change.wrapping_add(commits);
+        self.mark.change = self.mark.change.wrapping_add(commits.all());
+        self.exact &= !commits.has_copies();
         match reached {
             Reached::All(_) => {
-                self.mark.change = look.change;
+                (self.mark.change, self.exact) = (look.change, true);
                 Ok(Caught::Up)
             }
             Reached::Stopped(_) => Ok(Caught::Behind),
@@ -338,11 +343,14 @@ impl Source {
         self.hold()?;
         let tail = self.old_tail()?;
         let mut tail = if empty { tail.empty() } else { tail };
+        if !self.exact && !empty {
+            return Err(Trouble::Lost("the WAL was reset, and its commits were not counted"));
+        }
         let now = self.steady_look().ok_or(Trouble::Lost("the wal-index does not come to rest"))?;
         if now.salts != look.salts {
             return Err(Trouble::Lost("the WAL was reset twice"));
         }
-        tail.is_followed_by(now.salts, now.frames);
+        tail.is_followed_by(now.salts);
         let header = self.header(look.salts)?;
         let start = header.map_or(self.mark.position, |header| header.start());
         let start = Position { frame: 0, ..start };
@@ -361,6 +369,7 @@ impl Source {
             big_endian: header.is_some_and(|header| header.big_endian),
             change: look.change.wrapping_sub(fresh.all()),
         };
+        self.exact = !fresh.has_copies();
         match (look.frames, sink.is_full()) {
             (0, _) => Ok(Caught::Up),
             (_, true) => Ok(Caught::Behind),
@@ -394,8 +403,12 @@ impl Source {
             frames.by_ref().for_each(drop);
             if read < READ_BYTES || !matches!(frames.end(), Some(End::Exhausted | End::ShortFrame))
             {
-                let cut = self.handles.wal_bytes()? < from;
-                return Ok(Tail::new(header, self.mark.position, bytes).cut(cut));
+                return Ok(Tail::new(
+                    header,
+                    self.mark.position,
+                    bytes,
+                    self.mark_stands(&header)?,
+                ));
             }
         }
         Err(Trouble::Lost("too much of the old WAL was left"))

@@ -191,11 +191,6 @@ impl Session {
         touch(&self.connection)
     }
 
-    /// Takes the write lock. No other connection can commit until `end`.
-    pub fn begin_write(&self) -> rusqlite::Result<()> {
-        self.connection.execute_batch("BEGIN IMMEDIATE")
-    }
-
     pub fn end(&self) -> rusqlite::Result<()> {
         self.connection.execute_batch("ROLLBACK")
     }
@@ -306,20 +301,29 @@ fn file_pointer(connection: &Connection, operation: c_int) -> *mut ffi::sqlite3_
     file
 }
 
-/// Reads up to `buffer`'s length, and returns how much there was; the rest of `buffer` is zeros.
+/// How often a file that shrinks is read before that is an error.
+const READS: u32 = 10;
+
+/// Reads up to `buffer`'s length, and returns how much there was; the rest of `buffer` is zeros. A file
+/// that shrinks meanwhile is read again: what is still there must not be taken for gone.
 fn read_at(file: *mut ffi::sqlite3_file, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-    let there = size(file)?.saturating_sub(offset).min(buffer.len() as u64) as usize;
-    // SAFETY: `file` belongs to an open connection, and `buffer` has at least the bytes asked for.
-    let rc = unsafe {
-        let read = (*(*file).pMethods).xRead.expect("every VFS file can be read");
-        read(file, buffer.as_mut_ptr().cast(), there as c_int, offset as i64)
-    };
-    match rc {
-        ffi::SQLITE_OK => Ok(there),
-        // It shrank since its size was asked for.
-        ffi::SQLITE_IOERR_SHORT_READ => Ok(0),
-        rc => Err(failed("read", rc)),
+    for _ in 0..READS {
+        let there = size(file)?.saturating_sub(offset).min(buffer.len() as u64) as usize;
+        // SAFETY: `file` belongs to an open connection, and `buffer` has at least the bytes asked for.
+        let rc = unsafe {
+            let read = (*(*file).pMethods).xRead.expect("every VFS file can be read");
+            read(file, buffer.as_mut_ptr().cast(), there as c_int, offset as i64)
+        };
+        match rc {
+            ffi::SQLITE_OK => {
+                buffer[there..].fill(0);
+                return Ok(there);
+            }
+            ffi::SQLITE_IOERR_SHORT_READ => {}
+            rc => return Err(failed("read", rc)),
+        }
     }
+    Err(failed("read", ffi::SQLITE_IOERR_SHORT_READ))
 }
 
 fn size(file: *mut ffi::sqlite3_file) -> io::Result<u64> {
@@ -423,5 +427,51 @@ impl Slot {
     /// The offset of its read mark in the wal-index.
     pub fn mark_offset(self) -> usize {
         100 + 4 * usize::from(self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicU64;
+
+    /// How often the size was asked for.
+    static ASKED: AtomicU64 = AtomicU64::new(0);
+
+    unsafe extern "C" fn file_size(_: *mut ffi::sqlite3_file, to: *mut i64) -> c_int {
+        let first = ASKED.fetch_add(1, Ordering::Relaxed) == 0;
+        // SAFETY: the caller gives a place for it.
+        unsafe { *to = if first { 8192 } else { 4096 } };
+        ffi::SQLITE_OK
+    }
+
+    /// As the unix VFS does it for a file of 4096 bytes.
+    unsafe extern "C" fn read(
+        _: *mut ffi::sqlite3_file,
+        to: *mut c_void,
+        bytes: c_int,
+        _: i64,
+    ) -> c_int {
+        // SAFETY: the caller gives room for as much as it asks for.
+        let to = unsafe { std::slice::from_raw_parts_mut(to.cast::<u8>(), bytes as usize) };
+        to.fill(0);
+        let there = to.len().min(4096);
+        to[..there].fill(7);
+        if there < to.len() { ffi::SQLITE_IOERR_SHORT_READ } else { ffi::SQLITE_OK }
+    }
+
+    /// A checkpoint cuts the database off between the question for its size and the reading: what is left
+    /// came as zeros, and went so into a first snapshot, whose digest agreed with it.
+    #[test]
+    fn trap_38_what_is_left_of_a_file_that_shrinks_is_read() {
+        // SAFETY: methods may be missing, and a file is a pointer to them.
+        let mut methods: ffi::sqlite3_io_methods = unsafe { std::mem::zeroed() };
+        methods.xFileSize = Some(file_size);
+        methods.xRead = Some(read);
+        let mut file = ffi::sqlite3_file { pMethods: &raw const methods };
+        let mut bytes = vec![1; 8192];
+        assert_eq!(read_at(&raw mut file, &mut bytes, 0).unwrap(), 4096);
+        assert!(bytes[..4096].iter().all(|&byte| byte == 7));
+        assert!(bytes[4096..].iter().all(|&byte| byte == 0));
     }
 }

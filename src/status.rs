@@ -160,10 +160,6 @@ fn path(database: &Database) -> PathBuf {
     database.state_dir.join("status")
 }
 
-pub fn status(databases: &[Database]) -> Result<Vec<Status>> {
-    databases.iter().map(one).collect()
-}
-
 /// What a daemon that runs has noted as stored everywhere or in a spool; `None`: none runs.
 pub fn settled(database: &Database) -> Result<Option<(Timeline, CommitNo)>> {
     let dir = &database.state_dir;
@@ -235,7 +231,7 @@ impl Known<'_> {
     }
 }
 
-fn one(database: &Database) -> Result<Status> {
+pub fn status(database: &Database) -> Result<Status> {
     let record = Record::load(database);
     let cursor = cursor_path(&database.state_dir);
     let state = cursor::state(&cursor);

@@ -61,7 +61,7 @@ pub fn daemon(arguments: &Arguments, of: &DaemonOf) -> Result<Outcome> {
     obey_signals(&stop, reload.as_ref()).map_err(|cause| Error::io("daemon", "signals", &cause))?;
     daemon::run(&config, &stop, reload.as_ref(), &bar(arguments))?;
     let shipped = last.lock().expect("nobody panics with it").gather().databases;
-    show_synced(arguments, &shipped)?;
+    show_synced(arguments, &shipped, &[])?;
     Ok(Outcome::Well)
 }
 
@@ -96,16 +96,38 @@ pub fn sync(arguments: &Arguments, of: &SyncOf) -> Result<Outcome> {
     gathered.warnings().for_each(|error| say(&error.message, error.hint.as_deref()));
     let Gathered { databases, refused, .. } = gathered;
     databases.iter().for_each(warn);
-    daemon::sync_within(&databases, of.timeout, arguments.quiet || of.ends_soon())?;
-    show_synced(arguments, &databases)?;
+    let quiet = arguments.quiet || of.ends_soon();
+    daemon::sync_within(&databases, of.timeout, quiet, &bar(arguments))?;
+    show_synced(arguments, &databases, &refused)?;
     Ok(refused.first().map_or(Outcome::Well, |error| Outcome::Found(error.status)))
 }
 
-fn show_synced(arguments: &Arguments, databases: &[Database]) -> Result<()> {
-    match arguments.json {
-        true => report::show(&report::Synced::new(&status::status(databases)?), true),
-        false => Ok(()),
+fn show_synced(arguments: &Arguments, databases: &[Database], refused: &[Error]) -> Result<()> {
+    if !arguments.json {
+        return Ok(());
     }
+    let synced = databases.iter().map(status::status).collect::<Result<Vec<_>>>()?;
+    report::show(&report::Synced::new(&synced, refused), true)
+}
+
+/// What came of each, and what failed, with its name. One that cannot be looked at keeps nobody from
+/// looking at the others; an only one is an error.
+type Each<T> = (Vec<T>, Vec<(String, Error)>);
+
+fn each<A, T>(
+    all: &[A],
+    name: impl Fn(&A) -> String,
+    mut work: impl FnMut(&A) -> Result<T>,
+) -> Result<Each<T>> {
+    let (mut well, mut failed) = (Vec::new(), Vec::new());
+    for one in all {
+        match work(one) {
+            Ok(it) => well.push(it),
+            Err(error) if all.len() == 1 => return Err(error),
+            Err(error) => failed.push((name(one), error)),
+        }
+    }
+    Ok((well, failed))
 }
 
 /// Says what may go wrong where a database lies.
@@ -146,9 +168,10 @@ pub fn status(arguments: &Arguments, of: &StatusOf) -> Result<Outcome> {
     }
     let Gathered { databases, refused, .. } = arguments.config(&of.given)?.gather();
     refused.iter().for_each(|error| say(&error.message, error.hint.as_deref()));
-    let standings = status::status(&databases)?;
+    let (standings, failed) = each(&databases, |it| it.name.clone(), status::status)?;
+    failed.iter().for_each(|(_, it)| log::say(Level::Error, &it.message, it.hint.as_deref()));
     report::show(&report::Standings::new(&standings), arguments.json)?;
-    Ok(Outcome::Well)
+    Ok(failed.first().map_or(Outcome::Well, |(_, error)| Outcome::Found(error.status)))
 }
 
 pub fn check(arguments: &Arguments, of: &CheckOf) -> Result<Outcome> {
@@ -316,20 +339,21 @@ fn tell_failures(kept: &[Kept]) -> Outcome {
 }
 
 pub fn repair(arguments: &Arguments, of: &RepairOf) -> Result<Outcome> {
-    let mut reports = Vec::new();
-    for database in arguments.databases(&of.given)? {
-        let settled = status::settled(&database)?;
-        let (keep, clock) = (database.settings.keep.clone(), clock::now());
-        let caps = &database.caps.clone();
-        let order = repair::Order { dry_run: of.dry_run, keep: &keep, caps, clock, settled };
-        let places = database.origins().iter().map(open_to_read).collect();
-        reports.push(repair::repair(places, order, &bar(arguments))?);
-    }
-    let repaired = report::Repaired::new(&reports, of.dry_run);
+    let databases = arguments.databases(&of.given)?;
+    let heal = |database: &Database| {
+        let settled = status::settled(database)?;
+        let (keep, caps, clock) = (&database.settings.keep, &database.caps, clock::now());
+        let order = repair::Order { dry_run: of.dry_run, keep, caps, clock, settled };
+        let places = database.clone().origins().iter().map(open_to_read).collect();
+        repair::repair(places, order, &bar(arguments))
+    };
+    let (reports, failed) = each(&databases, |it| it.name.clone(), heal)?;
+    let repaired = report::Repaired::new(&reports, &failed, of.dry_run);
     if !(arguments.quiet && repaired.is_silent()) || arguments.json {
         report::show(&repaired, arguments.json)?;
     }
-    Ok(if repaired.ok() { Outcome::Well } else { Outcome::Found(Status::Integrity) })
+    let status = failed.first().map_or(Status::Integrity, |(_, error)| error.status);
+    Ok(if repaired.ok() { Outcome::Well } else { Outcome::Found(status) })
 }
 
 pub fn keygen(arguments: &Arguments, of: &KeygenOf) -> Result<Outcome> {
@@ -343,19 +367,21 @@ pub fn keygen(arguments: &Arguments, of: &KeygenOf) -> Result<Outcome> {
 
 pub fn reencrypt(arguments: &Arguments, of: &ReencryptOf) -> Result<Outcome> {
     let origins = arguments.sources(of.source.as_deref())?;
-    let mut status = None;
-    let mut all = Vec::new();
-    for origin in &origins {
+    let rewrite = |origin: &Origin| {
         let keys = key::load(&origin.sealing)?;
         let target = target(&keys, of)?;
         let order = Order { keys: &keys, target, dry_run: of.dry_run };
-        let source = open_bare(&origin.destination)?;
-        let report = reencrypt::reencrypt(&*source, order, &bar(arguments))?;
+        let report =
+            reencrypt::reencrypt(&*open_bare(&origin.destination)?, order, &bar(arguments))?;
+        Ok((origin.to_string(), target.map(|key| key.id), report))
+    };
+    let (all, failed) = each(&origins, Origin::to_string, rewrite)?;
+    let remain = all.iter().filter_map(|(.., report)| {
         let failed = (report.remaining > 0).then_some(Status::Unreachable);
-        status = status.or(report.errors.first().map(|error| error.status)).or(failed);
-        all.push((origin.to_string(), target.map(|key| key.id), report));
-    }
-    let said = report::Reencrypted::new(&all, of.dry_run);
+        report.errors.first().map(|error| error.status).or(failed)
+    });
+    let status = failed.iter().map(|(_, error)| error.status).chain(remain).next();
+    let said = report::Reencrypted::new(&all, &failed, of.dry_run);
     if !(arguments.quiet && status.is_none()) || arguments.json {
         report::show(&said, arguments.json)?;
     }

@@ -40,6 +40,14 @@ impl Place {
         self.dir.path().join(name)
     }
 
+    fn first_part(&self, replica: &str) -> PathBuf {
+        let mut dir = self.path(replica).join("part");
+        while dir.is_dir() {
+            dir = fs::read_dir(&dir).unwrap().next().expect("a part").unwrap().path();
+        }
+        dir
+    }
+
     fn run(&self, words: &str, more: &[&str]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_bakelite"));
         command.args(words.split(' ')).args(more).current_dir(&self.dir);
@@ -125,7 +133,7 @@ const AWAY: &[(&str, i32, &str)] = &[
     ("compact", 8, "ok findings databases"),
     ("prune", 8, "ok findings"),
     ("usage", 3, "ok findings replicas"),
-    ("reencrypt --key-file a-key --seal new --dry-run", 3, "error"),
+    ("reencrypt --key-file a-key --seal new --dry-run", 3, "ok findings replicas"),
     ("doctor", 8, "ok findings facts"),
 ];
 
@@ -152,6 +160,45 @@ fn what_does_not_go_well_is_one_document_too_and_has_its_status() {
     let [one, two] = [0, 1].map(|at| &standings["databases"][0]["destinations"][at]);
     assert_eq!((&one["standing"], &one["error"]), (&"current".into(), &Value::Null), "{one}");
     assert!(two["standing"] == "broken" && two["error"].is_string(), "{two}");
+}
+
+/// A database that is gone keeps nobody from looking at the others, nor from healing them.
+#[test]
+fn a_database_that_is_nowhere_is_told_beside_the_others() {
+    let place = Place::new();
+    let config = fs::read_to_string(place.path("config")).unwrap();
+    let gone = place.path("gone.db");
+    let gone = format!(
+        "[[database]]\nname = \"gone\"\npath = {gone:?}\ndestination = [{{ type = \"file\", path = {:?} }}]\n",
+        place.path("one")
+    );
+    fs::write(place.path("config"), gone + &config).unwrap();
+    let (status, said) = place.ask("status", "databases");
+    assert_eq!((status, said["databases"].as_array().unwrap().len()), (3, 2), "{said}");
+    let part = place.first_part("two/app");
+    fs::write(&part, b"not what it was").unwrap();
+    let (status, said) = place.ask("repair", "findings");
+    assert_eq!((status, &said["healed"]), (3, &1.into()), "{said}");
+    assert_eq!(place.ask("verify --db app", "ok").0, 0);
+    let (status, said) = place.ask("reencrypt --key-file a-key --seal new", "findings replicas");
+    assert_eq!((status, said["replicas"].as_array().unwrap().len()), (3, 3), "{said}");
+}
+
+/// What a file of a directory is not backed up for is told by the status, and so by the document.
+#[test]
+fn a_sync_that_leaves_a_file_out_is_not_ok() {
+    let place = Place::new();
+    fs::create_dir(place.path("dbs")).unwrap();
+    fs::copy(place.path("app.db"), place.path("dbs/a.db")).unwrap();
+    fs::copy(place.path("app.db"), place.path("dbs/o dear.db")).unwrap();
+    let config = format!(
+        "[[database]]\ndir = {:?}\npattern = \"*.db\"\ndestination = [{{ type = \"file\", path = {:?} }}]\n",
+        place.path("dbs"),
+        place.path("one")
+    );
+    fs::write(place.path("config"), config).unwrap();
+    let (status, said) = place.ask("sync", "databases");
+    assert_eq!((status, said["databases"].as_array().unwrap().len()), (2, 1), "{said}");
 }
 
 /// What a script does about a gap is not what it does about a damaged object.

@@ -106,6 +106,10 @@ impl Capture {
         &mut self,
         stored: &dyn Fn(&name::Part) -> bool,
     ) -> Result<Option<RawPart>, Trouble> {
+        if self.ledger.large.is_some() {
+            // The source is past a commit that the page index does not know yet.
+            return Ok(None);
+        }
         for _ in 0..TURN {
             let Some(pages) = self.next_pages() else { return Ok(None) };
             let hashes = self.ledger.hashes(pages.clone())?;
@@ -177,7 +181,7 @@ impl Capture {
             }
             hashes.push(hash);
         }
-        if let Some(page) = self.source.unchanged(&differing) {
+        if let Some(page) = self.source.unchanged(&differing)? {
             self.roll = None;
             return Err(Trouble::Diverged(page));
         }

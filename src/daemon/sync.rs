@@ -30,35 +30,40 @@ const ASK: Duration = Duration::from_secs(1);
 /// How long a daemon may take to see that the lock is free.
 const START: Duration = Duration::from_millis(300);
 
-struct Quiet;
+#[derive(Debug)]
+pub struct Quiet;
 
 impl Progress for Quiet {
     fn at(&self, _: u64, _: u64) {}
 }
 
 pub fn sync(databases: &[Database]) -> Result<()> {
-    sync_within(databases, None, true)
+    sync_within(databases, None, true, &Quiet)
 }
 
 /// The same; each database waits for a running daemon for so long, and says so unless it is `quiet`.
 /// One that fails keeps none of the others from it; the first failure is how it ends.
-pub fn sync_within(databases: &[Database], timeout: Option<Duration>, quiet: bool) -> Result<()> {
-    let sync = |database: &Database| sync_one(database, timeout, quiet).err();
+pub fn sync_within(
+    databases: &[Database],
+    timeout: Option<Duration>,
+    quiet: bool,
+    progress: &dyn Progress,
+) -> Result<()> {
+    let sync = |database: &Database| sync_one(database, Wait::new(timeout, quiet), progress).err();
     let mut failed = databases.iter().filter_map(sync);
     let first = failed.next();
     failed.for_each(|error| log::warn(&error));
     first.map_or(Ok(()), Err)
 }
 
-fn sync_one(database: &Database, timeout: Option<Duration>, quiet: bool) -> Result<()> {
+fn sync_one(database: &Database, mut wait: Wait, progress: &dyn Progress) -> Result<()> {
     let mut published = Published::now(database)?;
-    let mut wait = Wait::new(timeout, quiet);
     loop {
         if !daemon_runs(database)? {
             if published.is_settled(database)? {
                 return Ok(());
             }
-            match pass(database) {
+            match pass(database, progress) {
                 // A daemon was faster, or waits for the lock that the pass held.
                 Err(error) if error.status == Status::Locked && daemon_starts(database)? => {}
                 result => return result,
@@ -265,10 +270,10 @@ fn cursor(database: &Database) -> Result<Option<State>> {
 }
 
 /// A daemon that drains at once.
-fn pass(database: &Database) -> Result<()> {
+fn pass(database: &Database, progress: &dyn Progress) -> Result<()> {
     let stop = Stop::default();
     stop.flag().store(true, Ordering::Relaxed);
-    run(&vec![database.clone()].into(), &stop, None, &Quiet)
+    run(&vec![database.clone()].into(), &stop, None, progress)
 }
 
 fn look(source: &Source, database: &Database) -> Result<Look> {

@@ -148,7 +148,7 @@ fn trap_64_a_daemon_that_is_refused_ends_and_leaves_no_trace() {
         let refused = run(&configs.into(), &Stop::default(), None, &Quiet).unwrap_err();
         assert_eq!(refused.status, Status::Locked);
         for db in &databases {
-            let told = crate::status::status(&[db.config()]).unwrap().remove(0);
+            let told = crate::status::status(&db.config()).unwrap();
             assert_eq!((told.state.as_str(), &told.destinations[0].error), ("following", &None));
             assert_eq!(told.destinations[0].standing, "current");
         }
@@ -170,14 +170,15 @@ fn what_the_daemon_does_not_know_is_not_claimed() {
     let mut config = databases[0].config();
     let root = databases[0].dir.path().join("elsewhere");
     config.destinations.push(crate::config::Destination::File { root });
-    let error = sync_within(&[config.clone()], Some(Duration::ZERO), true).unwrap_err();
+    let error =
+        sync_within(&[config.clone()], Some(Duration::ZERO), true, &sync::Quiet).unwrap_err();
     assert_eq!(error.status, Status::Unreachable);
     assert!(error.message.ends_with("does not ship there") && error.hint.is_some(), "{error}");
-    let told = crate::status::status(&[config.clone()]).unwrap().remove(0).destinations;
+    let told = crate::status::status(&config).unwrap().destinations;
     assert_eq!((told[0].standing.as_str(), told[0].floor.is_some()), ("current", true));
     assert_eq!((told[1].standing.as_str(), told[1].floor), ("behind", None));
     daemon.end().unwrap();
-    let told = crate::status::status(&[config]).unwrap().remove(0).destinations;
+    let told = crate::status::status(&config).unwrap().destinations;
     assert_eq!((told[1].standing.as_str(), told[1].floor), ("behind", None));
 }
 
@@ -212,9 +213,9 @@ fn a_sync_beside_a_daemon_waits_as_long_as_it_was_told() {
     commits(&app, 3);
     sync(&config).unwrap();
     let _lock = try_lock(&config[0].state_dir).unwrap().unwrap();
-    sync_within(&config, Some(Duration::ZERO), false).unwrap();
+    sync_within(&config, Some(Duration::ZERO), false, &sync::Quiet).unwrap();
     commits(&app, 1);
-    let error = sync_within(&config, Some(Duration::ZERO), false).unwrap_err();
+    let error = sync_within(&config, Some(Duration::ZERO), false, &sync::Quiet).unwrap_err();
     assert_eq!(error.status, Status::Unreachable);
     let said = format!("sync: {}: lacks what was committed", config[0].destinations[0]);
     assert!(error.message.starts_with(&said), "{error}");

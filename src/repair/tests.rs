@@ -392,8 +392,8 @@ fn trap_85_a_repair_stopped_at_any_of_its_calls_harms_nothing_and_the_next_one_e
                 })
             };
             judge(&mems, &moment);
-            // A second stop after each of them takes minutes.
-            if !points::is_full() {
+            // A second stop after each of them would take an hour.
+            if !points::is_full() || left % 3 != 0 {
                 continue;
             }
             let calls = live(&again(), who, u64::MAX, Death::Before).calls();

@@ -1,6 +1,7 @@
 //! What `repair` says.
 
 use super::{Document, SCHEMA};
+use crate::error::Error;
 use crate::repair::{Finding, Outcome, Report};
 use crate::units;
 use serde::Serialize;
@@ -39,13 +40,25 @@ impl From<&Finding> for FindingOf {
     }
 }
 
+impl FindingOf {
+    fn failed((name, error): &(String, Error)) -> Self {
+        Self {
+            what: error.message.clone(),
+            r#where: name.clone(),
+            remedy: error.hint.clone().unwrap_or_else(|| "run `bakelite repair` again".into()),
+            outcome: "hurt",
+        }
+    }
+}
+
 impl Repaired {
-    pub fn new(reports: &[Report], dry_run: bool) -> Self {
+    /// What was done, and the databases of which nothing could be.
+    pub fn new(reports: &[Report], failed: &[(String, Error)], dry_run: bool) -> Self {
         let findings = reports.iter().flat_map(|report| &report.findings).map(FindingOf::from);
-        let findings: Vec<_> = findings.collect();
+        let findings: Vec<_> = findings.chain(failed.iter().map(FindingOf::failed)).collect();
         Self {
             schema: SCHEMA,
-            ok: reports.iter().all(Report::ok),
+            ok: failed.is_empty() && reports.iter().all(Report::ok),
             dry_run,
             objects: reports.iter().map(|report| report.objects).sum(),
             bytes: reports.iter().map(|report| report.bytes).sum(),

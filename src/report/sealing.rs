@@ -1,6 +1,7 @@
 //! What `keygen` and `reencrypt` say: never a key, only ids.
 
 use super::{Document, SCHEMA};
+use crate::error::Error;
 use crate::object::KeyId;
 use crate::reencrypt;
 use crate::units;
@@ -45,6 +46,17 @@ struct Finding {
     remedy: String,
 }
 
+impl Finding {
+    fn of(source: &str, error: &Error) -> Self {
+        let again = || "run `bakelite reencrypt` again".into();
+        Self {
+            what: error.message.clone(),
+            r#where: source.to_owned(),
+            remedy: error.hint.clone().unwrap_or_else(again),
+        }
+    }
+}
+
 #[derive(Debug, Serialize)]
 struct Replica {
     source: String,
@@ -65,10 +77,15 @@ struct Found {
 }
 
 impl Reencrypted {
-    /// Replicas, the key that was to seal each, and what became of it.
-    pub fn new(all: &[(String, Option<KeyId>, reencrypt::Report)], dry_run: bool) -> Self {
-        let (findings, replicas) = (Vec::new(), Vec::new());
-        let mut said = Self { schema: SCHEMA, ok: true, dry_run, findings, replicas };
+    /// Replicas, the key that was to seal each, and what became of it; and those that were not reached.
+    pub fn new(
+        all: &[(String, Option<KeyId>, reencrypt::Report)],
+        failed: &[(String, Error)],
+        dry_run: bool,
+    ) -> Self {
+        let findings = failed.iter().map(|(source, error)| Finding::of(source, error)).collect();
+        let (ok, replicas) = (failed.is_empty(), Vec::new());
+        let mut said = Self { schema: SCHEMA, ok, dry_run, findings, replicas };
         all.iter().for_each(|(source, key, report)| said.add(source.clone(), *key, report));
         said
     }
@@ -81,11 +98,7 @@ impl Reencrypted {
             .map(|(key, objects)| Found { key: key.map(|id| id.to_string()), objects: *objects });
         let (ok, found, key) = (remaining == 0, found.collect(), key.map(|id| id.to_string()));
         self.ok &= ok;
-        self.findings.extend(report.errors.iter().map(|error| Finding {
-            what: error.message.clone(),
-            r#where: source.clone(),
-            remedy: error.hint.clone().unwrap_or_else(|| "run `bakelite reencrypt` again".into()),
-        }));
+        self.findings.extend(report.errors.iter().map(|error| Finding::of(&source, error)));
         self.replicas.push(Replica {
             source,
             key,

@@ -3,6 +3,7 @@
 use super::{Document, SCHEMA};
 use crate::clock;
 use crate::commit::{CommitNo, Time};
+use crate::error::Error;
 use crate::status::Counts;
 use crate::{status, units};
 use serde::Serialize;
@@ -96,6 +97,7 @@ impl From<&status::Status> for DatabaseOf {
 #[derive(Debug, Serialize)]
 pub struct Synced {
     schema: u32,
+    /// Nothing was left out.
     ok: bool,
     databases: Vec<SyncedOf>,
 }
@@ -109,14 +111,16 @@ struct SyncedOf {
 }
 
 impl Synced {
-    pub fn new(databases: &[status::Status]) -> Self {
+    /// What is durable now, and what was refused.
+    pub fn new(databases: &[status::Status], refused: &[Error]) -> Self {
         let of = |it: &status::Status| SyncedOf {
             name: it.name.clone(),
             path: it.path.display().to_string(),
             commit: number(it.commit),
             time: time(it.commit),
         };
-        Self { schema: SCHEMA, ok: true, databases: databases.iter().map(of).collect() }
+        let databases = databases.iter().map(of).collect();
+        Self { schema: SCHEMA, ok: refused.is_empty(), databases }
     }
 }
 

@@ -313,7 +313,7 @@ fn repair_is_ok_once_nothing_is_left_that_does_harm() {
         let (what, where_, remedy) = ("torn".into(), "file:///m/x".into(), "do so".into());
         let finding = crate::repair::Finding { what, where_, remedy, outcome };
         let report = crate::repair::Report { objects: 2, bytes: 50, findings: vec![finding] };
-        Repaired::new(&[report], outcome == Curable)
+        Repaired::new(&[report], &[], outcome == Curable)
     };
     for (outcome, word, ok, silent, healed) in [
         (Healed, "healed", true, false, 1),
@@ -388,7 +388,7 @@ fn reencrypt_says_what_was_found_and_what_remains() {
         found: [(None, 7), (Some(id), 1)].into(),
         errors: vec![error],
     };
-    let document = Reencrypted::new(&[("file:///m".into(), Some(id), report)], false);
+    let document = Reencrypted::new(&[("file:///m".into(), Some(id), report)], &[], false);
     let expected = json!({ "schema": 1, "ok": false, "dry_run": false,
         "findings": [{ "what": "replace: /m/part/1: denied", "where": "file:///m",
             "remedy": "run `bakelite reencrypt` again" }],

@@ -5,6 +5,7 @@ use crate::commit::PageNo;
 use crate::sqlite::Session;
 use crate::wal::{self, End, FRAME_HEADER_BYTES, Frame, Frames, Position};
 use std::collections::{HashMap, HashSet};
+use std::io;
 use std::ops::Range;
 use std::path::Path;
 
@@ -95,12 +96,14 @@ impl Source {
         if !self.hold()? {
             return Ok(None);
         }
+        let failed = |error| Trouble::Io(io::Error::other(error));
+        let session = Session::open(path).map_err(failed)?;
+        if self.steady_look().is_none() {
+            // Its writer has left it torn, and whoever reads next recovers it.
+            session.begin_read().and_then(|()| session.end()).map_err(failed)?;
+        }
         let Some(before) = self.steady_look() else { return Ok(None) };
-        let session = Session::open(path).and_then(|session| {
-            session.begin_read()?;
-            Ok(session)
-        });
-        let session = session.map_err(|error| Trouble::Io(std::io::Error::other(error)))?;
+        session.begin_read().map_err(failed)?;
         // No earlier than the transaction: what it lets into the file lies at or before the mark.
         let pages = self.rebase()?;
         if self.mark.salts != before.salts {
@@ -114,11 +117,27 @@ impl Source {
     /// read without the ones before them, which their checksums build on.
     fn check(&self) -> Result<(), Trouble> {
         let Mark { salts, position, .. } = self.mark;
-        let Some(header) = self.header(salts)? else { return Ok(()) };
+        let header = match self.header(salts)? {
+            Some(header) => header,
+            None if position.frame == 0 => return Ok(()),
+            None => return Err(Trouble::Corrupt(1, End::BadMagic)),
+        };
         match self.read(&header, header.start(), position.frame, &mut |_| Go::On)? {
             Reached::Broken(position, end) => Err(Trouble::Corrupt(position.frame + 1, end)),
             Reached::All(_) | Reached::Stopped(_) => Ok(()),
         }
+    }
+
+    /// Whether the frame at the mark is in the file as it was captured. Frames are written from the first on,
+    /// those of a transaction that is not over as well: while this one stands, none behind it was
+    /// overwritten.
+    pub(super) fn mark_stands(&self, header: &wal::Header) -> io::Result<bool> {
+        let Position { frame, checksum } = self.mark.position;
+        let mut bytes = [0; FRAME_HEADER_BYTES];
+        Ok(frame > 0
+            && self.handles.read_wal(&mut bytes, header.frame_offset(frame))? == bytes.len()
+            && wal::frame_salts(&bytes) == self.mark.salts
+            && wal::frame_checksum(&bytes) == checksum)
     }
 
     /// Reads the pages `pages` as of the mark into `bytes`. A page that a later commit has changed may
@@ -149,10 +168,14 @@ impl Source {
     ) -> Result<(), Trouble> {
         let size = self.page_size.bytes();
         assert_eq!(bytes.len(), pages.len() * size, "room for just these pages");
-        let overlay = self.overlay(backfilled, &pages);
+        let overlay = self.overlay(backfilled, &pages)?;
         let read = self.handles.read_database(bytes, self.page_size.offset(PageNo(pages.start)))?;
         bytes[read..].fill(0);
-        let Some(header) = self.header(self.mark.salts)? else { return Ok(()) };
+        if overlay.is_empty() {
+            return Ok(());
+        }
+        let header = self.header(self.mark.salts)?;
+        let header = header.ok_or(Trouble::Corrupt(1, End::BadMagic))?;
         for (page, frame) in overlay {
             let place = (page - pages.start) as usize * size;
             let offset = header.frame_offset(frame) + FRAME_HEADER_BYTES as u64;
@@ -164,26 +187,42 @@ impl Source {
         Ok(())
     }
 
-    /// The first of `pages`, read as of the mark, that no commit after it has changed: however long
-    /// the reading took, they are as they were at the mark. Needs a pin.
-    pub fn unchanged(&self, pages: &[PageNo]) -> Option<PageNo> {
-        let look = self.steady_look().filter(|look| look.salts == self.mark.salts)?;
-        let later = self.mark.position.frame + 1..=look.frames;
-        let changed: Option<HashSet<u32>> =
-            later.map(|frame| self.handles.frame_page(frame)).collect();
-        let changed = changed?;
-        pages.iter().find(|page| !changed.contains(&page.0)).copied()
+    /// The first of `pages`, read as of the mark, that no commit after it has changed or cut off: however
+    /// long the reading took, they are as they were at the mark. Needs a pin.
+    pub fn unchanged(&self, pages: &[PageNo]) -> Result<Option<PageNo>, Trouble> {
+        let look = self.steady_look().filter(|look| look.salts == self.mark.salts);
+        let header = self.header(self.mark.salts)?;
+        let Some((look, header)) = look.zip(header).filter(|_| !pages.is_empty()) else {
+            return Ok(None);
+        };
+        let (mut changed, mut least) = (HashSet::new(), look.pages);
+        for frame in self.mark.position.frame + 1..=look.frames {
+            changed.insert(self.frame_page(frame)?);
+            let mut bytes = [0; FRAME_HEADER_BYTES];
+            self.handles.read_wal(&mut bytes, header.frame_offset(frame))?;
+            least = wal::frame_commit(&bytes).map_or(least, |pages| least.min(pages));
+        }
+        let left = |page: &&PageNo| page.0 <= least && !changed.contains(&page.0);
+        Ok(pages.iter().find(left).copied())
     }
 
     /// For each of `pages` that a frame after `backfilled` and up to the mark holds, its last one.
-    fn overlay(&self, backfilled: u32, pages: &Range<u32>) -> HashMap<u32, u32> {
+    fn overlay(&self, backfilled: u32, pages: &Range<u32>) -> Result<HashMap<u32, u32>, Trouble> {
         let captured = self.mark.position.frame;
-        let frames = backfilled.min(captured) + 1..=captured;
-        let held = frames.filter_map(|frame| {
-            let page = self.handles.frame_page(frame)?;
-            pages.contains(&page).then_some((page, frame))
-        });
-        held.collect()
+        let mut held = HashMap::new();
+        for frame in backfilled.min(captured) + 1..=captured {
+            let page = self.frame_page(frame)?;
+            if pages.contains(&page) {
+                held.insert(page, frame);
+            }
+        }
+        Ok(held)
+    }
+
+    /// The page that a frame of the living generation holds, as the wal-index has it.
+    fn frame_page(&self, frame: u32) -> Result<u32, Trouble> {
+        let page = self.handles.frame_page(frame);
+        page.ok_or_else(|| Trouble::Io(io::Error::other("its wal-index cannot be mapped")))
     }
 }
 

@@ -4,31 +4,37 @@
 //! # The count
 //!
 //! SQLite's counter says how many commits were published. Those of the new generation can be read
-//! whole; the others must be in the tail. A commit frame that repeats the one before it, page and
-//! bytes, is a copy that fills up a sector, counted with the first, or a commit of its own that
-//! changed nothing: the bytes do not tell. Where that leaves more than one answer, and the answers
-//! differ in what the database holds, none is given and the caller heals.
+//! whole; the others must be in the tail, and there may be one more, the last, whose writer died before
+//! it was published. A commit frame that repeats the one before it, page and bytes, is a copy that fills
+//! up a sector, counted with the first, or a commit of its own that changed nothing: the bytes do not
+//! tell. Where that leaves more than one answer, none is given and the caller heals.
 
 use super::{Read, Sink, Trouble};
 use crate::commit::PageNo;
 use crate::sabotage;
-use crate::wal::{self, Frame, Frames, Position, Salts};
-use std::cmp::Ordering;
+use crate::wal::{self, End, Frame, Frames, Position, Salts};
 
 /// How many commits some frames hold.
 #[derive(Default)]
 pub struct Commits {
     all: u32,
     repeated: u32,
-    last: Option<(PageNo, u32, blake3::Hash)>,
+    /// How many of them repeat each other at the end.
+    run: u32,
+    last: Option<(PageNo, u32)>,
+    data: Vec<u8>,
 }
 
 impl Commits {
     pub fn add(&mut self, frame: &Frame) {
-        let this = frame.commit.map(|pages| (frame.page, pages, blake3::hash(frame.data)));
+        let this = frame.commit.map(|pages| (frame.page, pages));
         if this.is_some() {
+            let again = this == self.last && self.data == frame.data;
             self.all += 1;
-            self.repeated += u32::from(this == self.last);
+            self.repeated += u32::from(again);
+            self.run = if again { self.run + 1 } else { 1 };
+            self.data.clear();
+            self.data.extend_from_slice(frame.data);
         }
         self.last = this;
     }
@@ -36,6 +42,11 @@ impl Commits {
     /// Commit frames, copies included.
     pub fn all(&self) -> u32 {
         self.all
+    }
+
+    /// Whether some may be copies of others, or changed nothing.
+    pub fn has_copies(&self) -> bool {
+        self.repeated > 0
     }
 
     /// Those that do not repeat the frame before.
@@ -65,16 +76,18 @@ pub struct Tail {
 }
 
 impl Tail {
-    /// `bytes` were read from right after `from` on.
-    pub fn new(header: wal::Header, from: Position, bytes: Vec<u8>) -> Self {
-        Self { header, from, bytes, known: Known::Nothing, next: false }
-    }
-
-    /// Notes that the file may have been truncated before it was read.
-    #[must_use]
-    pub fn cut(self, cut: bool) -> Self {
-        let known = if cut { Known::Nothing } else { Known::Whole };
-        Self { known, ..self }
+    /// `bytes` were read from right after `from` on, none of them overwritten if it is `intact`. That the
+    /// file was cut off behind a commit does not show.
+    pub fn new(header: wal::Header, from: Position, bytes: Vec<u8>, intact: bool) -> Self {
+        let mut frames = Frames::new(&header, from, &bytes);
+        let committed = frames.by_ref().last().is_none_or(|frame| frame.commit.is_some());
+        let cut = match frames.end() {
+            Some(End::ShortFrame) => true,
+            Some(End::Exhausted) => !committed,
+            _ => false,
+        };
+        let known = if intact && !cut { Known::Whole } else { Known::Nothing };
+        Self { header, from, bytes, known, next: false }
     }
 
     /// Notes that all of the generation was captured before it ended.
@@ -83,25 +96,14 @@ impl Tail {
         Self { bytes: Vec::new(), known: Known::Empty, ..self }
     }
 
-    /// Notes what came after it, and how many frames of that were published once it was read. A reset
-    /// adds 1 to the first salt.
-    pub fn is_followed_by(&mut self, salts: Salts, frames: u32) {
+    /// Notes what came after it. A reset adds 1 to the first salt.
+    pub fn is_followed_by(&mut self, salts: Salts) {
         let [first, next] = [self.header.salts, salts]
             .map(|Salts([a, b, c, d, ..])| u32::from_be_bytes([a, b, c, d]));
         self.next = next == first.wrapping_add(1);
-        let whole = self.next && frames <= self.from.frame && self.begins_as_it_was(salts);
-        if self.known == Known::Whole && !whole {
+        if self.known == Known::Whole && !self.next {
             self.known = Known::Nothing;
         }
-    }
-
-    /// Frames are written from the first on, those of a transaction that is not over as well: they
-    /// overwrite the beginning of it before they come to its end. Until it commits, their salts may be
-    /// zeros.
-    fn begins_as_it_was(&self, next: Salts) -> bool {
-        let written = [self.header.salts, next, Salts::default()];
-        let empty = self.bytes.get(8..16).is_none_or(|it| written.iter().all(|by| it != by.0));
-        empty || self.frames().next().is_some()
     }
 
     fn frames(&self) -> Frames<'_> {
@@ -113,22 +115,31 @@ impl Tail {
     pub fn wanted(&self, advance: u32, fresh: &Commits) -> Result<u32, Trouble> {
         let mut mine = Commits::default();
         self.frames().for_each(|frame| mine.add(&frame));
+        if sabotage::is("skip-count") {
+            return Ok(mine.distinct());
+        }
         let most = advance.checked_sub(fresh.distinct());
         let most = most.ok_or(Trouble::Lost("the count of commits was restarted"))?;
         let least = advance.saturating_sub(fresh.all);
-        if mine.all < least && !sabotage::is("skip-count") {
+        if mine.all < least {
             return Err(Trouble::Lost("the WAL was reset before its end was read"));
         }
-        let clear = mine.repeated + fresh.repeated == 0;
-        let sure = self.next || mine.all == 0;
-        match most.cmp(&mine.distinct()) {
-            _ if most == 0 => Ok(0),
-            Ordering::Equal if sure => Ok(most),
-            Ordering::Greater if self.known != Known::Nothing || sabotage::is("skip-count") => {
-                Ok(mine.distinct())
+        // What is seen of it, or that without its last transaction.
+        let all = mine.distinct() <= most;
+        let but_last = mine.all > 0 && mine.distinct() - 1 <= most && least <= mine.all - mine.run;
+        let hidden = self.known == Known::Nothing && most > mine.distinct();
+        let wanted = match (all, but_last) {
+            (true, false) => mine.distinct(),
+            (false, true) => mine.distinct() - 1,
+            (true, true) => {
+                let why = "the count of commits fits more than one end of the old WAL";
+                return Err(Trouble::Lost(why));
             }
-            Ordering::Less if sure && clear => Ok(most),
-            _ => Err(Trouble::Lost("the count of commits fits more than one end of the old WAL")),
+            (false, false) => return Err(Trouble::Lost("the count of commits was restarted")),
+        };
+        match wanted == 0 || self.next {
+            true if !hidden => Ok(wanted),
+            _ => Err(Trouble::Lost("what was left of the old WAL may not be all of it")),
         }
     }
 

@@ -322,6 +322,20 @@ fn trap_22_a_broken_frame_after_a_reset() {
     assert!(matches!(trouble, Trouble::Corrupt(..)), "{trouble}");
 }
 
+/// SQLite itself does not read the header again while it runs. Without it no frame can be read, and the
+/// database file alone is not the database.
+#[test]
+fn trap_22_pages_are_not_read_without_the_frames_that_hold_them() {
+    let mut it = Watched::new(512);
+    commits(&it.writer, 3);
+    it.capture().unwrap();
+    crate::testkit::damage(&it.db.beside("-wal"), 8, &[0x55; 4]);
+    let still = it.source.still(&it.db.path).map(drop);
+    assert!(matches!(still, Err(Trouble::Corrupt(1, End::BadMagic))), "{still:?}");
+    let pages = it.source.read_pages(1..3, &mut [0; 1024]);
+    assert!(matches!(pages, Err(Trouble::Corrupt(1, End::BadMagic))), "{pages:?}");
+}
+
 /// A writer that publishes changes one copy of the header, then the other.
 #[test]
 fn trap_23_torn_copies_of_the_wal_index() {

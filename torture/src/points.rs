@@ -85,7 +85,7 @@ pub const TABLE: &[Enumeration] = &[
         "repair",
         "repair::tests::trap_85_a_repair_stopped_at_any_of_its_calls_harms_nothing_and_the_next_one_ends_it",
         "`repair`, at each call of the destination that is healed and of the one that heals it, before it, \
-         with the reply lost, torn; then once more while that is made good",
+         with the reply lost, torn; after every third one once more, while that is made good",
     ),
     row(
         "reencrypt",

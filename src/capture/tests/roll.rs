@@ -162,6 +162,49 @@ fn trap_44_what_no_snapshot_needs_to_read_is_read_in_the_end() {
     assert!(matches!(found, Some(Trouble::Diverged(it)) if it.0 == page + 1), "{found:?}");
 }
 
+/// A transaction too large to be held is read, and not yet shipped: the page index does not know it, and
+/// what it changed was taken for damage.
+#[test]
+fn trap_44_a_part_is_not_compared_while_a_large_transaction_waits() {
+    let (mut rig, writer) = several_parts();
+    writer.execute_batch("UPDATE t SET x = 'short' WHERE id = 1").unwrap();
+    begin(&mut rig);
+    writer.execute_batch("UPDATE t SET x = randomblob(1000000)").unwrap();
+    assert_eq!(rig.capture().unwrap(), Caught::Behind);
+    assert!(rig.capture.large().is_some());
+    assert!(rig.next_part().is_none());
+    rig.drain();
+    rig.roll();
+    last_agrees(&rig);
+}
+
+/// What a commit cuts off the end has no frame in the WAL, and is no longer in the file once that commit
+/// is checkpointed: it was taken for damage.
+#[test]
+fn trap_44_what_was_cut_off_meanwhile_is_no_damage() {
+    let db = Db::empty(PAGE as u32);
+    let writer = db.open();
+    writer
+        .execute_batch(
+            "PRAGMA auto_vacuum = FULL; VACUUM; CREATE TABLE t(id INTEGER PRIMARY KEY, x)",
+        )
+        .unwrap();
+    (0..18).for_each(|_| big(&writer, 1_000_000));
+    let mut rig = Rig::shipped(db);
+    writer.execute_batch("UPDATE t SET x = randomblob(1000000) WHERE id > 14").unwrap();
+    begin(&mut rig);
+    rig.catch_up();
+    writer.execute_batch("DELETE FROM t WHERE id > 15").unwrap();
+    let (_, frames, moved) = checkpoint(&writer, "PASSIVE");
+    assert_eq!(frames, moved);
+    writer.execute_batch("INSERT INTO t(x) VALUES (zeroblob(500000))").unwrap();
+    while let Some(part) = rig.next_part() {
+        rig.shipper.stores.put_part(&part).unwrap();
+    }
+    rig.roll();
+    last_agrees(&rig);
+}
+
 /// Day after day somebody with the writer's keys removes what he can, stores rubbish over the rest and
 /// hides it. Every restore point that is younger than the period of the locks, less the time between
 /// two snapshots, comes back; most parts are as old as the first snapshot.

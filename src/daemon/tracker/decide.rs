@@ -233,7 +233,7 @@ impl Tracker {
             && (!pinned || pending || seen != Seen::Commits);
         let settle = rolling && !self.lost && capture.parts_are_read() && !self.snapshot_ready;
         let drain = self.draining && !self.drained && !self.begin_snapshot && !self.lost;
-        let drain = drain && !capture.is_full();
+        let drain = drain && !capture.is_full() && look.is_some();
         let begin = begin_snapshot || begin_roll.is_some();
         let wanted = urgent || orders.cut || begin || orders.part || settle || drain;
         wanted.then_some(orders)
@@ -301,11 +301,12 @@ impl Tracker {
         u64::from(look.frames) * capture.state().page_size.bytes() as u64
     }
 
-    /// A checkpoint of our own, if the WAL is long and nobody else does one.
+    /// A checkpoint of our own, if the WAL is long and nobody else does one. It recovers a wal-index as well
+    /// that its writer has left torn: there may be nobody else who ever opens the database.
     pub(super) fn checkpoint(&mut self, look: Option<&Look>, now: Instant) -> Option<Job> {
         let pages = self.database.settings.checkpoint_pages;
-        let long = look.is_some_and(|look| look.frames - look.backfilled.min(look.frames) >= pages);
-        if !long || self.checkpointing {
+        let wanted = look.is_none_or(|look| look.frames.saturating_sub(look.backfilled) >= pages);
+        if !wanted || self.checkpointing {
             self.unchecked_since = None;
             return None;
         }

@@ -593,7 +593,7 @@ fn what_waits_for_a_destination_is_told() {
     faulty.fail_all(Operation::Put, Fault::Full);
     commits(&writer, 3);
     sim.for_ms(5000);
-    let told = || status::status(&[db.config()]).unwrap().remove(0).destinations.remove(0);
+    let told = || status::status(&db.config()).unwrap().destinations.remove(0);
     assert_eq!((told().behind_commits, &*told().standing), (3, "broken"));
     assert!(told().error.is_some());
     faulty.heal();

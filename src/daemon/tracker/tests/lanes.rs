@@ -91,8 +91,7 @@ impl Pair {
     }
 
     pub fn told(&self) -> [(String, u64, bool); 2] {
-        let told =
-            status::status(std::slice::from_ref(&self.config)).unwrap().remove(0).destinations;
+        let told = status::status(&self.config).unwrap().destinations;
         [0, 1].map(|at| {
             (told[at].standing.clone(), told[at].behind_commits, told[at].error.is_some())
         })

@@ -210,7 +210,7 @@ fn trap_74_what_is_filled_from_one_that_is_damaged_claims_no_more_than_can_be_re
 
 /// What `status` claims of the second destination.
 fn claimed(pair: &Pair) -> Option<CommitNo> {
-    let told = status::status(std::slice::from_ref(&pair.config)).unwrap().remove(0);
+    let told = status::status(&pair.config).unwrap();
     told.destinations[1].floor.map(|it| it.0)
 }
 
@@ -331,7 +331,7 @@ fn trap_84_what_a_spool_owes_is_not_claimed() {
     sim.until(|sim| shipped(sim));
     drop(sim);
     fs::remove_file(pair.config.state_dir.join("status")).unwrap();
-    let told = status::status(std::slice::from_ref(&pair.config)).unwrap().remove(0);
+    let told = status::status(&pair.config).unwrap();
     let floors: Vec<_> = told.destinations.iter().map(|it| it.floor.map(|it| it.0)).collect();
     assert_eq!(floors, [Some(pair.state().commit.number), None]);
 }
@@ -367,7 +367,7 @@ fn trap_84_what_only_one_that_is_away_holds_is_no_branch() {
         pair.give_back(1);
         pair.take(0);
         let claimed = || {
-            let told = status::status(std::slice::from_ref(&pair.config)).unwrap().remove(0);
+            let told = status::status(&pair.config).unwrap();
             told.destinations[1].floor.map(|it| it.0)
         };
         // Killed before the snapshot stands that the timeline begins with, and killed again.

@@ -213,6 +213,22 @@ fn trap_24_a_second_reset_before_a_worker_comes_to_the_first() {
     agrees(&db);
 }
 
+/// A writer was killed in the middle of a publication, and nobody ever opens the database again.
+#[test]
+fn trap_23_a_wal_index_that_is_left_torn_does_not_keep_a_drain_from_its_end() {
+    for lost in [false, true] {
+        let (db, writer) = new_db();
+        let mut sim = Sim::current(&db);
+        let Phase::Here(capture) = &sim.tracker.phase else { panic!() };
+        let byte = capture.source.look().unwrap().frames.to_ne_bytes()[0];
+        commits(&writer, 3);
+        Process::new(&db.path).poke(16, &[byte ^ 1]);
+        sim.tracker.lost = lost;
+        assert!(sim.drain().is_none());
+        agrees(&db);
+    }
+}
+
 /// A destination takes nothing, and the pinned WAL grows: past `wal_max` it is let go of. What was
 /// missed then is healed by difference, and so is told.
 #[test]
