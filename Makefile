@@ -88,7 +88,7 @@ saboteurs: ## wrong programs, each to be caught by the harness [NAME=]
 	$(CARGO) build --locked --workspace --profile sabotage --features bakelite/sabotage
 	$(TARGET)/sabotage/torture saboteurs $(if $(NAME),$(NAME),--record)
 
-points: ## every crash point and a year, at full measure: 10 minutes
+points: ## every crash point and a year, at full measure: 25 minutes
 	$(CARGO) build --locked --package torture
 	$(TARGET)/debug/torture points --record
 
@@ -110,7 +110,7 @@ full: ## all campaigns but soak and mutants at full measure, and their figures o
 	$(MAKE) --no-print-directory points
 	$(MAKE) --no-print-directory fuzz
 	$(MAKE) --no-print-directory saboteurs
-	$(MAKE) --no-print-directory torture MINUTES=$(or $(MINUTES),50)
+	$(MAKE) --no-print-directory torture MINUTES=$(or $(MINUTES),35) JOBS=$(or $(JOBS),7)
 	$(BIN)/torture matrix --full
 
 matrix: programs ## write torture/CORRECTNESS.md, and the README's figures, from the last torture

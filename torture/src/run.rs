@@ -66,13 +66,7 @@ pub fn run(plan: &Plan) -> Summary {
     println!("seed {}", plan.seed);
     let began = Instant::now();
     let shared = Shared::default();
-    for round in 0.. {
-        let jobs = plan.round(round);
-        shared.work(plan, &jobs, began);
-        if plan.time.is_none_or(|time| began.elapsed() >= time) {
-            break;
-        }
-    }
+    shared.work(plan, began);
     let tallies = shared.tallies.into_inner().expect("no job panics while it adds");
     let mut outcome = Outcome::Right;
     if shared.broken.into_inner() {
@@ -119,22 +113,19 @@ struct Shared {
 }
 
 impl Shared {
-    fn work(&self, plan: &Plan, jobs: &[Job], began: Instant) {
-        let next = AtomicUsize::new(0);
-        thread::scope(|scope| {
-            for _ in 0..plan.jobs {
-                scope.spawn(|| {
-                    while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        // The first round is what was asked for; only further ones are cut short.
-                        let late = plan.time.is_some_and(|time| began.elapsed() >= time);
-                        if late && job.seed >= plan.seed + jobs.len() as u64 {
-                            return;
-                        }
-                        self.one(plan, job);
-                    }
-                });
+    /// Round after round: nobody waits for the last one of a round.
+    fn work(&self, plan: &Plan, began: Instant) {
+        let (length, next) = (plan.round(0).len(), AtomicUsize::new(0));
+        let work = || loop {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            // The first round is what was asked for; only further ones are cut short.
+            let over = plan.time.is_none_or(|time| began.elapsed() >= time);
+            if over && at >= length {
+                return;
             }
-        });
+            self.one(plan, &plan.round((at / length) as u64)[at % length]);
+        };
+        thread::scope(|scope| (0..plan.jobs).for_each(|_| drop(scope.spawn(work))));
     }
 
     fn one(&self, plan: &Plan, job: &Job) {
