@@ -392,23 +392,21 @@ impl Source {
             checkpoint_seq: 0,
             checksum: Checksum::default(),
         };
-        let mut bytes = Vec::new();
-        let from = header.frame_offset(self.mark.position.frame + 1);
+        let start = self.mark.position;
+        let from = header.frame_offset(start.frame + 1);
+        let (mut bytes, mut at) = (Vec::new(), start);
         while bytes.len() < TAIL_BYTES {
             let have = bytes.len();
             bytes.resize(have + READ_BYTES, 0);
             let read = self.handles.read_wal(&mut bytes[have..], from + have as u64)?;
             bytes.truncate(have + read);
-            let mut frames = Frames::new(&header, self.mark.position, &bytes);
+            let known = (at.frame - start.frame) as usize * header.frame_bytes();
+            let mut frames = Frames::new(&header, at, &bytes[known..]);
             frames.by_ref().for_each(drop);
-            if read < READ_BYTES || !matches!(frames.end(), Some(End::Exhausted | End::ShortFrame))
-            {
-                return Ok(Tail::new(
-                    header,
-                    self.mark.position,
-                    bytes,
-                    self.mark_stands(&header)?,
-                ));
+            at = frames.position();
+            let goes_on = matches!(frames.end(), Some(End::Exhausted | End::ShortFrame));
+            if read < READ_BYTES || !goes_on {
+                return Ok(Tail::new(header, start, bytes, self.mark_stands(&header)?));
             }
         }
         Err(Trouble::Lost("too much of the old WAL was left"))

@@ -28,6 +28,27 @@ fn trap_39_a_commit_between_the_last_look_and_the_checkpoint() {
     }
 }
 
+/// It is read in pieces; one that is too long to be held counts as lost.
+#[test]
+fn trap_39_a_long_tail() {
+    let bytes = |it: &Watched| it.db.wal_bytes() as usize;
+    for (rows, fits) in [(300, true), (TAIL_BYTES / 3000, false)] {
+        let mut it = Watched::free();
+        let before = bytes(&it);
+        for _ in 0..rows {
+            it.sql("INSERT INTO t(x) VALUES (randomblob(3000))");
+        }
+        let left = bytes(&it) - before;
+        assert!(left > 2 * READ_BYTES && (left < TAIL_BYTES) == fits, "{left}");
+        it.backfill();
+        commits(&it.writer, 1);
+        match fits {
+            true => assert_eq!(it.capture().unwrap(), rows as u32 + 1),
+            false => assert!(it.is_lost()),
+        }
+    }
+}
+
 /// TRUNCATE takes the tail away: the count shows that it is missed.
 #[test]
 fn trap_39_a_commit_before_a_truncation_is_known_to_be_lost() {
