@@ -4,6 +4,7 @@
 //! a second; the cursor beside it says what is durable. `status` reads both and asks the daemon
 //! nothing.
 
+use crate::clock;
 use crate::commit::{CommitNo, Time, Timeline};
 use crate::config::{Database, Destination};
 use crate::cursor::{self, State};
@@ -17,6 +18,7 @@ use crate::verified::{Depths, Verified};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// What has happened since the daemon was started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,6 +61,8 @@ pub struct DestinationStatus {
     pub standing: String,
     pub floor: Option<(CommitNo, Time)>,
     pub behind_commits: u64,
+    /// For how long it has lacked something, while a daemon knows.
+    pub lag: Option<Duration>,
     /// When it was last found whole.
     pub verified: Depths,
     pub error: Option<String>,
@@ -179,6 +183,7 @@ struct Known<'a> {
     state: Option<State>,
     signed: Option<Signed>,
     verified: Verified,
+    running: bool,
 }
 
 impl Known<'_> {
@@ -195,8 +200,14 @@ impl Known<'_> {
         self.record.error.as_ref().filter(|error| !of_one(error))
     }
 
-    fn destination(&self, destination: &Destination) -> DestinationStatus {
-        let Self { database, record, state, signed, verified } = self;
+    /// Noted by the steady clock, which another start of the machine begins anew.
+    fn lag(&self, at: usize) -> Option<Duration> {
+        let since = self.record.lacks_since.get(at).copied().flatten().filter(|_| self.running)?;
+        Some(Duration::from_millis(clock::uptime().0.saturating_sub(since)))
+    }
+
+    fn destination(&self, at: usize, destination: &Destination) -> DestinationStatus {
+        let Self { database, record, state, signed, verified, .. } = self;
         let url = destination.to_string();
         // One that begins does not say yet where it ships to.
         let lane = record.lane(&url);
@@ -225,6 +236,7 @@ impl Known<'_> {
             standing: standing.into(),
             floor,
             behind_commits: last.saturating_sub(floor.map_or(0, |(commit, _)| commit.0)),
+            lag: self.lag(at),
             error: lane.and_then(|lane| lane.error.as_ref()).or(self.error()).cloned(),
             url,
         }
@@ -245,8 +257,9 @@ pub fn status(database: &Database) -> Result<Status> {
     }
     let signed = Signed::read(&database.state_dir);
     let verified = Verified::load(&database.state_dir);
-    let known = Known { database, record, state, signed, verified };
-    let destinations = database.destinations.iter().map(|it| known.destination(it)).collect();
+    let known = Known { database, record, state, signed, verified, running };
+    let destinations = database.destinations.iter().enumerate();
+    let destinations = destinations.map(|(at, it)| known.destination(at, it)).collect();
     let commit = known.last();
     let record = known.record;
     let state = match (running, &record.error) {

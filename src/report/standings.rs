@@ -8,6 +8,7 @@ use crate::status::Counts;
 use crate::{status, units};
 use serde::Serialize;
 use std::fmt::Write;
+use std::time::Duration;
 
 #[derive(Debug, Serialize)]
 pub struct Standings {
@@ -46,6 +47,7 @@ struct DestinationOf {
     floor: Option<u64>,
     floor_time: Option<String>,
     behind_commits: u64,
+    lag_seconds: Option<f64>,
     /// When `verify` last found it whole, and when by a full restore.
     verified_time: Option<String>,
     verified_deep_time: Option<String>,
@@ -68,6 +70,7 @@ impl From<&status::DestinationStatus> for DestinationOf {
             floor: number(it.floor),
             floor_time: time(it.floor),
             behind_commits: it.behind_commits,
+            lag_seconds: it.lag.map(|lag| lag.as_millis() as f64 / 1000.0),
             verified_time: it.verified.whole().map(clock::format),
             verified_deep_time: it.verified.deep().map(clock::format),
             error: it.error.clone(),
@@ -148,7 +151,9 @@ impl DestinationOf {
     fn text(&self) -> String {
         let Self { url, standing, floor, floor_time, behind_commits, error, .. } = self;
         let floor = at(*floor, floor_time.as_deref());
-        let mut out = format!("  {url}: {standing}, {floor}, {behind_commits} behind\n");
+        let lag = self.lag_seconds.filter(|lag| *lag >= 1.0).map(Duration::from_secs_f64);
+        let lag = lag.map_or(String::new(), |lag| format!(" for {}", units::stretch(lag)));
+        let mut out = format!("  {url}: {standing}, {floor}, {behind_commits} behind{lag}\n");
         if let Some(whole) = &self.verified_time {
             let deep = self.verified_deep_time.as_deref().unwrap_or("never");
             let _ = writeln!(out, "    found whole {whole}, by a full restore {deep}");

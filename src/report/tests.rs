@@ -205,6 +205,7 @@ fn standing() -> Standing {
         standing: "current".into(),
         floor,
         behind_commits: 3,
+        lag: error.map(|_| std::time::Duration::from_millis(65_250)),
         error: error.map(str::to_owned),
     };
     Standing {
@@ -239,10 +240,11 @@ fn status_shows_each_destination() {
         "divergences": 0, "timelines": 4, "fences": 0, "comparing": null, "spool_bytes": 2048,
         "key": null, "destinations": [
             { "url": "file:///m/app", "standing": "current", "floor": 4, "floor_time": SHOWN,
-              "behind_commits": 3, "verified_time": null, "verified_deep_time": null, "error": null },
+              "behind_commits": 3, "lag_seconds": null, "verified_time": null,
+              "verified_deep_time": null, "error": null },
             { "url": "file:///n/app", "standing": "current", "floor": null, "floor_time": null,
-              "behind_commits": 3, "verified_time": null, "verified_deep_time": null,
-              "error": "put: full" },
+              "behind_commits": 3, "lag_seconds": 65.25, "verified_time": null,
+              "verified_deep_time": null, "error": "put: full" },
         ],
     }]});
     same(&document, &expected);
@@ -260,7 +262,7 @@ fn status_shows_each_destination() {
         format!(
             "app (/a/app.db): running, commit 7 of {SHOWN}\n  WAL 4 frames, missed 0, resyncs 1 \
              (3.0 KiB), spool 2.0 KiB\n  file:///m/app: current, commit 4 of {SHOWN}, 3 behind\n  \
-             file:///n/app: current, no commit, 3 behind\n    last error: put: full\n"
+             file:///n/app: current, no commit, 3 behind for 1m05s\n    last error: put: full\n"
         )
     );
 }

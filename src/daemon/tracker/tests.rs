@@ -595,9 +595,11 @@ fn what_waits_for_a_destination_is_told() {
     sim.for_ms(5000);
     let told = || status::status(&db.config()).unwrap().destinations.remove(0);
     assert_eq!((told().behind_commits, &*told().standing), (3, "broken"));
+    assert!(told().lag.is_some());
     assert!(told().error.is_some());
     faulty.heal();
     sim.until(|sim| sim.is_current());
     sim.for_ms(5000);
     assert_eq!((told().behind_commits, &*told().standing), (0, "current"));
+    assert_eq!(told().lag, None);
 }

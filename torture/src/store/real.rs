@@ -8,6 +8,7 @@ use bakelite::backend::{Backend, Kind};
 use bakelite::commit::Timeline;
 use bakelite::config::Destination;
 use bakelite::name::Name;
+use std::collections::BTreeSet;
 use std::io;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -25,6 +26,9 @@ const KEEPER: &str = "\"$@\" >>log 2>&1 & server=$!; read _; kill -9 $server; wa
 /// The server says in no other way that it is ready.
 const LOOKS: u32 = 1200;
 const PAUSE: Duration = Duration::from_millis(25);
+
+/// The first ports of the servers of this process.
+static TAKEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
 
 #[derive(Debug)]
 pub struct Server {
@@ -153,15 +157,21 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.kill();
+        TAKEN.lock().expect("nobody panics with it").remove(&self.port);
     }
 }
 
-/// The first of the ports that the server takes: five in a row, and ten thousand above each as well.
+/// The first of the ports that the server takes: five in a row, and ten thousand above each as well. It
+/// takes a while to come up, and no other one of this process may take them meanwhile.
 fn free_ports() -> io::Result<u16> {
+    let mut taken = TAKEN.lock().expect("nobody panics with it");
     let first = 12_005 + (std::process::id() % 800) as u16 * 10;
     let free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
     let all_free = |from: &u16| (*from..from + 5).all(|port| free(port) && free(port + 10_000));
-    (first..21_000).step_by(10).find(all_free).ok_or_else(|| io::Error::other("no free ports"))
+    let ports = (first..21_000).step_by(10).find(|port| !taken.contains(port) && all_free(port));
+    let ports = ports.ok_or_else(|| io::Error::other("no free ports"))?;
+    taken.insert(ports);
+    Ok(ports)
 }
 
 fn identities() -> String {
