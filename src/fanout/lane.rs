@@ -225,6 +225,9 @@ impl Lane {
     /// Looks whether it still holds what was acknowledged there. One that does not is behind: it was wiped,
     /// or is an older copy of itself.
     pub fn look(&self, how: Look) -> Result<()> {
+        if sabotage::is("miss-the-wipe") {
+            return Ok(());
+        }
         if !self.is_robbed()? && (how == Look::Glance || !self.has_a_gap()?) {
             return Ok(());
         }
@@ -246,7 +249,7 @@ impl Lane {
     fn is_robbed(&self) -> Result<bool> {
         let (timeline, last, anchor) = {
             let debt = self.debt();
-            if debt.copy || debt.timeline == Timeline(0) || sabotage::is("miss-the-wipe") {
+            if debt.copy || debt.timeline == Timeline(0) {
                 return Ok(false);
             }
             let (last, anchor) = (debt.last.clone(), debt.anchor.clone());
