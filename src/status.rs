@@ -231,12 +231,14 @@ impl Known<'_> {
             (None, _, _) => "behind",
         };
         let last = self.last().map_or(0, |(commit, _)| commit.0).max(record.commit);
+        let behind_commits = last.saturating_sub(floor.map_or(0, |(commit, _)| commit.0));
         DestinationStatus {
             verified: verified.of(&url),
             standing: standing.into(),
             floor,
-            behind_commits: last.saturating_sub(floor.map_or(0, |(commit, _)| commit.0)),
-            lag: self.lag(at),
+            behind_commits,
+            // What was on its way when the daemon said so may have arrived since.
+            lag: self.lag(at).filter(|_| behind_commits > 0),
             error: lane.and_then(|lane| lane.error.as_ref()).or(self.error()).cloned(),
             url,
         }
