@@ -11,6 +11,17 @@ impl Watched {
         it.source.release().unwrap();
         it
     }
+
+    /// The same without powersafe overwrite: each commit frame is repeated to the end of its sector.
+    fn padded() -> Self {
+        let db = Db::new(512);
+        let writer = db.open_uri("psow=0");
+        writer.execute_batch("PRAGMA synchronous = FULL").unwrap();
+        commits(&writer, 10);
+        let mut it = Self::with(db, writer);
+        it.source.release().unwrap();
+        it
+    }
 }
 
 #[test]
@@ -161,12 +172,7 @@ fn trap_07_a_phantom_at_the_end_of_the_old_wal_is_dropped() {
 /// was never published. Nothing is made up.
 #[test]
 fn trap_13_padding_in_the_old_tail() {
-    let db = Db::new(512);
-    let writer = db.open_uri("psow=0");
-    writer.execute_batch("PRAGMA synchronous = FULL").unwrap();
-    commits(&writer, 10);
-    let mut it = Watched::with(db, writer);
-    it.source.release().unwrap();
+    let mut it = Watched::padded();
     commits(&it.writer, 3);
     it.backfill();
     commits(&it.writer, 1);
@@ -177,12 +183,8 @@ fn trap_13_padding_in_the_old_tail() {
 /// before it must not be taken for those of the one that is gone.
 #[test]
 fn trap_39_a_tail_that_a_transaction_has_overwritten_before_its_end() {
-    let db = Db::new(512);
-    let writer = db.open_uri("psow=0");
-    writer.execute_batch("PRAGMA synchronous = FULL; PRAGMA cache_size = 1").unwrap();
-    commits(&writer, 10);
-    let mut it = Watched::with(db, writer);
-    it.source.release().unwrap();
+    let mut it = Watched::padded();
+    it.sql("PRAGMA cache_size = 1");
     commits(&it.writer, 1);
     it.backfill();
     commits(&it.writer, 1);
@@ -195,12 +197,7 @@ fn trap_39_a_tail_that_a_transaction_has_overwritten_before_its_end() {
 /// There are too few commits, copies or not, for the last one of the tail to be among them.
 #[test]
 fn trap_13_padding_before_a_phantom() {
-    let db = Db::new(512);
-    let writer = db.open_uri("psow=0");
-    writer.execute_batch("PRAGMA synchronous = FULL").unwrap();
-    commits(&writer, 10);
-    let mut it = Watched::with(db, writer);
-    it.source.release().unwrap();
+    let mut it = Watched::padded();
     commits(&it.writer, 2);
     it.phantom("INSERT INTO t(x) VALUES ('never published')");
     it.backfill();
@@ -255,12 +252,7 @@ fn trap_27_only_the_last_of_a_tail_can_be_unpublished() {
 /// `journal_size_limit` cuts the WAL off in the middle of what was left: copies must not stand in for that.
 #[test]
 fn trap_30_a_tail_that_was_cut_off_is_not_whole() {
-    let db = Db::new(512);
-    let writer = db.open_uri("psow=0");
-    writer.execute_batch("PRAGMA synchronous = FULL").unwrap();
-    commits(&writer, 10);
-    let mut it = Watched::with(db, writer);
-    it.source.release().unwrap();
+    let mut it = Watched::padded();
     commits(&it.writer, 1);
     let limit = 32 + it.source.look().unwrap().frames * 536 + 100;
     commits(&it.writer, 3);
