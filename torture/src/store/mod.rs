@@ -253,9 +253,13 @@ impl Drop for Store {
     }
 }
 
+/// How long nothing comes of a put that waits for its answer.
+const SILENT: Duration = Duration::from_millis(500);
+
 /// Whether whoever wants to put something here has not hung up; `None`: it is no put.
 fn still_waits(mut connection: &TcpStream) -> io::Result<Option<bool>> {
-    connection.set_nonblocking(true)?;
+    // A body that did not fit is on its way for a moment after its sender has closed.
+    connection.set_read_timeout(Some(SILENT))?;
     let mut sent = Vec::new();
     let waits = match connection.read_to_end(&mut sent) {
         Ok(_) => false,
