@@ -7,9 +7,9 @@
 //! ```
 //!
 //! The loop owns all state. A job takes what it works on along and brings it back. What a shipment and
-//! those that pay a debt have in common, a destination's spool and standing, is locked for moments. A database has at most one capture and one shipment at a time; while a
-//! shipment waits for a destination, capture goes on until the next change-set is full, and then the
-//! WAL is pinned as it is.
+//! those that pay a debt have in common, a destination's spool and standing, is locked for moments. A
+//! database has at most one capture and one shipment at a time; while a shipment waits for a
+//! destination, capture goes on until the next change-set is full, and then the WAL is pinned as it is.
 
 mod gather;
 mod listen;

@@ -21,7 +21,7 @@ mod lane;
 mod parts;
 mod standing;
 
-pub use lane::Look;
+pub use lane::Inspection;
 pub use parts::Stock;
 pub use standing::{Standing, StandingKind};
 
@@ -293,7 +293,7 @@ impl Fanout {
     }
 
     /// Looks whether a destination still holds what was acknowledged there. One that does not is behind.
-    pub fn look_at(&self, at: usize, how: Look) -> Result<()> {
+    pub fn look_at(&self, at: usize, how: Inspection) -> Result<()> {
         self.lanes[at].look(how)
     }
 
@@ -309,7 +309,7 @@ impl Fanout {
     }
 
     fn try_pay(&self, lane: &Arc<Lane>, cap: Cap) -> Result<Option<Name>> {
-        lane.look(Look::Glance)?;
+        lane.look(Inspection::Glance)?;
         let mut lacking = None;
         loop {
             if lane.debt().copy {
@@ -341,7 +341,7 @@ impl Fanout {
     fn sibling_of(&self, lane: &Arc<Lane>) -> Option<&Arc<Lane>> {
         let mut others = self.lanes.iter().filter(|other| !Arc::ptr_eq(other, lane));
         others.find(|other| {
-            other.is_current() && other.look(Look::Glance).is_ok() && other.is_current()
+            other.is_current() && other.look(Inspection::Glance).is_ok() && other.is_current()
         })
     }
 }

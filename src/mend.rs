@@ -370,23 +370,16 @@ mod tests {
     /// up to date, and nothing could be restored from it.
     #[test]
     fn what_goes_on_from_another_history_is_not_copied_to_it() {
-        let new = |seed| {
-            let mut writer = Writer::new(512);
-            writer.now.0 += u64::from(seed);
-            writer.fork(0);
-            writer.alone(&Step::fill(4, 1..=4, seed)).snapshot();
-            writer
-        };
-        let mut one = new(1);
+        let mut one = Writer::of(1);
         one.fork(1);
         one.alone(&Step::fill(4, [2], 3));
-        let two = new(2).store;
+        let two = Writer::of(2).store;
         let before = two.objects().clone();
         let error = copy(&*one.store, &*two).unwrap_err();
         assert_eq!((error.status, error.hint.is_some()), (Status::Locked, true), "{error}");
         assert!(*two.objects() == before);
         // What it stored there is a branch: nothing goes on from it.
-        let mut apart = new(1);
+        let mut apart = Writer::of(1);
         apart.fork_of(Timeline(1), 0);
         apart.alone(&Step::fill(4, 1..=4, 3)).snapshot();
         copy(&*apart.store, &*two).unwrap();

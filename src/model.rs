@@ -123,6 +123,15 @@ impl Writer {
         writer
     }
 
+    /// Of a database of its own, with a snapshot on its second timeline.
+    pub fn of(database: u32) -> Self {
+        let mut writer = Self::new(512);
+        writer.now.0 += u64::from(database);
+        writer.fork(0);
+        writer.alone(&Step::fill(4, 1..=4, database)).snapshot();
+        writer
+    }
+
     pub fn source(&self) -> Arc<dyn Backend> {
         Arc::clone(&self.store) as Arc<dyn Backend>
     }

@@ -274,8 +274,8 @@ impl Replica {
         levels.map(|(_, parts)| parts).find(|parts| is_whole(parts))
     }
 
-    /// Whether others lead to the last commit of this change-set from the one before its first, as those do that it was
-    /// merged from. Those that go past it may not count where it does.
+    /// Whether others lead to the last commit of this change-set from the one before its first, as those
+    /// do that it was merged from. Those that go past it may not count where it does.
     pub fn has_instead_of(&self, change: &Change) -> bool {
         let Change { span, .. } = *change;
         let counts = |it: &Span| it.timeline == span.timeline && it.last <= span.last;

@@ -166,10 +166,10 @@ impl Source {
     /// Reads the wal-index header; `None` if a writer was stopped while it was changing it. No system
     /// call, no lock.
     pub fn look(&self) -> Option<Look> {
-        (0..LOOKS).find_map(|_| self.glance())
+        (0..LOOKS).find_map(|_| self.look_once())
     }
 
-    fn glance(&self) -> Option<Look> {
+    fn look_once(&self) -> Option<Look> {
         let copy = |base: usize| std::array::from_fn(|at| self.handles.word(base + 4 * at));
         let first: [u32; 12] = copy(0);
         self.handles.barrier();

@@ -330,7 +330,8 @@ impl Round<'_> {
             let set = read_change(from, input).and_then(|set| {
                 let goes_on = before.is_none_or(|before| before == set.header().parent);
                 let other = Damage::BadTable("it does not go on from the one before it");
-                // Where there is but one, the merger keeps it apart. On others it would take the place of what is right.
+                // Where there is but one, the merger keeps it apart. On others it would take the place of
+                // what is right.
                 if goes_on || alone { Ok(set) } else { Err(damaged(from, &name, other)) }
             });
             match set {

@@ -309,26 +309,17 @@ pub fn prune(arguments: &Arguments, of: &PruneOf) -> Result<Outcome> {
 
 pub fn usage(arguments: &Arguments, of: &UsageOf) -> Result<Outcome> {
     let settings = arguments.settings(of.source.as_deref())?;
-    let several = settings.len() > 1;
-    let (mut found, mut failed) = (Vec::new(), Vec::new());
-    for (destination, settings, cap) in settings {
-        let usage = open_to_read(&destination);
-        let usage = usage.and_then(|it| usage::usage(&*it, &settings, cap, clock::now()));
-        match usage {
-            Ok(usage) => found.push((destination.to_string(), usage)),
-            // One that cannot be looked at keeps nobody from looking at the others.
-            Err(error) if several && of_the_copy(error.status) => {
-                failed.push((destination.to_string(), error));
-            }
-            Err(error) => return Err(error),
-        }
-    }
+    let look = |(destination, settings, cap): &_| {
+        let usage = usage::usage(&*open_to_read(destination)?, settings, *cap, clock::now())?;
+        Ok((destination.to_string(), usage))
+    };
+    let (found, failed) = each(&settings, |(destination, ..)| destination.to_string(), look)?;
     report::show(&report::Used::new(&found, &failed), arguments.json)?;
     Ok(failed.first().map_or(Outcome::Well, |(_, error)| Outcome::Found(error.status)))
 }
 
-/// Tells what is held past a cap, and what did not work; the first of it says how the command ends. A document has it among its
-/// findings, and stays the only one.
+/// Tells what is held past a cap, and what did not work; the first of it says how the command ends. A
+/// document has it among its findings, and stays the only one.
 fn tell_failures(kept: &[Kept]) -> Outcome {
     let errors: Vec<&Error> = kept.iter().flat_map(|each| &each.done.errors).collect();
     for (place, over) in kept.iter().flat_map(|each| &each.done.caps) {

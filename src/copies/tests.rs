@@ -257,14 +257,7 @@ fn trap_65_two_histories_of_one_timeline_are_not_mixed() {
 /// led, and what was right on the other one was kept out as not its own.
 #[test]
 fn where_one_is_a_mixture_the_one_that_is_whole_is_restored_alone() {
-    let new = |seed| {
-        let mut writer = Writer::new(512);
-        writer.now.0 += u64::from(seed);
-        writer.fork(0);
-        writer.alone(&Step::fill(4, 1..=4, seed)).snapshot();
-        writer
-    };
-    let (mut ours, theirs) = (new(1), new(2));
+    let (mut ours, theirs) = (Writer::of(1), Writer::of(2));
     ours.fork(1);
     ours.alone(&Step::fill(4, [2], 3));
     let (whole, mixture) = (mem(&ours), mem(&theirs));

@@ -98,9 +98,8 @@ impl Wait {
     fn is_over(&mut self, database: &Database, published: &Published) -> Result<bool> {
         let elapsed = self.begun.elapsed();
         if elapsed >= self.proof_at && is_durable(database, &published.wanted, &published.later)? {
-            let proved = |state| proof::lacking(database, &state);
-            self.lacking = cursor(database)?.and_then(proved);
-            self.lacking = self.lacking.take().filter(|_| !sabotage::is("sync-ignores-debt"));
+            let lacking = cursor(database)?.and_then(|state| proof::lacking(database, &state));
+            self.lacking = lacking.filter(|_| !sabotage::is("sync-ignores-debt"));
             self.proof_at = elapsed + ASK;
             if self.lacking.is_none() {
                 return Ok(true);

@@ -324,7 +324,7 @@ impl Tracker {
         let look = capture.source.look();
         let seen = capture.source.seen(look.as_ref());
         if seen == Seen::Reset {
-            self.keep_from_a_second(&mut capture);
+            self.pin_after_a_reset(&mut capture);
         }
         if let Some(look) = &look {
             capture.note(look, clock::now());

@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 /// How closely one is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Look {
+pub enum Inspection {
     /// A request or two.
     Glance,
     /// Whether all that it holds leads to what it has acknowledged.
@@ -224,11 +224,11 @@ impl Lane {
 
     /// Looks whether it still holds what was acknowledged there. One that does not is behind: it was wiped,
     /// or is an older copy of itself.
-    pub fn look(&self, how: Look) -> Result<()> {
+    pub fn look(&self, how: Inspection) -> Result<()> {
         if sabotage::is("miss-the-wipe") {
             return Ok(());
         }
-        if !self.is_robbed()? && (how == Look::Glance || !self.has_a_gap()?) {
+        if !self.is_robbed()? && (how == Inspection::Glance || !self.has_a_gap()?) {
             return Ok(());
         }
         self.debt().floor = Floor::default();

@@ -241,7 +241,7 @@ impl Tracker {
 
     /// The WAL was reset while nothing held it: what was left of it can be read until the new one is as
     /// long, and a worker may be late.
-    pub(super) fn keep_from_a_second(&mut self, capture: &mut Capture) {
+    pub(super) fn pin_after_a_reset(&mut self, capture: &mut Capture) {
         if capture.source.pin() == Pin::Free
             && let Err(error) = capture.source.hold()
         {

@@ -5,7 +5,7 @@ use super::{Done, Job, RETRY_FIRST, RETRY_LAST, Tracker};
 use crate::daemon::open;
 use crate::daemon::pool::Route;
 use crate::error::{Error, Result, Status};
-use crate::fanout::{Fanout, Look, Stock};
+use crate::fanout::{Fanout, Inspection, Stock};
 use crate::name::{Name, Part};
 use crate::upkeep as round;
 use std::sync::Arc;
@@ -67,7 +67,7 @@ pub struct Lane {
     tries: u32,
     retry_at: Instant,
     look_at: Instant,
-    look: Look,
+    look: Inspection,
 }
 
 /// Until when an end waits for mirrors, and whether that is over.
@@ -79,7 +79,7 @@ pub(super) struct Mirrors {
 
 impl Tracker {
     pub(super) fn set_lanes(&mut self, count: usize, now: Instant) {
-        let (busy, tries, look) = (false, 0, Look::Glance);
+        let (busy, tries, look) = (false, 0, Inspection::Glance);
         let lane = Lane { busy, tries, retry_at: now, look_at: now + LOOK, look };
         self.lanes = vec![lane; count];
     }
@@ -127,7 +127,7 @@ impl Tracker {
                 continue;
             }
             (lane.busy, lane.look_at) = (true, now + LOOK_AT_REST);
-            let how = std::mem::replace(&mut lane.look, Look::Glance);
+            let how = std::mem::replace(&mut lane.look, Inspection::Glance);
             let (stores, database) = (Arc::clone(stores), Arc::clone(&self.database));
             jobs.push(Journey::new(&self.routes.each[at], move || {
                 if !behind {
@@ -275,7 +275,7 @@ impl Tracker {
 
     pub(super) fn look_at_once(&mut self, now: Instant) {
         for lane in &mut self.lanes {
-            (lane.look_at, lane.look) = (now, Look::Listing);
+            (lane.look_at, lane.look) = (now, Inspection::Listing);
         }
     }
 

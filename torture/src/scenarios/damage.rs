@@ -48,7 +48,8 @@ pub fn objects(rig: &mut Rig) -> Result<()> {
     }
 }
 
-/// Two lives of a daemon, several change-sets in each, in every other seed on two branches; and a replica of another database.
+/// Two lives of a daemon, several change-sets in each, in every other seed on two branches; and a
+/// replica of another database.
 fn build(rig: &mut Rig) -> Result<(u64, PathBuf)> {
     let seq = history(rig)?;
     let dir = rig.dir.join("foreign");

@@ -1,7 +1,8 @@
 //! `torture writer`: the workload as a process of its own, so that it can be killed.
 //!
 //! It obeys lines on stdin (`pause`, `go`, `stop`, `do WHAT`) between two transactions and answers on
-//! stdout with a word and the last seq. What it is told to do it does at rest, and rests again. When stdin ends (the harness died) it stops.
+//! stdout with a word and the last seq. What it is told to do it does at rest, and rests again. When
+//! stdin ends (the harness died) it stops.
 
 use super::setup::Setup;
 use super::{Result, Workload};

@@ -49,7 +49,12 @@ fn the_daemon_merges_what_it_shipped_and_fetches_nothing_for_that() {
     pair.both_agree();
     // What was acknowledged last is there still, so no destination counts as robbed.
     for at in 0..2 {
-        sim.tracker.stores.as_ref().unwrap().look_at(at, crate::fanout::Look::Glance).unwrap();
+        sim.tracker
+            .stores
+            .as_ref()
+            .unwrap()
+            .look_at(at, crate::fanout::Inspection::Glance)
+            .unwrap();
         assert!(!sim.tracker.stores.as_ref().unwrap().is_behind(at));
     }
     assert!(sim.upkeep(sim.now + WINDOW * 9).is_none(), "there is nothing new");
