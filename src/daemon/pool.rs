@@ -3,7 +3,8 @@
 //!
 //! A job goes by a *route*: what it may have to wait for, such as a disk or a bucket. So many jobs of a
 //! route are done at a time and no more, so that one which never answers keeps others of its own route
-//! from being done, and nobody else. Threads are made when a job could be done and none is free.
+//! from being done, and nobody else. Threads are made when a job could be done and none is free, and end
+//! when enough of them are.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -15,6 +16,9 @@ use std::thread;
 const EACH: usize = 4;
 /// All at a time, whatever there is to wait for.
 const ALL: usize = 128;
+/// Threads that wait for the next job, so that few have to be made. However many there were once, no
+/// more stay.
+const SPARE: usize = 2;
 
 pub type Route = Arc<str>;
 type Job<T> = Box<dyn FnOnce() -> T + Send>;
@@ -86,7 +90,8 @@ impl<T> Shared<T> {
                 jobs = self.jobs();
                 jobs.end(&route);
             }
-            if jobs.ended {
+            if jobs.ended || jobs.free >= SPARE {
+                jobs.threads -= 1;
                 return;
             }
             jobs.free += 1;
@@ -141,6 +146,7 @@ impl<T> Drop for Pool<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Barrier;
     use std::sync::mpsc::channel;
 
     fn route(name: &str) -> Route {
@@ -176,6 +182,26 @@ mod tests {
         let mut dead: Vec<_> = (0..3 * EACH).map(|_| results.recv().unwrap()).collect();
         dead.sort_unstable();
         assert_eq!(dead, (0..3 * EACH).collect::<Vec<_>>());
+    }
+
+    /// Each burst left its threads for good, and a soak saw their number grow.
+    #[test]
+    fn threads_that_a_burst_has_made_end_after_it() {
+        let (done, results) = channel();
+        let pool = Pool::new(&done);
+        for round in 1..4 {
+            let together = Arc::new(Barrier::new(3 * EACH));
+            for at in 0..3 * EACH {
+                let together = Arc::clone(&together);
+                pool.run(&route(&(at / EACH).to_string()), move || {
+                    together.wait();
+                });
+            }
+            assert_eq!(results.iter().take(3 * EACH).count(), 3 * EACH, "round {round}");
+            while pool.0.jobs().threads != SPARE {
+                thread::yield_now();
+            }
+        }
     }
 
     #[test]
