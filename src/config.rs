@@ -139,7 +139,23 @@ impl Config {
             return Err(Error::new(Status::Usage, "config", file.display(), cause)
                 .hint(format!("run: chmod o-rwx {}", file.display())));
         }
+        // One that is not there yet may be put there while a daemon runs.
+        let open = |file: &&PathBuf| others_may_read(file).unwrap_or(false);
+        if let Some(file) = config.credentials_files().find(open) {
+            let (file, cause) = (file.display(), "others can read it");
+            return Err(Error::new(Status::Usage, "read the credentials", &file, cause)
+                .hint(format!("run: chmod 600 {file}")));
+        }
         Ok(config)
+    }
+
+    fn credentials_files(&self) -> impl Iterator<Item = &PathBuf> {
+        let of_databases = self.databases.iter().flat_map(|it| &it.destinations);
+        let of_directories = self.directories.iter().flat_map(|it| &it.like.destinations);
+        of_databases.chain(of_directories).filter_map(|it| match it {
+            Destination::S3(S3 { credentials: Credentials::File(file), .. }) => Some(file),
+            _ => None,
+        })
     }
 
     /// Reads a configuration's text. `file` is only named in errors.

@@ -147,11 +147,10 @@ impl Fanout {
         let mut held = 0;
         let mut owing = Vec::new();
         for (lane, result) in self.put_to_current(name, body) {
-            match result {
+            match result.map(|result| lane.note(result)) {
                 Some(Ok(())) => held += 1,
                 Some(Err(error)) if error.status == Status::Locked => return Err(error),
                 Some(Err(error)) => {
-                    lane.debt().error = Some(error.to_string());
                     first_error.get_or_insert(error);
                     owing.push(lane);
                 }
@@ -243,7 +242,10 @@ impl Fanout {
     pub fn still_ours(&self, timeline: Timeline) -> Result<()> {
         let current = self.lanes.iter().filter(|lane| lane.is_current());
         current
-            .map(|lane| lane.still_ours(timeline))
+            .map(|lane| match lane.still_ours(timeline) {
+                Err(error) if error.status == Status::Locked => lane.note(Err(error)),
+                unknown_or_ours => unknown_or_ours,
+            })
             .find(|it| it.as_ref().is_err_and(|error| error.status == Status::Locked))
             .unwrap_or(Ok(()))
     }
@@ -303,9 +305,7 @@ impl Fanout {
     pub fn pay(&self, at: usize) -> Result<Option<Name>> {
         let lane = &self.lanes[at];
         let cap = self.caps.get(at).copied().unwrap_or_default();
-        let paid = self.try_pay(lane, cap);
-        lane.debt().error = paid.as_ref().err().map(ToString::to_string);
-        paid
+        lane.note(self.try_pay(lane, cap))
     }
 
     fn try_pay(&self, lane: &Arc<Lane>, cap: Cap) -> Result<Option<Name>> {

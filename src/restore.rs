@@ -129,6 +129,14 @@ pub trait Progress: Sync {
     }
 }
 
+/// Tells nobody.
+#[derive(Clone, Copy, Debug)]
+pub struct Quiet;
+
+impl Progress for Quiet {
+    fn at(&self, _done: u64, _total: u64) {}
+}
+
 /// Restores from `source`.
 pub fn restore(
     source: &Arc<dyn Backend>,

@@ -224,7 +224,8 @@ impl Known<'_> {
             let floor = lane.and_then(|lane| lane.floor);
             floor.map(|(commit, time)| (CommitNo(commit), Time(time)))
         });
-        let standing = match (behind, self.error(), self.last()) {
+        let error = lane.and_then(|lane| lane.error.as_ref()).or(self.error()).cloned();
+        let standing = match (behind, &error, self.last()) {
             (Some(lane), _, _) => &lane.standing,
             (None, None, None) => "new",
             (None, None, Some(_)) if floor.is_some() => "current",
@@ -239,7 +240,7 @@ impl Known<'_> {
             behind_commits,
             // What was on its way when the daemon said so may have arrived since.
             lag: self.lag(at).filter(|_| behind_commits > 0),
-            error: lane.and_then(|lane| lane.error.as_ref()).or(self.error()).cloned(),
+            error,
             url,
         }
     }

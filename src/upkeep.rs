@@ -19,6 +19,7 @@ use crate::keep::Cap;
 use crate::name::{Change, Name};
 use crate::object::{Compression, Damage};
 use crate::replica::{Forks, Replica, damaged, fetch, read_change};
+use crate::restore::Progress;
 use crate::retain::Over;
 use crate::sabotage;
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,6 +42,8 @@ pub struct Round<'a> {
     pub keep_recent: &'a dyn Fn(&Name, &[u8]),
     /// Whether to leave off: the next round goes on from there.
     pub stop: &'a dyn Fn() -> bool,
+    /// Told how many bytes of what is to be merged, or to go, are dealt with.
+    pub progress: &'a dyn Progress,
 }
 
 impl std::fmt::Debug for Round<'_> {
@@ -201,6 +204,24 @@ impl Place {
     }
 }
 
+/// How far a round is with what it has to do.
+struct Meter<'a> {
+    progress: &'a dyn Progress,
+    done: u64,
+    total: u64,
+}
+
+impl<'a> Meter<'a> {
+    fn new(progress: &'a dyn Progress, bytes: &[u64]) -> Self {
+        Self { progress, done: 0, total: bytes.iter().sum() }
+    }
+
+    fn add(&mut self, bytes: u64) {
+        self.done += bytes;
+        self.progress.at(self.done, self.total);
+    }
+}
+
 impl Round<'_> {
     /// Merges what is to be merged on each of `destinations`, which hold the same replica.
     pub fn compact(&self, destinations: &[Arc<dyn Backend>]) -> Result<Done> {
@@ -241,12 +262,18 @@ impl Round<'_> {
             plan.merges.into_iter().for_each(|it| merges.entry(it).or_default().push(places.len()));
             places.push(place);
         }
-        for (merge, at) in merges {
+        let bytes_of = |(merge, at): (&Merge, &Vec<usize>)| -> u64 {
+            merge.inputs.iter().map(|input| places[at[0]].bytes(&Name::Change(*input))).sum()
+        };
+        let bytes: Vec<u64> = merges.iter().map(bytes_of).collect();
+        let mut meter = Meter::new(self.progress, &bytes);
+        for ((merge, at), bytes) in merges.into_iter().zip(bytes) {
             if (self.stop)() {
                 break;
             }
             let merged = self.merge(&merge, &at, &mut places, &mut done);
             done.errors.extend(merged.err());
+            meter.add(bytes);
         }
         Ok(done)
     }

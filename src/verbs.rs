@@ -283,7 +283,7 @@ pub fn verify(arguments: &Arguments, of: &VerifyOf) -> Result<Outcome> {
 pub fn compact(arguments: &Arguments, of: &CompactOf) -> Result<Outcome> {
     let mut kept = Vec::new();
     for database in arguments.databases(&of.given)? {
-        let done = daemon::upkeep(&database, Task::Compact, &open_to_read)?;
+        let done = daemon::upkeep(&database, Task::Compact, &open_to_read, &bar(arguments))?;
         kept.push(Kept { database: database.name, done });
     }
     let compacted = report::Compacted::new(&kept);
@@ -297,7 +297,8 @@ pub fn prune(arguments: &Arguments, of: &PruneOf) -> Result<Outcome> {
     let mode = if of.dry_run { Mode::DryRun } else { Mode::Real };
     let mut kept = Vec::new();
     for database in arguments.databases(&of.given)? {
-        let done = daemon::upkeep(&database, Task::Prune(mode), &open_to_read)?;
+        let task = Task::Prune(mode);
+        let done = daemon::upkeep(&database, task, &open_to_read, &bar(arguments))?;
         kept.push(Kept { database: database.name, done });
     }
     let pruned = report::PrunedObjects::new(&kept, mode);

@@ -4,8 +4,8 @@ use super::*;
 use crate::backend::Backend;
 use crate::error::Status;
 use crate::model::{Step, Writer};
-use crate::restore::Target;
 use crate::restore::tests::get;
+use crate::restore::{Quiet, Target};
 use crate::upkeep::{Done, Round};
 use quickcheck::{Arbitrary, Gen, QuickCheck};
 use std::sync::Arc;
@@ -27,6 +27,7 @@ pub fn at(policy: &Policy, clock: Time) -> Round<'_> {
         recent: &|_| None,
         keep_recent: &|_, _| (),
         stop: &|| false,
+        progress: &Quiet,
     }
 }
 

@@ -215,6 +215,25 @@ fn a_file_with_a_secret_that_others_can_read_is_refused() {
     load("${HOME:-}${HOME}", 0o644).unwrap();
 }
 
+/// It was refused at the first request only, as if the bucket had refused.
+#[test]
+fn credentials_that_others_can_read_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let [file, secrets] = ["b.toml", "credentials"].map(|name| dir.path().join(name));
+    let bucket = "[[database.destination]]\ntype = \"s3\"\nbucket = \"backups\"\n";
+    let text = with("", "", &format!("{bucket}credentials_file = {secrets:?}"));
+    fs::write(&file, text).unwrap();
+    Config::load(Some(&file)).expect("it may come");
+    fs::write(&secrets, "").unwrap();
+    fs::set_permissions(&secrets, fs::Permissions::from_mode(0o644)).unwrap();
+    let error = Config::load(Some(&file)).unwrap_err();
+    let said = format!("read the credentials: {}: others can read it", secrets.display());
+    assert_eq!((error.status, &error.message), (Status::Usage, &said));
+    assert_eq!(error.hint, Some(format!("run: chmod 600 {}", secrets.display())));
+    fs::set_permissions(&secrets, fs::Permissions::from_mode(0o600)).unwrap();
+    Config::load(Some(&file)).unwrap();
+}
+
 #[test]
 fn destinations_read_back_as_they_are_shown() {
     for url in [

@@ -10,7 +10,7 @@ use crate::config::{Database, Destination, Origin};
 use crate::cursor::{self, State};
 use crate::error::{Error, Result, Status};
 use crate::log;
-use crate::restore::Progress;
+use crate::restore::{Progress, Quiet};
 use crate::sabotage;
 use crate::ship::cursor_path;
 use crate::source::{Look, Source};
@@ -29,13 +29,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const ASK: Duration = Duration::from_secs(1);
 /// How long a daemon may take to see that the lock is free.
 const START: Duration = Duration::from_millis(300);
-
-#[derive(Debug)]
-pub struct Quiet;
-
-impl Progress for Quiet {
-    fn at(&self, _: u64, _: u64) {}
-}
 
 pub fn sync(databases: &[Database]) -> Result<()> {
     sync_within(databases, None, true, &Quiet)

@@ -170,8 +170,7 @@ fn what_the_daemon_does_not_know_is_not_claimed() {
     let mut config = databases[0].config();
     let root = databases[0].dir.path().join("elsewhere");
     config.destinations.push(crate::config::Destination::File { root });
-    let error =
-        sync_within(&[config.clone()], Some(Duration::ZERO), true, &sync::Quiet).unwrap_err();
+    let error = sync_within(&[config.clone()], Some(Duration::ZERO), true, &Quiet).unwrap_err();
     assert_eq!(error.status, Status::Unreachable);
     assert!(error.message.ends_with("does not ship there") && error.hint.is_some(), "{error}");
     let told = crate::status::status(&config).unwrap().destinations;
@@ -213,9 +212,9 @@ fn a_sync_beside_a_daemon_waits_as_long_as_it_was_told() {
     commits(&app, 3);
     sync(&config).unwrap();
     let _lock = try_lock(&config[0].state_dir).unwrap().unwrap();
-    sync_within(&config, Some(Duration::ZERO), false, &sync::Quiet).unwrap();
+    sync_within(&config, Some(Duration::ZERO), false, &Quiet).unwrap();
     commits(&app, 1);
-    let error = sync_within(&config, Some(Duration::ZERO), false, &sync::Quiet).unwrap_err();
+    let error = sync_within(&config, Some(Duration::ZERO), false, &Quiet).unwrap_err();
     assert_eq!(error.status, Status::Unreachable);
     let said = format!("sync: {}: lacks what was committed", config[0].destinations[0]);
     assert!(error.message.starts_with(&said), "{error}");

@@ -14,6 +14,7 @@ use crate::error::{Error, Result, Status};
 use crate::fanout::Fanout;
 use crate::keep::Cap;
 use crate::object::Compression;
+use crate::restore::{Progress, Quiet};
 use crate::ship::cursor_path;
 use crate::spool::Spool;
 use crate::upkeep::{Done, Mode, Parts, Round};
@@ -63,6 +64,7 @@ pub fn beside(
         recent: &|name| stores.recent.get(name),
         keep_recent: &|name, body| stores.recent.add(name, body),
         stop,
+        progress: &Quiet,
     };
     match task {
         Task::Compact => round.compact(&current),
@@ -75,7 +77,12 @@ pub fn beside(
 }
 
 /// A round for a command, whether a daemon runs or not.
-pub fn upkeep(database: &Database, task: Task, open: &Open) -> Result<Done> {
+pub fn upkeep(
+    database: &Database,
+    task: Task,
+    open: &Open,
+    progress: &dyn Progress,
+) -> Result<Done> {
     let _lock = wait(&database.state_dir)?;
     let policy = Policy::new(&database.settings.keep, &database.settings.compaction);
     let compression = match database.settings.compression {
@@ -102,6 +109,7 @@ pub fn upkeep(database: &Database, task: Task, open: &Open) -> Result<Done> {
         recent: &|_| None,
         keep_recent: &|_, _| (),
         stop: &|| false,
+        progress,
     };
     // Only the one that holds the lock knows that no snapshot is under way.
     let known = database.state_dir.is_dir();

@@ -205,6 +205,12 @@ impl Lane {
         Err(error.hint("let only one daemon write a replica; give this one another destination"))
     }
 
+    /// Keeps what this destination has said last: an error, or that all is well.
+    pub fn note<T>(&self, result: Result<T>) -> Result<T> {
+        self.debt().error = result.as_ref().err().map(ToString::to_string);
+        result
+    }
+
     /// Refuses to acknowledge what is stored on `timeline`, once somebody has claimed the next one.
     /// Numbers are claimed without a gap, so the next one tells.
     pub fn still_ours(&self, timeline: Timeline) -> Result<()> {

@@ -149,10 +149,9 @@ impl Fanout {
         let mut done = false;
         let mut owing = Vec::new();
         for lane in &self.lanes {
-            match lane.is_in_step().then(|| work(lane)) {
+            match lane.is_in_step().then(|| lane.note(work(lane))) {
                 Some(Ok(())) => done = true,
                 Some(Err(error)) => {
-                    lane.debt().error = Some(error.to_string());
                     failed = Some(error);
                     owing.push(lane);
                 }

@@ -20,12 +20,6 @@ mod golden;
 mod hints;
 mod many;
 
-pub(super) struct Quiet;
-
-impl Progress for Quiet {
-    fn at(&self, _done: u64, _total: u64) {}
-}
-
 /// The files of a directory.
 fn names(dir: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(dir).unwrap();

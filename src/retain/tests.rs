@@ -10,7 +10,7 @@ use crate::commit::Timeline;
 use crate::compact::Policy;
 use crate::compact::tests::{at, compact, points, policy};
 use crate::model::{Step, Writer};
-use crate::restore::{Progress, Target};
+use crate::restore::{Quiet, Target};
 use crate::testkit::rig::restored;
 use crate::upkeep::{Done, Mode, Parts};
 use crate::verify::verify;
@@ -41,10 +41,6 @@ fn snapshots(writer: &Writer) -> Vec<u64> {
 }
 
 fn is_whole(writer: &Writer) {
-    struct Quiet;
-    impl Progress for Quiet {
-        fn at(&self, _: u64, _: u64) {}
-    }
     let report = verify(&writer.source(), false, &Quiet).unwrap();
     assert!(report.findings.is_empty(), "{:?}", report.findings);
 }

@@ -12,7 +12,8 @@ use crate::fanout::Fanout;
 use crate::index::Index;
 use crate::name::Name;
 use crate::object::Compression;
-use crate::restore::{Check, Options, Progress, Target, restore};
+pub use crate::restore::Quiet;
+use crate::restore::{Check, Options, Target, restore};
 use crate::ship::{Parcel, Shipper};
 use crate::snapshot::Fork;
 use crate::source::{Caught, Source, Trouble};
@@ -166,12 +167,6 @@ pub fn claim(backend: &dyn Backend, page_size: PageSize) {
     let timeline = Timeline(1);
     let body = Fork::default().encode(timeline, page_size, Time(1));
     backend.put(&Name::Timeline(timeline), &body).unwrap();
-}
-
-pub struct Quiet;
-
-impl Progress for Quiet {
-    fn at(&self, _: u64, _: u64) {}
 }
 
 pub fn restored(source: &Arc<dyn Backend>, target: Target) -> Result<Vec<u8>> {

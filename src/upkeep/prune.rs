@@ -1,7 +1,7 @@
 //! Deleting what is not to be kept any more: what retention says of names, in an order in which what is
 //! left is whole at every moment, and then the parts that nothing names any more.
 
-use super::{Done, Mode, Parts, Place, Round};
+use super::{Done, Meter, Mode, Parts, Place, Round};
 use crate::backend::Backend;
 use crate::commit::Time;
 use crate::compact::Now;
@@ -144,17 +144,27 @@ impl Round<'_> {
             };
             named.extend(manifest.parts.iter().map(|part| part.part));
         }
-        for part in replica.parts.keys().collect::<BTreeSet<_>>() {
+        let parts: BTreeSet<_> = replica.parts.keys().collect();
+        let judged = parts.into_iter().map(|part| {
             let name = Name::Part(*part);
             let why = judge.judge(&name, Some(&named));
+            (name, why)
+        });
+        let deletions: Vec<_> = judged.filter(|(_, why)| why.deletes()).collect();
+        let mut meter = self.meter(place, &deletions);
+        for (name, why) in deletions {
             if (self.stop)() {
                 return Ok(());
             }
-            if why.deletes() {
-                place.prune(&name, why, mode, done);
-            }
+            place.prune(&name, why, mode, done);
+            meter.add(place.bytes(&name));
         }
         Ok(())
+    }
+
+    fn meter(&self, place: &Place, deletions: &[(Name, Why)]) -> Meter<'_> {
+        let bytes: Vec<_> = deletions.iter().map(|(name, _)| place.bytes(name)).collect();
+        Meter::new(self.progress, &bytes)
     }
 
     /// Deletes in order, and says what is gone; `None` if it was told to stop.
@@ -170,7 +180,9 @@ impl Round<'_> {
         let mut rolled: BTreeSet<Span> = deletions.iter().filter_map(|it| rolled(&it.0)).collect();
         // The last of what a snapshot needs and the snapshot go together, or it would be damaged.
         let mut begun = false;
+        let mut meter = self.meter(place, &deletions);
         for (name, why) in deletions {
+            meter.add(place.bytes(&name));
             if !begun && (self.stop)() {
                 return None;
             }

@@ -15,6 +15,7 @@ use crate::compact::Policy;
 use crate::compact::tests::{at, policy, seconds};
 use crate::model::Step;
 use crate::name::Name;
+use crate::restore::Progress;
 use crate::restore::Target;
 use crate::seal::{Keys, Rule};
 use crate::testkit::rig::{Quiet, restored};
@@ -104,6 +105,35 @@ impl Backend for Busy {
     fn delete(&self, name: &Name) -> Result<(), Error> {
         self.store.delete(name)
     }
+}
+
+/// What a bar shows: it rises, and ends where all of it is done.
+#[test]
+fn a_round_tells_how_far_it_is() {
+    struct Told(Mutex<Vec<(u64, u64)>>);
+    impl Progress for Told {
+        fn at(&self, done: u64, total: u64) {
+            self.0.lock().unwrap().push((done, total));
+        }
+    }
+    impl Told {
+        fn is_all(&self, steps: usize) {
+            let told = std::mem::take(&mut *self.0.lock().unwrap());
+            assert!(told.len() >= steps && told.is_sorted(), "{told:?}");
+            assert!(told.iter().all(|it| it.1 == told[0].1), "{told:?}");
+            assert_eq!(told.last().map(|it| it.0), told.last().map(|it| it.1));
+        }
+    }
+    let mut writer = seconds(30);
+    writer.snapshot();
+    (31..60).for_each(|n| _ = writer.alone(&Step::fill(3, [1, 2], n)));
+    let (told, policy) = (Told(Mutex::default()), policy(&["all:10s"], &[5]));
+    let sources = [writer.source()];
+    let round = Round { progress: &told, ..at(&policy, writer.last().time) };
+    assert!(round.compact(&sources).unwrap().made > 3);
+    told.is_all(3);
+    assert!(!round.prune(&sources, Parts::Leave, Mode::Real).unwrap().pruned.is_empty());
+    told.is_all(3);
 }
 
 /// Found by torture: a daemon that ended in the middle of a round left a snapshot without the change-sets

@@ -3,13 +3,8 @@
 use super::*;
 use crate::model::{Step, Writer};
 use crate::name::{Change, Span};
+use crate::restore::Quiet;
 use crate::snapshot::Fork;
-
-struct Quiet;
-
-impl Progress for Quiet {
-    fn at(&self, _done: u64, _total: u64) {}
-}
 
 /// Two timelines, a hole where commits were lost at the source, a transaction in parts: commits
 /// 1 to 3, 4 in parts, a snapshot that stands for 5, 6 and 7 in one change-set, then timeline 2

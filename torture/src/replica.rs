@@ -11,7 +11,7 @@ use bakelite::config::{self, Credentials, Destination, Sealing, Secret};
 use bakelite::error::Status;
 use bakelite::key;
 use bakelite::name::Name;
-use bakelite::restore::{Check, Options, Progress, Target, restore};
+use bakelite::restore::{Check, Options, Quiet, Target, restore};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -37,12 +37,6 @@ impl Refused {
     pub fn nothing_there(&self) -> bool {
         self.status == Status::Missing as i32
     }
-}
-
-struct Silent;
-
-impl Progress for Silent {
-    fn at(&self, _done: u64, _total: u64) {}
 }
 
 /// A replica in a directory.
@@ -157,7 +151,7 @@ pub fn restore_from(
         force: false,
         dry_run: false,
     };
-    let report = restore(source, &options, &Silent).map_err(|error| refused(&error))?;
+    let report = restore(source, &options, &Quiet).map_err(|error| refused(&error))?;
     let (commit, timeline) = (report.commit.0, report.timeline.0);
     Ok(Landed { commit, timeline, time: report.time })
 }

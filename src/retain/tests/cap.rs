@@ -184,7 +184,7 @@ fn what_there_is_no_room_for_is_neither_copied_nor_brought_back() {
         clock: NOW,
         settled: None,
     };
-    let report = repair(vec![Ok(writer.source()), Ok(Arc::clone(&there))], order, &Nobody).unwrap();
+    let report = repair(vec![Ok(writer.source()), Ok(Arc::clone(&there))], order, &Quiet).unwrap();
     assert_eq!(report.findings, []);
     assert!(*small.objects() == before);
     let empty = Mem::new();
@@ -192,11 +192,6 @@ fn what_there_is_no_room_for_is_neither_copied_nor_brought_back() {
     assert!(*empty.objects() == before);
     let lost = before.keys().find(|key| key.starts_with(Name::PARTS)).unwrap();
     small.objects().remove(lost);
-    repair(vec![Ok(writer.source()), Ok(there)], order, &Nobody).unwrap();
+    repair(vec![Ok(writer.source()), Ok(there)], order, &Quiet).unwrap();
     assert!(*small.objects() == before, "what there is room for is brought back");
-}
-
-struct Nobody;
-impl Progress for Nobody {
-    fn at(&self, _: u64, _: u64) {}
 }

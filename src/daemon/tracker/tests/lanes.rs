@@ -5,6 +5,7 @@ use super::super::lanes::{MIRRORED, MIRRORS};
 use super::*;
 use crate::config::{Database, Destination};
 use crate::replica::Replica;
+use crate::testkit::mortal::put_behind;
 use std::path::PathBuf;
 
 /// A database with two directories to go to.
@@ -411,4 +412,50 @@ fn trap_84_a_destination_that_hangs_does_not_hold_up_the_next_life() {
     pair.both_agree();
     assert!(sim.drain().is_none());
     assert!(is_unlocked(&pair.db));
+}
+
+/// What one of them refused for good was told as the other one's error, too.
+#[test]
+fn trap_65_a_fence_of_one_destination_is_told_of_that_one() {
+    let pair = Pair::new();
+    let mut sim = pair.sim();
+    sim.until(|sim| sim.is_current());
+    let newest = Replica::list(&*pair.backend(1)).unwrap().newest_timeline();
+    let next = crate::commit::Timeline(newest.0 + 1);
+    let page_size = crate::commit::PageSize::new(1024).unwrap();
+    let claim = crate::snapshot::Fork::default().encode(next, page_size, clock::now());
+    pair.backend(1).put(&crate::name::Name::Timeline(next), &claim).unwrap();
+    commits(&pair.writer, 2);
+    sim.until(|sim| sim.tracker.is_ended());
+    let error = sim.tracker.take_error().unwrap();
+    assert_eq!(error.status, Status::Locked);
+    let told = status::status(&pair.config).unwrap().destinations;
+    assert_eq!(told[0].error, None);
+    assert_eq!((told[1].error.as_ref(), &*told[1].standing), (Some(&error.to_string()), "behind"));
+    let acknowledged = pair.state().commit.number;
+    assert_eq!(told[1].floor.map(|it| it.0), Some(acknowledged), "it claims no more");
+}
+
+/// An error that is over was told for as long as the daemon ran.
+#[test]
+fn a_destination_that_takes_objects_again_has_no_error() {
+    let (db, writer) = new_db();
+    let faulty = Arc::new(Faulty::new(Arc::new(crate::backend::mem::Mem::new())));
+    let place = db.config().destinations[0].to_string();
+    put_behind(&place, Some(Arc::clone(&faulty) as Arc<dyn Backend>));
+    let mut sim = Sim::new(&db).without_spool(&db);
+    sim.until(|sim| sim.is_current());
+    let told = |sim: &mut Sim| {
+        sim.for_ms(1500);
+        let told = status::status(&db.config()).unwrap().destinations;
+        (told[0].standing.clone(), told[0].error.is_some())
+    };
+    faulty.fail_all(Operation::Put, Fault::Refused);
+    commits(&writer, 2);
+    sim.until(|sim| sim.tracker.retries > 1);
+    assert_eq!(told(&mut sim), ("behind".to_owned(), true));
+    faulty.heal();
+    sim.until(|sim| sim.is_current());
+    assert_eq!(told(&mut sim), ("current".to_owned(), false));
+    put_behind(&place, None);
 }
