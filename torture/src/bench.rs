@@ -6,11 +6,15 @@
 
 mod daily;
 mod dead;
+mod delta;
 pub mod load;
+mod many;
+mod sealed;
+mod small;
 mod watched;
 
 use crate::ledger::Micros;
-use crate::rig::{Failure, Programs, Result, violation};
+use crate::rig::{Failure, Programs, Result};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -29,6 +33,8 @@ pub struct Size {
     ship_s: u64,
     idle: u64,
     idle_s: u64,
+    /// Commits of each database that is written to, two a second.
+    many: u64,
     mib: u64,
     daily_mib: u64,
     changes: u64,
@@ -41,6 +47,7 @@ pub const FULL: Size = Size {
     ship_s: 20,
     idle: 1000,
     idle_s: 30,
+    many: 1200,
     mib: 256,
     daily_mib: 1024,
     changes: 2000,
@@ -54,6 +61,7 @@ pub const QUICK: Size = Size {
     ship_s: 5,
     idle: 100,
     idle_s: 10,
+    many: 20,
     mib: 64,
     daily_mib: 64,
     changes: 500,
@@ -69,7 +77,7 @@ struct Bench<'a> {
 type Measure = fn(&mut Bench<'_>) -> Result<()>;
 
 /// What is measured, by name.
-const FIGURES: [(&str, Measure); 7] = [
+const FIGURES: [(&str, Measure); 11] = [
     ("saturated", |bench| {
         bench.saturated("default autocheckpoint", 1000)?;
         bench.saturated("autocheckpoint off", 0)
@@ -80,6 +88,10 @@ const FIGURES: [(&str, Measure); 7] = [
     ("idle", |bench| bench.idle()),
     ("large", |bench| bench.large()),
     ("daily", |bench| bench.daily()),
+    ("sealed", |bench| bench.sealed()),
+    ("delta", |bench| bench.delta()),
+    ("small", |bench| bench.starts()),
+    ("many", |bench| bench.many()),
 ];
 
 /// Measures what is named, or all.
@@ -173,7 +185,7 @@ impl Bench<'_> {
     fn lag(&mut self) -> Result<()> {
         let mut place = self.small()?;
         let count = self.size.lags;
-        let lags = lags(&place, &place.replica(), count)?;
+        let lags = lags(&place, "app.db", &place.replica(), count)?;
         place.drain()?;
         place.prove()?;
         println!("commit to durable object, {count} commits half a second apart");
@@ -205,45 +217,6 @@ impl Bench<'_> {
         row("  CPU of the daemon, s", if seconds == 20 { "<= 0.10" } else { "" }, median(&cpu));
         row("  peak memory, MiB", "<= 16", median(&peak));
         row("  stored per committed byte", "<= 0.6", median(&per_byte));
-        Ok(())
-    }
-
-    fn idle(&mut self) -> Result<()> {
-        let Size { idle: number, idle_s: seconds, .. } = self.size;
-        let mut place = self.place()?;
-        fs::create_dir(place.dir.join("dbs"))?;
-        fs::create_dir(place.dir.join("replica"))?;
-        place.load(&format!("dbs --many {number}"))?;
-        fs::write(place.dir.join("config"), config(&place.dir, number))?;
-        let began = Instant::now();
-        place.start(&["daemon", "--config", "config"])?;
-        let first = loop {
-            let found = objects(&place.replica());
-            let snapshots = found
-                .iter()
-                .filter(|(path, _)| path.parent().is_some_and(|dir| dir.ends_with("snapshot")));
-            if snapshots.count() as u64 >= number {
-                break began.elapsed().as_secs_f64();
-            }
-            if began.elapsed() > Duration::from_secs(120) {
-                return violation(format!("not all of {number} databases have a copy in 120 s"));
-            }
-            thread::sleep(Duration::from_millis(20));
-        };
-        thread::sleep(Duration::from_secs(3));
-        let before = place.usage();
-        thread::sleep(Duration::from_secs(seconds));
-        let after = place.usage();
-        place.drain()?;
-        println!("{number} idle databases");
-        let full = |bound| if number == FULL.idle { bound } else { "" };
-        row("  first copies of all, s", full("<= 4"), first);
-        row("  peak memory, MiB", full("<= 64"), after.peak_mib);
-        row(
-            "  CPU, s a minute",
-            full("<= 0.5"),
-            (after.cpu_s - before.cpu_s) * 60.0 / seconds as f64,
-        );
         Ok(())
     }
 
@@ -311,8 +284,8 @@ impl Bench<'_> {
 }
 
 /// Milliseconds from each commit's return to the first new object that can hold it.
-fn lags(place: &Place, replica: &Path, count: u64) -> Result<Vec<f64>> {
-    let mut child = place.start_load(&format!("app.db --count {count} --rate 2"))?;
+fn lags(place: &Place, db: &str, replica: &Path, count: u64) -> Result<Vec<f64>> {
+    let mut child = place.start_load(&format!("{db} --count {count} --rate 2"))?;
     let changes = replica.join("change");
     let mut known: BTreeSet<PathBuf> = names(&changes);
     let mut appeared = Vec::new();
@@ -343,17 +316,6 @@ fn number(value: &serde_json::Value) -> f64 {
 
 fn names(root: &Path) -> BTreeSet<PathBuf> {
     objects(root).into_iter().map(|(path, _)| path).collect()
-}
-
-fn config(dir: &Path, number: u64) -> String {
-    let database = |n: u64| {
-        format!(
-            "[[database]]\nname = \"{n:04}\"\npath = \"{dir}/dbs/{n:04}.db\"\n\
-             destination = [{{ type = \"file\", path = \"{dir}/replica\" }}]\n",
-            dir = dir.display()
-        )
-    };
-    (0..number).map(database).collect()
 }
 
 #[cfg(test)]

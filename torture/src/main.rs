@@ -216,11 +216,22 @@ struct Mutants {
     files: Vec<String>,
 }
 
+impl Verb {
+    /// Whether what comes of it is kept, and with it which commit it was of.
+    fn is_campaign(&self) -> bool {
+        use Verb::{Fuzz, Mutants, Points, Run, Saboteurs, Soak};
+        matches!(self, Run(_) | Points(_) | Fuzz(_) | Soak(_) | Mutants(_) | Saboteurs(_))
+    }
+}
+
 fn main() -> ExitCode {
     if let Some(ended) = clock::program() {
         return ended;
     }
     let args: Args = argh::from_env();
+    if args.verb.is_campaign() {
+        run::commit();
+    }
     let done = match args.verb {
         Verb::Run(args) => {
             let (least, figures) = ((args.kills, args.restores), args.figures.clone());

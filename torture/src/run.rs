@@ -12,8 +12,8 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -214,12 +214,16 @@ fn verdict(scenario: &Scenario, tally: &Tally) -> Outcome {
     }
 }
 
-/// The commit that was tried, as far as git knows one here.
+/// The commit that is tried, as far as git knows one here: the one of the first question, so that what is
+/// committed during a long run does not count as tried.
 pub fn commit() -> String {
-    let head = Command::new("git").args(["describe", "--always", "--dirty"]).output();
-    let head = head.ok().filter(|output| output.status.success());
-    let text = head.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
-    text.unwrap_or_else(|| "unknown".to_owned())
+    static COMMIT: OnceLock<String> = OnceLock::new();
+    let ask = || {
+        let head = Command::new("git").args(["describe", "--always", "--dirty"]).output();
+        let head = head.ok().filter(|output| output.status.success())?;
+        Some(String::from_utf8_lossy(&head.stdout).trim().to_owned())
+    };
+    COMMIT.get_or_init(|| ask().unwrap_or_else(|| "unknown".to_owned())).clone()
 }
 
 pub fn today() -> String {

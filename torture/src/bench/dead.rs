@@ -43,7 +43,7 @@ impl Bench<'_> {
         if dead {
             fs::rename(&there, &aside)?;
         }
-        let lags = lags(&place, &place.dir.join("one"), self.size.lags)?;
+        let lags = lags(&place, "app.db", &place.dir.join("one"), self.size.lags)?;
         let spooled = stored(&place.dir.join(".app.db.bakelite/spool")) as f64 / super::MIB;
         if dead {
             fs::rename(&aside, &there)?;

@@ -39,6 +39,9 @@ pub struct Args {
     /// change them all over it, and not in one place
     #[argh(switch)]
     pub scattered: bool,
+    /// fill it with what does not compress
+    #[argh(switch)]
+    pub noise: bool,
     /// make so many small ones instead, DB being their directory
     #[argh(option)]
     pub many: Option<u64>,
@@ -70,11 +73,11 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Result<()> {
     if let Some(number) = args.many {
-        (0..number).try_for_each(|n| fill(&args.db.join(format!("{n:04}.db")), 0, n))?;
+        (0..number).try_for_each(|n| fill(&args.db.join(format!("{n:04}.db")), 0, 400, n))?;
         return Ok(());
     }
     match (args.fill, args.revise) {
-        (Some(mib), _) => fill(&args.db, mib, args.seed),
+        (Some(mib), _) => fill(&args.db, mib, if args.noise { 20 } else { 400 }, args.seed),
         (None, Some(percent)) => revise(&args.db, percent, args.scattered),
         (None, None) => write(args),
     }
@@ -86,8 +89,9 @@ fn open(path: &Path) -> Result<Connection> {
     Ok(db)
 }
 
-/// About a fifth incompressible blobs, the rest text, numbers and indexes.
-fn fill(path: &Path, mib: u64, seed: u64) -> Result<()> {
+/// A file of noise with every so many rows of text, numbers and indexes: with each 400th it is about a
+/// fifth of all bytes, with each 20th nearly all.
+fn fill(path: &Path, mib: u64, file_every: i64, seed: u64) -> Result<()> {
     let mut rng = Rng::of(seed, "fill");
     let text = Text::new(&mut rng);
     let mut db = open(path)?;
@@ -105,7 +109,7 @@ fn fill(path: &Path, mib: u64, seed: u64) -> Result<()> {
                 let row = params![id, name, email, rng.below(10_000) as f64];
                 tx.execute("INSERT INTO users VALUES (?1, ?2, ?3, ?4)", row)?;
             }
-            if id % 400 == 0 && mib > 0 {
+            if id % file_every == 0 && mib > 0 {
                 let len = rng.between(8000, 90_000) as usize;
                 tx.execute(
                     "INSERT INTO files VALUES (?1, 'a file', ?2)",

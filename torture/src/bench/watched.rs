@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 pub struct Usage {
     pub cpu_s: f64,
     pub peak_mib: f64,
+    pub resident_mib: f64,
     /// Bytes, from files or the kernel's cache of them.
     pub read: f64,
 }
@@ -23,12 +24,15 @@ impl Usage {
         let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
         let ticks: u64 = fields.get(11..13)?.iter().filter_map(|n| n.parse::<u64>().ok()).sum();
         let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-        let peak: f64 = peak.trim().trim_end_matches(" kB").parse().ok()?;
+        let mib = |key: &str| {
+            let kib = status.lines().find_map(|line| line.strip_prefix(key))?;
+            Some(kib.trim().trim_end_matches(" kB").parse::<f64>().ok()? / 1024.0)
+        };
         let io = fs::read_to_string(format!("/proc/{pid}/io")).ok()?;
         let read = io.lines().find_map(|line| line.strip_prefix("rchar: "))?.parse().ok()?;
         // 100 ticks a second on every Linux that Rust runs on.
-        Some(Self { cpu_s: ticks as f64 / 100.0, peak_mib: peak / 1024.0, read })
+        let (peak_mib, resident_mib) = (mib("VmHWM:")?, mib("VmRSS:")?);
+        Some(Self { cpu_s: ticks as f64 / 100.0, peak_mib, resident_mib, read })
     }
 }
 

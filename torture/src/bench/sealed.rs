@@ -1,0 +1,93 @@
+//! What sealing costs: a first snapshot and a restore with a key and without, one after the other, and a
+//! replica rewritten to another key beside a copy of its files.
+
+use super::watched::{Place, stored};
+use super::{Bench, FULL, MIB, median, row};
+use crate::rig::Result;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+/// Pairs of one kind of content: they differ by less than this machine does from second to second.
+const PAIRS: u64 = 7;
+
+impl Bench<'_> {
+    pub(super) fn sealed(&mut self) -> Result<()> {
+        for (what, words) in [("that compresses", ""), ("of noise", " --noise")] {
+            let mut place = self.place()?;
+            let mib = self.size.mib;
+            place.load(&format!("app.db --fill {mib}{words}"))?;
+            for key in ["key", "other"] {
+                place.run(&["keygen", key])?;
+            }
+            let (mut snapshot, mut restore) = (Vec::new(), Vec::new());
+            for pair in 0..PAIRS {
+                let mut seconds = [[0.0; 2]; 2];
+                // Each of them is the first as often as the other one.
+                for at in [pair % 2, 1 - pair % 2] {
+                    seconds[at as usize] = back_and_forth(&place, at == 1)?;
+                }
+                let [plain, sealed] = seconds;
+                snapshot.push(plain[0] / sealed[0]);
+                restore.push(plain[1] / sealed[1]);
+            }
+            println!("{mib} MiB {what}, sealed, to the same without a key");
+            let bound = if mib == FULL.mib { ">= 0.75" } else { "" };
+            row("  throughput of a first snapshot", bound, median(&snapshot));
+            row("  throughput of a restore", bound, median(&restore));
+            self.rewritten(&mut place)?;
+            fs::remove_dir_all(&place.dir)?;
+        }
+        Ok(())
+    }
+
+    fn rewritten(&self, place: &mut Place) -> Result<()> {
+        let (mut speed, mut peak) = (Vec::new(), Vec::new());
+        for _ in self.runs() {
+            forget(place)?;
+            place.run(&["sync", "app.db", "replica", "--key-file", "key"])?;
+            let copied = copied(&place.dir)?;
+            let keys = ["--key-file", "other", "--key-file", "key"];
+            let (seconds, usage) = place.run(&[&["reencrypt", "replica"][..], &keys].concat())?;
+            speed.push(copied / seconds);
+            peak.push(usage.peak_mib);
+        }
+        println!("  {:.0} MiB of objects", stored(&place.replica()) as f64 / MIB);
+        let full = |bound| if self.size.mib == FULL.mib { bound } else { "" };
+        row("  speed of reencrypt, to a copy that lasts", full(">= 0.5"), median(&speed));
+        row("  its peak memory, MiB", "<= 64", median(&peak));
+        Ok(())
+    }
+}
+
+fn forget(place: &Place) -> Result<()> {
+    for dir in [place.replica(), place.dir.join(".app.db.bakelite")] {
+        if dir.exists() {
+            fs::remove_dir_all(dir)?;
+        }
+    }
+    Ok(())
+}
+
+/// Seconds of a first snapshot, and of a restore from it.
+fn back_and_forth(place: &Place, sealed: bool) -> Result<[f64; 2]> {
+    forget(place)?;
+    let key = if sealed { &["--key-file", "key"][..] } else { &[] };
+    let (there, _) = place.run(&[&["sync", "app.db", "replica"], key].concat())?;
+    let restore = ["restore", "replica", "--output", "restored.db", "--check", "none"];
+    let (back, _) = place.run(&[&restore, key].concat())?;
+    fs::remove_file(place.dir.join("restored.db"))?;
+    Ok([there, back])
+}
+
+/// Seconds to copy the replica and make the copy last.
+fn copied(dir: &Path) -> Result<f64> {
+    let began = Instant::now();
+    let words = "cp -r --reflink=never replica copy && sync -f copy";
+    let done = Command::new("sh").args(["-c", words]).current_dir(dir).status()?;
+    assert!(done.success(), "{words}: {done}");
+    let seconds = began.elapsed().as_secs_f64();
+    fs::remove_dir_all(dir.join("copy"))?;
+    Ok(seconds)
+}
