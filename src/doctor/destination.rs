@@ -61,6 +61,11 @@ fn directory(report: &mut Report, database: &Database, destination: &Destination
         let error = Error::new(Status::Unreachable, "open", destination, "it is not there");
         return report.error(&tell_if_absent(error, destination), destination);
     }
+    if root.exists() && !root.is_dir() {
+        let error = Error::new(Status::Unreachable, "open", destination, "it is not a directory");
+        let error = error.hint("move it out of the way, or name another place");
+        return report.error(&error, destination);
+    }
     let above = durable::parent(root);
     let Some(base) = [root, above].into_iter().find(|dir| dir.is_dir()) else {
         let error = Error::new(Status::Unreachable, "open", destination, "it is not there");
@@ -113,7 +118,11 @@ pub(super) fn trial(place: &config::S3, now: Time) -> config::S3 {
 fn skew(report: &mut Report, destination: &Destination, endpoint: &str) {
     let Ok(reply) = http::glance(endpoint, PATIENCE) else { return };
     let Some(theirs) = reply.header("date").and_then(clock::parse_http) else { return };
-    let ahead = (clock::now().0 as i64 - theirs.0 as i64) / 1000;
+    judge(report, destination, clock::now(), theirs);
+}
+
+pub(super) fn judge(report: &mut Report, destination: &Destination, ours: Time, theirs: Time) {
+    let ahead = (ours.0 as i64 - theirs.0 as i64) / 1000;
     let stretch = units::stretch(Duration::from_secs(ahead.unsigned_abs()));
     let which = if ahead > 0 { "ahead of" } else { "behind" };
     let what = format!("this machine's clock is {stretch} {which} the store's");

@@ -2,6 +2,7 @@ use super::*;
 use crate::backend::worm::Worm;
 use crate::commit::Time;
 use crate::config::{self, Destination, Lock, LockMode};
+use crate::durable::{Step, fault};
 use crate::testkit::{Db, commits};
 use std::time::Duration;
 
@@ -208,6 +209,110 @@ fn trap_78_what_a_locked_bucket_is_tried_with_is_soon_free_and_no_warning() {
     let mut report = Report::default();
     destination::exercise(&mut report, &Destination::S3(place), &Worm::new(60_000));
     assert_eq!((said(&report).as_str(), report.facts.len()), ("", 1));
+}
+
+#[test]
+fn the_version_of_sqlite_is_told() {
+    let facts = doctor(&[], None).facts;
+    assert!(facts.contains(&("SQLite".into(), rusqlite::version().into())), "{facts:?}");
+}
+
+#[test]
+fn a_database_that_is_not_in_wal_mode_has_to_be_put_into_it() {
+    let db = Db::new(4096);
+    db.open().execute_batch("PRAGMA journal_mode = DELETE").unwrap();
+    let report = doctor(&[db.config()], None);
+    assert_eq!(errors(&report), [Status::Usage]);
+    let told = report.findings.iter().find(|it| it.status.is_some()).unwrap();
+    assert!(told.what.contains("not in WAL mode"), "{told:?}");
+    let remedy = format!("run: sqlite3 '{}' 'PRAGMA journal_mode=WAL'", db.path.display());
+    assert_eq!((&told.remedy, &told.place), (&remedy, &db.path.display().to_string()));
+}
+
+/// Faults stand in for rights, which do not hold for root, and for a disk that is mounted read-only.
+#[test]
+fn what_cannot_be_written_is_found() {
+    let db = Db::new(4096);
+    let _app = db.open();
+    let at = |name: &str| db.dir.path().join(name);
+    ["state", "replica"].iter().for_each(|name| fs::create_dir(at(name)).unwrap());
+    let (state, replica) =
+        (at("state").display().to_string(), format!("file://{}", at("replica").display()));
+    for (errno, words) in [(13, "Permission denied"), (30, "Read-only file system")] {
+        for (dir, step, status, place) in [
+            ("state", Step::Create, Status::Failed, &state),
+            ("replica", Step::MakeDir, Status::Unreachable, &replica),
+            ("replica", Step::Create, Status::Unreachable, &replica),
+        ] {
+            let _fault = fault::fail_below(&at(dir), step, errno);
+            let report = doctor(&[db.config()], None);
+            assert_eq!(errors(&report), [status], "{report:?}");
+            let told = report.findings.iter().find(|it| it.status.is_some()).unwrap();
+            assert!(told.what.contains(words) && !told.remedy.is_empty(), "{told:?}");
+            assert_eq!(&told.place, place);
+        }
+    }
+}
+
+/// Found by asking: doctor tried the directory beside it, and found nothing wrong.
+#[test]
+fn a_file_in_the_place_of_a_destination_is_found() {
+    let db = Db::new(4096);
+    let _app = db.open();
+    fs::write(db.dir.path().join("replica"), "in its way").unwrap();
+    let report = doctor(&[db.config()], None);
+    assert_eq!(errors(&report), [Status::Unreachable]);
+    assert!(said(&report).contains("it is not a directory"), "{report:?}");
+}
+
+/// Requests are signed for 15 minutes: a clock that is off by more than a third of that is an error, one
+/// that is off by less is told of.
+#[test]
+fn a_clock_that_is_not_the_stores_is_told_of() {
+    let destination = Destination::parse("s3://backups/app").unwrap();
+    let check = |ours: u64, theirs: u64, status: Option<Status>, words: Option<&str>| {
+        let mut report = Report::default();
+        destination::judge(&mut report, &destination, Time(ours * 1000), Time(theirs * 1000));
+        let told = report.findings.first();
+        assert_eq!(told.map(|it| it.status), words.map(|_| status), "{ours} {theirs}");
+        let Some((told, words)) = told.zip(words) else { return };
+        assert_eq!(told.what, format!("this machine's clock is {words} the store's"));
+        assert!(told.remedy.contains("NTP") && told.place == destination.to_string(), "{told:?}");
+    };
+    check(1000, 1000, None, None);
+    check(1029, 1000, None, None);
+    check(1000, 1029, None, None);
+    check(1030, 1000, None, Some("30s ahead of"));
+    check(1000, 1299, None, Some("4m59s behind"));
+    check(1300, 1000, Some(Status::Unreachable), Some("5m00s ahead of"));
+    check(1000, 4600, Some(Status::Unreachable), Some("1h00m behind"));
+}
+
+/// A store that lives in 1994, and refuses everything.
+#[test]
+fn the_clock_of_a_store_is_in_its_replies() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("s3://backups/app?endpoint=http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            let mut connection = std::io::BufReader::new(connection.unwrap());
+            let lines = std::io::BufRead::lines(&mut connection).map_while(Result::ok);
+            lines.take_while(|line| !line.is_empty()).for_each(drop);
+            let reply = "HTTP/1.1 403 Forbidden\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
+                         Content-Length: 0\r\nConnection: close\r\n\r\n";
+            std::io::Write::write_all(connection.get_mut(), reply.as_bytes()).ok();
+        }
+    });
+    let Ok(Destination::S3(place)) = Destination::parse(&url) else { panic!() };
+    let credentials = config::Credentials::Keys {
+        access_key_id: "id".into(),
+        secret_access_key: config::Secret("secret".into()),
+    };
+    let db = Db::new(4096);
+    let destinations = vec![Destination::S3(config::S3 { credentials, ..place })];
+    let report = doctor(&[Database { destinations, ..db.config() }], None);
+    assert_eq!(errors(&report)[0], Status::Unreachable, "{report:?}");
+    assert!(said(&report).contains(" ahead of the store's\n"), "{report:?}");
 }
 
 /// Found by trying it: of a path with a quote, a shell would have taken a part.
