@@ -19,6 +19,7 @@ use crate::durable;
 use crate::error::{Error, Result, Status};
 use crate::keep::{Cap, Keep};
 use crate::seal::Rule;
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -182,9 +183,13 @@ impl From<Vec<Database>> for Config {
 
 /// The configuration's file: `given`, else the one that the environment names, else the usual one.
 pub fn file(given: Option<&Path>) -> PathBuf {
-    let named = || env::var_os(FILE_VARIABLE).filter(|value| !value.is_empty());
-    let file = given.map(Path::to_path_buf).or_else(|| named().map(PathBuf::from));
-    file.unwrap_or_else(|| DEFAULT_FILE.into())
+    file_of(given, env::var_os(FILE_VARIABLE))
+}
+
+/// `named`: what the environment says. Where that is nothing, it is as if it said so.
+fn file_of(given: Option<&Path>, named: Option<OsString>) -> PathBuf {
+    let named = named.filter(|value| !value.is_empty()).map(PathBuf::from);
+    given.map(Path::to_path_buf).or(named).unwrap_or_else(|| DEFAULT_FILE.into())
 }
 
 /// Whether those may read a file who are neither its owner nor of its group.
@@ -275,7 +280,7 @@ pub fn fit_to_be_a_name(name: &str) -> bool {
 
 /// `.app.db.bakelite` beside `app.db`.
 fn state_dir_beside(path: &Path) -> PathBuf {
-    let mut name = std::ffi::OsString::from(".");
+    let mut name = OsString::from(".");
     name.push(path.file_name().expect("a database's path ends in a file name"));
     name.push(".bakelite");
     path.with_file_name(name)

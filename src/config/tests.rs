@@ -154,6 +154,19 @@ fn a_bucket_says_little_and_may_say_all() {
 }
 
 #[test]
+fn a_lock_governs_where_its_mode_is_not_named() {
+    let check = |lines, mode| {
+        let lock = bucket(lines).lock;
+        assert_eq!(lock.map(|lock| lock.mode), mode, "{lines}");
+    };
+    check("", None);
+    check("lock = \"30d\"", Some(LockMode::Governance));
+    check("lock = \"30d\"\nlock_mode = \"\"", Some(LockMode::Governance));
+    check("lock = \"30d\"\nlock_mode = \"governance\"", Some(LockMode::Governance));
+    check("lock = \"30d\"\nlock_mode = \"compliance\"", Some(LockMode::Compliance));
+}
+
+#[test]
 fn the_style_of_urls_follows_the_endpoint() {
     let check = |lines, style| assert_eq!(bucket(lines).url_style, style, "{lines}");
     check("region = \"eu-west-1\"", UrlStyle::VirtualHost);
@@ -186,6 +199,19 @@ fn a_mirror_is_a_destination_that_is_not_in_step() {
     assert_eq!(database.mirrors, database.destinations[..1]);
     let in_step = two.replace("false", "true");
     assert!(only(&with("", "", &in_step)).mirrors.is_empty());
+}
+
+#[test]
+fn the_file_is_the_one_given_else_the_environments_else_the_usual_one() {
+    let check = |given: Option<&str>, named: Option<&str>, expected| {
+        let file = file_of(given.map(Path::new), named.map(OsString::from));
+        assert_eq!(file, Path::new(expected), "{given:?} {named:?}");
+    };
+    check(Some("/given.toml"), Some("/named.toml"), "/given.toml");
+    check(Some("/given.toml"), None, "/given.toml");
+    check(None, Some("/named.toml"), "/named.toml");
+    check(None, Some(""), "/etc/bakelite/bakelite.toml");
+    check(None, None, "/etc/bakelite/bakelite.toml");
 }
 
 #[test]
