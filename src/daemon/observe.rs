@@ -146,8 +146,7 @@ impl Daemon {
                 }
                 Errand::Ping(url) => self.samples(now, |it| it.ping_url.as_ref() == Some(url)),
             };
-            let is_well = |it: &Sample| it.is_well(check::MAX_AGE, clock::now());
-            let well = !samples.is_empty() && samples.iter().all(is_well);
+            let well = all_are_well(&samples);
             let round = self.watch.errands.get_mut(&errand).expect("it was there just now");
             if !well && matches!(errand, Errand::Ping(_)) {
                 continue;
@@ -235,6 +234,12 @@ impl Round {
             busy.store(false, Ordering::Relaxed);
         });
     }
+}
+
+/// As `check` has it. Where nothing is watched, nothing is well.
+fn all_are_well(samples: &[Sample]) -> bool {
+    let now = clock::now();
+    !samples.is_empty() && samples.iter().all(|it| it.is_well(check::MAX_AGE, now))
 }
 
 fn write(path: &Path, samples: &[Sample]) -> Result<(), Error> {

@@ -1,13 +1,16 @@
 //! A daemon as those see it who are told of it: over a socket, in a file, by a ping.
 
+use super::*;
 use crate::commit::Time;
 use crate::config::Database;
+use crate::daemon::Stop;
 use crate::daemon::tests::{Running, wait_until};
 use crate::testkit::{Db, commits};
 use crate::verified::Verified;
+use std::fs;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::{fs, thread};
+use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::AtomicU32;
 
 /// An address that is free, and stays so: nobody else uses this one of the loopback's.
 fn free(last: u8) -> SocketAddr {
@@ -140,4 +143,57 @@ fn a_ping_comes_when_everything_is_durable() {
     assert_eq!(&head, b"GET /secret HTTP");
     connection.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
     daemon.end().unwrap();
+}
+
+/// A page that says 200 to everybody, and how often it was asked for.
+fn page() -> (String, Arc<AtomicU32>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/secret", listener.local_addr().unwrap());
+    let asked = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&asked);
+    thread::spawn(move || {
+        for connection in listener.incoming() {
+            let mut connection = connection.unwrap();
+            // Counted before it is answered, so that an errand that is over has been counted.
+            count.fetch_add(1, Ordering::Relaxed);
+            connection.read_exact(&mut [0; 16]).unwrap();
+            connection.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").ok();
+        }
+    });
+    (url, asked)
+}
+
+/// Has a daemon ping where it is due, and waits until it is done.
+fn run_errands(daemon: &mut Daemon, now: Instant) {
+    daemon.run_errands(now);
+    while daemon.watch.errands.values().any(|round| round.busy.load(Ordering::Acquire)) {
+        thread::yield_now();
+    }
+}
+
+/// Its time is not the clock's: three minutes in which it is looked at every second whether one is due.
+#[test]
+fn a_ping_comes_once_in_a_minute_and_while_nothing_old_is_lacking() {
+    let db = Db::new(4096);
+    let (url, asked) = page();
+    let mut config = db.config();
+    config.settings.observers.ping_url = Some(url);
+    let mut daemon = Daemon::begin(&vec![config].into(), &Stop::default()).unwrap();
+    let lacks = |sample: &Sample| sample.destinations[0].owed_since.is_some();
+    while !daemon.samples(clock::instant(), |_| true).iter().all(|it| it.watched && !lacks(it)) {
+        daemon.turn(clock::instant());
+        daemon.wait(Duration::from_millis(1));
+    }
+    let begun = clock::instant();
+    for second in 0..=180 {
+        run_errands(&mut daemon, begun + Duration::from_secs(second));
+        let expected = 1 + second as u32 / 60;
+        assert_eq!(asked.load(Ordering::Relaxed), expected, "after {second} seconds");
+    }
+    let mut samples = daemon.samples(clock::instant(), |_| true);
+    let mut well = |age_ms| {
+        samples[0].destinations[0].owed_since = Some(Time(clock::now().0 - age_ms));
+        all_are_well(&samples)
+    };
+    assert_eq!([well(0), well(250_000), well(301_000)], [true, true, false]);
 }
