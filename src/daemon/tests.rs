@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::backend::fs::Fs;
-use crate::config::Destination;
+use crate::config::{Compression, Destination};
 use crate::error::Status;
 use crate::restore::Target;
 use crate::testkit::rig::{Quiet, restored};
@@ -169,7 +169,7 @@ fn what_the_daemon_does_not_know_is_not_claimed() {
     sync(&[databases[0].config()]).unwrap();
     let mut config = databases[0].config();
     let root = databases[0].dir.path().join("elsewhere");
-    config.destinations.push(crate::config::Destination::File { root });
+    config.destinations.push(Destination::File { root });
     let error = sync_within(&[config.clone()], Some(Duration::ZERO), true, &Quiet).unwrap_err();
     assert_eq!(error.status, Status::Unreachable);
     assert!(error.message.ends_with("does not ship there") && error.hint.is_some(), "{error}");
@@ -232,6 +232,34 @@ fn a_saturating_writer_loses_nothing() {
     commits(&writer, 3000);
     daemon.end().unwrap();
     agrees(&databases[0]);
+}
+
+/// Every row says the same, which is found in what is stored as it is, and makes it small otherwise.
+#[test]
+fn what_is_stored_is_compressed_unless_it_is_told_not_to_be() {
+    const SAID: &str = "over and over ";
+    let stored = |compression| {
+        let db = Db::new(4096);
+        let mut config = db.config();
+        config.settings.compression = compression;
+        let app = db.open();
+        let replica = db.dir.path().join("replica");
+        ["part", "change/0"].map(|kind| {
+            let row = SAID.repeat(10_000);
+            app.execute("INSERT INTO t(x) VALUES (?1)", [&row]).unwrap();
+            sync(std::slice::from_ref(&config)).unwrap();
+            agrees(&db);
+            let mut objects: Vec<_> = fs::read_dir(replica.join(kind)).unwrap().collect();
+            assert_eq!(objects.len(), 1, "{kind}");
+            let body = fs::read(objects.remove(0).unwrap().path()).unwrap();
+            let shown = String::from_utf8_lossy(&body).matches(SAID).count();
+            (body.len(), shown)
+        })
+    };
+    for (plain, small) in stored(Compression::None).into_iter().zip(stored(Compression::Zstd)) {
+        assert!(plain.0 > 140_000 && plain.1 > 9_000, "{plain:?}");
+        assert!(small.0 < plain.0 / 10 && small.1 < 10, "{small:?}");
+    }
 }
 
 /// The only database cannot be watched: there is nothing to run for.
@@ -305,7 +333,7 @@ fn a_reload_begins_what_is_new_ends_what_is_gone_and_leaves_the_rest_alone() {
         sync(std::slice::from_ref(config)).unwrap();
     }
     writers.iter().for_each(|writer| commits(writer, 3));
-    changes.settings.compression = crate::config::Compression::None;
+    changes.settings.compression = Compression::None;
     wanted.send(Ok(vec![stays.clone(), changes.clone(), comes.clone()])).unwrap();
     flag.store(true, Ordering::Relaxed);
     wait_until(false, &goes);
