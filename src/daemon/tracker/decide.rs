@@ -305,7 +305,7 @@ impl Tracker {
     /// that its writer has left torn: there may be nobody else who ever opens the database.
     pub(super) fn checkpoint(&mut self, look: Option<&Look>, now: Instant) -> Option<Job> {
         let pages = self.database.settings.checkpoint_pages;
-        let wanted = look.is_none_or(|look| look.frames.saturating_sub(look.backfilled) >= pages);
+        let wanted = look.is_none_or(|look| look.frames.saturating_sub(look.backfilled) > pages);
         if !wanted || self.checkpointing {
             self.unchecked_since = None;
             return None;
@@ -359,7 +359,8 @@ mod tests {
             let destinations = urls.iter().map(|url| Destination::parse(url).unwrap());
             usual_interval(&destinations.collect::<Vec<_>>())
         };
-        assert_eq!(of(&["/m", "/n"]), SHIP_FILE);
-        assert_eq!(of(&["/m", "s3://backups/app"]), SHIP_S3);
+        assert_eq!(of(&["/m", "/n"]), Duration::from_millis(200));
+        assert_eq!(of(&["/m", "s3://backups/app"]), Duration::from_secs(1));
+        assert_eq!(of(&["s3://backups/app"]), Duration::from_secs(1));
     }
 }
