@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
 use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Command, Output, Stdio};
@@ -338,6 +338,51 @@ fn a_second_signal_waits_for_nothing() {
     told(&socket, "STOPPING=1");
     kill(&daemon.0, "-INT");
     assert_eq!(daemon.0.wait().unwrap().code(), Some(1));
+}
+
+/// A first snapshot that is told to take more than a second, and so has a bar where one is asked for. The
+/// last one is not: what is no terminal gets one only then.
+#[test]
+fn a_bar_is_drawn_on_standard_error_alone_and_only_where_it_is_asked_for() {
+    for (words, drawn) in [
+        (&["--progress", "always"][..], true),
+        (&["--progress", "never"], false),
+        (&["--quiet"], false),
+        (&[], false),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |path: &str| dir.path().join(path).display().to_string();
+        let app = rusqlite::Connection::open(at("app.db")).unwrap();
+        let large = "PRAGMA journal_mode = WAL; CREATE TABLE t AS SELECT randomblob(12000000)";
+        app.execute_batch(large).unwrap();
+        let config = format!(
+            "[[database]]\nname = \"app\"\npath = \"{}\"\nsnapshot_rate = \"8MiB\"\n\
+             destination = [{{ type = \"file\", path = \"{}\" }}]\n",
+            at("app.db"),
+            at("")
+        );
+        fs::write(at("b.toml"), config).unwrap();
+        let mut daemon =
+            command(&[&["daemon", "--json", "--config", &at("b.toml")], words].concat());
+        daemon.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut daemon = Daemon(daemon.spawn().unwrap());
+        while fs::read_dir(at("app/snapshot")).map_or(0, Iterator::count) == 0 {
+            assert_eq!(daemon.0.try_wait().unwrap(), None);
+        }
+        kill(&daemon.0, "-TERM");
+        let read = |from: Option<&mut dyn Read>| {
+            let mut said = String::new();
+            from.unwrap().read_to_string(&mut said).unwrap();
+            said
+        };
+        let out = read(daemon.0.stdout.as_mut().map(|it| it as _));
+        let err = read(daemon.0.stderr.as_mut().map(|it| it as _));
+        assert!(daemon.0.wait().unwrap().success());
+        let document: Value = serde_json::from_str(&out).unwrap();
+        assert!(document["schema"] == 1 && out.lines().count() == 1, "{out}");
+        let bars = err.lines().filter(|line| line.contains("% [") && line.contains(" pages "));
+        assert_eq!(bars.count() > 0, drawn, "{words:?}: {err}");
+    }
 }
 
 /// Every replica below a place, as a script that watches a fleet sees it.
