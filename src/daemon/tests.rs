@@ -203,6 +203,16 @@ fn a_sync_does_not_wait_for_a_long_ship_interval() {
     agrees(&db);
 }
 
+/// A first snapshot by `sync` was as long as any other, and nobody saw how far it was.
+#[test]
+fn a_sync_tells_how_far_its_snapshot_is() {
+    let db = Db::new(4096);
+    db.open().execute_batch("INSERT INTO t(x) VALUES (randomblob(9 << 20))").unwrap();
+    let (sender, told) = channel();
+    sync_within(&[db.config()], None, true, &Begun(sender)).unwrap();
+    assert!(told.iter().count() >= 3, "a part is 4 MiB");
+}
+
 /// A destination that is dead keeps the daemon waiting, and a `sync` beside it no longer than it was told.
 #[test]
 fn a_sync_beside_a_daemon_waits_as_long_as_it_was_told() {
