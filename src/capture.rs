@@ -52,6 +52,9 @@ pub struct Capture {
     names: Option<NameKey>,
     /// The time of the last resync that was tried: each try names its objects anew.
     tried: Time,
+    /// A pass failed between what it numbered and where the mark is: nothing of that is handed out, and only
+    /// a new start is right.
+    broken: bool,
 }
 
 /// A change-set to be shipped, and what is true once it is.
@@ -127,12 +130,19 @@ impl Capture {
             roll: None,
             names: None,
             tried: Time(0),
+            broken: false,
         }
     }
 
     #[must_use]
     pub fn with_names(self, names: Option<NameKey>) -> Self {
         Self { names, ..self }
+    }
+
+    /// Has it look up pages elsewhere; where it did so far.
+    #[cfg(test)]
+    pub fn swap_index(&mut self, index: Arc<Index>) -> Arc<Index> {
+        std::mem::replace(&mut self.ledger.index, index)
     }
 
     pub fn last(&self) -> &Commit {
@@ -175,12 +185,15 @@ impl Capture {
             // Parts that were read stand for pages that somebody may have changed unseen.
             self.roll = None;
         }
-        match self.ledger.failed.take() {
-            // The frames are behind us, their effect is not: only a new start is right.
+        let captured = match self.ledger.failed.take() {
+            // The frames are behind us, their effect is not.
             Some(error) => Err(Trouble::Io(error)),
             None if self.ledger.is_full() => captured.map(|_| Caught::Behind),
             None => captured,
-        }
+        };
+        // Of a read that failed it is the other way round.
+        self.broken |= matches!(captured, Err(Trouble::Io(_)));
+        captured
     }
 
     /// The mark before the large transaction that ends at `mark`: a cursor must not lead past one
@@ -216,18 +229,18 @@ impl Capture {
 
     /// Whether everything captured was handed out.
     pub fn is_drained(&self) -> bool {
-        self.ledger.large.is_none() && !self.has_batch()
+        self.ledger.large.is_none() && !self.has_batch() && !self.broken
     }
 
     /// Whether there is something to hand out: commits, or a place in the WAL past some that changed
     /// nothing.
     pub fn has_batch(&self) -> bool {
-        !self.ledger.builder.is_empty() || self.mark != self.handed
+        !self.broken && (!self.ledger.builder.is_empty() || self.mark != self.handed)
     }
 
     /// A transaction that has to be read again to be shipped; after all that comes before it.
     pub fn large(&self) -> Option<&Large> {
-        self.ledger.large.as_ref().filter(|_| self.ledger.builder.is_empty())
+        self.ledger.large.as_ref().filter(|_| !self.broken && self.ledger.builder.is_empty())
     }
 
     /// What is true once the large transaction is shipped, with this digest.
@@ -268,7 +281,7 @@ impl Capture {
             Finish::Snapshot => self.finish_roll()?,
             Finish::Nothing => None,
         };
-        if !self.has_batch() && manifest.is_none() {
+        if self.broken || (!self.has_batch() && manifest.is_none()) {
             return Ok(None);
         }
         let next = Builder::new(self.ledger.page_size, self.ledger.chain);

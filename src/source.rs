@@ -133,8 +133,8 @@ pub struct Source {
     page_size: PageSize,
     pin: Pin,
     mark: Mark,
-    /// Whether the mark's count is SQLite's own: not that of another life of the wal-index, and not one
-    /// that copies of commit frames were counted for.
+    /// Whether the mark's count is SQLite's own, and what comes next a commit of its own: not the count of
+    /// another life of the wal-index, nor one that has copies of commit frames in it, or before it.
     exact: bool,
 }
 
@@ -313,7 +313,8 @@ impl Source {
             reached;
         self.mark.position = position;
         self.mark.change = self.mark.change.wrapping_add(commits.all());
-        self.exact &= !commits.has_copies();
+        // The next frame may be a copy of the last one, and none of these may be one.
+        self.exact = false;
         match reached {
             Reached::All(_) => {
                 (self.mark.change, self.exact) = (look.change, true);
@@ -359,6 +360,9 @@ impl Source {
             None if look.frames > 0 => return Err(Trouble::Lost("the new WAL has no header")),
             _ => Commits::default(),
         };
+        if look.change >= self.mark.change && tail.may_hold(look.change, &fresh) {
+            return Err(Trouble::Lost("the count of commits may have been restarted"));
+        }
         let advance = look.change.wrapping_sub(self.mark.change);
         let wanted = tail.wanted(advance, &fresh)?;
         tail.deliver(wanted, sink);

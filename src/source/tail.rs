@@ -76,16 +76,12 @@ pub struct Tail {
 }
 
 impl Tail {
-    /// `bytes` were read from right after `from` on, none of them overwritten if it is `intact`. That the
-    /// file was cut off behind a commit does not show.
+    /// `bytes` were read from right after `from` on, none of them overwritten if it is `intact`. Where the
+    /// file ends with them, `journal_size_limit` may have cut it off, between two frames as well.
     pub fn new(header: wal::Header, from: Position, bytes: Vec<u8>, intact: bool) -> Self {
         let mut frames = Frames::new(&header, from, &bytes);
-        let committed = frames.by_ref().last().is_none_or(|frame| frame.commit.is_some());
-        let cut = match frames.end() {
-            Some(End::ShortFrame) => true,
-            Some(End::Exhausted) => !committed,
-            _ => false,
-        };
+        frames.by_ref().for_each(drop);
+        let cut = matches!(frames.end(), Some(End::ShortFrame | End::Exhausted));
         let known = if intact && !cut { Known::Whole } else { Known::Nothing };
         Self { header, from, bytes, known, next: false }
     }
@@ -108,6 +104,14 @@ impl Tail {
 
     fn frames(&self) -> Frames<'_> {
         Frames::new(&self.header, self.from, &self.bytes)
+    }
+
+    /// Whether all commits that SQLite has counted since the wal-index was made can be those of this and of
+    /// `fresh`: then a recovery after the mark may have begun the count anew.
+    pub fn may_hold(&self, count: u32, fresh: &Commits) -> bool {
+        let mut mine = Commits::default();
+        self.frames().for_each(|frame| mine.add(&frame));
+        self.known != Known::Empty && count <= mine.distinct() + fresh.distinct()
     }
 
     /// How many of its commits were published, repetitions aside, if SQLite's count has advanced by

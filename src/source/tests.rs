@@ -11,6 +11,7 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 
 mod count;
+mod halves;
 mod pins;
 mod restart;
 

@@ -30,6 +30,12 @@ impl Files {
             shm: identity(&beside(path, "-shm"))?,
         })
     }
+
+    /// Whether these are the ones at `path` now, where they were opened. Another connection there takes what
+    /// lies at the path for the database: a WAL that is left of these, beside a file that has taken its place.
+    pub fn are_still_at(self, path: &Path) -> bool {
+        Self::at(path).is_ok_and(|now| now == self)
+    }
 }
 
 pub fn identity(path: &Path) -> io::Result<Identity> {

@@ -315,9 +315,13 @@ impl Tracker {
             return None;
         }
         self.checkpointing = true;
-        let path = self.database.path.clone();
+        let (path, files) = (self.database.path.clone(), self.files);
         Some(Job::new(&self.routes.local, move || {
-            let done = Session::open(&path).and_then(|session| session.checkpoint());
+            let is_it = || files.is_some_and(|files| files.are_still_at(&path));
+            // What was opened between two looks is what was there at both.
+            let session = is_it().then(|| Session::open(&path)).transpose();
+            let session = session.map(|session| session.filter(|_| is_it()));
+            let done = session.and_then(|it| it.map_or(Ok(()), |session| session.checkpoint()));
             Done::Checkpointed(
                 done.map_err(|error| {
                     Error::new(Status::Failed, "checkpoint", path.display(), error)

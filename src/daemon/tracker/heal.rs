@@ -11,6 +11,7 @@ use crate::ship::{Healed, Resync};
 use crate::source::Seen;
 use std::time::{Duration, Instant};
 
+const OTHER_FILES: &str = "other files have taken its place, or its WAL's";
 /// How long a new file is not opened beside the WAL of the old one.
 const STALE: Duration = Duration::from_secs(10);
 
@@ -35,11 +36,14 @@ impl Tracker {
         }
         let Healing { base, resync } = healing;
         let (base, resync) = (*base, resync.take());
-        let path = self.database.path.clone();
+        let (path, files) = (self.database.path.clone(), self.files);
         let mut shipper = self.shipper.take().expect("nothing is shipped before it is done");
         Ok(Some(Job::new(&self.routes.all, move || {
             let resync = match resync {
                 Some(resync) => Ok(resync),
+                None if files.is_some_and(|files| !files.are_still_at(&path)) => {
+                    Err(Error::new(Status::Failed, "watch", path.display(), OTHER_FILES))
+                }
                 None => Resync::begin(&mut shipper, &mut capture, &base, &path, clock::now)
                     .map(Box::new),
             };
@@ -108,7 +112,7 @@ impl Tracker {
             return;
         }
         let cause = match found {
-            Ok(_) => "other files have taken its place, or its WAL's".into(),
+            Ok(_) => OTHER_FILES.into(),
             Err(error) => error.to_string(),
         };
         let error = Error::new(Status::Failed, "watch", self.database.path.display(), cause);

@@ -168,3 +168,31 @@ fn trap_51_restored_from_an_older_copy() {
         holds(&db, &history);
     }
 }
+
+/// A checkpoint of our own was due just when another file had taken the database's place, and the WAL of the
+/// old one still lay beside it: it was moved into the new file.
+#[test]
+fn trap_47_a_checkpoint_of_our_own_leaves_a_file_that_took_its_place_alone() {
+    let (db, writer) = new_db();
+    let new = other_database(&db);
+    let mut config = db.config();
+    config.settings.checkpoint_pages = 10;
+    let mut sim = Sim::new(&db);
+    sim.tracker = Tracker::new(&config, false, sim.now);
+    sim.until(|sim| sim.is_current());
+    sim.for_ms(2000);
+    commits(&writer, 30);
+    sim.until(|sim| sim.is_current() && sim.tracker.unchecked_since.is_some());
+    // The application dies: the WAL stays, and nobody heeds it.
+    let option = rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+    writer.set_db_config(option, true).unwrap();
+    drop(writer);
+    fs::rename(&new, &db.path).unwrap();
+    let before = fs::read(&db.path).unwrap();
+    // The daemon looks whether it is the same file once in a second, and the checkpoint came before that.
+    sim.tracker.identified_at = sim.now + Duration::from_secs(60);
+    sim.keep = |done| matches!(done, Done::Checkpointed(..));
+    sim.until(|sim| !sim.kept.is_empty());
+    assert!(matches!(sim.kept[..], [Done::Checkpointed(Ok(()))]));
+    assert!(fs::read(&db.path).unwrap() == before, "the new file was written to");
+}

@@ -312,3 +312,31 @@ fn trap_32_a_resync_that_waits_holds_no_wal() {
     sim.until(|sim| sim.is_current());
     agrees(&db);
 }
+
+/// A look into the page index failed: the commit was not numbered, and the mark was past it all the same. The
+/// daemon left the database, but some other job was under way, and meanwhile what was cut in that pass was
+/// shipped. It went on from there, without the commit, and no count of anything showed it.
+#[test]
+fn trap_58_nothing_is_shipped_of_a_pass_that_failed() {
+    let (db, writer) = new_db();
+    let mut sim = Sim::current(&db);
+    sim.for_ms(1000);
+    let before = on_disk(&db).unwrap();
+    sim.tracker.jobs += 1;
+    sql(&writer, "CREATE TABLE u AS SELECT 'not to be lost'");
+    let blind = fs::File::create(db.dir.path().join("blind")).unwrap();
+    let Phase::Here(capture) = &mut sim.tracker.phase else { panic!("away") };
+    let index = capture.swap_index(Arc::new(Index::of_file(blind)));
+    sim.until(|sim| sim.tracker.leaving);
+    let Phase::Here(capture) = &mut sim.tracker.phase else { panic!("away") };
+    capture.swap_index(index);
+    sim.for_ms(1000);
+    assert_eq!(on_disk(&db).unwrap(), before);
+    sim.tracker.jobs -= 1;
+    sim.tracker.leave();
+    sim.until(|sim| sim.opened == 2 && sim.is_current());
+    agrees(&db);
+    commits(&writer, 1);
+    assert!(sim.drain().is_none());
+    agrees(&db);
+}
