@@ -323,8 +323,8 @@ impl Tracker {
     fn look(&mut self, mut capture: Box<Capture>, now: Instant) -> Option<Job> {
         let look = capture.source.look();
         let seen = capture.source.seen(look.as_ref());
-        if seen == Seen::Reset {
-            self.pin_after_a_reset(&mut capture);
+        if matches!(seen, Seen::Reset | Seen::Torn) {
+            self.pin_at_once(&mut capture);
         }
         if let Some(look) = &look {
             capture.note(look, clock::now());

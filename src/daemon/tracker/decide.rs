@@ -240,8 +240,8 @@ impl Tracker {
     }
 
     /// The WAL was reset while nothing held it: what was left of it can be read until the new one is as
-    /// long, and a worker may be late.
-    pub(super) fn pin_after_a_reset(&mut self, capture: &mut Capture) {
+    /// long, and a worker may be late. Or its header is torn: whoever recovers it counts from 0 again.
+    pub(super) fn pin_at_once(&mut self, capture: &mut Capture) {
         if capture.source.pin() == Pin::Free
             && let Err(error) = capture.source.hold()
         {

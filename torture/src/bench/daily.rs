@@ -2,17 +2,19 @@
 
 use super::watched::{Place, stored};
 use super::{Bench, FULL, median, names, row};
-use crate::rig::{Result, violation};
+use crate::rig::{Failure, Result, violation};
 use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
 /// What stands for a day.
-const DAY: Duration = Duration::from_secs(5);
+const DAY: Duration = Duration::from_secs(8);
+/// A daemon that reads nothing for so long is at rest.
+const REST: Duration = Duration::from_millis(300);
 /// What a daemon says where a snapshot is not worth what it would store.
 const WAITS: &str = "the snapshot that is due waits";
 
-/// What a snapshot took, from the daemon's start on.
+/// What a snapshot took.
 #[derive(Clone, Copy, Debug)]
 struct Cost {
     seconds: f64,
@@ -29,13 +31,11 @@ impl Bench<'_> {
             for _ in self.runs() {
                 let mut place = self.place()?;
                 place.load(&format!("app.db --fill {mib}"))?;
-                let first = snapshot(&mut place, "1d")?;
-                let ended = Instant::now();
+                let first = first(&mut place)?;
                 place.load(&format!("app.db --revise 1{words}"))?;
                 place.run(&["sync", "--config", "config"])?;
                 place.drain()?;
-                thread::sleep(DAY.saturating_sub(ended.elapsed()));
-                let second = snapshot(&mut place, &format!("{}s", DAY.as_secs()))?;
+                let second = next(&mut place)?;
                 peak.push(place.usage().peak_mib);
                 place.drain()?;
                 place.prove()?;
@@ -58,28 +58,59 @@ impl Bench<'_> {
     }
 }
 
-/// Starts a daemon, and waits until it has taken the snapshot that is due, or put it off.
-fn snapshot(place: &mut Place, interval: &str) -> Result<Cost> {
-    let (db, replica) = (place.db(), place.replica());
+/// Starts a daemon that takes snapshots so often.
+fn start(place: &mut Place, interval: &str) -> Result<()> {
     let config = format!(
         "[defaults]\nsnapshot_interval = \"{interval}\"\n[[database]]\nname = \"replica\"\npath = \"{}\"\n\
          destination = [{{ type = \"file\", path = \"{}\" }}]\n",
-        db.display(),
+        place.db().display(),
         place.dir.display()
     );
-    fs::create_dir_all(&replica)?;
+    fs::create_dir_all(place.replica())?;
     fs::write(place.dir.join("config"), config)?;
-    let manifests = || names(&replica.join("snapshot")).len();
-    let (there, before) = (manifests(), stored(&replica));
-    let began = Instant::now();
-    place.start(&["daemon", "--config", "config"])?;
-    while manifests() == there && !place.said()?.contains(WAITS) {
-        if began.elapsed() > Duration::from_secs(300) {
+    place.start(&["daemon", "--config", "config"])
+}
+
+fn manifests(place: &Place) -> usize {
+    names(&place.replica().join("snapshot")).len()
+}
+
+/// Waits until there are more snapshots than so many, or one was put off. What that took since `began`
+/// says that it has: of its time, and of what the daemon had read by then.
+fn snapshot(place: &mut Place, there: usize, began: impl Fn(&Place) -> bool) -> Result<Cost> {
+    let (start, before, idle) = (Instant::now(), stored(&place.replica()), place.usage().read);
+    let mut since = None;
+    while manifests(place) == there && !place.said()?.contains(WAITS) {
+        if start.elapsed() > Duration::from_secs(300) {
             return violation("no snapshot in 300 s");
+        }
+        if since.is_none() && began(place) {
+            since = Some(Instant::now());
         }
         thread::sleep(Duration::from_millis(1));
     }
-    let seconds = began.elapsed().as_secs_f64();
-    let read = place.usage().read;
-    Ok(Cost { seconds, read, stored: (stored(&replica) - before) as f64 })
+    let seconds = since.map_or(0.0, |since| since.elapsed().as_secs_f64());
+    let (read, stored) = (place.usage().read - idle, stored(&place.replica()) - before);
+    Ok(Cost { seconds, read, stored: stored as f64 })
+}
+
+/// The first one, as soon as the daemon starts.
+fn first(place: &mut Place) -> Result<Cost> {
+    start(place, "1d")?;
+    snapshot(place, 0, |_| true)
+}
+
+/// The next one, of a daemon that has been at rest: it begins with the first bytes that are read then.
+fn next(place: &mut Place) -> Result<Cost> {
+    let there = manifests(place);
+    start(place, &format!("{}s", DAY.as_secs()))?;
+    let mut idle = f64::NAN;
+    while place.usage().read != idle {
+        idle = place.usage().read;
+        thread::sleep(REST);
+    }
+    if manifests(place) > there {
+        return Err(Failure::Harness("it was due before the daemon was at rest".to_owned()));
+    }
+    snapshot(place, there, |place| place.usage().read > idle)
 }

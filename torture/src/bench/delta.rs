@@ -21,9 +21,9 @@ impl Bench<'_> {
                 fs::copy(&stale, &copy)?;
                 fs::File::open(&copy)?.sync_all()?;
                 let restore =
-                    |words: &[&str]| place.run(&[&["restore", "replica"], words].concat());
-                let (all, _) = restore(&["--output", "whole.db"])?;
-                let (delta, _) = restore(&["--output", "copy.db", "--delta"])?;
+                    |words: &[&str]| place.time(&[&["restore", "replica"], words].concat());
+                let all = restore(&["--output", "whole.db"])?;
+                let delta = restore(&["--output", "copy.db", "--delta"])?;
                 shares.push(delta / all);
                 if fs::read(&copy)? != fs::read(&whole)? {
                     return violation("what a delta gives is not what a restore gives");

@@ -27,7 +27,7 @@ impl Bench<'_> {
             }
             captured.push(began.elapsed().as_secs_f64() * 1000.0);
             let restore = ["restore", "replica", "--output", "restored.db"];
-            restored.push(place.run(&restore)?.0 * 1000.0);
+            restored.push(place.time(&restore)? * 1000.0);
             fs::remove_file(place.dir.join("restored.db"))?;
         }
         place.drain()?;

@@ -205,3 +205,25 @@ fn trap_49_a_daemon_by_another_name_of_the_database() {
     assert!(open::try_lock(&aside.join(state_dir)).unwrap().is_none());
     drop(held);
 }
+
+/// A writer that died in the middle of a publication leaves the header torn. A recovery and a reset before the
+/// next look could not be told from commits that were counted.
+#[test]
+fn trap_109_a_wal_with_a_torn_header_is_pinned_at_once() {
+    let (db, writer) = new_db();
+    let mut sim = Sim::current(&db);
+    commits(&writer, 5);
+    sim.until(|sim| !sim.is_current());
+    sim.until(|sim| sim.is_current());
+    let mut vandal = Process::new(&db.path);
+    let Phase::Here(capture) = &mut sim.tracker.phase else { panic!("away") };
+    capture.source.release().unwrap();
+    let byte = capture.source.look().unwrap().frames.to_ne_bytes()[0];
+    vandal.poke(16, &[byte ^ 1]);
+    (0..3).for_each(|_| sim.step());
+    let Phase::Here(capture) = &sim.tracker.phase else { panic!("away") };
+    assert!(matches!(capture.source.pin(), crate::source::Pin::Hold(_)));
+    vandal.poke(16, &[byte]);
+    assert!(sim.drain().is_none());
+    agrees(&db);
+}
