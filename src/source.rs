@@ -313,7 +313,7 @@ impl Source {
             reached;
         self.mark.position = position;
         self.mark.change = self.mark.change.wrapping_add(commits.all());
-        // The next frame may be a copy of the last one, and none of these may be one.
+        // Until all is read, the next frame may be a copy of the last one.
         self.exact = false;
         match reached {
             Reached::All(_) => {
