@@ -8,7 +8,8 @@ use crate::backend::{Backend, Kind};
 use crate::commit::{CommitNo, Time, Timeline};
 use crate::error::{Error, Result, Status};
 use crate::name::{Change, Name, Span};
-use crate::replica::Replica;
+use crate::object::Object;
+use crate::replica::{Replica, damaged};
 use crate::sabotage;
 use crate::spool::Spool;
 use std::collections::BTreeMap;
@@ -195,14 +196,31 @@ impl Lane {
 
     fn compare(&self, name: &Name, body: &[u8]) -> Result<()> {
         // A part is named by its content.
-        let trusted = matches!(name, Name::Part(_)) || sabotage::is("trust-taken-name");
-        if trusted || self.destination.get(name)? == body {
+        if matches!(name, Name::Part(_)) || sabotage::is("trust-taken-name") {
             return Ok(());
         }
-        let cause = "another daemon has stored other commits there";
+        let is_nobodys = match self.destination.get(name) {
+            Ok(there) if there == body => return Ok(()),
+            Ok(there) => Object::open(name, there).is_err_and(|damage| {
+                damaged(&*self.destination, name, damage).status == Status::Integrity
+            }),
+            Err(error) if error.kind == Kind::Corrupt => true,
+            Err(error) => return Err(error.into()),
+        };
         let thing = format!("{}/{name}", self.destination);
-        let error = Error::new(Status::Locked, "put", thing, cause);
-        Err(error.hint("let only one daemon write a replica; give this one another destination"))
+        if !is_nobodys {
+            let cause = "another daemon has stored other commits there";
+            let error = Error::new(Status::Locked, "put", thing, cause);
+            let hint = "let only one daemon write a replica; give this one another destination";
+            return Err(error.hint(hint));
+        }
+        // It was stored by us, its reply lost, and it was damaged since.
+        self.destination.replace(name, body)?;
+        if self.destination.get(name)? == body {
+            return Ok(());
+        }
+        let cause = "it does not read back as it was written";
+        Err(Error::new(Status::Integrity, "put", thing, cause))
     }
 
     /// Keeps what this destination has said last: an error, or that all is well.

@@ -11,6 +11,7 @@ use crate::durable::{Step, fault};
 use crate::fanout::StandingKind;
 use crate::name::Span;
 use crate::object::Compression;
+use crate::seal::{Key, Keys, Rule};
 use crate::testkit::rig::{Rig, claim, fanout};
 use crate::testkit::{Db, commits};
 use std::fs;
@@ -149,14 +150,37 @@ fn trap_70_a_put_of_unknown_outcome_is_repeated() {
     assert_eq!((faulty.fired(Fault::ReplyLost), faulty.calls(Operation::Put)), (1, 2));
     rig.index_agrees();
     let mut parcel = captured(&mut rig, &writer);
-    let (name, mut body) =
-        parcel.batch.changes.as_ref().unwrap().encode(Timeline(1), Compression::Zstd);
-    body[70] ^= 1;
-    rig.mem.put(&name, &body).unwrap();
+    let (name, body) =
+        parcel.batch.changes.as_ref().unwrap().encode(Timeline(1), Compression::None);
     let before = on_disk(&rig);
-    let error = rig.shipper.ship(&mut parcel).unwrap_err();
-    assert_eq!(error.status, Status::Locked, "{error}");
-    assert_eq!(on_disk(&rig), before, "no ack");
+    // One that nobody here can open is not known to be damaged.
+    for body in [Key::new(&[7; 32].into()).seal(&name, &body), body] {
+        rig.mem.replace(&name, &body).unwrap();
+        let error = rig.shipper.ship(&mut parcel).unwrap_err();
+        assert_eq!(error.status, Status::Locked, "{error}");
+        assert_eq!(on_disk(&rig), before, "no ack");
+    }
+}
+
+/// Found by torture, where a store damages what it takes: a put that was given up arrived all the same, was
+/// damaged, and was taken for the commits of another daemon when it was repeated. Nobody could have those.
+#[test]
+fn trap_70_an_object_that_is_damaged_before_its_put_is_repeated_is_no_fence() {
+    for sealed in [false, true] {
+        let (mut rig, writer) = rig();
+        let keys = Keys { all: vec![Key::new(&[7; 32].into())], rule: Rule::Auto };
+        let keys = if sealed { keys } else { Keys::default() };
+        let store = crate::backend::sealed::sealed(rig.mem.clone(), &Arc::new(keys));
+        rig.shipper.stores = Arc::new(fanout(vec![store.clone()], &rig.shipper.state_dir, 1 << 30));
+        let mut parcel = captured(&mut rig, &writer);
+        let (name, body) =
+            parcel.batch.changes.as_ref().unwrap().encode(Timeline(1), Compression::Zstd);
+        store.put(&name, &body).unwrap();
+        rig.mem.objects().get_mut(&name.to_string()).unwrap()[70] ^= 1;
+        rig.shipper.ship(&mut parcel).unwrap();
+        assert!(store.get(&name).unwrap() == body, "it was put again");
+        assert!(!rig.shipper.stores.is_behind(0));
+    }
 }
 
 /// A destination that fails keeps the others from nothing, and gets all of it, in order, when it is
