@@ -8,7 +8,7 @@ use crate::backend::{Backend, Kind};
 use crate::commit::{CommitNo, Time, Timeline};
 use crate::error::{Error, Result, Status};
 use crate::name::{Change, Name, Span};
-use crate::object::Object;
+use crate::object::{Object, is_plain};
 use crate::replica::{Replica, damaged};
 use crate::sabotage;
 use crate::spool::Spool;
@@ -201,9 +201,12 @@ impl Lane {
         }
         let is_nobodys = match self.destination.get(name) {
             Ok(there) if there == body => return Ok(()),
-            Ok(there) => Object::open(name, there).is_err_and(|damage| {
-                damaged(&*self.destination, name, damage).status == Status::Integrity
-            }),
+            // What is no object at all may be somebody's.
+            Ok(there) => {
+                let status = |damage| damaged(&*self.destination, name, damage).status;
+                let opened = is_plain(&there).then(|| Object::open(name, there));
+                opened.is_some_and(|it| it.is_err_and(|why| status(why) == Status::Integrity))
+            }
             Err(error) if error.kind == Kind::Corrupt => true,
             Err(error) => return Err(error.into()),
         };
