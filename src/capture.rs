@@ -191,7 +191,7 @@ impl Capture {
             None if self.ledger.is_full() => captured.map(|_| Caught::Behind),
             None => captured,
         };
-        // Of a read that failed it is the other way round.
+        // Of a read that failed, what came before is numbered, and the mark is not past it.
         self.broken |= matches!(captured, Err(Trouble::Io(_)));
         captured
     }
@@ -277,11 +277,14 @@ impl Capture {
     /// `Finish::Snapshot`, everything published when the last part was read has been captured, every
     /// part is stored, and the manifest goes along.
     pub fn batch(&mut self, finish: Finish) -> io::Result<Option<Batch>> {
+        if self.broken {
+            return Ok(None);
+        }
         let manifest = match finish {
             Finish::Snapshot => self.finish_roll()?,
             Finish::Nothing => None,
         };
-        if self.broken || (!self.has_batch() && manifest.is_none()) {
+        if !self.has_batch() && manifest.is_none() {
             return Ok(None);
         }
         let next = Builder::new(self.ledger.page_size, self.ledger.chain);

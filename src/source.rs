@@ -360,11 +360,7 @@ impl Source {
             None if look.frames > 0 => return Err(Trouble::Lost("the new WAL has no header")),
             _ => Commits::default(),
         };
-        if look.change >= self.mark.change && tail.may_hold(look.change, &fresh) {
-            return Err(Trouble::Lost("the count of commits may have been restarted"));
-        }
-        let advance = look.change.wrapping_sub(self.mark.change);
-        let wanted = tail.wanted(advance, &fresh)?;
+        let wanted = tail.wanted(self.mark.change, look.change, &fresh)?;
         tail.deliver(wanted, sink);
         sink.generation(look.salts);
         self.mark = Mark {

@@ -118,10 +118,15 @@ pub(super) fn trial(place: &config::S3, now: Time) -> config::S3 {
 fn skew(report: &mut Report, destination: &Destination, endpoint: &str) {
     let Ok(reply) = http::glance(endpoint, PATIENCE) else { return };
     let Some(theirs) = reply.header("date").and_then(clock::parse_http) else { return };
-    judge(report, destination, clock::now(), theirs);
+    compare_clocks(report, destination, clock::now(), theirs);
 }
 
-pub(super) fn judge(report: &mut Report, destination: &Destination, ours: Time, theirs: Time) {
+pub(super) fn compare_clocks(
+    report: &mut Report,
+    destination: &Destination,
+    ours: Time,
+    theirs: Time,
+) {
     let ahead = (ours.0 as i64 - theirs.0 as i64) / 1000;
     let stretch = units::stretch(Duration::from_secs(ahead.unsigned_abs()));
     let which = if ahead > 0 { "ahead of" } else { "behind" };

@@ -272,7 +272,12 @@ fn a_clock_that_is_not_the_stores_is_told_of() {
     let destination = Destination::parse("s3://backups/app").unwrap();
     let check = |ours: u64, theirs: u64, status: Option<Status>, words: Option<&str>| {
         let mut report = Report::default();
-        destination::judge(&mut report, &destination, Time(ours * 1000), Time(theirs * 1000));
+        destination::compare_clocks(
+            &mut report,
+            &destination,
+            Time(ours * 1000),
+            Time(theirs * 1000),
+        );
         let told = report.findings.first();
         assert_eq!(told.map(|it| it.status), words.map(|_| status), "{ours} {theirs}");
         let Some((told, words)) = told.zip(words) else { return };

@@ -199,19 +199,14 @@ impl Lane {
         if matches!(name, Name::Part(_)) || sabotage::is("trust-taken-name") {
             return Ok(());
         }
-        let is_nobodys = match self.destination.get(name) {
+        let damaged = match self.destination.get(name) {
             Ok(there) if there == body => return Ok(()),
-            // What is no object at all may be somebody's.
-            Ok(there) => {
-                let status = |damage| damaged(&*self.destination, name, damage).status;
-                let opened = is_plain(&there).then(|| Object::open(name, there));
-                opened.is_some_and(|it| it.is_err_and(|why| status(why) == Status::Integrity))
-            }
+            Ok(there) => is_damaged(&*self.destination, name, there),
             Err(error) if error.kind == Kind::Corrupt => true,
             Err(error) => return Err(error.into()),
         };
         let thing = format!("{}/{name}", self.destination);
-        if !is_nobodys {
+        if !damaged {
             let cause = "another daemon has stored other commits there";
             let error = Error::new(Status::Locked, "put", thing, cause);
             let hint = "let only one daemon write a replica; give this one another destination";
@@ -374,4 +369,12 @@ fn acknowledges(name: &Name) -> Option<&Span> {
         Name::Change(Change { span, end: true, .. }) | Name::Snapshot(span) => Some(span),
         Name::Change(_) | Name::Timeline(_) | Name::Part(_) => None,
     }
+}
+
+/// Whether an object that was read is nobody's any more. One under another key, or of a newer bakelite, is
+/// not, and what is no object at all may be somebody's.
+fn is_damaged(from: &dyn Backend, name: &Name, bytes: Vec<u8>) -> bool {
+    is_plain(&bytes)
+        && Object::open(name, bytes)
+            .is_err_and(|damage| damaged(from, name, damage).status == Status::Integrity)
 }

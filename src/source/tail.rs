@@ -106,22 +106,20 @@ impl Tail {
         Frames::new(&self.header, self.from, &self.bytes)
     }
 
-    /// Whether all commits that SQLite has counted since the wal-index was made can be those of this and of
-    /// `fresh`: then a recovery after the mark may have begun the count anew.
-    pub fn may_hold(&self, count: u32, fresh: &Commits) -> bool {
-        let mut mine = Commits::default();
-        self.frames().for_each(|frame| mine.add(&frame));
-        self.known != Known::Empty && count <= mine.distinct() + fresh.distinct()
-    }
-
-    /// How many of its commits were published, repetitions aside, if SQLite's count has advanced by
-    /// `advance` with those in `fresh`.
-    pub fn wanted(&self, advance: u32, fresh: &Commits) -> Result<u32, Trouble> {
+    /// How many of its commits were published, repetitions aside, if SQLite's count was `before` where it
+    /// begins, and is `count` with those in `fresh`.
+    pub fn wanted(&self, before: u32, count: u32, fresh: &Commits) -> Result<u32, Trouble> {
         let mut mine = Commits::default();
         self.frames().for_each(|frame| mine.add(&frame));
         if sabotage::is("skip-count") {
             return Ok(mine.distinct());
         }
+        // A recovery begins the count anew: all of it may be of these here.
+        let anew = count >= before && count <= mine.distinct() + fresh.distinct();
+        if anew && self.known != Known::Empty {
+            return Err(Trouble::Lost("the count of commits may have been restarted"));
+        }
+        let advance = count.wrapping_sub(before);
         let most = advance.checked_sub(fresh.distinct());
         let most = most.ok_or(Trouble::Lost("the count of commits was restarted"))?;
         let least = advance.saturating_sub(fresh.all);

@@ -11,7 +11,6 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 
 mod count;
-mod halves;
 mod pins;
 mod restart;
 

@@ -12,11 +12,12 @@ impl Watched {
         it
     }
 
-    /// The same without powersafe overwrite: each commit frame is repeated to the end of its sector.
-    fn padded() -> Self {
-        let db = Db::new(512);
+    /// The same without powersafe overwrite: each commit frame is repeated to the end of its sector, so one
+    /// of 4096 bytes has one copy.
+    fn padded(page_size: u32) -> Self {
+        let db = Db::new(page_size);
         let writer = db.open_uri("psow=0");
-        writer.execute_batch("PRAGMA synchronous = FULL").unwrap();
+        writer.execute_batch("PRAGMA synchronous = FULL; CREATE TABLE u(x)").unwrap();
         commits(&writer, 10);
         let mut it = Self::with(db, writer);
         it.source.release().unwrap();
@@ -172,7 +173,7 @@ fn trap_07_a_phantom_at_the_end_of_the_old_wal_is_dropped() {
 /// was never published. Nothing is made up.
 #[test]
 fn trap_13_padding_in_the_old_tail() {
-    let mut it = Watched::padded();
+    let mut it = Watched::padded(512);
     commits(&it.writer, 3);
     it.backfill();
     commits(&it.writer, 1);
@@ -183,7 +184,7 @@ fn trap_13_padding_in_the_old_tail() {
 /// before it must not be taken for those of the one that is gone.
 #[test]
 fn trap_39_a_tail_that_a_transaction_has_overwritten_before_its_end() {
-    let mut it = Watched::padded();
+    let mut it = Watched::padded(512);
     it.sql("PRAGMA cache_size = 1");
     commits(&it.writer, 1);
     it.backfill();
@@ -197,7 +198,7 @@ fn trap_39_a_tail_that_a_transaction_has_overwritten_before_its_end() {
 /// There are too few commits, copies or not, for the last one of the tail to be among them.
 #[test]
 fn trap_13_padding_before_a_phantom() {
-    let mut it = Watched::padded();
+    let mut it = Watched::padded(512);
     commits(&it.writer, 2);
     it.phantom("INSERT INTO t(x) VALUES ('never published')");
     it.backfill();
@@ -206,33 +207,35 @@ fn trap_13_padding_before_a_phantom() {
     it.agrees();
 }
 
-/// A commit may change nothing at all, and is counted by SQLite nevertheless. Where the file ends with the
-/// tail, more may have been cut off, which such commits seem to make good.
+const AGAIN: &str = "PRAGMA user_version = 7";
+
+/// A commit may change nothing at all, and is counted by SQLite nevertheless.
 #[test]
 fn commits_that_change_nothing_are_no_loss() {
-    let again = "PRAGMA user_version = 7";
-    for longer in [true, false] {
-        let mut it = Watched::free();
-        if longer {
-            commits(&it.writer, 20);
-            it.backfill();
-            commits(&it.writer, 1);
-            it.capture().unwrap();
-            it.source.release().unwrap();
-            it.replay.old = 0;
-        }
-        it.sql(&format!("{again};{again};{again}"));
-        it.backfill();
-        it.sql(&format!("{again};{again}"));
-        match longer {
-            true => assert_eq!(it.capture().unwrap(), 3),
-            false => assert!(it.is_lost()),
-        }
-        if longer {
-            assert_eq!(it.replay.old, 1, "what repeats is delivered once");
-            it.agrees();
-        }
-    }
+    let mut it = Watched::free();
+    // Longer once, so that the file does not end with the tail.
+    commits(&it.writer, 20);
+    it.backfill();
+    commits(&it.writer, 1);
+    it.capture().unwrap();
+    it.source.release().unwrap();
+    it.replay.old = 0;
+    it.sql(&[AGAIN; 3].join(";"));
+    it.backfill();
+    it.sql(&[AGAIN; 2].join(";"));
+    assert_eq!(it.capture().unwrap(), 3);
+    assert_eq!(it.replay.old, 1, "what repeats is delivered once");
+    it.agrees();
+}
+
+/// Where the file ends with the tail, more may have been cut off, which such commits seem to make good.
+#[test]
+fn trap_39_commits_that_change_nothing_may_stand_for_what_was_cut_off() {
+    let mut it = Watched::free();
+    it.sql(&[AGAIN; 3].join(";"));
+    it.backfill();
+    it.sql(&[AGAIN; 2].join(";"));
+    assert!(it.is_lost());
 }
 
 /// A commit that changed nothing is counted, or is a copy: it must not stand in for one that was never
@@ -268,7 +271,7 @@ fn trap_27_only_the_last_of_a_tail_can_be_unpublished() {
 /// `journal_size_limit` cuts the WAL off in the middle of what was left: copies must not stand in for that.
 #[test]
 fn trap_30_a_tail_that_was_cut_off_is_not_whole() {
-    let mut it = Watched::padded();
+    let mut it = Watched::padded(512);
     commits(&it.writer, 1);
     let limit = 32 + it.source.look().unwrap().frames * 536 + 100;
     commits(&it.writer, 3);
@@ -384,4 +387,75 @@ fn trap_109_the_wal_index_is_rebuilt_under_us() {
     it.source.mark.position.checksum.0[0] ^= 1;
     it.source.mark.change ^= 1;
     assert!(it.is_lost());
+}
+
+/// Either nothing is missing, or it is known that something is.
+#[track_caller]
+fn is_right(it: &mut Watched) {
+    match it.capture() {
+        Err(trouble) => assert!(matches!(trouble, Trouble::Lost(_)), "{trouble}"),
+        Ok(_) => it.agrees(),
+    }
+}
+
+/// A pass stopped after a commit, and what came next was its copy: it counted as a commit of its own, at the
+/// head of the next pass or of the old tail, and the last one that was published as one that never was.
+#[test]
+fn trap_13_a_copy_that_begins_a_pass_or_a_tail_is_no_commit() {
+    for passes in [1, 2] {
+        let mut it = Watched::padded(4096);
+        commits(&it.writer, 1);
+        it.sql("INSERT INTO u VALUES ('lost')");
+        for _ in 0..passes {
+            it.replay.room = 1;
+            it.capture().unwrap();
+        }
+        it.replay.room = u32::MAX;
+        it.source.release().unwrap();
+        it.backfill();
+        commits(&it.writer, 1);
+        is_right(&mut it);
+    }
+}
+
+/// The limit was where a frame ends: nothing showed that a commit was cut off, and the copy of the first new
+/// one stood in for it.
+#[test]
+fn trap_39_a_tail_that_was_cut_off_between_two_frames() {
+    let mut it = Watched::padded(4096);
+    let limit = 32 + it.source.look().unwrap().frames * 4120;
+    it.sql("INSERT INTO u VALUES ('lost')");
+    it.sql(&format!("PRAGMA journal_size_limit = {limit}"));
+    it.backfill();
+    it.sql("PRAGMA user_version = 7");
+    assert_eq!(it.db.wal_bytes(), u64::from(limit));
+    is_right(&mut it);
+}
+
+/// The wal-index was rebuilt while nothing was pinned, and the WAL reset before anybody looked: the count of
+/// the new life passed for the one of the old.
+#[test]
+fn trap_109_a_recovery_and_a_reset_between_two_looks() {
+    for after in 0..3 {
+        let mut it = Watched::new(512);
+        commits(&it.writer, 10);
+        it.capture().unwrap();
+        let mut vandal = Process::new(&it.db.path);
+        let mut other = Process::new(&it.db.path);
+        let mut recover = |rows: &str| {
+            vandal.poke(16, &[0xff]);
+            assert_eq!(other.sql("SELECT count(*) FROM t"), rows);
+        };
+        recover("Integer(10)");
+        assert_eq!(it.capture().unwrap(), 0);
+        assert_eq!(it.source.mark().change, 0);
+        it.source.release().unwrap();
+        commits(&it.writer, 1);
+        recover("Integer(11)");
+        assert_eq!(it.source.look().unwrap().change, 0);
+        commits(&it.writer, after);
+        it.backfill();
+        commits(&it.writer, 1);
+        is_right(&mut it);
+    }
 }

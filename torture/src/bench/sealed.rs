@@ -3,7 +3,7 @@
 
 use super::watched::{Place, stored};
 use super::{Bench, FULL, MIB, median, row};
-use crate::rig::Result;
+use crate::rig::{Failure, Result};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -92,7 +92,9 @@ fn copied(dir: &Path) -> Result<f64> {
     let began = Instant::now();
     let words = "cp -r --reflink=never replica copy && sync -f copy";
     let done = Command::new("sh").args(["-c", words]).current_dir(dir).status()?;
-    assert!(done.success(), "{words}: {done}");
+    if !done.success() {
+        return Err(Failure::Harness(format!("{words}: {done}")));
+    }
     let seconds = began.elapsed().as_secs_f64();
     fs::remove_dir_all(dir.join("copy"))?;
     Ok(seconds)
