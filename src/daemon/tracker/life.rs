@@ -194,8 +194,12 @@ impl Tracker {
         let Captured { batch, part, passed, began, put_off, complete, part_is_due, drain, result } =
             captured;
         let mut capture = capture;
+        let begins = self.rolling.is_none() && capture.rolling().is_some();
         if capture.source.pin() == Pin::Free {
             self.next_look = self.next_look.min(now + FAST_POLL);
+        } else if begins || !passed.is_empty() {
+            // The next part waits for nothing.
+            self.next_look = now;
         } else if batch.is_none()
             && part.is_none()
             && (part_is_due || !complete && !capture.is_full())
@@ -208,7 +212,7 @@ impl Tracker {
         }
         let rolled = self.rolling.is_some() && capture.rolling().is_none();
         self.snapshot_since = if rolled { Some(now) } else { self.snapshot_since };
-        if self.rolling.is_none() && capture.rolling().is_some() {
+        if begins {
             self.begins_to_roll();
         }
         if put_off {

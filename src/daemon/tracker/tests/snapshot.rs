@@ -219,6 +219,23 @@ fn a_snapshot_that_stores_many_times_what_was_committed_is_put_off() {
     agrees(&db);
 }
 
+/// Of a database at rest each step of it waited for the next look, which is a long time off: half of what
+/// the second daily snapshot of 1 GiB took.
+#[test]
+fn the_steps_of_a_snapshot_wait_for_no_look() {
+    let (db, writer) = of_many_parts();
+    change(&writer, "k BETWEEN 2100 AND 2110");
+    let mut sim = hours_later(&db, 0, |_| ());
+    sim.until(|sim| sim.is_current());
+    sim.for_ms(5_000);
+    assert_eq!(sim.tracker.pause(sim.now), IDLE_POLL);
+    sim.tracker.snapshot_wanted = true;
+    sim.until(|sim| sim.tracker.rolling.is_some());
+    let began = sim.now;
+    sim.until(|_| snapshots(&db) == 2);
+    assert!(sim.now < began + IDLE_POLL, "{:?}", sim.now - began);
+}
+
 #[test]
 fn a_snapshot_of_what_has_changed_in_one_place_is_made_when_it_is_due() {
     let (db, writer) = of_many_parts();
