@@ -31,6 +31,9 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use tempfile::NamedTempFile;
 
+/// Bytes of the copy that are read at a time: few enough that they are hashed out of a core's own cache.
+const WINDOW: usize = 128 << 10;
+
 /// Updates the copy at the target. `None`: there is none, or this is not the way to the commit, and
 /// nothing was changed.
 pub(super) fn update(
@@ -281,17 +284,23 @@ impl Writer<'_, Stale> {
 
     /// The digest of the pages in a range that are wanted, and whether they are all its part's.
     fn hash(&self, range: &Range) -> Result<(Digest, bool)> {
-        let first = PageNo(range.first);
-        let mut bytes = vec![0; (range.end - range.first) as usize * self.page_size.bytes()];
-        let read = self.sink.read(&mut bytes, self.page_size.offset(first));
-        read.map_err(|error| Error::io("read", "the stale copy", &error))?;
-        let pages = (range.first..).map(PageNo).zip(bytes.chunks(self.page_size.bytes()));
-        let hashes: Vec<PageHash> = pages.map(|(page, bytes)| PageHash::of(page, bytes)).collect();
+        let size = self.page_size.bytes();
+        let pages: Vec<PageNo> = (range.first..range.end).map(PageNo).collect();
+        let mut hashes = Vec::with_capacity(pages.len());
+        let mut window = vec![0; WINDOW.max(size)];
+        for pages in pages.chunks(window.len() / size) {
+            let bytes = &mut window[..pages.len() * size];
+            let read = self.sink.read(bytes, self.page_size.offset(pages[0]));
+            read.map_err(|error| Error::io("read", "the stale copy", &error))?;
+            let pages = pages.iter().zip(bytes.chunks(size));
+            hashes.extend(pages.map(|(page, bytes)| PageHash::of(*page, bytes)));
+        }
         let mut digest = Digest::default();
         let inside = (self.sink.pages + 1).saturating_sub(range.first) as usize;
         hashes.iter().take(inside).for_each(|hash| digest.replace(PageHash::default(), *hash));
-        let same =
-            range.part.is_some_and(|it| part_name(self.page_size, first, &hashes) == it.part);
+        let same = range
+            .part
+            .is_some_and(|it| part_name(self.page_size, PageNo(range.first), &hashes) == it.part);
         Ok((digest, same))
     }
 
