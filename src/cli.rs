@@ -8,6 +8,7 @@ mod about;
 mod help;
 mod normal;
 
+pub use help::Help;
 #[cfg(test)]
 pub(crate) use help::is_needed;
 
@@ -25,8 +26,8 @@ use std::time::Duration;
 /// What the command line asks for.
 #[derive(Debug)]
 pub enum Asked {
-    /// Print this and be done.
-    Help(String),
+    /// Show this and be done.
+    Help(Box<Help>),
     Run(Arguments),
 }
 
@@ -394,7 +395,7 @@ pub struct VersionOf {}
 /// Reads the arguments that follow the program's name.
 pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Asked> {
     match normal::normalise(argv)? {
-        normal::Wanted::Help(verb) => Ok(Asked::Help(help::of(verb))),
+        normal::Wanted::Help(verb) => Ok(Asked::Help(help::of(verb).into())),
         normal::Wanted::Run { verb, ordered } => {
             let words: Vec<&str> = ordered.iter().map(String::as_str).collect();
             let read = Arguments::from_args(&["bakelite"], &words);

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 pub fn main(argv: Vec<OsString>) -> ExitCode {
     let json = cli::wants_json(&argv);
     let done = cli::parse(argv).and_then(|asked| match asked {
-        Asked::Help(text) => report::print(&text).map(|()| Outcome::Well),
+        Asked::Help(help) => report::show(&*help, json).map(|()| Outcome::Well),
         Asked::Run(arguments) => run(&arguments),
     });
     match done {

@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-/// Most of the time goes by waiting for a destination. Each holds an object in three forms at most.
+/// Most of the time goes by waiting for a destination. Each holds an object in two forms at most.
 const THREADS: usize = 4;
 /// What went wrong is told for so many objects; the others are counted.
 const TOLD: usize = 20;
@@ -145,7 +145,12 @@ impl Work<'_> {
             return Ok(Done::Rewritten);
         }
         let wanted = match target {
-            Some(key) => key.seal(name, &plain),
+            Some(key) => {
+                let sealed = key.seal(name, &plain);
+                // What is read back takes its place.
+                drop(plain);
+                sealed
+            }
             None => plain,
         };
         self.source.replace(name, &wanted).map_err(|error| self.failed(error))?;

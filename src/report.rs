@@ -31,7 +31,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 /// The version of the JSON documents.
-const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 1;
 
 /// Something that can be said either way.
 pub trait Document: Serialize {

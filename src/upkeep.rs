@@ -38,8 +38,8 @@ pub struct Round<'a> {
     pub timeline: Option<Timeline>,
     /// An object's body, where one is at hand.
     pub recent: &'a dyn Fn(&Name) -> Option<Vec<u8>>,
-    /// What is made, to have it at hand later.
-    pub keep_recent: &'a dyn Fn(&Name, &[u8]),
+    /// What is made and stands everywhere, to have it at hand in place of what it was made of.
+    pub keep_recent: &'a dyn Fn(&Merged),
     /// Whether to leave off: the next round goes on from there.
     pub stop: &'a dyn Fn() -> bool,
     /// Told how many bytes of what is to be merged, or to go, are dealt with.
@@ -382,7 +382,6 @@ impl Round<'_> {
     fn store(&self, merged: &Merged, at: &[usize], places: &mut [Place], done: &mut Done) {
         done.merged += merged.inputs.len() as u64;
         done.made += 1;
-        (self.keep_recent)(&merged.name, &merged.body);
         for at in at {
             let place = &mut places[*at];
             if place.failed {
@@ -399,6 +398,9 @@ impl Round<'_> {
                     done.errors.push(error);
                 }
             }
+        }
+        if at.iter().all(|at| !places[*at].failed) {
+            (self.keep_recent)(merged);
         }
     }
 }

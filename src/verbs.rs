@@ -358,6 +358,7 @@ pub fn keygen(arguments: &Arguments, of: &KeygenOf) -> Result<Outcome> {
 }
 
 pub fn reencrypt(arguments: &Arguments, of: &ReencryptOf) -> Result<Outcome> {
+    memory::keep();
     let origins = arguments.sources(of.source.as_deref())?;
     let rewrite = |origin: &Origin| {
         let keys = key::load(&origin.sealing)?;

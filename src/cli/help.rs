@@ -3,7 +3,9 @@
 //! argh can write help too, but leaves out the names of values and puts the example in the middle.
 
 use super::Arguments;
+use crate::report::{Document, SCHEMA};
 use argh::{ArgsInfo, CommandInfoWithArgs, FlagInfo, FlagInfoKind, Optionality, PositionalInfo};
+use serde::Serialize;
 
 const WIDTH: usize = 79;
 const COLUMN: usize = 20;
@@ -17,10 +19,78 @@ pub(super) fn pointer(verb: &str) -> String {
 }
 
 /// The help of a command, or of the program.
-pub(super) fn of(verb: Option<&str>) -> String {
+pub(super) fn of(verb: Option<&str>) -> Help {
     let program = Arguments::get_args_info();
-    let verb = program.commands.iter().find(|command| Some(command.name) == verb);
-    verb.map_or_else(|| of_program(&program), |verb| of_verb(&verb.command, &program))
+    let command = program.commands.iter().find(|command| Some(command.name) == verb);
+    let text = command.map(|command| of_verb(&command.command, &program));
+    let info = command.map_or(&program, |command| &command.command);
+    let commands = program.commands.iter().filter(|_| command.is_none());
+    Help {
+        schema: SCHEMA,
+        command: command.map(|command| command.name),
+        description: info.description,
+        notes: info.notes.to_vec(),
+        commands: commands.map(|it| Named::new(it.name, it.command.description)).collect(),
+        arguments: info.positionals.iter().map(|it| Named::new(it.name, it.description)).collect(),
+        options: own(info).map(Choice::new).collect(),
+        everywhere: own(&program).filter(|_| command.is_some()).map(Choice::new).collect(),
+        examples: info.examples.to_vec(),
+        text: text.unwrap_or_else(|| of_program(&program)),
+    }
+}
+
+/// What a command takes, or the program: a screen of text, or the same as a document.
+#[derive(Debug, Serialize)]
+pub struct Help {
+    schema: u32,
+    command: Option<&'static str>,
+    description: &'static str,
+    notes: Vec<&'static str>,
+    commands: Vec<Named>,
+    arguments: Vec<Named>,
+    options: Vec<Choice>,
+    /// Those that every command takes.
+    everywhere: Vec<Choice>,
+    examples: Vec<&'static str>,
+    #[serde(skip)]
+    text: String,
+}
+
+impl Document for Help {
+    fn text(&self) -> String {
+        self.text.clone()
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Named {
+    name: &'static str,
+    description: &'static str,
+}
+
+impl Named {
+    fn new(name: &'static str, description: &'static str) -> Self {
+        Self { name, description }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Choice {
+    long: &'static str,
+    short: Option<char>,
+    /// What its value is called, if it takes one.
+    value: Option<&'static str>,
+    description: &'static str,
+}
+
+impl Choice {
+    fn new(flag: &FlagInfo<'static>) -> Self {
+        let value = match flag.kind {
+            FlagInfoKind::Switch => None,
+            FlagInfoKind::Option { arg_name } => Some(arg_name),
+        };
+        Self { long: flag.long, short: flag.short, value, description: flag.description }
+    }
 }
 
 fn of_program(program: &CommandInfoWithArgs) -> String {
@@ -126,4 +196,42 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
         }
     }
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn document(verb: Option<&str>) -> Value {
+        serde_json::to_value(of(verb)).unwrap()
+    }
+
+    #[test]
+    fn what_is_on_the_screen_is_in_the_document() {
+        let program = document(None);
+        assert_eq!(program["command"], Value::Null);
+        let verbs = program["commands"].as_array().unwrap();
+        assert!(verbs.len() > 10, "{verbs:?}");
+        for verb in verbs {
+            let verb = verb["name"].as_str().unwrap();
+            let (screen, found) = (of(Some(verb)).text(), document(Some(verb)));
+            assert_eq!((&found["schema"], &found["command"]), (&json!(1), &json!(verb)));
+            assert_eq!(
+                (&found["commands"], &found["everywhere"]),
+                (&json!([]), &program["options"])
+            );
+            let told = ["arguments", "options"].map(|list| found[list].as_array().unwrap());
+            for each in told.into_iter().flatten() {
+                let name = each["long"].as_str().or(each["name"].as_str()).unwrap();
+                let value = each["value"].as_str().unwrap_or_default();
+                assert!(screen.contains(format!("{name} {value}").trim()), "{verb} {name}");
+            }
+        }
+        let config = &program["options"][0];
+        assert_eq!(
+            [&config["long"], &config["short"], &config["value"]],
+            ["--config", "c", "FILE"]
+        );
+    }
 }

@@ -1,5 +1,6 @@
 use super::*;
 use crate::commit::Time;
+use crate::report::Document;
 use crate::restore::Target;
 use std::path::Path;
 
@@ -16,7 +17,7 @@ fn run(words: &[&str]) -> Arguments {
 
 fn help_of(words: &[&str]) -> String {
     match asked(words) {
-        Ok(Asked::Help(text)) => text,
+        Ok(Asked::Help(help)) => help.text(),
         other => panic!("{words:?}: {other:?}"),
     }
 }

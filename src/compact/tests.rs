@@ -25,7 +25,7 @@ pub fn at(policy: &Policy, clock: Time) -> Round<'_> {
         upto: CommitNo(u64::MAX),
         timeline: None,
         recent: &|_| None,
-        keep_recent: &|_, _| (),
+        keep_recent: &|_| (),
         stop: &|| false,
         progress: &Quiet,
     }

@@ -62,7 +62,7 @@ pub fn beside(
         upto: noted(&database.state_dir)?.unwrap_or_default(),
         timeline: Some(timeline),
         recent: &|name| stores.recent.get(name),
-        keep_recent: &|name, body| stores.recent.add(name, body),
+        keep_recent: &|made| stores.recent.replace(&made.inputs, &made.name, &made.body),
         stop,
         progress: &Quiet,
     };
@@ -107,7 +107,7 @@ pub fn upkeep(
         upto: noted(&database.state_dir)?.unwrap_or(CommitNo(u64::MAX)),
         timeline: None,
         recent: &|_| None,
-        keep_recent: &|_, _| (),
+        keep_recent: &|_| (),
         stop: &|| false,
         progress,
     };

@@ -44,7 +44,7 @@ fn what_is_merged_is_sealed_and_what_is_at_hand_is_plain() {
     let policy = policy(&["all:20s", "5s:30s"], &[5, 15]);
     let round = crate::upkeep::Round {
         recent: &|name| plain.get(&name.to_string()).cloned(),
-        keep_recent: &|name, body| made.lock().unwrap().push((name.clone(), body.to_vec())),
+        keep_recent: &|merged| made.lock().unwrap().push(merged.body.clone()),
         ..at(&policy, Time(10_000_100_000))
     };
     let sources = [store];
@@ -53,7 +53,7 @@ fn what_is_merged_is_sealed_and_what_is_at_hand_is_plain() {
     let pruned = round.prune(&sources, Parts::Collect, Mode::Real).unwrap();
     assert!(done.made > 3 && pruned.errors.is_empty() && !pruned.pruned.is_empty());
     let made = made.into_inner().unwrap();
-    assert!(made.iter().all(|(_, body)| sealed_under(body).is_none()) && made.len() > 3);
+    assert!(made.iter().all(|body| sealed_under(body).is_none()) && made.len() > 3);
     assert_eq!(verify(&sources[0], false, &Quiet).unwrap().findings, []);
     open_all(&writer, &mem, &keys);
     assert_eq!(points(&writer, 40..=60), Vec::from_iter(40..=60));
