@@ -33,6 +33,8 @@ pub struct Copies {
     equals: Vec<usize>,
     /// What a reader should know of the destinations that do not lead.
     pub notes: Vec<Error>,
+    /// Why one cannot be listed, that may hold what the others do not.
+    failed: Option<Error>,
     listed: Mutex<Listed>,
     found: Mutex<Found>,
 }
@@ -109,12 +111,12 @@ impl Copies {
                 }
             }
         }
-        match failed.or(empty) {
-            Some(error) if all.is_empty() => return Err(error),
+        match failed.as_ref().or(empty.as_ref()) {
+            Some(error) if all.is_empty() => return Err(error.clone()),
             _ => {}
         }
         let (listed, found) = (Mutex::default(), Mutex::default());
-        let mut copies = Self { all, lead: 0, equals: Vec::new(), notes, listed, found };
+        let mut copies = Self { all, lead: 0, equals: Vec::new(), notes, failed, listed, found };
         copies.choose();
         Ok(copies)
     }
@@ -130,10 +132,20 @@ impl Copies {
             match work(&source) {
                 Err(error) if self.distrust(&error) => {}
                 Err(error) if error.status == Status::Integrity => break error,
+                // What answers may have been filled only in part from the one that does not.
+                Err(error) if error.status == Status::Missing && self.is_bare() => {
+                    return Err(self.failed.clone().unwrap_or(error));
+                }
                 done => return done,
             }
         };
         self.one_alone(&error, work).ok_or(error)
+    }
+
+    /// Whether nothing at all can be restored from what was listed.
+    fn is_bare(&self) -> bool {
+        let replica = Replica::of(self.listed().entries.values().cloned().collect());
+        replica.ancestry(self).is_ok_and(|ancestry| replica.runs(&ancestry).is_empty())
     }
 
     /// The same with another one alone that ends where the leading one does. If that mixes two histories,
@@ -183,7 +195,13 @@ impl Copies {
     fn choose(&mut self) {
         let ranks: Vec<_> = (0..self.all.len()).map(|at| self.rank(at)).collect();
         let newest = ranks.iter().max().copied().expect("there is one");
-        let lead = ranks.iter().position(|rank| *rank == newest).expect("it is one of them");
+        let newest_timeline = |at: &usize| self.all[*at].replica().newest_timeline();
+        let lead = match newest {
+            Some(_) => ranks.iter().position(|rank| *rank == newest),
+            // One that was only begun to be filled would hide what is wrong with another.
+            None => (0..ranks.len()).rev().max_by_key(newest_timeline),
+        };
+        let lead = lead.expect("it is one of them");
         let place = |at: usize| &self.all[at].source;
         for (at, rank) in
             ranks.iter().enumerate().filter(|(at, rank)| *at < lead && **rank < newest)

@@ -104,6 +104,13 @@ pub fn publish(temp: NamedTempFile, target: &Path, overwrite: Overwrite) -> io::
     })
 }
 
+/// Gives a file another name in its directory, and makes that last.
+pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    step(Step::Rename, to)?;
+    fs::rename(from, to)?;
+    sync_dir(parent(to))
+}
+
 /// Removes a file for good. `NotFound` if there is none.
 pub fn remove(path: &Path) -> io::Result<()> {
     step(Step::Remove, path)?;

@@ -384,4 +384,24 @@ mod tests {
         assert!(!stores.is_behind(0) && stores.spooled() == 0);
         assert!((1..4).all(|number| mem.get(&change(0, number)).is_ok()));
     }
+
+    /// It was put back to an earlier state, and held an abandoned branch with the same numbers: that was
+    /// taken for what upkeep had merged, and it was behind without anybody knowing.
+    #[test]
+    fn trap_85_the_same_numbers_on_a_branch_stand_for_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let mem = Arc::new(Mem::new());
+        claim(&*mem, PageSize::new(512).unwrap());
+        let stores = fanout(vec![Arc::clone(&mem) as Arc<dyn Backend>], dir.path(), 1 << 20);
+        stores.claimed(Timeline(1));
+        (1..=5).for_each(|number| stores.put(&change(0, number), b"a commit").unwrap());
+        stores.look_at(0, Inspection::Glance).unwrap();
+        assert!(!stores.is_behind(0));
+        let Name::Change(mut branch) = change(1, 4) else { panic!() };
+        (branch.span.last, branch.span.timeline) = (CommitNo(6), Timeline(77));
+        mem.put(&Name::Change(branch), b"of another timeline").unwrap();
+        (3..=5).for_each(|number| mem.delete(&change(0, number)).unwrap());
+        stores.look_at(0, Inspection::Glance).unwrap();
+        assert!(stores.is_behind(0));
+    }
 }

@@ -424,17 +424,58 @@ fn publish(temp: tempfile::NamedTempFile, output: &Path, old: Old) -> Result<()>
         // The new file is safe on disk before anything of the old database goes, and that goes
         // before the new one takes its name: an old WAL must never be played into it.
         durable::sync_data(temp.as_file()).map_err(failed("sync"))?;
-        for path in companions(output).filter(|path| path.symlink_metadata().is_ok()) {
-            durable::remove(&path).map_err(failed("remove what belongs to the old"))?;
-        }
-    } else {
-        refuse(output, old)?;
+        let aside = Aside::of(output).map_err(failed("put aside what belongs to the old"))?;
+        durable::publish(temp, output, Overwrite::Replace).map_err(failed("publish"))?;
+        aside.remove();
+        return Ok(());
     }
-    let overwrite = match old {
-        Old::Refused => Overwrite::Never,
-        Old::Replaced | Old::Updated => Overwrite::Replace,
-    };
+    refuse(output, old)?;
+    let overwrite = if old == Old::Refused { Overwrite::Never } else { Overwrite::Replace };
     durable::publish(temp, output, overwrite).map_err(failed("publish"))
+}
+
+/// The WAL and the like of an old database, under other names until the new one has its own. Where it
+/// does not get that, they are back beside the old one when this is dropped.
+struct Aside<'a> {
+    output: &'a Path,
+    old: Option<u64>,
+    /// What it is called, and was.
+    moved: Vec<(PathBuf, PathBuf)>,
+}
+
+fn inode(path: &Path) -> Option<u64> {
+    path.metadata().ok().map(|it| it.ino())
+}
+
+impl<'a> Aside<'a> {
+    fn of(output: &'a Path) -> std::io::Result<Self> {
+        let mut aside = Self { output, old: inode(output), moved: Vec::new() };
+        for was in companions(output).filter(|path| path.symlink_metadata().is_ok()) {
+            let name = was.file_name().expect("a companion has a name").to_string_lossy();
+            let is = was.with_file_name(format!("{}{name}", durable::TEMP_PREFIX));
+            aside.moved.push((is.clone(), was.clone()));
+            durable::rename(&was, &is)?;
+        }
+        Ok(aside)
+    }
+
+    fn remove(mut self) {
+        for (is, _) in std::mem::take(&mut self.moved) {
+            // Nobody takes it for anything any more.
+            durable::remove(&is).ok();
+        }
+    }
+}
+
+impl Drop for Aside<'_> {
+    fn drop(&mut self) {
+        if inode(self.output) != self.old {
+            return;
+        }
+        for (is, was) in self.moved.iter().filter(|(_, was)| was.symlink_metadata().is_err()) {
+            durable::rename(is, was).ok();
+        }
+    }
 }
 
 fn keep_mode_and_owner(file: &File, old: &Metadata, output: &Path) -> Result<()> {

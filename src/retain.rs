@@ -116,6 +116,25 @@ impl<'a> Judge<'a> {
         judge
     }
 
+    /// Falls back to an older base where it lacks a part: what leads past it would go, and the points after
+    /// it with that. `parts_of` tells the parts that a snapshot names, or that it is damaged.
+    pub fn settle<E>(
+        &mut self,
+        mut parts_of: impl FnMut(&Span) -> Result<Option<Vec<Part>>, E>,
+    ) -> Result<(), E> {
+        while let Some(base) = self.base {
+            let parts = parts_of(&base)?;
+            let is_there = |part: &Part| self.replica.parts.contains_key(part);
+            if parts.is_some_and(|parts| parts.iter().all(is_there)) {
+                break;
+            }
+            let older = self.snapshots.iter().filter(|span| span.last < base.last);
+            let older = older.max_by_key(|span| span.last).copied();
+            (self.aged, self.base) = (older, older);
+        }
+        Ok(())
+    }
+
     fn newest(&self) -> Option<Span> {
         self.snapshots.last().copied()
     }

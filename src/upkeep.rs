@@ -8,7 +8,7 @@
 
 mod prune;
 
-pub use prune::{Pruned, fit, old};
+pub use prune::{Pruned, fit, old, settle};
 
 use crate::backend::{self, Backend, Kind};
 use crate::change::ChangeSet;
@@ -104,6 +104,19 @@ pub enum Parts {
     /// A snapshot may be under way that names them later.
     Leave,
     Collect,
+    /// All, unless a timeline after this one was claimed: then somebody else's may be under way.
+    CollectUpTo(Timeline),
+}
+
+impl Parts {
+    /// Whether they may go from a destination with this newest timeline.
+    fn may_go(self, newest: Timeline) -> bool {
+        match self {
+            Self::Leave => false,
+            Self::Collect => true,
+            Self::CollectUpTo(own) => newest <= own,
+        }
+    }
 }
 
 /// Whether to do it, or only to say what would be done.
@@ -228,8 +241,9 @@ impl Round<'_> {
         let mut done = Done::default();
         let mut places = Vec::new();
         let mut merges: BTreeMap<Merge, Vec<usize>> = BTreeMap::new();
-        let mut forks = Forks::new();
         for destination in destinations {
+            // Its own: what one holds for a number only, another may have a record of.
+            let mut forks = Forks::new();
             let listed = self.list(destination).and_then(|place| {
                 place.replica.read_forks(&**destination, &mut forks).map(|()| place)
             });

@@ -9,7 +9,7 @@ use crate::keep::{Cap, Sum};
 use crate::name::{Change, Name};
 use crate::replica::{Forks, Replica, Run, Stretch, read_manifest};
 use crate::retain::{Judge, Over};
-use crate::upkeep::fit;
+use crate::upkeep::{fit, settle};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Of one replica.
@@ -64,6 +64,7 @@ pub fn usage(source: &dyn Backend, settings: &Settings, cap: Cap, clock: Time) -
     let ancestry = replica.ancestry(source)?;
     let branches: Vec<_> = replica.branches(source)?.into_iter().collect::<Result<_>>()?;
     let mut judge = Judge::new(&replica, &ancestry, &branches, &settings.keep, now.reference);
+    settle(&mut judge, source)?;
     usage.over = fit(&mut judge, cap, source)?;
     let mut named = BTreeSet::new();
     for span in judge.snapshots() {

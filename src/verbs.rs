@@ -333,6 +333,8 @@ fn tell_failures(kept: &[Kept]) -> Outcome {
 pub fn repair(arguments: &Arguments, of: &RepairOf) -> Result<Outcome> {
     let databases = arguments.databases(&of.given)?;
     let heal = |database: &Database| {
+        let hold_off = || daemon::hold_off_upkeep(&database.state_dir);
+        let _no_upkeep = if of.dry_run { None } else { hold_off()? };
         let settled = status::settled(database)?;
         let (keep, caps, clock) = (&database.settings.keep, &database.caps, clock::now());
         let order = repair::Order { dry_run: of.dry_run, keep, caps, clock, settled };

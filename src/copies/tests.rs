@@ -190,6 +190,37 @@ fn trap_81_one_that_cannot_be_listed_is_passed_over() {
     comes_back(&writer, &open(&[&empty, &mem(&writer)]).unwrap(), [1, 10]);
 }
 
+/// The other one was being filled from it, parts first, when the machine was lost. An application was
+/// started on an empty database, since what answered held nothing that could be restored.
+#[test]
+fn trap_81_one_that_is_only_begun_to_be_filled_is_not_taken_for_all_there_is() {
+    let writer = writer();
+    let away = Arc::new(Faulty::new(mem(&writer)));
+    away.fail_all(Operation::List, Fault::Denied);
+    let prefixes = ["part/", "timeline/", "change/"];
+    for filled in 1..=prefixes.len() {
+        let filling = mem(&writer);
+        let is_there = |key: &str| prefixes[..filled].iter().any(|it| key.starts_with(it));
+        filling.objects().retain(|key, _| is_there(key));
+        let both: [Arc<dyn Backend>; 2] = [away.clone(), filling.clone()];
+        let copies = Arc::new(Copies::open(both.into_iter().map(Ok).collect()).unwrap());
+        let error = copies.all_as_one(|source| restored(source, Target::Latest)).unwrap_err();
+        let lost_its_snapshots = filled == 3;
+        let expected = if lost_its_snapshots { Status::Integrity } else { Status::Unreachable };
+        assert_eq!(error.status, expected, "{error}");
+        // What is wrong with the one that answers is not hidden by the other either.
+        let broken = mem(&writer);
+        let record = keys(&broken).into_iter().find(|key| key.starts_with("timeline")).unwrap();
+        broken.objects().get_mut(&record).unwrap()[70] ^= 1;
+        filling.objects().retain(|key, _| key.starts_with("part/"));
+        for both in [[&filling, &broken], [&broken, &filling]] {
+            let copies = open(&both).unwrap();
+            let error = copies.all_as_one(|source| restored(source, Target::Latest)).unwrap_err();
+            assert_eq!(error.status, Status::Integrity, "{error}");
+        }
+    }
+}
+
 /// A reader that lists again does so because something has gone, not because a destination has.
 #[test]
 fn trap_81_one_that_cannot_be_listed_again_has_what_it_had() {

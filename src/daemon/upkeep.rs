@@ -3,7 +3,7 @@
 //! Two rounds at a time would do the same work twice: whoever makes one holds the file `upkeep` in the
 //! state directory. The daemon passes over one that it finds held; a command waits for it.
 
-use super::open::{Lock, try_lock, try_lock_file};
+use super::open::{Lock, Signed, try_lock, try_lock_file};
 use crate::backend::Backend;
 use crate::clock;
 use crate::commit::{CommitNo, Timeline};
@@ -111,10 +111,11 @@ pub fn upkeep(
         stop: &|| false,
         progress,
     };
-    // Only the one that holds the lock knows that no snapshot is under way.
+    // Only the one that holds the lock knows that no snapshot of this host is under way.
     let known = database.state_dir.is_dir();
     let alone = if known { try_lock(&database.state_dir)? } else { None };
-    let parts = if alone.is_some() { Parts::Collect } else { Parts::Leave };
+    let signed = alone.as_ref().and_then(|_| Signed::read(&database.state_dir));
+    let parts = signed.map_or(Parts::Leave, |signed| Parts::CollectUpTo(signed.claimed()));
     let mut done = match task {
         Task::Compact => round.compact(&destinations)?,
         Task::Prune(mode) => round.prune(&destinations, parts, mode)?,
@@ -135,8 +136,10 @@ fn lock_path(state_dir: &Path) -> PathBuf {
     state_dir.join("upkeep")
 }
 
-/// Nobody else is at work where there is no state directory.
-fn wait(state_dir: &Path) -> Result<Option<Lock>> {
+/// Keeps rounds of upkeep, and commands like it, from beginning until it is dropped: they would take
+/// parts away again that are put before the manifest that names them. None is at work where there is no
+/// state directory.
+pub fn wait(state_dir: &Path) -> Result<Option<Lock>> {
     if !state_dir.is_dir() {
         return Ok(None);
     }

@@ -295,7 +295,10 @@ impl Lane {
     /// has gone with all before it.
     fn has_moved_on(&self, span: &Span) -> Result<bool> {
         let there = Replica::list(&*self.destination)?;
-        let merged = there.spans().any(|it| (it.first..=it.last).contains(&span.last));
+        // On another timeline the same numbers are other commits.
+        let merged = there
+            .spans()
+            .any(|it| it.timeline == span.timeline && (it.first..=it.last).contains(&span.last));
         let thinned_out = there.spans().all(|it| it.first > span.last);
         Ok(merged || thinned_out && !there.snapshots.is_empty())
     }

@@ -50,6 +50,9 @@ pub fn choose(
     if !matches!(target, Target::Commit(_)) {
         replica.unfinished(source, &ancestry)?;
     }
+    if runs.is_empty() {
+        lost_its_snapshots(source, replica, &ancestry)?;
+    }
     let Some(newest) = replica.newest(&ancestry) else {
         return Err(nothing_there(source, replica, timeline));
     };
@@ -95,6 +98,25 @@ fn check_forks(source: &dyn Backend, ancestry: &[Stretch], runs: &[Run]) -> Resu
             Err(error.hint("run: bakelite verify; older points can be restored with --commit"))
         }
     }
+}
+
+/// Where nothing can be restored, though commits have a digest: they have one once a snapshot stands, and
+/// that is missing then, or what leads to it. That is damage, and not a replica that has only begun.
+fn lost_its_snapshots(source: &dyn Backend, replica: &Replica, ancestry: &[Stretch]) -> Result<()> {
+    for at in ancestry {
+        let ends = replica.changes.values().filter_map(|parts| parts.iter().find(|it| it.end));
+        let on_it =
+            ends.filter(|end| end.span.timeline == at.timeline && end.span.last <= at.until);
+        let Some(end) = on_it.max_by_key(|end| end.span.last) else { continue };
+        let commits = read_change(source, end)?.commits;
+        if commits.iter().any(|commit| commit.digest.is_some()) {
+            let last = end.span.last;
+            let cause = format!("no snapshot that leads to commit {last} is there any more");
+            return Err(Error::new(Status::Integrity, "restore", source, cause)
+                .hint("run `bakelite verify` to see what is missing"));
+        }
+    }
+    Ok(())
 }
 
 /// What can be done where nothing is damaged.

@@ -11,7 +11,8 @@
 use super::choose::Chosen;
 use super::writer::{Sink, Stop, Wanted, Writer};
 use super::{
-    Done, Options, Progress, companions, keep_mode_and_owner, pragma, refuse_companions, unsound,
+    Done, Options, Progress, companions, keep_mode_and_owner, pragma, refuse_companions,
+    refuse_in_use, unsound,
 };
 use crate::ahead::ahead;
 use crate::backend::Backend;
@@ -24,9 +25,9 @@ use crate::replica::Replica;
 use crate::snapshot::{PART_BYTES, PartRef, part_name, part_pages};
 use crate::sqlite;
 use rusqlite::ErrorCode;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use tempfile::NamedTempFile;
@@ -51,6 +52,7 @@ pub(super) fn update(
     else {
         return Ok(None);
     };
+    refuse_another(output, &old)?;
     if let Some(redo) = redo {
         keep_mode_and_owner(redo.as_file(), &old, output)?;
         take(redo, options)?;
@@ -104,6 +106,22 @@ fn open(path: &Path, page_size: PageSize) -> Result<Option<File>> {
 
 fn at(path: &Path, operation: &str, error: &io::Error) -> Error {
     Error::io(operation, path.display(), error)
+}
+
+/// What was proved is what comes of the copy that was hashed: one that somebody has written to since is
+/// another one.
+fn refuse_another(output: &Path, old: &Metadata) -> Result<()> {
+    refuse_in_use(output)?;
+    let now = output.metadata().map_err(|error| at(output, "read", &error))?;
+    let of = |it: &Metadata| {
+        (it.dev(), it.ino(), it.len(), (it.mtime(), it.mtime_nsec()), (it.ctime(), it.ctime_nsec()))
+    };
+    if of(&now) == of(old) {
+        return Ok(());
+    }
+    let cause = "it was changed while it was compared";
+    Err(Error::new(Status::Locked, "restore", output.display(), cause)
+        .hint("stop what writes to it, then restore again"))
 }
 
 /// Has SQLite take the pages in, after it was asked about the result.

@@ -216,7 +216,11 @@ impl<'a, S: Sink> Writer<'a, S> {
                 if !points.is_empty() {
                     writer = points.len();
                 }
-                assert!(writer > 0, "the last part comes first, and holds the commits");
+                // The last part comes first, and holds the commits.
+                if writer == 0 {
+                    let damage = Damage::BadTable("it holds none of the commits wanted");
+                    return Err(damaged(source, &Name::Change(*change), damage));
+                }
                 self.sizes.prepend(&points);
                 set.pages_at(target, |page, place, bytes| {
                     let commit = points.get(place).map_or(change.span.last, |it| it.commit.number);

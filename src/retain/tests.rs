@@ -199,3 +199,60 @@ fn nothing_is_deleted_from_a_replica_that_cannot_be_judged() {
     assert_eq!(prune(&empty, &policy, Time(10_000_046_000)).errors.len(), 0);
     assert!(restored(&writer.source(), Target::Latest).is_err());
 }
+
+/// Somebody else's snapshot may be under way where a later timeline was claimed than this host's last one:
+/// `prune` on a former primary deleted the parts of the new one's first snapshot.
+#[test]
+fn parts_stay_where_somebody_else_has_claimed_a_timeline() {
+    let mut writer = history(46);
+    writer.fork(46);
+    let part = writer.store.objects().keys().find(|key| key.contains("part")).cloned().unwrap();
+    let body = writer.store.objects()[&part].clone();
+    let lone = Name::Part(Part { page: crate::commit::PageNo(1), hash: 7 });
+    writer.store.put(&lone, &body).unwrap();
+    let (policy, sources) = (policy(&["all:1h"], &[]), [writer.source()]);
+    let round = at(&policy, Time(10_000_046_000));
+    let pruned = |own| {
+        let parts = Parts::CollectUpTo(Timeline(own));
+        let done = round.prune(&sources, parts, Mode::Real).unwrap();
+        done.pruned.into_iter().map(|it| it.name).collect::<Vec<_>>()
+    };
+    assert_eq!(pruned(1), []);
+    assert_eq!(pruned(2), [lone]);
+}
+
+/// The snapshot that the oldest point to be kept is restored from lacks a part, or is damaged: an older one
+/// stands in for it, as long as it is there.
+#[test]
+fn nothing_goes_by_age_for_a_snapshot_that_cannot_be_restored_from() {
+    for damaged in [false, true] {
+        let writer = history(46);
+        let replica = Replica::list(&*writer.source()).unwrap();
+        let base = *replica.snapshots.iter().find(|span| span.last.0 == 21).unwrap();
+        let named = |span| {
+            let manifest = crate::replica::read_manifest(&*writer.store, span).unwrap();
+            manifest.parts.into_iter().map(|it| it.part).collect::<Vec<_>>()
+        };
+        let others = replica.snapshots.iter().filter(|span| **span != base);
+        let others: BTreeSet<Part> = others.flat_map(named).collect();
+        let own = named(&base).into_iter().find(|part| !others.contains(part)).unwrap();
+        match damaged {
+            true => {
+                let key = Name::Snapshot(base).to_string();
+                writer.store.objects().get_mut(&key).unwrap()[40] ^= 1;
+            }
+            false => writer.store.delete(&Name::Part(own)).unwrap(),
+        }
+        let all_are_there = || {
+            for commit in (21..=46).step_by(5) {
+                let target = Target::Commit(CommitNo(commit));
+                let found = restored(&writer.source(), target);
+                assert!(found.unwrap() == writer.image(commit), "{commit}, damaged: {damaged}");
+            }
+        };
+        all_are_there();
+        drop(prune(&writer.source(), &policy(&["all:20s"], &[]), Time(10_000_046_000)));
+        all_are_there();
+        assert_eq!(snapshots(&writer), [11, 21, 31, 41], "and what is older yet has gone");
+    }
+}

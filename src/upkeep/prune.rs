@@ -35,8 +35,23 @@ pub fn old(
     let branches: Vec<Branch> = replica.branches(source)?.into_iter().collect::<Result<_>>()?;
     let now = Now::new(clock, replica).reference;
     let mut judge = Judge::new(replica, &ancestry, &branches, keep, now);
+    settle(&mut judge, source)?;
     fit(&mut judge, cap, source)?;
     Ok(judge.deletions().into_iter().map(|(name, _)| name).collect())
+}
+
+/// Nothing goes by age for a snapshot that cannot be restored from.
+pub fn settle(judge: &mut Judge, source: &dyn Backend) -> Result<()> {
+    if judge.deletions().is_empty() {
+        return Ok(());
+    }
+    judge.settle(|span| match read_manifest(source, span) {
+        Ok(manifest) => Ok(Some(manifest.parts.iter().map(|part| part.part).collect())),
+        Err(error) if matches!(error.status, Status::Integrity | Status::Missing) => Ok(None),
+        // It is sealed under a key that is given up, and nothing is known against it.
+        Err(error) if error.status == Status::Key => Ok(Some(Vec::new())),
+        Err(error) => Err(error),
+    })
 }
 
 /// Holds to a cap as far as that is possible, by what the snapshots say that they need.
@@ -95,7 +110,9 @@ impl Round<'_> {
         let branches: Vec<Branch> =
             replica.branches(&**destination)?.into_iter().collect::<Result<_>>()?;
         let now = Now::new(self.clock, &replica).reference;
+        let parts_may_go = parts.may_go(replica.newest_timeline());
         let mut judge = Judge::new(&replica, &ancestry, &branches, &self.policy.keep, now);
+        settle(&mut judge, &**destination)?;
         let over = match fit(&mut judge, cap, &**destination) {
             Ok(over) => over,
             // What it would take to hold to the cap is not known: only what is too old goes.
@@ -108,7 +125,7 @@ impl Round<'_> {
         let Some(gone) = self.prune_old(&mut place, judge.deletions(), mode, done) else {
             return Ok(());
         };
-        if parts == Parts::Collect && !place.refuses() {
+        if parts_may_go && !place.refuses() {
             self.prune_parts(&mut place, &replica, &judge, &gone, mode, done)?;
         }
         let mut left = Sum::default();
@@ -117,7 +134,7 @@ impl Round<'_> {
         let locked = done.locked > locked;
         let over =
             over.or((locked && !cap.allows(left)).then_some(Over { held: left, cap, locked }));
-        if parts == Parts::Collect || !locked {
+        if parts_may_go || !locked {
             done.caps.insert(destination.to_string(), over);
         }
         Ok(())

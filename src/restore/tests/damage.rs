@@ -167,7 +167,8 @@ fn a_timeline_without_its_record_is_an_error() {
 fn an_empty_place_and_an_unfinished_first_snapshot_hold_nothing() {
     let mut writer = model::Writer::new(512);
     assert_eq!(landing(&writer, Target::Latest), MISSING);
-    writer.alone(&Step::fill(2, 1..=2, 1));
+    writer.commit(&Step::fill(2, 1..=2, 1));
+    undated(&writer, 0, 1..=1);
     check(&writer, &[(Target::Latest, MISSING), (at(1), MISSING), (time(&writer, 1, 0), MISSING)]);
     writer.store.objects().clear();
     assert_eq!(landing(&writer, Target::Latest), MISSING);
@@ -686,4 +687,18 @@ fn other_pages(writer: &model::Writer) -> Vec<u8> {
     pages.iter_mut().step_by(700).for_each(|byte| *byte ^= 1);
     let compression = crate::object::Compression::Zstd;
     crate::snapshot::encode_part(part, None, writer.size, &pages, compression)
+}
+
+/// A snapshot was finished, since commits have a digest, and is gone: that was told as a replica that had
+/// only begun, and an application was started on an empty database.
+#[test]
+fn without_its_only_snapshot_a_replica_is_damaged_and_not_empty() {
+    let mut writer = shipped(3);
+    remove(&writer, &keys(&writer, Name::SNAPSHOTS)[0]);
+    assert_eq!(landing(&writer, Target::Latest), GAP);
+    writer.fork(3);
+    assert_eq!(landing(&writer, Target::Latest), GAP, "a later timeline, that holds nothing yet");
+    writer.alone(&Step::fill(3, [1], 7));
+    assert_eq!(landing(&writer, Target::Latest), GAP);
+    assert_eq!(landing(&writer, at(2)), GAP);
 }

@@ -354,6 +354,28 @@ fn a_copy_is_told_to_be_hashed_in_bytes() {
     assert_eq!(most.0.into_inner(), images.last().unwrap().len() as u64);
 }
 
+/// What was proved is what comes of the pages that were hashed: who changed one of those that did not differ,
+/// and left nothing behind, made a database that never was, and it was said to be restored.
+#[test]
+fn a_copy_that_is_written_to_meanwhile_is_refused() {
+    struct Writes(PathBuf, Vec<u8>);
+    impl Progress for Writes {
+        fn at(&self, _done: u64, _total: u64) {
+            // The same bytes: only that it was written to can tell.
+            let copy = File::options().write(true).open(&self.0).unwrap();
+            std::os::unix::fs::FileExt::write_all_at(&copy, &self.1, 0).unwrap();
+        }
+    }
+    let (writer, images) = history();
+    let dir = tempfile::tempdir().unwrap();
+    let output = dir.path().join("r.db");
+    fs::write(&output, &images[4]).unwrap();
+    let writes = Writes(output.clone(), images[4].clone());
+    let error = updated_telling(&writer, &output, Check::None, &writes).unwrap_err();
+    assert_eq!(error.status, Status::Locked, "{error}");
+    assert_eq!(names(dir.path()), ["r.db"]);
+}
+
 /// SQLite is asked before the copy is changed.
 #[test]
 fn a_copy_whose_new_state_fails_its_check_stays_as_it_was() {

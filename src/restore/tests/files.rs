@@ -229,17 +229,34 @@ fn trap_95_a_failed_disk_leaves_nothing_at_the_target() {
 fn trap_95_a_failed_disk_leaves_the_old_database_whole() {
     const EIO: i32 = 5;
     let (writer, _source) = database();
-    for step in [DiskStep::Create, DiskStep::Sync, DiskStep::Remove] {
+    // The two that belong to it are put aside, and then the new one takes its name.
+    let renames = (1..=3).map(|nth| (DiskStep::Rename, nth));
+    let syncs = [(DiskStep::Create, 1), (DiskStep::Sync, 1), (DiskStep::Sync, 2)];
+    for (step, nth) in syncs.into_iter().chain(renames).chain([(DiskStep::SyncDir, 1)]) {
         let dir = tempfile::tempdir().unwrap();
-        for name in ["r.db", "r.db-wal"] {
+        for name in ["r.db", "r.db-shm", "r.db-wal"] {
             fs::write(dir.path().join(name), b"old").unwrap();
         }
-        let _disk = fault::fail(step, 1, EIO);
+        let _disk = fault::fail(step, nth, EIO);
         let error = run(&writer, &dir.path().join("r.db"), true).unwrap_err();
         assert_eq!(error.status, Status::Failed, "{error}");
-        assert_eq!(names(dir.path()), ["r.db", "r.db-wal"], "{step:?}");
+        assert_eq!(names(dir.path()), ["r.db", "r.db-shm", "r.db-wal"], "{step:?} {nth}");
         assert_eq!(fs::read(dir.path().join("r.db")).unwrap(), b"old");
     }
+}
+
+/// The new one has its name, though nobody knows whether that lasts: the old WAL is not for it.
+#[test]
+fn trap_95_an_old_wal_is_not_put_beside_the_new_database() {
+    let (writer, _source) = database();
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["r.db", "r.db-wal"] {
+        fs::write(dir.path().join(name), b"old").unwrap();
+    }
+    let _disk = fault::fail(DiskStep::SyncDir, 2, 5);
+    run(&writer, &dir.path().join("r.db"), true).unwrap_err();
+    assert_ne!(fs::read(dir.path().join("r.db")).unwrap(), b"old");
+    assert!(!dir.path().join("r.db-wal").exists());
 }
 
 /// Any call of the source may fail, or bring something short or wrong.
