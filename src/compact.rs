@@ -60,6 +60,10 @@ pub struct Plan {
 /// A leap of the times of commits makes nothing old before commits have gone on for this long after
 /// it: the clock may be wrong, and whoever keeps it may see that by then.
 const LEAP_MS: u64 = 86_400_000;
+/// So many of them, each soon after the one before: commits keep the times of a clock that was wrong until
+/// it is as late as that, and it may go wrong again meanwhile. A database that is written to once a week has
+/// no others, and is not to be kept for ever.
+const LEAPS: usize = 2;
 
 /// When it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,13 +79,18 @@ impl Now {
         let spans = replica.changes.keys().map(|(span, _)| span).chain(&replica.snapshots);
         let times: BTreeSet<u64> = spans.map(|span| span.time.0).collect();
         let newest = times.last().map_or(clock, |newest| Time(*newest));
-        let lately = newest.0.saturating_sub(LEAP_MS);
-        let before = times.range(..=lately).next_back();
-        let after = times.range(lately + 1..).next();
-        let leap = before.zip(after).filter(|(before, after)| *after - *before > LEAP_MS);
-        let trusted = leap.map_or(newest, |(before, _)| Time(*before));
+        let before_leaps = std::iter::successors(Some(newest), |time| before_a_leap(&times, *time));
+        let trusted = before_leaps.take(1 + LEAPS).last().expect("the first one is there");
         Self { clock, reference: trusted.min(clock) }
     }
+}
+
+/// The time from which it leapt less than `LEAP_MS` before `time`, if it did.
+fn before_a_leap(times: &BTreeSet<u64>, time: Time) -> Option<Time> {
+    let lately = time.0.saturating_sub(LEAP_MS);
+    let before = *times.range(..=lately).next_back()?;
+    let after = *times.range(lately + 1..).next()?;
+    (after - before > LEAP_MS).then_some(Time(before))
 }
 
 /// Plans what to merge of the commits up to `upto`.

@@ -87,6 +87,26 @@ fn trap_79_a_clock_that_leaps_makes_nothing_old() {
     told.all_come_back(115);
 }
 
+/// After a leap and a way back, commits keep the time of the leap for months. A second one made that the time
+/// that was trusted, and all that is real was old.
+#[test]
+fn trap_79_a_clock_that_leaps_twice_makes_nothing_old() {
+    for goes_back in [true, false] {
+        let mut told = Told::new(50);
+        let policy = policy(&["all:1h", "10m:1d"], &[10, 60]);
+        told.set(|now| now + HALF_YEAR);
+        told.second(51);
+        if goes_back {
+            told.set(|now| now - HALF_YEAR);
+        }
+        (52..=70).for_each(|n| told.second(n));
+        told.set(|now| now + 2 * HALF_YEAR);
+        told.second(71);
+        assert_eq!(told.round(&policy), 0);
+        told.all_come_back(71);
+    }
+}
+
 /// What looks like a leap may be a long rest. Once commits have gone on for a day, it was one.
 #[test]
 fn after_a_long_rest_what_is_old_goes_a_day_later() {
