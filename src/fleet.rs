@@ -11,7 +11,7 @@ use crate::check::Finding;
 use crate::commit::{CommitNo, Time, Timeline};
 use crate::config::Destination;
 use crate::error::{Error, Result, Status};
-use crate::name::Name;
+use crate::name::{Name, Span};
 use crate::replica::{Replica, is_whole};
 use crate::units;
 use std::collections::BTreeSet;
@@ -149,11 +149,23 @@ fn look(source: &dyn Backend) -> Result<Found> {
     Ok(of_names(&Replica::list_without_parts(source)?))
 }
 
-/// The newest timeline that holds commits is what counts: those of another one may be abandoned.
+/// The newest timeline that holds restore points is what counts: those of another one may be abandoned.
 fn of_names(replica: &Replica) -> Found {
     let whole = replica.changes.iter().filter(|(_, parts)| is_whole(parts));
-    let spans = whole.map(|((span, _), _)| span).chain(&replica.snapshots);
-    let last = spans.max_by_key(|span| (span.timeline, span.last));
+    let spans: Vec<&Span> = whole.map(|((span, _), _)| span).chain(&replica.snapshots).collect();
+    let timelines: BTreeSet<Timeline> = spans.iter().map(|span| span.timeline).collect();
+    let on = |timeline| spans.iter().filter(move |span| span.timeline == timeline);
+    // The first commit of one that begins with a snapshot is in no change-set: until that snapshot is
+    // finished, nothing goes on from what was there before.
+    let goes_on = |timeline: Timeline| {
+        let first = on(timeline).map(|span| span.first).min().expect("it has one");
+        let before = CommitNo(first.0.saturating_sub(1));
+        let older = spans.iter().filter(|span| span.timeline < timeline);
+        { older }.any(|span| (span.first..=span.last).contains(&before))
+    };
+    let begins = |timeline| replica.snapshots.iter().any(|span| span.timeline == timeline);
+    let newest = timelines.into_iter().rev().find(|it| begins(*it) || goes_on(*it));
+    let last = newest.and_then(|timeline| on(timeline).max_by_key(|span| span.last));
     Found {
         timeline: replica.newest_timeline(),
         last: last.map(|span| (span.last, span.time)),

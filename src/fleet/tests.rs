@@ -3,6 +3,7 @@
 use super::*;
 use crate::backend::fs::Fs;
 use crate::config::Database;
+use crate::name::Change;
 use crate::testkit::{Db, commits};
 use std::path::Path;
 use std::{fs, iter};
@@ -77,19 +78,40 @@ fn a_replica_without_a_snapshot_is_found_and_no_replica_is_an_error() {
 #[test]
 fn the_last_commit_is_that_of_the_newest_timeline_and_whole() {
     let object = |text: &str| backend::Entry { name: text.parse().unwrap(), bytes: 1 };
-    let span = |last: u64, time: u64, timeline: u32| {
-        format!("{:016x}-{last:016x}-{time:012x}-{timeline:08x}", 1)
+    let span = |first: u64, last: u64, time: u64, timeline: u32| {
+        format!("{first:016x}-{last:016x}-{time:012x}-{timeline:08x}")
     };
-    let snapshot = iter::once(format!("snapshot/{}", span(4, 40, 1)));
+    let snapshot = iter::once(format!("snapshot/{}", span(1, 4, 40, 1)));
     let changes = [
-        format!("change/0/{}-0000e", span(90, 900, 1)),
-        format!("change/0/{}-0000e", span(5, 50, 2)),
-        format!("change/0/{}-0000m", span(6, 60, 2)),
+        format!("change/0/{}-0000e", span(1, 90, 900, 1)),
+        format!("change/0/{}-0000e", span(5, 5, 50, 2)),
+        format!("change/0/{}-0000m", span(6, 6, 60, 2)),
     ];
     let objects = snapshot.chain(changes).map(|name| object(&name)).collect();
     let found = of_names(&Replica::of(objects));
     assert_eq!(found.last, Some((CommitNo(5), Time(50))));
     assert_eq!(found.snapshot, Some(Time(40)));
+}
+
+/// Until the snapshot that a timeline begins with is finished, nothing of it can be restored: a `check` of
+/// the bucket was well for as long as that took.
+#[test]
+fn commits_that_cannot_be_restored_yet_are_not_the_newest() {
+    let span = |first: u64, last: u64, seconds: u64, timeline: u32| {
+        let (first, last) = (CommitNo(first), CommitNo(last));
+        Span { first, last, time: Time(seconds), timeline: Timeline(timeline) }
+    };
+    let object = |text: &str| backend::Entry { name: text.parse().unwrap(), bytes: 1 };
+    let change = |span| Name::Change(Change { level: 0, span, part: 0, end: true });
+    let begun =
+        [Name::Snapshot(span(4, 4, 40, 1)), change(span(5, 5, 50, 1)), change(span(7, 7, 70, 2))];
+    let last = |more: &[Name]| {
+        let objects = begun.iter().chain(more).map(|name| object(&name.to_string())).collect();
+        of_names(&Replica::of(objects)).last
+    };
+    assert_eq!(last(&[]), Some((CommitNo(5), Time(50))));
+    assert_eq!(last(&[Name::Snapshot(span(6, 7, 70, 2))]), Some((CommitNo(7), Time(70))));
+    assert_eq!(last(&[change(span(6, 6, 60, 3))]), Some((CommitNo(6), Time(60))), "it goes on");
 }
 
 /// Found by trying it: an object that doctor had stored, and a lock kept, was shown as a replica of which
