@@ -131,11 +131,13 @@ impl Copies {
         let error = loop {
             match work(&source) {
                 Err(error) if self.distrust(&error) => {}
-                Err(error) if error.status == Status::Integrity => break error,
                 // What answers may have been filled only in part from the one that does not.
-                Err(error) if error.status == Status::Missing && self.is_bare() => {
-                    return Err(self.failed.clone().unwrap_or(error));
+                Err(Error { status: Status::Missing | Status::Integrity, .. })
+                    if self.failed.is_some() && self.is_bare() =>
+                {
+                    return Err(self.failed.clone().expect("there is one"));
                 }
+                Err(error) if error.status == Status::Integrity => break error,
                 done => return done,
             }
         };

@@ -204,8 +204,10 @@ impl Daemon {
         };
         let now = clock::instant();
         for (at, done) in std::iter::once(first).chain(self.results.try_iter()) {
-            let tracker = self.trackers.get_mut(&at);
-            tracker.expect("one with a job under way is kept").done(done, now);
+            // A mirror that was left to itself may come to its end after its database was let go of.
+            if let Some(tracker) = self.trackers.get_mut(&at) {
+                tracker.done(done, now);
+            }
         }
     }
 

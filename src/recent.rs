@@ -12,7 +12,7 @@ use std::sync::{Mutex, PoisonError};
 
 /// Hours of change-sets of a usual database.
 const BYTES: u64 = 32 << 20;
-/// As many as a window of 30 seconds has where 100 are shipped in each. Their names are in memory.
+/// More than a window of 30 seconds has where 100 are shipped a second. Their names are in memory.
 const FILES: usize = 4096;
 /// Below a state directory.
 const DIR: &str = "recent";

@@ -117,22 +117,33 @@ impl<'a> Judge<'a> {
     }
 
     /// Falls back to an older base where it lacks a part: what leads past it would go, and the points after
-    /// it with that. `parts_of` tells the parts that a snapshot names, or that it is damaged.
-    pub fn settle<E>(
-        &mut self,
-        mut parts_of: impl FnMut(&Span) -> Result<Option<Vec<Part>>, E>,
-    ) -> Result<(), E> {
+    /// it with that. And of those that stand too close, the first one stays that is whole, unless one before
+    /// them is. `parts_of` tells the parts that a snapshot names, or that it is damaged.
+    pub fn settle(&mut self, mut parts_of: impl FnMut(&Span) -> Option<Vec<Part>>) {
+        let replica = self.replica;
+        let mut is_whole = |span: &Span| {
+            let is_there = |part: &Part| replica.parts.contains_key(part);
+            parts_of(span).is_some_and(|parts| parts.iter().all(is_there))
+        };
         while let Some(base) = self.base {
-            let parts = parts_of(&base)?;
-            let is_there = |part: &Part| self.replica.parts.contains_key(part);
-            if parts.is_some_and(|parts| parts.iter().all(is_there)) {
+            if is_whole(&base) {
                 break;
             }
             let older = self.snapshots.iter().filter(|span| span.last < base.last);
             let older = older.max_by_key(|span| span.last).copied();
             (self.aged, self.base) = (older, older);
         }
-        Ok(())
+        for run in replica.runs(self.ancestry) {
+            if !run.snapshots.iter().any(|span| self.dense.contains(span)) {
+                continue;
+            }
+            for span in run.snapshots.iter().filter(|span| !self.is_before_base(span.last)) {
+                if self.base == Some(*span) || is_whole(span) {
+                    self.dense.remove(span);
+                    break;
+                }
+            }
+        }
     }
 
     fn newest(&self) -> Option<Span> {

@@ -85,7 +85,8 @@ impl Spool {
     /// Whether the destination lacks commits up to `upto`.
     pub fn owes(&self, upto: CommitNo) -> io::Result<bool> {
         let early = |name: &Name| matches!(name, Name::Change(change) if change.span.first <= upto);
-        Ok(self.is_marked() || self.pending()?.keys().any(early))
+        // In this order: what is dropped is marked before.
+        Ok(self.pending()?.keys().any(early) || self.is_marked())
     }
 
     /// Notes that the destination lacks more than is in here.

@@ -64,7 +64,7 @@ pub fn usage(source: &dyn Backend, settings: &Settings, cap: Cap, clock: Time) -
     let ancestry = replica.ancestry(source)?;
     let branches: Vec<_> = replica.branches(source)?.into_iter().collect::<Result<_>>()?;
     let mut judge = Judge::new(&replica, &ancestry, &branches, &settings.keep, now.reference);
-    settle(&mut judge, source)?;
+    drop(settle(&mut judge, source));
     usage.over = fit(&mut judge, cap, source)?;
     let mut named = BTreeSet::new();
     for span in judge.snapshots() {

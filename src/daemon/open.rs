@@ -109,7 +109,8 @@ pub fn open(database: &Database, order: Order, held: &mut Option<Arc<Lock>>) -> 
     let index = open_index(database)?;
     let cursor = load_cursor(database, &index)?;
     let least = before.max(cursor.map_or(Timeline(0), |state| state.timeline));
-    let shipped = cursor.is_some_and(|state| state.snapshot > Time(0));
+    // A timeline that begins anew has a cursor that tells of no snapshot yet.
+    let shipped = before > Timeline(0) || cursor.is_some_and(|state| state.snapshot > Time(0));
     let keys = key::load(&database.settings.sealing)?;
     let (stores, mut reachable) = connect(database, &keys, shipped)?;
     let stores = Arc::new(stores);
@@ -120,6 +121,7 @@ pub fn open(database: &Database, order: Order, held: &mut Option<Arc<Lock>>) -> 
         page_size,
         identity,
         distrust,
+        noted: cursor,
         shipper: Shipper::new(Arc::clone(&stores), &database.state_dir, Arc::clone(&index)),
         index,
         stores,
@@ -201,6 +203,8 @@ struct Opening<'a> {
     page_size: PageSize,
     identity: Identity,
     distrust: bool,
+    /// What the cursor said at first: it may tell of commits that only one that is away holds.
+    noted: Option<State>,
     stores: Arc<Fanout>,
     index: Arc<Index>,
     shipper: Shipper,
@@ -230,7 +234,7 @@ impl Opening<'_> {
                 true => "the record of a timeline is missing, and nobody else has it",
                 false => "there is nothing to go on from",
             };
-            return self.anew(cursor, source, listed, why);
+            return self.anew(source, listed, why);
         };
         source.go_to(state.mark);
         let same_file = state.identity == self.identity;
@@ -245,7 +249,7 @@ impl Opening<'_> {
         let (state, source, continues) = adopt(self, state, source, continues, &mut holders)?;
         if holders.iter().any(|each| each.is_taken_over(&state)) {
             let why = "the replica holds commits of another host";
-            return self.anew(cursor, source, holders.into_iter().chain(others).collect(), why);
+            return self.anew(source, holders.into_iter().chain(others).collect(), why);
         }
         self.settle(&holders, &others, &Tip::of(&state), false)?;
         let begin = match (continues, same_file) {
@@ -266,14 +270,8 @@ impl Opening<'_> {
     }
 
     /// Begins with a snapshot, on the destinations that hold the newest commit of those there are.
-    fn anew(
-        &self,
-        cursor: Option<State>,
-        source: Source,
-        listed: Vec<Listed>,
-        why: &'static str,
-    ) -> Result<Beginning> {
-        let tip = ground::tip(&listed)?.with_what_is_away(cursor, &listed);
+    fn anew(&self, source: Source, listed: Vec<Listed>, why: &'static str) -> Result<Beginning> {
+        let tip = ground::tip(&listed)?.with_what_is_away(self.noted, &listed);
         let (holders, others): (Vec<_>, Vec<_>) =
             listed.into_iter().partition(|each| each.is_at(&tip));
         self.settle(&holders, &others, &tip, true)?;

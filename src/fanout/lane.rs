@@ -309,13 +309,18 @@ impl Lane {
         if is_settled(&self.debt()) {
             return Ok(());
         }
-        self.spool.mark()?;
-        let mut debt = self.debt();
-        if is_settled(&debt) {
-            return Ok(());
+        loop {
+            self.spool.mark()?;
+            let mut debt = self.debt();
+            if is_settled(&debt) {
+                return Ok(());
+            }
+            // Who has just brought it up to date takes the mark away, under this lock.
+            if self.spool.is_marked() {
+                (debt.copy, debt.last, debt.anchor) = (true, None, None);
+                return self.drop_pending(debt);
+            }
         }
-        (debt.copy, debt.last, debt.anchor) = (true, None, None);
-        self.drop_pending(debt)
     }
 
     /// What is dropped is in the way of nobody: its files may go after the lock.

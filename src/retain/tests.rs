@@ -256,3 +256,24 @@ fn nothing_goes_by_age_for_a_snapshot_that_cannot_be_restored_from() {
         assert_eq!(snapshots(&writer), [11, 21, 31, 41], "and what is older yet has gone");
     }
 }
+
+/// The first of those that stand close to each other is the one that stays, and lacks a part: the next one
+/// that is whole stays for it.
+#[test]
+fn no_snapshot_goes_for_one_before_it_that_cannot_be_restored_from() {
+    let policy = policy(&["all:5s", "10s:1h"], &[]);
+    let kept = |spoil: bool| {
+        let writer = history(96);
+        let replica = Replica::list(&*writer.source()).unwrap();
+        let first = *replica.snapshots.iter().min_by_key(|span| span.last).unwrap();
+        if spoil {
+            writer.store.objects().get_mut(&Name::Snapshot(first).to_string()).unwrap()[40] ^= 1;
+        }
+        let done = prune(&writer.source(), &policy, Time(10_000_096_000));
+        assert!(done.pruned.iter().any(|it| it.why == Why::Dense), "{done:?}");
+        snapshots(&writer)
+    };
+    let (sound, spoiled) = (kept(false), kept(true));
+    assert!(!sound.contains(&11) && spoiled.contains(&11), "{sound:?} {spoiled:?}");
+    assert_eq!(spoiled.iter().filter(|it| **it != 11).copied().collect::<Vec<_>>(), sound);
+}

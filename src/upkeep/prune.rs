@@ -5,7 +5,7 @@ use super::{Done, Meter, Mode, Parts, Place, Round};
 use crate::backend::Backend;
 use crate::commit::Time;
 use crate::compact::Now;
-use crate::error::{Result, Status};
+use crate::error::{Error, Result, Status};
 use crate::keep::{Cap, Keep, Sum};
 use crate::name::{Change, Name, Span};
 use crate::replica::{Branch, Replica, read_manifest};
@@ -35,23 +35,29 @@ pub fn old(
     let branches: Vec<Branch> = replica.branches(source)?.into_iter().collect::<Result<_>>()?;
     let now = Now::new(clock, replica).reference;
     let mut judge = Judge::new(replica, &ancestry, &branches, keep, now);
-    settle(&mut judge, source)?;
+    drop(settle(&mut judge, source));
     fit(&mut judge, cap, source)?;
     Ok(judge.deletions().into_iter().map(|(name, _)| name).collect())
 }
 
-/// Nothing goes by age for a snapshot that cannot be restored from.
-pub fn settle(judge: &mut Judge, source: &dyn Backend) -> Result<()> {
+/// Nothing older goes for a snapshot that lacks a part, or whose manifest is damaged. Nor for one that could
+/// not be read; why, is returned.
+pub fn settle(judge: &mut Judge, source: &dyn Backend) -> Vec<Error> {
+    let mut errors = Vec::new();
     if judge.deletions().is_empty() {
-        return Ok(());
+        return errors;
     }
     judge.settle(|span| match read_manifest(source, span) {
-        Ok(manifest) => Ok(Some(manifest.parts.iter().map(|part| part.part).collect())),
-        Err(error) if matches!(error.status, Status::Integrity | Status::Missing) => Ok(None),
+        Ok(manifest) => Some(manifest.parts.iter().map(|part| part.part).collect()),
         // It is sealed under a key that is given up, and nothing is known against it.
-        Err(error) if error.status == Status::Key => Ok(Some(Vec::new())),
-        Err(error) => Err(error),
-    })
+        Err(error) if error.status == Status::Key => Some(Vec::new()),
+        Err(error) => {
+            let told = !matches!(error.status, Status::Integrity | Status::Missing);
+            errors.extend(Some(error).filter(|_| told));
+            None
+        }
+    });
+    errors
 }
 
 /// Holds to a cap as far as that is possible, by what the snapshots say that they need.
@@ -112,7 +118,7 @@ impl Round<'_> {
         let now = Now::new(self.clock, &replica).reference;
         let parts_may_go = parts.may_go(replica.newest_timeline());
         let mut judge = Judge::new(&replica, &ancestry, &branches, &self.policy.keep, now);
-        settle(&mut judge, &**destination)?;
+        done.errors.extend(settle(&mut judge, &**destination));
         let over = match fit(&mut judge, cap, &**destination) {
             Ok(over) => over,
             // What it would take to hold to the cap is not known: only what is too old goes.

@@ -106,6 +106,10 @@ impl Tracker {
         match abroad {
             // Two rounds are never under way at once, whosever they are.
             Abroad::Kept(result) => self.kept(result, now),
+            // A mirror that was left to itself is not waited for, nor left to itself any more.
+            Abroad::Paid(at, _) | Abroad::Looked(at) if self.is_ended() => {
+                self.lanes[at].busy = false;
+            }
             _ if life != self.life => {}
             Abroad::Surveyed(result) => self.surveyed(result, now),
             Abroad::Renewed(parts, result) => self.renewed(parts, result, now),

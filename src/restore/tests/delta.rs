@@ -370,6 +370,8 @@ fn a_copy_that_is_written_to_meanwhile_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let output = dir.path().join("r.db");
     fs::write(&output, &images[4]).unwrap();
+    let copy = File::options().write(true).open(&output).unwrap();
+    copy.set_modified(std::time::UNIX_EPOCH).unwrap();
     let writes = Writes(output.clone(), images[4].clone());
     let error = updated_telling(&writer, &output, Check::None, &writes).unwrap_err();
     assert_eq!(error.status, Status::Locked, "{error}");

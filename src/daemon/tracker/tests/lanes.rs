@@ -325,6 +325,7 @@ fn an_end_waits_a_moment_for_a_mirror_and_no_longer() {
     assert!(matches!(&done, Done::Abroad(0, Abroad::Paid(1, _))), "{done:?}");
     assert_eq!(pair.spooled(), spooled, "the spool is the next one's");
     sim.tracker.done(done, sim.now);
+    assert!(sim.tracker.is_over(), "a daemon waited for ever for one that had ended");
     assert!(pair.sim().drain().is_none());
     pair.agrees(1);
 }
