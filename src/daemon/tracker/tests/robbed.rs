@@ -239,6 +239,26 @@ fn trap_84_a_timeline_that_begins_anew_claims_nothing_before_its_snapshot_stands
     assert_eq!(claimed(&pair), Some(pair.state().commit.number));
 }
 
+/// The daemon was killed before that snapshot stood, and the disk is not mounted when it starts again: a
+/// replica was begun in the mount point.
+#[test]
+fn trap_83_a_timeline_that_begins_anew_makes_no_root_either() {
+    let pair = Pair::new();
+    assert!(pair.sim().drain().is_none());
+    fs::remove_file(pair.config.state_dir.join("index")).unwrap();
+    let mut sim = pair.sim();
+    sim.keep = |done| matches!(done, Done::Stored(..));
+    sim.until(|sim| !sim.kept.is_empty());
+    commits(&pair.writer, 2);
+    sim.for_ms(3000);
+    assert!(pair.state().snapshot == Time(0) && pair.state().timeline.0 > 1);
+    drop(sim);
+    pair.take(1);
+    let mut sim = pair.sim();
+    sim.until(|sim| sim.opened == 1);
+    assert!(!pair.roots[1].exists());
+}
+
 /// Nobody else has what it lacks: it is filled from the database.
 #[test]
 fn trap_85_the_only_destination_comes_back_empty() {
