@@ -214,6 +214,17 @@ fn claimed(pair: &Pair) -> Option<CommitNo> {
     told.destinations[1].floor.map(|it| it.0)
 }
 
+/// The next life has lost its page index, and ships commits while its snapshot is under way.
+fn begun_anew(pair: &Pair) -> Sim {
+    fs::remove_file(pair.config.state_dir.join("index")).unwrap();
+    let mut sim = pair.sim();
+    sim.keep = |done| matches!(done, Done::Stored(..));
+    sim.until(|sim| !sim.kept.is_empty());
+    commits(&pair.writer, 2);
+    sim.for_ms(3000);
+    sim
+}
+
 /// A timeline that begins with a snapshot, on destinations that hold an older one: its commits were claimed
 /// of each before that stood.
 #[test]
@@ -221,12 +232,7 @@ fn trap_84_a_timeline_that_begins_anew_claims_nothing_before_its_snapshot_stands
     let pair = Pair::new();
     assert!(pair.sim().drain().is_none());
     let (before, image) = (pair.state().commit.number, pair.db.image());
-    fs::remove_file(pair.config.state_dir.join("index")).unwrap();
-    let mut sim = pair.sim();
-    sim.keep = |done| matches!(done, Done::Stored(..));
-    sim.until(|sim| !sim.kept.is_empty());
-    commits(&pair.writer, 2);
-    sim.for_ms(3000);
+    let mut sim = begun_anew(&pair);
     assert!(!Replica::list(&*pair.backend(1)).unwrap().changes.is_empty());
     assert_eq!(claimed(&pair), Some(before));
     assert!(restored(&pair.backend(1), Target::Latest).unwrap() == image);
@@ -245,14 +251,8 @@ fn trap_84_a_timeline_that_begins_anew_claims_nothing_before_its_snapshot_stands
 fn trap_83_a_timeline_that_begins_anew_makes_no_root_either() {
     let pair = Pair::new();
     assert!(pair.sim().drain().is_none());
-    fs::remove_file(pair.config.state_dir.join("index")).unwrap();
-    let mut sim = pair.sim();
-    sim.keep = |done| matches!(done, Done::Stored(..));
-    sim.until(|sim| !sim.kept.is_empty());
-    commits(&pair.writer, 2);
-    sim.for_ms(3000);
+    drop(begun_anew(&pair));
     assert!(pair.state().snapshot == Time(0) && pair.state().timeline.0 > 1);
-    drop(sim);
     pair.take(1);
     let mut sim = pair.sim();
     sim.until(|sim| sim.opened == 1);
