@@ -182,7 +182,7 @@ fn renew_needed(to: &dyn Backend, there: &Replica, manifest: &Manifest) -> Resul
 /// Stores a copy. One that is there already with the same bytes is as good.
 pub fn store(to: &dyn Backend, name: &Name, body: &[u8]) -> Result<()> {
     match to.put(name, body) {
-        Err(error) if error.kind == Kind::Exists && to.get(name)? == body => Ok(()),
+        Err(error) if error.kind == Kind::Exists && to.holds(name, body)? => Ok(()),
         result => Ok(result?),
     }
 }

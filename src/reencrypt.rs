@@ -20,8 +20,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-/// Most of the time goes by waiting for a destination. Each holds an object in two forms at most.
-const THREADS: usize = 4;
+/// While some wait for a destination, the others use two cores. Each holds an object in two forms at most.
+const THREADS: usize = 5;
 /// What went wrong is told for so many objects; the others are counted.
 const TOLD: usize = 20;
 /// The way out, where it is not somebody else's.
@@ -136,8 +136,12 @@ impl Work<'_> {
                 Error::new(Status::Key, "reencrypt", thing, refused).hint(NOT_SEALED)
             }
         })?;
-        // One that no key here opens is refused by that too.
-        let plain = Object::open(name, plain).map_err(wrong)?.into_bytes();
+        let plain = match under.and_then(|id| keys.find(id)) {
+            // It is what was sealed under this name.
+            Some(_) => plain,
+            // One that no key here opens is refused by that too.
+            None => Object::open(name, plain).map_err(wrong)?.into_bytes(),
+        };
         if under == target.map(|key| key.id) {
             return Ok(Done::Nothing);
         }
@@ -147,16 +151,15 @@ impl Work<'_> {
         let wanted = match target {
             Some(key) => {
                 let sealed = key.seal(name, &plain);
-                // What is read back takes its place.
                 drop(plain);
                 sealed
             }
             None => plain,
         };
         self.source.replace(name, &wanted).map_err(|error| self.failed(error))?;
-        match self.source.get(name) {
-            Ok(back) if back == wanted => Ok(Done::Rewritten),
-            Ok(_) => {
+        match self.source.holds(name, &wanted) {
+            Ok(true) => Ok(Done::Rewritten),
+            Ok(false) => {
                 let thing = format!("{}/{name}", self.source);
                 let cause = "it does not read back as it was written";
                 Err(Error::new(Status::Integrity, "reencrypt", thing, cause))

@@ -23,9 +23,10 @@ pub type Promise = (&'static str, fn(&dyn Backend) -> Kept);
 /// The promise that a store cannot keep which has to be asked first what is there.
 pub const ONE_WINS: &str = "of those who put one name at once exactly one wins";
 
-pub const PROMISES: [Promise; 12] = [
+pub const PROMISES: [Promise; 13] = [
     ("what is put comes back byte for byte, and is listed as long as it is", bodies_come_back),
     ("the beginning of an object can be read alone", beginnings_come_back),
+    ("other bytes than an object has are told from its own", bytes_are_compared),
     ("the largest object, 32 MiB, comes back and is kept", the_largest_comes_back),
     ("a name that is taken is refused, and free again once it is deleted", a_name_is_taken_once),
     ("a replaced object is the new one", a_replaced_object_is_the_new_one),
@@ -174,6 +175,22 @@ fn beginnings_come_back(backend: &dyn Backend) -> Kept {
     Ok(())
 }
 
+fn bytes_are_compared(backend: &dyn Backend) -> Kept {
+    let (name, body) = (change(0, 1), noise(300_000));
+    let [mut longer, mut last, mut middle] = [body.clone(), body.clone(), body.clone()];
+    longer.push(0);
+    last[299_999] ^= 1;
+    middle[150_000] ^= 1;
+    backend.put(&name, &body)?;
+    expect("its own bytes", backend.holds(&name, &body)?, true)?;
+    for other in [&longer[..], &last, &middle, &body[..299_999], &[]] {
+        expect("other bytes", backend.holds(&name, other)?, false)?;
+    }
+    backend.replace(&name, &[])?;
+    expect("none, where there are none", backend.holds(&name, &[])?, true)?;
+    expect("some, where there are none", backend.holds(&name, &body)?, false)
+}
+
 /// A server may answer a put before it has read the body, and not read on.
 fn the_largest_comes_back(backend: &dyn Backend) -> Kept {
     let (name, body) = (change(0, 1), noise(32 << 20));
@@ -244,6 +261,7 @@ fn the_absent_is_not_found(backend: &dyn Backend) -> Kept {
         expect_refusal("get of what is absent", backend.get(name), Kind::NotFound)?;
         let error = backend.get(name).expect_err("seen just now");
         expect("the error's words", (error.operation, error.name), ("get", name.to_string()))?;
+        expect_refusal("whether the absent has bytes", backend.holds(name, b""), Kind::NotFound)?;
         expect_refusal("the beginning of what is absent", backend.start(name, 9), Kind::NotFound)
     };
     absent(&change(0, 1))?;

@@ -20,6 +20,9 @@ use std::sync::{Mutex, PoisonError};
 /// hundred times.
 const PAGE: usize = 10_000;
 
+/// So much of a file is compared at a time.
+const PIECE: usize = 128 << 10;
+
 /// Directories below the root that can hold a name of ours: `change/0`. Deeper ones are foreign.
 const DEPTH: usize = 2;
 
@@ -215,6 +218,10 @@ impl Backend for Fs {
         read_whole(&self.path(name)).map_err(|cause| self.unread(name, &cause))
     }
 
+    fn holds(&self, name: &Name, body: &[u8]) -> Result<bool, Error> {
+        is_same(&self.path(name), body).map_err(|cause| self.unread(name, &cause))
+    }
+
     fn start(&self, name: &Name, bytes: usize) -> Result<Vec<u8>, Error> {
         let mut start = Vec::new();
         let file = fs::File::open(self.path(name));
@@ -247,6 +254,23 @@ fn read_whole(path: &Path) -> io::Result<Vec<u8>> {
         return Err(io::Error::new(ErrorKind::UnexpectedEof, cause));
     }
     Ok(body)
+}
+
+/// Compares piece by piece, so that what is read stays in a core's cache.
+fn is_same(path: &Path, mut body: &[u8]) -> io::Result<bool> {
+    let mut file = fs::File::open(path)?;
+    let mut piece = Vec::with_capacity(PIECE);
+    loop {
+        piece.clear();
+        file.by_ref().take(PIECE as u64).read_to_end(&mut piece)?;
+        if piece.is_empty() {
+            return Ok(body.is_empty());
+        }
+        match body.strip_prefix(&piece[..]) {
+            Some(rest) => body = rest,
+            None => return Ok(false),
+        }
+    }
 }
 
 /// What a caller can do about an error of the system.

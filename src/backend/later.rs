@@ -72,6 +72,10 @@ impl Backend for Later {
         Later::get(self)?.get(name)
     }
 
+    fn holds(&self, name: &Name, body: &[u8]) -> Result<bool, Error> {
+        Later::get(self)?.holds(name, body)
+    }
+
     fn start(&self, name: &Name, bytes: usize) -> Result<Vec<u8>, Error> {
         Later::get(self)?.start(name, bytes)
     }

@@ -1,4 +1,4 @@
-//! Destinations: places that hold a replica's objects, behind seven methods.
+//! Destinations: places that hold a replica's objects, behind eight methods.
 //!
 //! A backend makes one request a call; `retry` wraps one that is to be tried again. It never retries,
 //! never logs and never looks inside a body; it sees neither pages nor SQLite. Every backend passes the
@@ -32,6 +32,11 @@ pub trait Backend: fmt::Display + Send + Sync {
 
     /// The whole object. A body shorter than the store says it is, is an error, never a success.
     fn get(&self, name: &Name) -> Result<Vec<u8>, Error>;
+
+    /// Whether the object is there with just these bytes: they are read anew.
+    fn holds(&self, name: &Name, body: &[u8]) -> Result<bool, Error> {
+        Ok(self.get(name)? == body)
+    }
 
     /// So many bytes from an object's beginning, or all of it, as they are stored: those of a sealed one
     /// are not opened.

@@ -122,6 +122,10 @@ impl Backend for Retry {
         self.try_again(|| self.inner.get(name))
     }
 
+    fn holds(&self, name: &Name, body: &[u8]) -> Result<bool, Error> {
+        self.try_again(|| self.inner.holds(name, body))
+    }
+
     fn start(&self, name: &Name, bytes: usize) -> Result<Vec<u8>, Error> {
         self.try_again(|| self.inner.start(name, bytes))
     }

@@ -214,7 +214,7 @@ impl Lane {
         }
         // It was stored by us, its reply lost, and it was damaged since.
         self.destination.replace(name, body)?;
-        if self.destination.get(name)? == body {
+        if self.destination.holds(name, body)? {
             return Ok(());
         }
         let cause = "it does not read back as it was written";

@@ -42,6 +42,7 @@ fn a_faulty_backend_without_faults_conforms() {
 enum Wrong {
     ListsOneByteMore,
     GivesAllForABeginning,
+    ComparesLengths,
     TakesNoLargeOnes,
     WritesOver,
     DoesNotReplace,
@@ -59,6 +60,7 @@ use Wrong::*;
 const WRONGS: [Wrong; PROMISES.len()] = [
     ListsOneByteMore,
     GivesAllForABeginning,
+    ComparesLengths,
     TakesNoLargeOnes,
     WritesOver,
     DoesNotReplace,
@@ -141,6 +143,13 @@ impl Backend for Liar {
             _ => {}
         }
         got
+    }
+
+    fn holds(&self, name: &Name, body: &[u8]) -> Result<bool, Error> {
+        match self.wrong {
+            ComparesLengths => Ok(self.get(name)?.len() == body.len()),
+            _ => self.mem.holds(name, body),
+        }
     }
 
     fn start(&self, name: &Name, bytes: usize) -> Result<Vec<u8>, Error> {
