@@ -198,6 +198,10 @@ impl Machine {
                 }
                 ("start", "bakelite") => self.start_daemon(),
                 ("stop", "bakelite") => self.stop_daemon(),
+                ("restart", "bakelite") => {
+                    self.stop_daemon();
+                    self.start_daemon();
+                }
                 (verb, word) => assert_eq!(verb, word, "systemctl {words}"),
             }
         }

@@ -120,6 +120,8 @@ else; what it made it removes, but for a replica that was not right. Exit status
   on one of two destinations at a kill, and was not acknowledged yet, becomes a branch if only the other one
   is there at the next start.
 - Databases overwritten in place, or replaced while an application has them open.
+- A machine put back to a snapshot of its memory: the daemon in there has to be started again, as
+  bakelite-recovery(7) says.
 - Upkeep and locks of sealed replicas.
 - A year: the harness makes days seconds, in upkeep, locks and snapshots alike, and a simulated year is a
   test of the library (`upkeep/tests/year.rs`). So are crashes at every point, which come below; in the
