@@ -19,6 +19,7 @@ mod owed;
 mod pool;
 mod proof;
 mod reload;
+mod room;
 mod sync;
 mod tracker;
 mod upkeep;
@@ -36,7 +37,8 @@ use crate::notify::Notify;
 use crate::restore::Progress;
 use gather::{Gatherer, Roll};
 use observe::Watch;
-use pool::Pool;
+use pool::{Pool, Route};
+use room::Room;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -96,6 +98,8 @@ struct Daemon {
     /// Where there are directories.
     gatherer: Option<Gatherer>,
     pool: Pool<(usize, Done)>,
+    /// What is read of snapshots, by the way that it goes.
+    rooms: BTreeMap<Route, Room>,
     results: Receiver<(usize, Done)>,
     draining: bool,
     watch: Watch,
@@ -117,6 +121,7 @@ impl Daemon {
             waiting: Vec::new(),
             gatherer: None,
             pool: Pool::new(&done),
+            rooms: BTreeMap::new(),
             results,
             draining: false,
             watch: Watch::new(notify, now),
@@ -140,6 +145,7 @@ impl Daemon {
 
     fn watch(&mut self, mut tracker: Tracker) {
         self.newest += 1;
+        tracker.share(&mut self.rooms);
         if self.draining {
             tracker.drain();
         }

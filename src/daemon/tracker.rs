@@ -14,7 +14,9 @@ mod upkeep;
 
 use super::open::{self, Files, Lock, Order, Purpose};
 use super::owed::Owed;
-use crate::capture::{Capture, RawPart};
+use super::pool::Route;
+use super::room::Room;
+use crate::capture::Capture;
 use crate::clock;
 use crate::commit::Time;
 use crate::config::Database;
@@ -25,7 +27,7 @@ use crate::name::Part;
 use crate::ship::{Parcel, Resync, Shipper};
 use crate::source::{Look, Seen};
 use crate::status;
-use jobs::{Compared, Routes};
+use jobs::{Compared, Parts, Routes};
 pub use jobs::{Done, Job};
 use lanes::Survey;
 use life::Watched;
@@ -34,6 +36,7 @@ use shown::Shown;
 use upkeep::Upkeep;
 
 pub use decide::SHIP_FILE;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::{Duration, Instant};
@@ -82,9 +85,7 @@ pub struct Tracker {
     /// Not here while it ships.
     shipper: Option<Box<Shipper>>,
     parcel: Option<Box<Parcel>>,
-    /// Parts of a snapshot being stored, and those to be stored again.
-    parts: usize,
-    again: Vec<RawPart>,
+    parts: Parts,
     survey: Survey,
     /// Parts that are stored and to be kept from being removed, and whether a job does so.
     renew: Vec<Part>,
@@ -181,8 +182,7 @@ impl Tracker {
             lanes: Vec::new(),
             shipper: None,
             parcel: None,
-            parts: 0,
-            again: Vec::new(),
+            parts: Parts::default(),
             survey: Survey::None,
             renew: Vec::new(),
             renewing: false,
@@ -240,6 +240,11 @@ impl Tracker {
         }
     }
 
+    /// What is read of snapshots is bounded together with others that go the same way.
+    pub(super) fn share(&mut self, rooms: &mut BTreeMap<Route, Room>) {
+        self.parts.room = rooms.entry(Arc::clone(&self.routes.all)).or_default().clone();
+    }
+
     /// Asks for one more complete pass, and the end.
     pub fn drain(&mut self) {
         self.draining = true;
@@ -267,6 +272,7 @@ impl Tracker {
     pub fn next_turn(&self) -> Instant {
         match self.phase {
             Phase::Closed if self.jobs == 0 => self.retry_at,
+            Phase::Here(_) if self.parts.wait && self.parts.have_room() => self.epoch,
             Phase::Here(_) => self.next_look,
             Phase::Closed | Phase::Away | Phase::Ended => self.next_look.max(self.retry_at),
         }
@@ -321,6 +327,7 @@ impl Tracker {
     }
 
     fn look(&mut self, mut capture: Box<Capture>, now: Instant) -> Option<Job> {
+        self.parts.wait = false;
         let look = capture.source.look();
         let seen = capture.source.seen(look.as_ref());
         if matches!(seen, Seen::Reset | Seen::Torn) {
@@ -360,63 +367,11 @@ impl Tracker {
             return self.checkpoint(look.as_ref(), now);
         };
         let stores = self.stores.clone();
+        let seat = orders.part.then(|| self.parts.room.seat());
         Some(Job::new(&self.routes.local, move || {
             let stored = |part: &_| stores.as_ref().is_some_and(|stores| stores.has_part(part));
             let captured = pass(&mut capture, orders, &stored);
-            Done::Captured(capture, captured)
-        }))
-    }
-
-    /// The job for a transaction too large to be held, once its turn has come.
-    fn large(
-        &mut self,
-        mut capture: Box<Capture>,
-        now: Instant,
-    ) -> std::result::Result<Job, Box<Capture>> {
-        let due = capture.large().is_some() && self.parcel.is_none() && now >= self.retry_at;
-        let Some(mut shipper) = self.shipper.take_if(|_| due) else { return Err(capture) };
-        Ok(Job::new(&self.routes.all, move || {
-            let before = capture.state();
-            let result = shipper.ship_large(&mut capture, &before).map(drop);
-            Done::LargeShipped(capture, shipper, result)
-        }))
-    }
-
-    /// What is to be shipped next: a batch, or a part of a snapshot that failed before.
-    pub fn next_shipment(&mut self, now: Instant) -> Option<Job> {
-        let job = self.shipment(now);
-        self.jobs += usize::from(job.is_some());
-        job
-    }
-
-    fn shipment(&mut self, now: Instant) -> Option<Job> {
-        if now < self.retry_at {
-            return None;
-        }
-        if let Some(raw) = self.again.pop() {
-            return self.store(raw);
-        }
-        self.shipper.as_ref()?;
-        let mut parcel = self.parcel.take()?;
-        let mut shipper = self.shipper.take()?;
-        self.last_ship = Some(now);
-        let (status, database) = (self.take_status(now), Arc::clone(&self.database));
-        self.asked.is = false;
-        Some(Job::new(&self.routes.all, move || {
-            let result = shipper.ship(&mut parcel);
-            if let Some(status) = status {
-                status.write(&database);
-            }
-            Done::Shipped(shipper, parcel, result)
-        }))
-    }
-
-    fn store(&mut self, raw: RawPart) -> Option<Job> {
-        let stores = Arc::clone(self.stores.as_ref()?);
-        self.parts += 1;
-        Some(Job::new(&self.routes.all, move || {
-            let result = stores.put_part(&raw);
-            Done::Stored(raw, result)
+            Done::Captured(capture, captured, seat)
         }))
     }
 
@@ -432,12 +387,14 @@ impl Tracker {
             self.too_late(&done);
             return;
         }
-        let idle = matches!(&done, Done::Captured(_, Captured { batch: None, part: None, .. }));
+        let idle = matches!(&done, Done::Captured(_, Captured { batch: None, part: None, .. }, _));
         let idle = idle && !self.draining;
         self.next_look = if idle { now + self.pause(now) } else { now };
         match done {
             Done::Opened(result, lock) => self.opened(result, lock, now),
-            Done::Captured(capture, captured) => self.captured(capture, captured, now),
+            Done::Captured(capture, captured, seat) => {
+                self.captured(capture, captured, seat, now);
+            }
             Done::Shipped(shipper, parcel, result) => {
                 self.shipper = Some(shipper);
                 match result {
@@ -464,10 +421,10 @@ impl Tracker {
                 self.phase = Phase::Here(capture);
                 self.compared(commit, result, now);
             }
-            Done::Stored(raw, result) => {
-                self.parts -= 1;
+            Done::Stored(held, result) => {
+                self.parts.storing -= 1;
                 if let Err(error) = result {
-                    self.again.push(raw);
+                    self.parts.again.push(held);
                     self.put_failed(error, now);
                 }
             }

@@ -23,8 +23,6 @@ const PACE: Duration = Duration::from_millis(10);
 const PENDING_FRAMES: u32 = 1000;
 /// For how many intervals a snapshot is put off at most.
 const PUT_OFF: u32 = 30;
-/// Parts of a snapshot in memory at the same time.
-const PARTS: usize = 3;
 /// Least time between two change-sets for a directory, unless `ship_interval` says otherwise.
 pub const SHIP_FILE: Duration = Duration::from_millis(200);
 /// The same where one of the destinations is a bucket: each put there costs money and a connection.
@@ -166,8 +164,8 @@ impl Tracker {
     /// Whether the snapshot under way lacks only its manifest.
     fn snapshot_is_whole(&self) -> bool {
         self.snapshot_ready
-            && self.parts == 0
-            && self.again.is_empty()
+            && self.parts.storing == 0
+            && self.parts.again.is_empty()
             && self.renew.is_empty()
             && !self.renewing
     }
@@ -204,8 +202,10 @@ impl Tracker {
             && !self.begin_snapshot
             && !self.lost
             && !capture.parts_are_read()
-            && self.parts + self.again.len() < PARTS
             && !self.paces(now);
+        let has_room = self.parts.have_room();
+        self.parts.wait = part && !has_room;
+        let part = part && has_room;
         let near = self.cycle.saturating_sub(self.cycle / 4);
         let soon = self.fast && look.is_some_and(|look| look.frames >= near);
         let orders = Orders {

@@ -1,15 +1,18 @@
 //! What blocks is handed out as a job, with what it may have to wait for; and what comes back.
 
+use super::Tracker;
 use super::lanes::Abroad;
 use super::pass::Captured;
 use crate::capture::{Capture, RawPart};
 use crate::config::{Database, Destination};
 use crate::daemon::open::{Live, Lock};
 use crate::daemon::pool::Route;
+use crate::daemon::room::{Room, Seat};
 use crate::error::Result;
 use crate::ship::{Healed, Parcel, Resync, Shipper};
 use std::fmt;
 use std::sync::Arc;
+use std::time::Instant;
 
 pub struct Job {
     pub route: Route,
@@ -34,14 +37,39 @@ impl Job {
 pub enum Done {
     /// And the lock, if that was to be had.
     Opened(Result<Box<Live>>, Option<Arc<Lock>>),
-    Captured(Box<Capture>, Captured),
+    /// And the place of the part that was to be read.
+    Captured(Box<Capture>, Captured, Option<Seat>),
     Shipped(Box<Shipper>, Box<Parcel>, Result<()>),
     LargeShipped(Box<Capture>, Box<Shipper>, Result<()>),
     Compared(Box<Capture>, Box<Shipper>, Result<Compared>),
-    Stored(RawPart, Result<()>),
+    Stored(Held, Result<()>),
     Checkpointed(Result<()>),
     /// With the number of the life that it was sent out in.
     Abroad(u32, Abroad),
+}
+
+/// A part of a snapshot in memory, and its place there.
+#[derive(Debug)]
+pub struct Held {
+    pub(super) raw: RawPart,
+    pub(super) _seat: Option<Seat>,
+}
+
+/// The parts of a snapshot that are in memory.
+#[derive(Debug, Default)]
+pub(super) struct Parts {
+    pub storing: usize,
+    /// To be stored again.
+    pub again: Vec<Held>,
+    pub room: Room,
+    /// There was no room for the next one.
+    pub wait: bool,
+}
+
+impl Parts {
+    pub fn have_room(&self) -> bool {
+        self.room.takes(self.storing + self.again.len())
+    }
 }
 
 /// How far a resync came.
@@ -73,5 +101,60 @@ impl Routes {
             each: each().map(|host| format!("debts of {host}").into()).collect(),
             all: all.into(),
         }
+    }
+}
+
+impl Tracker {
+    /// The job for a transaction too large to be held, once its turn has come.
+    pub(super) fn large(
+        &mut self,
+        mut capture: Box<Capture>,
+        now: Instant,
+    ) -> std::result::Result<Job, Box<Capture>> {
+        let due = capture.large().is_some() && self.parcel.is_none() && now >= self.retry_at;
+        let Some(mut shipper) = self.shipper.take_if(|_| due) else { return Err(capture) };
+        Ok(Job::new(&self.routes.all, move || {
+            let before = capture.state();
+            let result = shipper.ship_large(&mut capture, &before).map(drop);
+            Done::LargeShipped(capture, shipper, result)
+        }))
+    }
+
+    /// What is to be shipped next: a batch, or a part of a snapshot that failed before.
+    pub fn next_shipment(&mut self, now: Instant) -> Option<Job> {
+        let job = self.shipment(now);
+        self.jobs += usize::from(job.is_some());
+        job
+    }
+
+    fn shipment(&mut self, now: Instant) -> Option<Job> {
+        if now < self.retry_at {
+            return None;
+        }
+        if let Some(held) = self.parts.again.pop() {
+            return self.store(held);
+        }
+        self.shipper.as_ref()?;
+        let mut parcel = self.parcel.take()?;
+        let mut shipper = self.shipper.take()?;
+        self.last_ship = Some(now);
+        let (status, database) = (self.take_status(now), Arc::clone(&self.database));
+        self.asked.is = false;
+        Some(Job::new(&self.routes.all, move || {
+            let result = shipper.ship(&mut parcel);
+            if let Some(status) = status {
+                status.write(&database);
+            }
+            Done::Shipped(shipper, parcel, result)
+        }))
+    }
+
+    fn store(&mut self, held: Held) -> Option<Job> {
+        let stores = Arc::clone(self.stores.as_ref()?);
+        self.parts.storing += 1;
+        Some(Job::new(&self.routes.all, move || {
+            let result = stores.put_part(&held.raw);
+            Done::Stored(held, result)
+        }))
     }
 }

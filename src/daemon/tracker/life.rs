@@ -2,6 +2,7 @@
 //! when, what `status` is told.
 
 use super::FAST_POLL;
+use super::jobs::Held;
 use super::pass::Captured;
 use super::{
     CAREFUL_FIRST, CAREFUL_LAST, Done, Healing, Phase, RETRY_FIRST, RETRY_LAST, STATUS_EVERY,
@@ -12,6 +13,7 @@ use crate::clock;
 use crate::commit::{CommitNo, Time};
 use crate::daemon::open::{self, Begin, Live, Lock};
 use crate::daemon::owed::Owed;
+use crate::daemon::room::Seat;
 use crate::error::{Error, Result, Status};
 use crate::fanout::Standing;
 use crate::log::{self, Level};
@@ -44,7 +46,7 @@ impl Tracker {
     /// A job of a life that has ended: nothing of it counts.
     pub(super) fn too_late(&mut self, done: &Done) {
         match done {
-            Done::Stored(..) => self.parts -= 1,
+            Done::Stored(..) => self.parts.storing -= 1,
             Done::Checkpointed(_) => self.checkpointing = false,
             Done::Opened(..)
             | Done::Captured(..)
@@ -182,7 +184,7 @@ impl Tracker {
         // What is on its way yet may arrive, like that of a daemon that was killed.
         self.stores.take().inspect(|stores| stores.retire());
         self.parcel = None;
-        self.again.clear();
+        self.parts.again.clear();
         self.survey = Survey::None;
         self.renew.clear();
         self.renewing = false;
@@ -190,7 +192,13 @@ impl Tracker {
         self.shipped_meanwhile = false;
     }
 
-    pub(super) fn captured(&mut self, capture: Box<Capture>, captured: Captured, now: Instant) {
+    pub(super) fn captured(
+        &mut self,
+        capture: Box<Capture>,
+        captured: Captured,
+        seat: Option<Seat>,
+        now: Instant,
+    ) {
         let Captured { batch, part, passed, began, put_off, complete, part_is_due, drain, result } =
             captured;
         let mut capture = capture;
@@ -227,7 +235,7 @@ impl Tracker {
         self.snapshot_ready = complete && part.is_none() && capture.parts_are_read();
         self.drained |= complete && drain;
         part.iter().for_each(|part| self.pace_parts(part.bytes.len(), now));
-        self.again.extend(part);
+        self.parts.again.extend(part.map(|raw| Held { raw, _seat: seat }));
         self.renew.extend(passed);
         self.begin_snapshot &= !began;
         self.phase = Phase::Here(capture);
@@ -244,13 +252,13 @@ impl Tracker {
                 self.status.counts.missed += 1;
                 self.be_careful(now);
                 self.lost = true;
-                self.again.clear();
+                self.parts.again.clear();
             }
             Trouble::Diverged(_) => {
                 self.status.counts.divergences += 1;
                 self.distrust = true;
                 self.lost = true;
-                self.again.clear();
+                self.parts.again.clear();
             }
             Trouble::Corrupt(..) | Trouble::Io(_) => {
                 let path = self.database.path.display();

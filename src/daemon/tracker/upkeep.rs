@@ -94,7 +94,8 @@ impl Tracker {
         let rested = self.upkeep.resting.len() < resting;
         let long_ago = |last: Instant| now.duration_since(last) >= MOST;
         let pruning = rested || self.upkeep.pruned.is_none_or(long_ago);
-        let snapshot = self.rolling.is_some() || self.survey != Survey::None || self.parts > 0;
+        let snapshot =
+            self.rolling.is_some() || self.survey != Survey::None || self.parts.storing > 0;
         let task = match (pruning, snapshot) {
             (false, _) => Task::Compact,
             (true, true) => Task::Both(Parts::Leave),

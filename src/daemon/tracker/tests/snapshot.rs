@@ -1,6 +1,8 @@
 //! Snapshots as the daemon takes them.
 
 use super::*;
+use crate::config::Destination;
+use crate::daemon::tests::agrees_with;
 use crate::name::Name;
 use std::collections::BTreeSet;
 
@@ -87,7 +89,7 @@ fn a_snapshot_has_a_few_parts_under_way_at_a_time() {
     sim.keep = |done| matches!(done, Done::Stored(..));
     sim.until(|sim| !sim.kept.is_empty());
     sim.for_ms(1000);
-    assert_eq!((sim.tracker.parts, sim.kept.len()), (3, 3));
+    assert_eq!((sim.tracker.parts.storing, sim.kept.len()), (3, 3));
     sim.keep = |_| false;
     for late in std::mem::take(&mut sim.kept) {
         sim.tracker.done(late, sim.now);
@@ -95,6 +97,35 @@ fn a_snapshot_has_a_few_parts_under_way_at_a_time() {
     sim.until(|sim| sim.is_current());
     assert!(parts(&db).len() >= 5);
     agrees(&db);
+}
+
+/// Sixty databases of 12 MiB began together, and 344 MiB were read before most of it was stored.
+#[test]
+fn what_many_databases_read_ahead_has_one_bound() {
+    let all: Vec<_> = (0..4).map(|_| of_several_parts()).collect();
+    let (disk, mut rooms) = (tempfile::tempdir().unwrap(), BTreeMap::new());
+    let place = |at: usize| Destination::File { root: disk.path().join(at.to_string()) };
+    let begin = |(at, (db, _)): (usize, &(Db, rusqlite::Connection))| {
+        let (mut sim, mut config) = (Sim::new(db), db.config());
+        config.destinations = vec![place(at)];
+        sim.tracker = Tracker::new(&config, false, sim.now);
+        sim.tracker.share(&mut rooms);
+        sim.keep = |done| matches!(done, Done::Stored(..));
+        sim.until(|sim| !sim.kept.is_empty());
+        sim.for_ms(1000);
+        sim
+    };
+    let mut sims: Vec<_> = all.iter().enumerate().map(begin).collect();
+    assert_eq!(sims.iter().map(|sim| sim.kept.len()).collect::<Vec<_>>(), [3, 3, 1, 1]);
+    for (at, (sim, (db, _))) in sims.iter_mut().zip(&all).enumerate() {
+        sim.keep = |_| false;
+        for late in std::mem::take(&mut sim.kept) {
+            sim.tracker.done(late, sim.now);
+        }
+        sim.until(|sim| sim.is_current());
+        agrees_with(db, &place(at));
+    }
+    assert!(rooms.len() == 1 && rooms.values().all(Room::is_empty));
 }
 
 /// A snapshot that is told to take its time leaves the WAL alone between its parts: a first one at
