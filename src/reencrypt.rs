@@ -20,8 +20,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-/// While some wait for a destination, the others use two cores. Each holds an object in two forms at most.
-const THREADS: usize = 5;
+/// While some wait for a destination, the others use two cores. Each holds an object in two forms at most: a
+/// fifth one is 5 % faster, and past 64 MiB.
+const THREADS: usize = 4;
 /// What went wrong is told for so many objects; the others are counted.
 const TOLD: usize = 20;
 /// The way out, where it is not somebody else's.
