@@ -45,7 +45,7 @@ impl Stage {
     /// its frames are.
     pub fn cut(&mut self, pages: u32, read: Read) {
         if pages > LARGE_CUT && read == Read::Living {
-            *self = Self { large: self.first, ..Self::default() };
+            *self = Self { large: self.large.or(self.first), ..Self::default() };
         }
     }
 
@@ -69,6 +69,18 @@ mod tests {
         let position = Position { frame: number, checksum: Checksum::default() };
         let frame = Frame { number, page: PageNo(page), commit: None, data, position };
         stage.add(&frame, Read::Living);
+    }
+
+    #[test]
+    fn trap_19_what_cuts_off_many_pages_is_large_whether_or_not_its_bytes_are() {
+        for (frames, cut, large) in
+            [(1, LARGE_CUT, false), (1, LARGE_CUT + 1, true), (200, 0, true), (200, u32::MAX, true)]
+        {
+            let mut stage = Stage::default();
+            (11..11 + frames).for_each(|number| add(&mut stage, number, number, &[7; 65536]));
+            stage.cut(cut, Read::Living);
+            assert_eq!(stage.large, large.then_some(11), "{frames} frames, {cut} pages cut off");
+        }
     }
 
     /// Older SQLite writes a page that it spilled before to a new frame: the transaction has more frames

@@ -426,6 +426,26 @@ fn trap_19_a_transaction_that_cuts_off_many_pages_is_a_large_one() {
     agrees(&db);
 }
 
+/// VACUUM of a database of which most was deleted wrote more than is held in memory, and cut off more
+/// pages than that: the one made it forget the other, and none of what it had written was shipped.
+#[test]
+fn trap_19_a_large_transaction_that_cuts_off_many_pages_ships_what_it_wrote() {
+    let db = Db::empty(512);
+    let writer = db.open();
+    let sql = |sql: &str| writer.execute_batch(sql).unwrap();
+    sql("CREATE TABLE t(id INTEGER PRIMARY KEY, x)");
+    sql("INSERT INTO t(x) VALUES (zeroblob(40000000)), (randomblob(10000000))");
+    assert_eq!(checkpoint(&writer, "TRUNCATE").0, 0);
+    let mut sim = Sim::current(&db);
+    sql("DELETE FROM t WHERE id = 1");
+    sim.until(|sim| sim.is_current());
+    let before = db.wal_bytes();
+    sql("VACUUM");
+    assert!(db.wal_bytes() - before > 9_000_000, "it has many frames");
+    sim.until(|sim| sim.is_current());
+    agrees(&db);
+}
+
 #[test]
 fn trap_19_a_large_transaction_whose_wal_is_lost_is_healed() {
     let (db, writer) = new_db();
