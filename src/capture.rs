@@ -238,6 +238,11 @@ impl Capture {
         !self.broken && (!self.ledger.builder.is_empty() || self.mark != self.handed)
     }
 
+    /// Whether a transaction waits in the WAL to be read again.
+    pub fn has_large(&self) -> bool {
+        self.ledger.large.is_some()
+    }
+
     /// A transaction that has to be read again to be shipped; after all that comes before it.
     pub fn large(&self) -> Option<&Large> {
         self.ledger.large.as_ref().filter(|_| !self.broken && self.ledger.builder.is_empty())

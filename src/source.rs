@@ -342,8 +342,7 @@ impl Source {
     fn turn_over(&mut self, look: &Look, sink: &mut impl Sink) -> Result<Caught, Trouble> {
         let empty = self.nothing_is_left();
         self.hold()?;
-        let tail = self.old_tail()?;
-        let mut tail = if empty { tail.empty() } else { tail };
+        let mut tail = self.old_tail(empty)?;
         if !self.exact && !empty {
             return Err(Trouble::Lost("the WAL was reset, and its commits were not counted"));
         }
@@ -383,8 +382,9 @@ impl Source {
         self.pin == Pin::Zero || self.mark.salts == Salts::default()
     }
 
-    /// What is left of the generation at the mark, copied before it is overwritten.
-    fn old_tail(&self) -> Result<Tail, Trouble> {
+    /// What is left of the generation at the mark, copied before it is overwritten. None of it is, where all
+    /// was captured: what comes after the mark was never published.
+    fn old_tail(&self, empty: bool) -> Result<Tail, Trouble> {
         let header = wal::Header {
             page_size: self.page_size,
             salts: self.mark.salts,
@@ -393,6 +393,9 @@ impl Source {
             checksum: Checksum::default(),
         };
         let start = self.mark.position;
+        if empty {
+            return Ok(Tail::empty(header, start));
+        }
         let from = header.frame_offset(start.frame + 1);
         let (mut bytes, mut at) = (Vec::new(), start);
         while bytes.len() < TAIL_BYTES {
@@ -409,7 +412,8 @@ impl Source {
                 return Ok(Tail::new(header, start, bytes, self.mark_stands(&header)?));
             }
         }
-        Err(Trouble::Lost("too much of the old WAL was left"))
+        // Of that which nobody published there may be more than this.
+        Ok(Tail::new(header, start, bytes, false))
     }
 
     fn count(&self, header: &wal::Header, from: Position, look: &Look) -> Result<Commits, Trouble> {

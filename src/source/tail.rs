@@ -86,10 +86,9 @@ impl Tail {
         Self { header, from, bytes, known, next: false }
     }
 
-    /// Notes that all of the generation was captured before it ended.
-    #[must_use]
-    pub fn empty(self) -> Self {
-        Self { bytes: Vec::new(), known: Known::Empty, ..self }
+    /// That of a generation of which all was captured before it ended.
+    pub fn empty(header: wal::Header, from: Position) -> Self {
+        Self { header, from, bytes: Vec::new(), known: Known::Empty, next: false }
     }
 
     /// Notes what came after it. A reset adds 1 to the first salt.
@@ -115,7 +114,7 @@ impl Tail {
             return Ok(mine.distinct());
         }
         // A recovery begins the count anew: all of it may be of these here.
-        let anew = count >= before && count <= mine.distinct() + fresh.distinct();
+        let anew = count >= before && count <= mine.all + fresh.all;
         if anew && self.known != Known::Empty {
             return Err(Trouble::Lost("the count of commits may have been restarted"));
         }

@@ -262,8 +262,10 @@ impl Tracker {
         let pin = capture.source.pin();
         let quiet = seen == Seen::Nothing && look.backfilled == look.frames;
         let rolls = capture.rolling().is_some() && !self.paces(now);
-        let needed = rolls || capture.large().is_some();
-        let long = capture.is_full() && self.wal_bytes(capture, look) > self.wal_max();
+        let needed = rolls || capture.has_large();
+        // A large transaction makes it long by itself, and is about to be read again.
+        let waits = capture.has_large() && self.retries == 0;
+        let long = capture.is_full() && !waits && self.wal_bytes(capture, look) > self.wal_max();
         let result = match pin {
             // What is in the WAL cannot be gone on from: a resync will read the database.
             _ if self.lost => capture.source.release(),

@@ -4,7 +4,7 @@ use crate::capture::{Batch, Capture, Finish, RawPart};
 use crate::clock;
 use crate::fanout::Stock;
 use crate::name::Part;
-use crate::source::{Caught, Trouble};
+use crate::source::{Caught, Seen, Trouble};
 
 /// What is left to be captured of a WAL that is let go of: at most one frame for so many captured ones.
 const NEAR: u32 = 4;
@@ -91,7 +91,9 @@ fn try_pass(
     }
     let caught = look.as_ref().map_or(Ok(Caught::Behind), |look| capture.capture(look));
     captured.complete = matches!(caught, Ok(Caught::Up));
-    if caught.is_ok() && orders.part {
+    let same = matches!(capture.source.seen(look.as_ref()), Seen::Nothing | Seen::Commits);
+    // Of another generation than the mark's nothing can be read, where there was no room to capture it.
+    if caught.is_ok() && same && orders.part {
         captured.part = capture.next_part(stored)?;
         captured.passed = capture.take_passed();
     }
@@ -133,7 +135,7 @@ mod tests {
     use super::*;
     use crate::source::Pin;
     use crate::testkit::rig::Rig;
-    use crate::testkit::{Db, Process, commits};
+    use crate::testkit::{Db, Process, checkpoint, commits};
 
     const LET_GO: Orders = Orders {
         begin_snapshot: false,
@@ -167,6 +169,25 @@ mod tests {
         assert!(!ends_free(&mut rig));
         vandal.poke(16, &[byte]);
         assert!(ends_free(&mut rig));
+    }
+
+    /// A destination that took nothing came back after the WAL was let go of, and reset: a part of the
+    /// snapshot under way was read over the new WAL, which was told to be corrupt.
+    #[test]
+    fn trap_32_no_part_is_read_over_another_wal() {
+        let mut rig = Rig::shipped(Db::new(512));
+        let writer = rig.db.open();
+        while !rig.capture.is_full() {
+            writer.execute_batch("INSERT INTO t(x) VALUES (randomblob(1000000))").unwrap();
+            rig.capture().unwrap();
+        }
+        rig.capture.begin_roll().unwrap();
+        rig.capture.source.release().unwrap();
+        assert_eq!(checkpoint(&writer, "RESTART").0, 0);
+        commits(&writer, 1);
+        let orders = Orders { part: true, rolls: true, ..LET_GO };
+        let captured = pass(&mut rig.capture, orders, &|_| false);
+        assert!(captured.result.is_ok() && captured.part.is_none(), "{captured:?}");
     }
 
     /// The longer a pass takes, the more is written meanwhile, and the sooner all that is overwritten.

@@ -400,6 +400,35 @@ fn trap_19_a_large_transaction_waits_for_its_destination() {
     agrees(&db);
 }
 
+/// It waited for the commits before it, which were on their way: once the application had checkpointed it,
+/// the WAL was let go of, or since it was long, and the next commit was written over it.
+#[test]
+fn trap_19_a_large_transaction_is_kept_until_what_comes_before_it_is_shipped() {
+    for wal_max in [1 << 20, 256 << 20] {
+        let (db, writer) = new_db();
+        let mut config = db.config();
+        config.settings.wal_max = wal_max;
+        let mut sim = Sim::new(&db);
+        sim.tracker = Tracker::new(&config, false, sim.now);
+        sim.until(|sim| sim.is_current());
+        commits(&writer, 1);
+        sim.keep = |done| matches!(done, Done::Shipped(..));
+        sim.until(|sim| !sim.kept.is_empty());
+        commits(&writer, 1);
+        writer.execute_batch("INSERT INTO t(x) VALUES (randomblob(9000000))").unwrap();
+        sim.for_ms(1000);
+        checkpoint(&writer, "PASSIVE");
+        sim.for_ms(1000);
+        commits(&writer, 1);
+        sim.keep = |_| false;
+        let late = sim.kept.pop().unwrap();
+        sim.tracker.done(late, sim.now);
+        sim.until(|sim| sim.is_current());
+        assert_eq!((sim.opened, sim.tracker.status.counts.missed), (1, 0));
+        agrees(&db);
+    }
+}
+
 /// A few frames cut off hundreds of thousands of pages: a hash of each was held in memory.
 #[test]
 fn trap_19_a_transaction_that_cuts_off_many_pages_is_a_large_one() {

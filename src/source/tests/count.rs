@@ -61,6 +61,28 @@ fn trap_39_a_long_tail() {
     }
 }
 
+/// A transaction that was rolled back had spilled more than that to the WAL: all that was published had been
+/// captured, and was told to be lost.
+#[test]
+fn trap_04_a_long_tail_that_nobody_published() {
+    for zero in [true, false] {
+        let mut it = Watched::new(512);
+        commits(&it.writer, 10);
+        it.capture().unwrap();
+        let before = it.db.wal_bytes() as usize;
+        it.sql("PRAGMA cache_size = 10; BEGIN; INSERT INTO t(x) VALUES (randomblob(20000000)); ROLLBACK");
+        assert!(it.db.wal_bytes() as usize - before > TAIL_BYTES);
+        it.backfill();
+        match zero {
+            true => assert!(it.source.zero().unwrap()),
+            false => it.source.release().unwrap(),
+        }
+        commits(&it.writer, 1);
+        assert_eq!(it.capture().unwrap(), 1);
+        it.agrees();
+    }
+}
+
 /// TRUNCATE takes the tail away: the count shows that it is missed.
 #[test]
 fn trap_39_a_commit_before_a_truncation_is_known_to_be_lost() {
