@@ -215,7 +215,7 @@ impl Tracker {
             drain: self.draining,
             cut: due && ((news && !self.begin_snapshot) || capture.has_batch() || finish),
             part,
-            rolls: rolling && !self.paces(now),
+            rolls: first && !self.paces(now),
             finish,
             free,
             soon,
@@ -261,8 +261,7 @@ impl Tracker {
         let Some(look) = look else { return };
         let pin = capture.source.pin();
         let quiet = seen == Seen::Nothing && look.backfilled == look.frames;
-        let rolls = capture.rolling().is_some() && !self.paces(now);
-        let needed = rolls || capture.has_large();
+        let needed = capture.has_large();
         // A large transaction makes it long by itself, and is about to be read again.
         let waits = capture.has_large() && self.retries == 0;
         let long = capture.is_full() && !waits && self.wal_bytes(capture, look) > self.wal_max();

@@ -37,7 +37,8 @@ pub(super) struct Orders {
     pub(super) drain: bool,
     pub(super) cut: bool,
     pub(super) part: bool,
-    /// A snapshot is under way, and its next part is to be read soon.
+    /// A first snapshot is under way, and its next part is to be read soon: what a later one goes on from
+    /// is healed if it is lost.
     pub(super) rolls: bool,
     pub(super) finish: bool,
     /// Whether the WAL may be left unpinned, and whether it should be even before a checkpoint.
@@ -107,13 +108,13 @@ fn try_pass(
 
 /// Moves the pin to where it belongs after a pass.
 fn settle(capture: &mut Capture, orders: Orders) -> std::result::Result<(), Trouble> {
-    let needed =
-        capture.is_full() || capture.large().is_some() || orders.rolls || orders.begin_snapshot;
-    if needed {
-        capture.source.hold()?;
+    let needed = capture.is_full() || capture.large().is_some() || orders.begin_snapshot;
+    // The next part may follow at once: what waits for it finds a quiet moment by itself.
+    if !needed && !orders.part && capture.source.zero()? {
         return Ok(());
     }
-    if capture.source.zero()? {
+    if needed || orders.rolls {
+        capture.source.hold()?;
         return Ok(());
     }
     let captured = capture.source.mark().position.frame;

@@ -128,6 +128,35 @@ fn what_many_databases_read_ahead_has_one_bound() {
     assert!(rooms.len() == 1 && rooms.values().all(Room::is_empty));
 }
 
+/// From its first part to its manifest it held the WAL, however long that took, unless it was told to take
+/// its time: an application that waits for a reset kept all others from writing meanwhile.
+#[test]
+fn trap_32_a_snapshot_that_waits_for_a_destination_keeps_no_wal_from_being_reset() {
+    let (db, writer) = of_several_parts();
+    let (mut sim, mut config) = (Sim::new(&db), db.config());
+    config.settings.snapshot_interval = Duration::from_millis(1);
+    sim.tracker = Tracker::new(&config, false, sim.now);
+    for snapshot in 1..=2 {
+        sim.keep = |done| matches!(done, Done::Stored(..));
+        sim.until(|sim| sim.kept.len() == 3);
+        commits(&writer, 3);
+        checkpoint(&writer, "PASSIVE");
+        sim.for_ms(1000);
+        assert!(sim.tracker.rolling.is_some());
+        assert_eq!(checkpoint(&writer, "TRUNCATE").0, 0, "snapshot {snapshot}");
+        commits(&writer, 3);
+        sim.keep = |_| false;
+        for late in std::mem::take(&mut sim.kept) {
+            sim.tracker.done(late, sim.now);
+        }
+        sim.until(|sim| snapshots(&db) == snapshot && sim.tracker.parcel.is_none());
+        writer.execute_batch("UPDATE t SET x = randomblob(1000000)").unwrap();
+    }
+    sim.until(|sim| sim.is_current());
+    assert_eq!((sim.opened, sim.tracker.status.counts.missed), (1, 0));
+    agrees(&db);
+}
+
 /// A snapshot that is told to take its time leaves the WAL alone between its parts: a first one at
 /// quiet moments, a later one always. A drain does not wait.
 #[test]
