@@ -7,7 +7,6 @@
 //! says since when; a daemon that does not even say that hangs.
 
 use crate::clock;
-use crate::commit::Time;
 use crate::config::Database;
 use crate::daemon::{Published, daemon_runs};
 use crate::error::{Error, Result, Status};
@@ -118,7 +117,7 @@ fn judge(begun: Begun<'_>, max_age: Duration, start: Instant) -> Result<Verdict<
             continue;
         }
         let since = record.lacks_since.get(at).copied().flatten();
-        let Some(age) = since.map(|since| age(Time(since))) else {
+        let Some(age) = since.and_then(clock::passed_since) else {
             if start.elapsed() < GRACE {
                 let published = Some(published);
                 return Ok(Verdict::Undecided(Begun { database, published }));
@@ -157,11 +156,6 @@ fn unwatched(path: &Path) -> Finding {
     };
     let what = format!("no daemon watches it{why}");
     Finding::new(Status::Stale, what, path.display()).remedy(remedy)
-}
-
-/// By the steady clock: after the other one was set, an age by that would be months, or none for months.
-fn age(since: Time) -> Duration {
-    Duration::from_millis(clock::uptime().0.saturating_sub(since.0))
 }
 
 #[cfg(test)]
@@ -269,6 +263,20 @@ mod tests {
         let _lock = try_lock(&db.config().state_dir).unwrap().unwrap();
         commits(&app, 1);
         record(&db, None);
+        assert_eq!(said(&db, 600), ["the daemon does not take in what is committed"]);
+    }
+
+    /// The steady clock begins anew with the machine: what was noted before that was of no age at all, for as
+    /// long as the machine had run before, and a destination that hung as the daemon began was not told.
+    #[test]
+    fn what_was_noted_before_the_machine_was_started_again_has_no_age() {
+        let db = Db::new(4096);
+        let app = db.open();
+        commits(&app, 3);
+        crate::daemon::sync(&[db.config()]).unwrap();
+        let _lock = try_lock(&db.config().state_dir).unwrap().unwrap();
+        commits(&app, 1);
+        record(&db, Some(clock::uptime().0 + 90 * 86_400_000));
         assert_eq!(said(&db, 600), ["the daemon does not take in what is committed"]);
     }
 

@@ -45,6 +45,11 @@ pub fn uptime() -> Time {
     Time(u64::try_from(monotonic().as_millis()).unwrap_or(u64::MAX))
 }
 
+/// How long ago it was `uptime`; nobody knows, if that was before the machine was started again.
+pub fn passed_since(uptime_ms: u64) -> Option<Duration> {
+    uptime().0.checked_sub(uptime_ms).map(Duration::from_millis)
+}
+
 /// `2025-11-23T14:00:00.123Z`. A time past the year 9999 shows as that year's end.
 pub fn format(time: Time) -> String {
     let shown = i64::try_from(time.0).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());

@@ -203,7 +203,7 @@ impl Known<'_> {
     /// Noted by the steady clock, which another start of the machine begins anew.
     fn lag(&self, at: usize) -> Option<Duration> {
         let since = self.record.lacks_since.get(at).copied().flatten().filter(|_| self.running)?;
-        Some(Duration::from_millis(clock::uptime().0.saturating_sub(since)))
+        clock::passed_since(since)
     }
 
     fn destination(&self, at: usize, destination: &Destination) -> DestinationStatus {

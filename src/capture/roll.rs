@@ -199,6 +199,16 @@ impl Capture {
         hidden(part_name(self.ledger.page_size, first, hashes), self.names.as_ref())
     }
 
+    /// Goes back to a part that was not stored: it is read again, as it is by then, and so are those after
+    /// it, which are few.
+    pub fn go_back_to(&mut self, part: &name::Part) {
+        let Some(roll) = &mut self.roll else { return };
+        if let Some(at) = roll.parts.iter().position(|it| it.part == *part) {
+            roll.parts.truncate(at);
+            roll.next = part.page;
+        }
+    }
+
     /// Whether every part of the snapshot under way was read, or need not be.
     pub fn parts_are_read(&self) -> bool {
         self.rolling().is_some_and(|(done, total)| done >= total)

@@ -358,6 +358,10 @@ impl Tracker {
             Ok(job) => return Some(job),
             Err(capture) => capture,
         };
+        for part in self.parts.refused.drain(..) {
+            capture.go_back_to(&part);
+            self.snapshot_ready = false;
+        }
         let orders = self.orders(&capture, look.as_ref(), seen, now);
         let Some(orders) = orders else {
             self.rest(&mut capture, look.as_ref(), seen, now);
@@ -421,13 +425,7 @@ impl Tracker {
                 self.phase = Phase::Here(capture);
                 self.compared(commit, result, now);
             }
-            Done::Stored(held, result) => {
-                self.parts.storing -= 1;
-                if let Err(error) = result {
-                    self.parts.again.push(held);
-                    self.put_failed(error, now);
-                }
-            }
+            Done::Stored(held, result) => self.stored(held, result, now),
             Done::Abroad(..) => unreachable!("taken in above"),
             Done::Checkpointed(result) => {
                 self.checkpointing = false;

@@ -163,11 +163,7 @@ impl Tracker {
 
     /// Whether the snapshot under way lacks only its manifest.
     fn snapshot_is_whole(&self) -> bool {
-        self.snapshot_ready
-            && self.parts.storing == 0
-            && self.parts.again.is_empty()
-            && self.renew.is_empty()
-            && !self.renewing
+        self.snapshot_ready && self.parts.are_stored() && self.renew.is_empty() && !self.renewing
     }
 
     /// What the next pass of capture has to do; `None` if there is nothing to do yet.
@@ -202,7 +198,8 @@ impl Tracker {
             && !self.begin_snapshot
             && !self.lost
             && !capture.parts_are_read()
-            && !self.paces(now);
+            && !self.paces(now)
+            && self.parts.retry_at.is_none_or(|at| now >= at || self.draining);
         let has_room = self.parts.have_room();
         self.parts.wait = part && !has_room;
         let part = part && has_room;

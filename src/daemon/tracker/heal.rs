@@ -118,7 +118,7 @@ impl Tracker {
         let error = Error::new(Status::Failed, "watch", self.database.path.display(), cause);
         self.complain(&error);
         self.lost = true;
-        self.parts.again.clear();
+        self.parts.forget();
     }
 
     /// The files as they were, if they are being replaced. A WAL that is left beside a new file for

@@ -2,6 +2,7 @@
 
 use super::Tracker;
 use super::lanes::Abroad;
+use super::life::pause_after;
 use super::pass::Captured;
 use crate::capture::{Capture, RawPart};
 use crate::config::{Database, Destination};
@@ -9,6 +10,7 @@ use crate::daemon::open::{Live, Lock};
 use crate::daemon::pool::Route;
 use crate::daemon::room::{Room, Seat};
 use crate::error::Result;
+use crate::name::Part;
 use crate::ship::{Healed, Parcel, Resync, Shipper};
 use std::fmt;
 use std::sync::Arc;
@@ -58,17 +60,34 @@ pub struct Held {
 /// The parts of a snapshot that are in memory.
 #[derive(Debug, Default)]
 pub(super) struct Parts {
+    /// To be stored, and being stored.
+    pub next: Vec<Held>,
     pub storing: usize,
-    /// To be stored again.
-    pub again: Vec<Held>,
+    /// Those that were refused since the capture was here. They are read again: what nobody takes is not
+    /// kept in memory, nor in the way of others.
+    pub refused: Vec<Part>,
+    /// Since one was taken; and when the next one may be read.
+    pub refusals: u32,
+    pub retry_at: Option<Instant>,
     pub room: Room,
     /// There was no room for the next one.
     pub wait: bool,
 }
 
 impl Parts {
+    /// Whether the next one may be read. Where one was refused, a single one is tried.
     pub fn have_room(&self) -> bool {
-        self.room.takes(self.storing + self.again.len())
+        let has = self.next.len() + self.storing;
+        self.room.takes(has) && (has == 0 || self.refusals == 0)
+    }
+
+    pub fn are_stored(&self) -> bool {
+        self.next.is_empty() && self.storing == 0 && self.refused.is_empty()
+    }
+
+    pub fn forget(&mut self) {
+        self.next.clear();
+        self.refused.clear();
     }
 }
 
@@ -120,7 +139,7 @@ impl Tracker {
         }))
     }
 
-    /// What is to be shipped next: a batch, or a part of a snapshot that failed before.
+    /// What is to be shipped next: a batch, or else a part of a snapshot.
     pub fn next_shipment(&mut self, now: Instant) -> Option<Job> {
         let job = self.shipment(now);
         self.jobs += usize::from(job.is_some());
@@ -128,13 +147,13 @@ impl Tracker {
     }
 
     fn shipment(&mut self, now: Instant) -> Option<Job> {
-        if now < self.retry_at {
-            return None;
+        let due = self.shipper.is_some() && self.parcel.is_some() && now >= self.retry_at;
+        if !due {
+            return self.parts.next.pop().and_then(|held| self.store(held));
         }
-        if let Some(held) = self.parts.again.pop() {
-            return self.store(held);
+        if !self.parts.next.is_empty() {
+            self.next_look = now;
         }
-        self.shipper.as_ref()?;
         let mut parcel = self.parcel.take()?;
         let mut shipper = self.shipper.take()?;
         self.last_ship = Some(now);
@@ -156,5 +175,18 @@ impl Tracker {
             let result = stores.put_part(&held.raw);
             Done::Stored(held, result)
         }))
+    }
+
+    pub(super) fn stored(&mut self, held: Held, result: Result<()>, now: Instant) {
+        self.parts.storing -= 1;
+        match result {
+            Ok(()) => (self.parts.refusals, self.parts.retry_at) = (0, None),
+            Err(error) => {
+                self.parts.refused.push(held.raw.part);
+                self.parts.retry_at = Some(now + pause_after(self.parts.refusals));
+                self.part_refused(error);
+                self.parts.refusals += 1;
+            }
+        }
     }
 }

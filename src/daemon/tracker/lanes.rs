@@ -1,7 +1,8 @@
 //! What waits for destinations: the listing that a snapshot begins with, and those that are behind,
 //! when each one is tried again, and what that came to.
 
-use super::{Done, Job, RETRY_FIRST, RETRY_LAST, Tracker};
+use super::life::pause_after;
+use super::{Done, Job, RETRY_FIRST, Tracker};
 use crate::daemon::open;
 use crate::daemon::pool::Route;
 use crate::error::{Error, Result, Status};
@@ -182,6 +183,7 @@ impl Tracker {
         self.status_due = true;
         self.lanes[at].busy = false;
         let may_be_filled = self.may_be_filled(at);
+        let is_mirror = self.stores.as_ref().is_some_and(|stores| stores.is_mirror(at));
         let lane = &mut self.lanes[at];
         match result {
             Ok(lacking) => {
@@ -202,13 +204,16 @@ impl Tracker {
                 lane.retry_at = now + RETRY_FIRST;
                 lane.tries += 1;
             }
-            // It is there, and nobody can fill it: the database is taken up anew, from itself.
-            Err(error) if error.status == Status::Integrity && lane.tries >= TRIES => {
+            // It is there, and nobody can fill it: the database is taken up anew, from itself. That is of
+            // no use to a mirror.
+            Err(error)
+                if error.status == Status::Integrity && lane.tries >= TRIES && !is_mirror =>
+            {
                 self.reopen(error, now);
             }
             Err(error) => {
                 let first = lane.tries == 0;
-                lane.retry_at = now + (RETRY_FIRST * 2u32.pow(lane.tries.min(10))).min(RETRY_LAST);
+                lane.retry_at = now + pause_after(lane.tries);
                 lane.tries += 1;
                 self.behind(at, error, first);
             }

@@ -22,7 +22,7 @@ use crate::ship::Parcel;
 use crate::source::{Pin, Trouble};
 use crate::status::{LaneRecord, Record};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// How often the only database is taken up in vain before the daemon ends.
 const OPENINGS: u32 = 5;
@@ -184,7 +184,7 @@ impl Tracker {
         // What is on its way yet may arrive, like that of a daemon that was killed.
         self.stores.take().inspect(|stores| stores.retire());
         self.parcel = None;
-        self.parts.again.clear();
+        self.parts.forget();
         self.survey = Survey::None;
         self.renew.clear();
         self.renewing = false;
@@ -235,7 +235,7 @@ impl Tracker {
         self.snapshot_ready = complete && part.is_none() && capture.parts_are_read();
         self.drained |= complete && drain;
         part.iter().for_each(|part| self.pace_parts(part.bytes.len(), now));
-        self.parts.again.extend(part.map(|raw| Held { raw, _seat: seat }));
+        self.parts.next.extend(part.map(|raw| Held { raw, _seat: seat }));
         self.renew.extend(passed);
         self.begin_snapshot &= !began;
         self.phase = Phase::Here(capture);
@@ -252,13 +252,13 @@ impl Tracker {
                 self.status.counts.missed += 1;
                 self.be_careful(now);
                 self.lost = true;
-                self.parts.again.clear();
+                self.parts.forget();
             }
             Trouble::Diverged(_) => {
                 self.status.counts.divergences += 1;
                 self.distrust = true;
                 self.lost = true;
-                self.parts.again.clear();
+                self.parts.forget();
             }
             Trouble::Corrupt(..) | Trouble::Io(_) => {
                 let path = self.database.path.display();
@@ -328,7 +328,9 @@ impl Tracker {
         }
         self.retries = 0;
         self.upkeep.note_news();
-        self.status.recover();
+        if self.parts.refusals == 0 {
+            self.status.recover();
+        }
         self.status_due = true;
     }
 
@@ -346,19 +348,34 @@ impl Tracker {
         self.try_later(error, now);
     }
 
+    /// A part of a snapshot was not taken, by nobody. Change-sets go on meanwhile.
+    pub(super) fn part_refused(&mut self, error: Error) {
+        self.shown.tally.count(error.status);
+        self.status.fail(&error);
+        self.status_due = true;
+        if self.parts.refusals == 0 {
+            self.complain(&error);
+        }
+        self.fail_if_final(error);
+    }
+
+    /// Somebody else writes the replica, or there is no other time.
+    fn fail_if_final(&mut self, error: Error) {
+        self.status.counts.fences += u64::from(error.status == Status::Locked);
+        if error.status == Status::Locked || self.draining {
+            self.fail(error);
+        }
+    }
+
     fn try_later(&mut self, error: Error, now: Instant) {
         self.status.fail(&error);
         self.status_due = true;
         if self.retries == 0 {
             self.complain(&error);
         }
-        let pause = RETRY_FIRST * 2u32.pow(self.retries.min(10));
+        self.retry_at = now + pause_after(self.retries);
         self.retries += 1;
-        self.retry_at = now + pause.min(RETRY_LAST);
-        self.status.counts.fences += u64::from(error.status == Status::Locked);
-        if error.status == Status::Locked || self.draining {
-            self.fail(error);
-        }
+        self.fail_if_final(error);
     }
 
     pub(super) fn is_finished(&self, capture: &Capture) -> bool {
@@ -435,4 +452,9 @@ impl Tracker {
         let message = format!("{}: {}", self.database.name, error.message);
         log::say(Level::Warning, &message, error.hint.as_deref());
     }
+}
+
+/// How long to wait for another try, after so many.
+pub(super) fn pause_after(tries: u32) -> Duration {
+    (RETRY_FIRST * 2u32.pow(tries.min(10))).min(RETRY_LAST)
 }

@@ -99,6 +99,26 @@ impl Pair {
     }
 }
 
+/// A mirror waited to be filled, and nobody was there who could: the database was let go of, and not taken up
+/// again before the other one was back. Nothing was kept of what was committed meanwhile.
+#[test]
+fn trap_84_a_mirror_that_nobody_can_fill_ends_no_life() {
+    let mut pair = Pair::new();
+    pair.config.mirrors = vec![pair.config.destinations[1].clone()];
+    let mut sim = pair.sim();
+    sim.until(|sim| sim.is_current());
+    sim.tracker.stores.as_ref().unwrap().lacks(1, None).unwrap();
+    pair.take(0);
+    for _ in 0..10 {
+        commits(&pair.writer, 1);
+        sim.for_ms(2000);
+    }
+    pair.give_back(0);
+    sim.until(|sim| sim.is_current());
+    assert_eq!(sim.opened, 1);
+    pair.both_agree();
+}
+
 /// Everything shipped that can be: the cursor is where the database is.
 pub(super) fn shipped(sim: &Sim) -> bool {
     let Phase::Here(capture) = &sim.tracker.phase else { return false };

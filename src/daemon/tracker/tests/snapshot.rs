@@ -128,6 +128,31 @@ fn what_many_databases_read_ahead_has_one_bound() {
     assert!(rooms.len() == 1 && rooms.values().all(Room::is_empty));
 }
 
+/// It was tried again before any change-set: what was committed meanwhile was neither stored nor spooled. And
+/// it stayed in memory, where others on the same disk waited for its place.
+#[test]
+fn trap_83_a_part_that_is_refused_is_in_the_way_of_nothing() {
+    let (db, writer) = of_several_parts();
+    let replica = db.dir.path().join("replica");
+    let (mut sim, mut rooms) = (Sim::new(&db), BTreeMap::new());
+    sim.tracker.share(&mut rooms);
+    sim.until(|sim| sim.tracker.rolling.is_some());
+    fs::write(replica.join("part"), "no directory").unwrap();
+    sim.until(|sim| sim.tracker.parts.refusals > 3);
+    for number in 1..=5 {
+        commits(&writer, 1);
+        sim.for_ms(1000);
+        assert!(fs::read_dir(replica.join("change/0")).unwrap().count() >= number);
+        sim.until(|_| rooms.values().all(Room::is_empty));
+        assert!(sim.tracker.status.error.is_some(), "it is told");
+    }
+    fs::remove_file(replica.join("part")).unwrap();
+    sim.until(|sim| sim.is_current());
+    assert_eq!((snapshots(&db), sim.tracker.parts.refusals, sim.opened), (1, 0, 1));
+    assert_eq!(sim.tracker.status.error, None);
+    agrees(&db);
+}
+
 /// From its first part to its manifest it held the WAL, however long that took, unless it was told to take
 /// its time: an application that waits for a reset kept all others from writing meanwhile.
 #[test]
