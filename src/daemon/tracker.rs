@@ -51,6 +51,8 @@ const RETRY_LAST: Duration = Duration::from_secs(5);
 const CAREFUL_FIRST: Duration = Duration::from_secs(10);
 const CAREFUL_LAST: Duration = Duration::from_secs(3600);
 const STATUS_EVERY: Duration = Duration::from_secs(1);
+/// How late it may be where nothing is shipped that would take it along.
+const STATUS_LATE: Duration = Duration::from_secs(4);
 /// How long a database that rests is only asked whether anything has changed.
 const REST: Duration = Duration::from_secs(1);
 
@@ -280,7 +282,9 @@ impl Tracker {
 
     /// Looks at the database, and says what there is to do.
     pub fn turn(&mut self, now: Instant) -> Option<Job> {
-        if now.duration_since(self.last_news) >= STATUS_EVERY {
+        let stuck = self.retries > 0 || self.parts.refusals > 0 || self.shipper.is_none();
+        let late = stuck && now >= self.status_at + STATUS_LATE;
+        if late || now.duration_since(self.last_news) >= STATUS_EVERY {
             // Else a shipment takes it along: a disk that is slow must not keep the loop from looking.
             self.write_status(now);
         }

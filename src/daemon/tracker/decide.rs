@@ -191,9 +191,6 @@ impl Tracker {
         let begin_roll = stock.filter(|_| begin_roll);
         let finish = rolling && !self.lost && due && self.snapshot_is_whole();
         let long = look.is_some_and(|look| self.wal_bytes(capture, look) > self.wal_max());
-        // While a first snapshot is under way, a loss would begin it again from its first page.
-        let first = rolling && capture.last().digest.is_none();
-        let free = !first && (long || self.careful_until.is_none_or(|until| now >= until));
         let part = rolling
             && !self.begin_snapshot
             && !self.lost
@@ -203,6 +200,8 @@ impl Tracker {
         let has_room = self.parts.have_room();
         self.parts.wait = part && !has_room;
         let part = part && has_room;
+        let first = rolling && capture.last().digest.is_none();
+        let stalled = self.parts.are_stalled();
         let near = self.cycle.saturating_sub(self.cycle / 4);
         let soon = self.fast && look.is_some_and(|look| look.frames >= near);
         let orders = Orders {
@@ -212,16 +211,16 @@ impl Tracker {
             drain: self.draining,
             cut: due && ((news && !self.begin_snapshot) || capture.has_batch() || finish),
             part,
-            rolls: first && !self.paces(now),
+            rolls: first && !stalled && !self.paces(now),
             finish,
-            free,
+            free: self.may_let_go(long, first, now),
             soon,
         };
         let captured = capture.source.mark().position.frame;
         let pinned = matches!(capture.source.pin(), Pin::Hold(_));
         let pending = look.is_some_and(|look| {
             look.backfilled > captured
-                || (soon && free)
+                || (soon && orders.free)
                 || look.frames.abs_diff(captured) >= PENDING_FRAMES
         });
         let urgent = news
@@ -234,6 +233,15 @@ impl Tracker {
         let begin = begin_snapshot || begin_roll.is_some();
         let wanted = urgent || orders.cut || begin || orders.part || settle || drain;
         wanted.then_some(orders)
+    }
+
+    /// Whether a WAL may be left unpinned. While a `first` snapshot goes on, a loss would begin it again from
+    /// its first page.
+    fn may_let_go(&self, long: bool, first: bool, now: Instant) -> bool {
+        match first {
+            true => long && self.parts.are_stalled(),
+            false => long || self.careful_until.is_none_or(|until| now >= until),
+        }
     }
 
     /// The WAL was reset while nothing held it: what was left of it can be read until the new one is as

@@ -81,6 +81,11 @@ impl Parts {
         self.room.takes(has) && (has == 0 || self.refusals == 0)
     }
 
+    /// Whether no further one is taken for now.
+    pub fn are_stalled(&self) -> bool {
+        self.wait || self.refusals > 0
+    }
+
     pub fn are_stored(&self) -> bool {
         self.next.is_empty() && self.storing == 0 && self.refused.is_empty()
     }

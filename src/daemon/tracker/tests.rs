@@ -429,6 +429,23 @@ fn trap_19_a_large_transaction_is_kept_until_what_comes_before_it_is_shipped() {
     }
 }
 
+/// Nothing was shipped that took it along, and the writer never rested: `status` went on saying that all was
+/// well, and that nothing was late.
+#[test]
+fn trap_84_what_is_stuck_is_told_though_the_writer_never_rests() {
+    let (db, writer) = new_db();
+    let (mut sim, faulty) = Sim::faulty(&db);
+    sim = sim.without_spool(&db);
+    sim.until(|sim| sim.is_current());
+    faulty.fail_all(Operation::Put, Fault::Refused);
+    for _ in 0..30 {
+        commits(&writer, 1);
+        sim.for_ms(500);
+    }
+    let record = status::Record::load(&sim.tracker.database);
+    assert!(record.error.is_some() && record.lacks_since[0].is_some(), "{record:?}");
+}
+
 /// A few frames cut off hundreds of thousands of pages: a hash of each was held in memory.
 #[test]
 fn trap_19_a_transaction_that_cuts_off_many_pages_is_a_large_one() {

@@ -134,14 +134,22 @@ fn what_many_databases_read_ahead_has_one_bound() {
 fn trap_83_a_part_that_is_refused_is_in_the_way_of_nothing() {
     let (db, writer) = of_several_parts();
     let replica = db.dir.path().join("replica");
-    let (mut sim, mut rooms) = (Sim::new(&db), BTreeMap::new());
+    let (mut sim, mut rooms, mut config) = (Sim::new(&db), BTreeMap::new(), db.config());
+    config.settings.wal_max = 1 << 20;
+    sim.tracker = Tracker::new(&config, false, sim.now);
     sim.tracker.share(&mut rooms);
     sim.until(|sim| sim.tracker.rolling.is_some());
     fs::write(replica.join("part"), "no directory").unwrap();
     sim.until(|sim| sim.tracker.parts.refusals > 3);
-    for number in 1..=5 {
-        commits(&writer, 1);
-        sim.for_ms(1000);
+    checkpoint(&writer, "PASSIVE");
+    sim.for_ms(1000);
+    assert_eq!(checkpoint(&writer, "TRUNCATE").0, 0);
+    for number in 1..=10 {
+        writer.execute_batch("INSERT INTO t(x) VALUES (randomblob(600000))").unwrap();
+        sim.for_ms(500);
+        checkpoint(&writer, "PASSIVE");
+        sim.for_ms(500);
+        assert!(db.wal_bytes() < 4 << 20, "{} bytes of WAL", db.wal_bytes());
         assert!(fs::read_dir(replica.join("change/0")).unwrap().count() >= number);
         sim.until(|_| rooms.values().all(Room::is_empty));
         assert!(sim.tracker.status.error.is_some(), "it is told");
