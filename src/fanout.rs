@@ -265,9 +265,9 @@ impl Fanout {
         self.lanes.iter().for_each(|lane| lane.debt().retired = true);
     }
 
-    /// Nobody waits for mirrors any more.
-    pub fn leave_mirrors(&self) {
-        self.lanes.iter().filter(|lane| lane.mirror).for_each(|lane| lane.leave());
+    /// Nobody waits for mirrors any more, nor, if it is `all`, for others that are behind.
+    pub fn leave(&self, all: bool) {
+        self.lanes.iter().filter(|lane| all || lane.mirror).for_each(|lane| lane.leave());
     }
 
     /// Whether a destination lacks anything.

@@ -146,7 +146,8 @@ impl Daemon {
                 }
                 Errand::Ping(url) => self.samples(now, |it| it.ping_url.as_ref() == Some(url)),
             };
-            let well = all_are_well(&samples);
+            // One that waits for its place is not watched, and has no sample.
+            let well = all_are_well(&samples) && self.waiting.is_empty();
             let round = self.watch.errands.get_mut(&errand).expect("it was there just now");
             if !well && matches!(errand, Errand::Ping(_)) {
                 continue;

@@ -104,6 +104,12 @@ impl Daemon {
             .into_iter()
             .partition(|database| retired().any(|tracker| tracker.is_in_the_way_of(database)));
         self.waiting = wait;
+        let waiting = &self.waiting;
+        for tracker in self.trackers.values_mut().filter(|tracker| tracker.is_retired()) {
+            if waiting.iter().any(|database| tracker.is_in_the_way_of(database)) {
+                tracker.make_way();
+            }
+        }
         let free: Vec<Database> = free;
         free.iter().for_each(|database| self.watch(Tracker::new(database, false, now)));
     }

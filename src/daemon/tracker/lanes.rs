@@ -76,6 +76,8 @@ pub struct Lane {
 pub(super) struct Mirrors {
     until: Option<Instant>,
     are_left: bool,
+    /// Somebody waits to take the database up: whatever is behind is for the next life, like a mirror.
+    all: bool,
 }
 
 impl Tracker {
@@ -254,16 +256,22 @@ impl Tracker {
         let waits = |lane: &Lane| !self.mirrors.are_left && (lane.tries == 0 || lane.busy);
         let owes = |stores: &Arc<Fanout>| {
             let mut lanes = self.lanes.iter().enumerate();
-            lanes.any(|(at, lane)| stores.is_behind(at) && (!stores.is_mirror(at) || waits(lane)))
+            let may_trail = |at| self.mirrors.all || stores.is_mirror(at);
+            lanes.any(|(at, lane)| stores.is_behind(at) && (!may_trail(at) || waits(lane)))
         };
         self.stores.as_ref().is_some_and(owes)
+    }
+
+    /// Another one waits for the place of this one, which is to end.
+    pub fn make_way(&mut self) {
+        self.mirrors.all = true;
     }
 
     /// An end leaves mirrors behind that have not got everything in a while.
     pub(super) fn leave_mirrors(&mut self, now: Instant) {
         if self.draining && now >= *self.mirrors.until.get_or_insert(now + MIRRORS) {
             self.mirrors.are_left = true;
-            self.stores.iter().for_each(|stores| stores.leave_mirrors());
+            self.stores.iter().for_each(|stores| stores.leave(self.mirrors.all));
         }
     }
 
@@ -271,7 +279,7 @@ impl Tracker {
     pub(super) fn left(&self) -> usize {
         let is_mirror = |at: usize| {
             let destination = self.database.destinations.get(at);
-            destination.is_some_and(|it| self.database.mirrors.contains(it))
+            self.mirrors.all || destination.is_some_and(|it| self.database.mirrors.contains(it))
         };
         let lanes = self.lanes.iter().enumerate();
         lanes.filter(|(at, lane)| self.mirrors.are_left && lane.busy && is_mirror(*at)).count()

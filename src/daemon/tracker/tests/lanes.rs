@@ -350,6 +350,30 @@ fn an_end_waits_a_moment_for_a_mirror_and_no_longer() {
     pair.agrees(1);
 }
 
+/// Its configuration was changed while a destination hung, or was filled for hours: nothing was captured until
+/// that had come to its end.
+#[test]
+fn trap_84_one_that_gives_way_to_another_waits_for_no_destination_that_is_behind() {
+    let pair = Pair::new();
+    let mut sim = pair.sim();
+    sim.until(|sim| sim.is_current());
+    sim.tracker.stores.as_ref().unwrap().lacks(1, None).unwrap();
+    let payment = sim.tracker.payments(sim.now).pop().expect("it is due");
+    let payment = sim.tracker.sent_out(payment);
+    commits(&pair.writer, 3);
+    sim.tracker.retire();
+    sim.tracker.make_way();
+    sim.until(|sim| sim.tracker.is_over());
+    pair.agrees(0);
+    assert!(is_unlocked(&pair.db));
+    let mut next = pair.sim();
+    commits(&pair.writer, 1);
+    let late = (payment.work)();
+    sim.tracker.done(late, sim.now);
+    assert!(next.drain().is_none());
+    pair.both_agree();
+}
+
 /// All but the mirror are away: it is not what makes a commit durable.
 #[test]
 fn a_mirror_alone_is_nowhere_to_go() {
