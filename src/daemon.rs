@@ -33,6 +33,7 @@ pub use upkeep::{Task, upkeep, wait as hold_off_upkeep};
 use crate::clock;
 use crate::config::{Config, Database};
 use crate::error::{Error, Result};
+use crate::fanout::Host;
 use crate::notify::Notify;
 use crate::restore::Progress;
 use gather::{Gatherer, Roll};
@@ -88,6 +89,13 @@ pub fn run_beside(
     daemon.run(stop, None, Some(ready), progress)
 }
 
+/// What databases that go to the same places share.
+#[derive(Debug, Default)]
+struct Shared {
+    rooms: BTreeMap<Route, Room>,
+    hosts: BTreeMap<String, Arc<Host>>,
+}
+
 #[derive(Debug)]
 struct Daemon {
     /// By numbers that are never used again, which jobs carry along.
@@ -98,8 +106,7 @@ struct Daemon {
     /// Where there are directories.
     gatherer: Option<Gatherer>,
     pool: Pool<(usize, Done)>,
-    /// What is read of snapshots, by the way that it goes.
-    rooms: BTreeMap<Route, Room>,
+    shared: Shared,
     results: Receiver<(usize, Done)>,
     draining: bool,
     watch: Watch,
@@ -121,7 +128,7 @@ impl Daemon {
             waiting: Vec::new(),
             gatherer: None,
             pool: Pool::new(&done),
-            rooms: BTreeMap::new(),
+            shared: Shared::default(),
             results,
             draining: false,
             watch: Watch::new(notify, now),
@@ -145,7 +152,7 @@ impl Daemon {
 
     fn watch(&mut self, mut tracker: Tracker) {
         self.newest += 1;
-        tracker.share(&mut self.rooms);
+        tracker.share(&mut self.shared);
         if self.draining {
             tracker.drain();
         }

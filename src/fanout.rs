@@ -17,10 +17,12 @@
 //! It decides nothing about time: when a destination is tried again is for the caller to say.
 
 mod copy;
+mod host;
 mod lane;
 mod parts;
 mod standing;
 
+pub use host::Host;
 pub use lane::Inspection;
 pub use parts::Stock;
 pub use standing::{Standing, StandingKind};
@@ -36,6 +38,7 @@ use crate::recent::Recent;
 use crate::sabotage;
 use crate::spool::Spool;
 use lane::{Floor, Lane};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -45,6 +48,9 @@ use std::time::Duration;
 
 /// How long a put waits for a destination before that counts as behind. Others are waiting too.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// And for one that was late a moment ago, whichever database saw that.
+const BRIEF: Duration = Duration::from_millis(100);
 
 /// The same for one that is alone. Tests that follow every step of a disk do that on one thread.
 const PATIENCE_ALONE: Duration = if cfg!(test) { Duration::MAX } else { PATIENCE };
@@ -60,6 +66,8 @@ pub struct Fanout {
     pub keep: Keep,
     /// Nor is what there is no room for; none for those past the end.
     pub caps: Vec<Cap>,
+    /// What is known of each destination's place, by all that go there.
+    pub hosts: Vec<Arc<Host>>,
     spool_max: u64,
     patience: Duration,
 }
@@ -96,8 +104,10 @@ impl Fanout {
         let failed = |error| Error::io("read", state_dir.join("spool").display(), &error);
         let lanes: Vec<Arc<Lane>> = lanes.map_err(failed)?;
         let patience = if lanes.len() == 1 { PATIENCE_ALONE } else { PATIENCE };
+        let hosts = lanes.iter().map(|_| Arc::default()).collect();
         Ok(Self {
             lanes,
+            hosts,
             compression,
             recent: Recent::new(state_dir),
             keep: Keep::default(),
@@ -190,7 +200,13 @@ impl Fanout {
         }
         let (send, results) = channel();
         let shared: Arc<(Name, Vec<u8>)> = Arc::new((name.clone(), body.to_owned()));
-        let mut waiting = 0;
+        let slow = Duration::from_secs(body.len() as u64 / SLOW);
+        let patience = |at: usize| match self.hosts[at].was_late() {
+            _ if sabotage::is("wait-for-the-slow") => Duration::MAX,
+            true => BRIEF.min(self.patience),
+            false => self.patience.saturating_add(slow),
+        };
+        let mut waiting = BTreeMap::new();
         let mut all: Vec<_> = self.lanes.iter().map(|lane| (lane, None)).collect();
         for (at, (lane, result)) in all.iter_mut().enumerate() {
             if !lane.is_in_step() {
@@ -202,7 +218,7 @@ impl Fanout {
                 continue;
             }
             let (lane, send, shared) = (Arc::clone(lane), send.clone(), Arc::clone(&shared));
-            waiting += 1;
+            waiting.insert(at, patience(at));
             thread::spawn(move || {
                 let put = lane.put(&shared.0, &shared.1);
                 lane.lands();
@@ -210,16 +226,18 @@ impl Fanout {
                 send.send((at, put)).ok();
             });
         }
-        let slow = Duration::from_secs(body.len() as u64 / SLOW);
-        let patience = self.patience.saturating_add(slow);
-        let patience = if sabotage::is("wait-for-the-slow") { Duration::MAX } else { patience };
         let start = clock::instant();
-        for _ in 0..waiting {
-            match results.recv_timeout(patience.saturating_sub(start.elapsed())) {
-                Ok((at, result)) => all[at].1 = Some(result),
+        while let Some(longest) = waiting.values().max() {
+            match results.recv_timeout(longest.saturating_sub(start.elapsed())) {
+                Ok((at, result)) => {
+                    waiting.remove(&at);
+                    self.hosts[at].note(false);
+                    all[at].1 = Some(result);
+                }
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
             }
         }
+        waiting.keys().for_each(|&at| self.hosts[at].note(true));
         all
     }
 
@@ -305,7 +323,12 @@ impl Fanout {
     pub fn pay(&self, at: usize) -> Result<Option<Name>> {
         let lane = &self.lanes[at];
         let cap = self.caps.get(at).copied().unwrap_or_default();
-        lane.note(self.try_pay(lane, cap))
+        let paid = lane.note(self.try_pay(lane, cap));
+        // One that refuses answers, but so does a time-out in the end.
+        if paid.is_ok() {
+            self.hosts[at].note(false);
+        }
+        paid
     }
 
     fn try_pay(&self, lane: &Arc<Lane>, cap: Cap) -> Result<Option<Name>> {
@@ -383,6 +406,35 @@ mod tests {
         stores.pay(0).unwrap();
         assert!(!stores.is_behind(0) && stores.spooled() == 0);
         assert!((1..4).all(|number| mem.get(&change(0, number)).is_ok()));
+    }
+
+    /// Each of many databases waited five seconds for the one that hung, four at a time: what they had
+    /// committed got to the other one minutes late.
+    #[test]
+    fn trap_84_a_place_that_hangs_is_waited_for_once() {
+        let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (answer, question) = channel::<()>();
+        let question = Arc::new(std::sync::Mutex::new(question));
+        let stores = |dir: &Path| {
+            let (alive, question) = (Arc::new(Mem::new()), Arc::clone(&question));
+            claim(&*alive, PageSize::new(512).unwrap());
+            let open = move || {
+                question.lock().unwrap().recv().ok();
+                Ok(Arc::new(Mem::new()) as Arc<dyn Backend>)
+            };
+            let hung = Arc::new(Later::new("hung".into(), open));
+            fanout(vec![hung as Arc<dyn Backend>, alive], dir, 1 << 20)
+        };
+        let (mut first, mut second) = (stores(dir.path()), stores(other.path()));
+        (first.patience, second.patience) = (Duration::ZERO, Duration::MAX);
+        second.hosts.clone_from(&first.hosts);
+        first.put(&change(0, 1), b"a commit").unwrap();
+        // Of the two, the one that is well may have been late as well.
+        first.hosts[1].note(false);
+        second.put(&change(0, 1), b"a commit").unwrap();
+        assert!(second.is_behind(0) && !second.is_behind(1));
+        assert!(second.hosts[0].was_late() && !second.hosts[1].was_late());
+        drop(answer);
     }
 
     /// It was put back to an earlier state, and held an abandoned branch with the same numbers: that was

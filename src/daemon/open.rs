@@ -25,7 +25,7 @@ use crate::config::Database;
 use crate::cursor::{self, State};
 use crate::durable;
 use crate::error::{Error, Result, Status};
-use crate::fanout::Fanout;
+use crate::fanout::{Fanout, Host};
 use crate::index::Index;
 use crate::key;
 use crate::object::KeyId;
@@ -92,12 +92,14 @@ pub struct Order {
     pub distrust: bool,
     /// The files as they were, if others have taken their place.
     pub replaced: Option<Files>,
+    /// What is known of the places that the destinations are at, in their order.
+    pub hosts: Vec<Arc<Host>>,
 }
 
 /// Takes a database up. The lock is left in `held` by an opening that fails as well: who tries again
 /// has it all along, or a `sync` of the meantime would look like another host.
 pub fn open(database: &Database, order: Order, held: &mut Option<Arc<Lock>>) -> Result<Live> {
-    let Order { purpose, claimed, distrust, replaced } = order;
+    let Order { purpose, claimed, distrust, replaced, hosts } = order;
     if let Some(before) = replaced.filter(|_| purpose == Purpose::Daemon) {
         refuse_half_replaced(&database.path, before)?;
     }
@@ -112,7 +114,7 @@ pub fn open(database: &Database, order: Order, held: &mut Option<Arc<Lock>>) -> 
     // A timeline that begins anew has a cursor that tells of no snapshot yet.
     let shipped = before > Timeline(0) || cursor.is_some_and(|state| state.snapshot > Time(0));
     let keys = key::load(&database.settings.sealing)?;
-    let (stores, mut reachable) = connect(database, &keys, shipped)?;
+    let (stores, mut reachable) = connect(database, &keys, shipped, hosts)?;
     let stores = Arc::new(stores);
     let source = Source::new(handles, page_size, cursor.map(|state| state.mark));
     let source = source.map_err(|trouble| failed("read", &database.path, trouble))?;

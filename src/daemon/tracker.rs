@@ -12,17 +12,16 @@ mod pass;
 mod shown;
 mod upkeep;
 
+use super::Shared;
 use super::open::{self, Files, Lock, Order, Purpose};
 use super::owed::Owed;
-use super::pool::Route;
-use super::room::Room;
 use crate::capture::Capture;
 use crate::clock;
 use crate::commit::Time;
-use crate::config::Database;
+use crate::config::{Database, Destination};
 use crate::cursor::State;
 use crate::error::{Error, Status};
-use crate::fanout::Fanout;
+use crate::fanout::{Fanout, Host};
 use crate::name::Part;
 use crate::ship::{Parcel, Resync, Shipper};
 use crate::source::{Look, Seen};
@@ -36,7 +35,6 @@ use shown::Shown;
 use upkeep::Upkeep;
 
 pub use decide::SHIP_FILE;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::{Duration, Instant};
@@ -83,6 +81,8 @@ pub struct Tracker {
     /// Those of the database, as opened last.
     files: Option<Files>,
     stores: Option<Arc<Fanout>>,
+    /// The places of its destinations.
+    hosts: Vec<Arc<Host>>,
     lanes: Vec<lanes::Lane>,
     /// Not here while it ships.
     shipper: Option<Box<Shipper>>,
@@ -181,6 +181,7 @@ impl Tracker {
             lock: None,
             files: None,
             stores: None,
+            hosts: database.destinations.iter().map(|_| Arc::default()).collect(),
             lanes: Vec::new(),
             shipper: None,
             parcel: None,
@@ -242,9 +243,13 @@ impl Tracker {
         }
     }
 
-    /// What is read of snapshots is bounded together with others that go the same way.
-    pub(super) fn share(&mut self, rooms: &mut BTreeMap<Route, Room>) {
+    /// What is read of snapshots is bounded together with others that go the same way, and what all of them
+    /// see of a place each of them knows.
+    pub(super) fn share(&mut self, shared: &mut Shared) {
+        let Shared { rooms, hosts } = shared;
         self.parts.room = rooms.entry(Arc::clone(&self.routes.all)).or_default().clone();
+        let host = |it: &Destination| Arc::clone(hosts.entry(it.host()).or_default());
+        self.hosts = self.database.destinations.iter().map(host).collect();
     }
 
     /// Asks for one more complete pass, and the end.
@@ -309,6 +314,7 @@ impl Tracker {
                     claimed: Arc::clone(&self.claimed),
                     distrust: self.distrust,
                     replaced: self.replaced(now),
+                    hosts: self.hosts.clone(),
                 };
                 let mut lock = self.lock.clone();
                 Some(Job::new(&self.routes.all, move || {

@@ -8,7 +8,7 @@ use crate::clock;
 use crate::config::{self, Database, Destination, Origin};
 use crate::durable;
 use crate::error::{Error, Result, Status};
-use crate::fanout::Fanout;
+use crate::fanout::{Fanout, Host};
 use crate::key;
 use crate::object::Compression;
 use crate::seal::Keys;
@@ -20,6 +20,8 @@ use std::time::Duration;
 
 /// How long a destination may take to open while others are waiting.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// The same where one of them was late a moment ago, for another database.
+const BRIEF: Duration = Duration::from_secs(1);
 
 /// Opens the destinations, and puts there what an earlier life has left in their spools. Those that
 /// cannot be reached are behind, and so is one that does not answer while another does; one has to be
@@ -28,6 +30,7 @@ pub fn connect(
     database: &Database,
     keys: &Arc<Keys>,
     shipped: bool,
+    hosts: Vec<Arc<Host>>,
 ) -> Result<(Fanout, Vec<usize>)> {
     let later = |destination: &Destination| {
         let to = destination.clone();
@@ -53,13 +56,18 @@ pub fn connect(
     let settings = &database.settings;
     let mut stores = Fanout::new(backends, compression, &database.state_dir, settings.spool_max)?;
     (stores.keep, stores.caps) = (settings.keep.clone(), database.caps.clone());
+    stores.hosts = hosts;
+    let one_is_late = stores.hosts.iter().any(|host| host.was_late());
+    let patience = if one_is_late { BRIEF } else { PATIENCE };
     let mut reachable = Vec::new();
     let mut errors = Vec::new();
     let (mirrors, in_step): (Vec<_>, Vec<_>) = (0..all.len()).partition(|at| is_mirror(*at));
     mirrors.into_iter().try_for_each(|at| stores.lacks(at, None))?;
     let waited_for: Vec<_> = in_step.iter().map(|&at| Arc::clone(&all[at])).collect();
-    for (at, reached) in in_step.into_iter().zip(reach(&waited_for, PATIENCE)) {
+    for (at, reached) in in_step.into_iter().zip(reach(&waited_for, patience)) {
         let to = &database.destinations[at];
+        stores.hosts[at].note(reached.is_none());
+        let reached = reached.unwrap_or_else(|| Err(all[at].late()));
         let reached = reached.map_err(|error| unreachable(error, to, shipped));
         match reached.and_then(|()| stores.flush(at)) {
             Ok(()) => reachable.push(at),
@@ -73,25 +81,26 @@ pub fn connect(
     Ok((stores, reachable))
 }
 
+type Reached = std::result::Result<(), backend::Error>;
+
 /// Opens all at the same time. Who is late goes on opening, and nobody waits for that.
-fn reach(all: &[Arc<Later>], patience: Duration) -> Vec<std::result::Result<(), backend::Error>> {
+fn reach(all: &[Arc<Later>], patience: Duration) -> Vec<Option<Reached>> {
     let (send, results) = channel();
     for (at, destination) in all.iter().enumerate() {
         let (send, destination) = (send.clone(), Arc::clone(destination));
         // Nobody listens any more to one that is late.
         thread::spawn(move || send.send((at, destination.get().map(drop))).ok());
     }
-    let late = |destination: &Arc<Later>| Err(destination.late());
-    let mut reached: Vec<_> = all.iter().map(late).collect();
+    let mut reached: Vec<Option<Reached>> = all.iter().map(|_| None).collect();
     let start = clock::instant();
     for _ in all {
         // Without any that is there, there is nothing to go on with.
-        let left = match reached.iter().any(|it| it.is_ok()) {
+        let left = match reached.iter().flatten().any(|it| it.is_ok()) {
             true => patience.saturating_sub(start.elapsed()),
             false => Duration::MAX,
         };
         let Ok((at, result)) = results.recv_timeout(left) else { break };
-        reached[at] = result;
+        reached[at] = Some(result);
     }
     reached
 }
@@ -192,10 +201,10 @@ mod tests {
             Arc::new(Later::new("there".into(), mem)),
         ];
         let reached = reach(&all, Duration::ZERO);
-        assert!(reached[1].is_ok());
-        assert_eq!(reached[0].as_ref().unwrap_err().cause, "no answer in time");
+        assert!(matches!(reached[1], Some(Ok(()))));
+        assert!(reached[0].is_none() && all[0].late().cause == "no answer in time");
         // Late is not never.
         drop(answer);
-        assert!(reach(&all[..1], Duration::ZERO)[0].is_ok());
+        assert!(matches!(reach(&all[..1], Duration::ZERO)[0], Some(Ok(()))));
     }
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::config::Destination;
+use crate::daemon::room::Room;
 use crate::daemon::tests::agrees_with;
 use crate::name::Name;
 use std::collections::BTreeSet;
@@ -103,13 +104,13 @@ fn a_snapshot_has_a_few_parts_under_way_at_a_time() {
 #[test]
 fn what_many_databases_read_ahead_has_one_bound() {
     let all: Vec<_> = (0..4).map(|_| of_several_parts()).collect();
-    let (disk, mut rooms) = (tempfile::tempdir().unwrap(), BTreeMap::new());
+    let (disk, mut shared) = (tempfile::tempdir().unwrap(), Shared::default());
     let place = |at: usize| Destination::File { root: disk.path().join(at.to_string()) };
     let begin = |(at, (db, _)): (usize, &(Db, rusqlite::Connection))| {
         let (mut sim, mut config) = (Sim::new(db), db.config());
         config.destinations = vec![place(at)];
         sim.tracker = Tracker::new(&config, false, sim.now);
-        sim.tracker.share(&mut rooms);
+        sim.tracker.share(&mut shared);
         sim.keep = |done| matches!(done, Done::Stored(..));
         sim.until(|sim| !sim.kept.is_empty());
         sim.for_ms(1000);
@@ -125,7 +126,8 @@ fn what_many_databases_read_ahead_has_one_bound() {
         sim.until(|sim| sim.is_current());
         agrees_with(db, &place(at));
     }
-    assert!(rooms.len() == 1 && rooms.values().all(Room::is_empty));
+    let Shared { rooms, hosts } = shared;
+    assert!(rooms.len() == 1 && hosts.len() == 1 && rooms.values().all(Room::is_empty));
 }
 
 /// It was tried again before any change-set: what was committed meanwhile was neither stored nor spooled. And
@@ -134,10 +136,10 @@ fn what_many_databases_read_ahead_has_one_bound() {
 fn trap_83_a_part_that_is_refused_is_in_the_way_of_nothing() {
     let (db, writer) = of_several_parts();
     let replica = db.dir.path().join("replica");
-    let (mut sim, mut rooms, mut config) = (Sim::new(&db), BTreeMap::new(), db.config());
+    let (mut sim, mut shared, mut config) = (Sim::new(&db), Shared::default(), db.config());
     config.settings.wal_max = 1 << 20;
     sim.tracker = Tracker::new(&config, false, sim.now);
-    sim.tracker.share(&mut rooms);
+    sim.tracker.share(&mut shared);
     sim.until(|sim| sim.tracker.rolling.is_some());
     fs::write(replica.join("part"), "no directory").unwrap();
     sim.until(|sim| sim.tracker.parts.refusals > 3);
@@ -151,7 +153,7 @@ fn trap_83_a_part_that_is_refused_is_in_the_way_of_nothing() {
         sim.for_ms(500);
         assert!(db.wal_bytes() < 4 << 20, "{} bytes of WAL", db.wal_bytes());
         assert!(fs::read_dir(replica.join("change/0")).unwrap().count() >= number);
-        sim.until(|_| rooms.values().all(Room::is_empty));
+        sim.until(|_| shared.rooms.values().all(Room::is_empty));
         assert!(sim.tracker.status.error.is_some(), "it is told");
     }
     fs::remove_file(replica.join("part")).unwrap();
