@@ -48,8 +48,9 @@ pub fn read(xml: &[u8]) -> Result<Page, Refusal> {
         };
         let (key, id) = (unescaped(element(inside, "Key")), element(inside, "VersionId"));
         let is_marker = open == TAGS[1].0;
-        let bytes = element(inside, "Size").parse().ok();
-        if key.is_empty() || id.is_empty() || is_marker == bytes.is_some() {
+        // MinIO says of a marker, too, that it has a size.
+        let bytes = element(inside, "Size").parse().ok().filter(|_| !is_marker);
+        if key.is_empty() || id.is_empty() || (bytes.is_none() && !is_marker) {
             return Err(unreadable("a version without its key, its name or its size"));
         }
         page.versions.push(Version { key, id: unescaped(id), bytes });
@@ -98,6 +99,15 @@ mod tests {
         assert_eq!(page.next, Some(("p/b&c".into(), "4".into())));
         let last = WHOLE.replace("<IsTruncated>true", "<IsTruncated>false");
         assert_eq!(read(last.as_bytes()).unwrap().next, None);
+    }
+
+    /// Found by trying MinIO: one marker made a locked replica unreadable.
+    #[test]
+    fn trap_78_a_marker_that_has_a_size_is_a_marker() {
+        let sized = "<IsLatest>true</IsLatest><ETag></ETag><Size>0</Size></DeleteMarker>";
+        let page = WHOLE.replace("<IsLatest>true</IsLatest></DeleteMarker>", sized);
+        assert_ne!(page, WHOLE);
+        assert_eq!(read(page.as_bytes()).unwrap(), read(WHOLE.as_bytes()).unwrap());
     }
 
     /// Torture, a store without versions: it answered with a plain listing, which was taken for one that
