@@ -269,8 +269,8 @@ impl S3 {
     pub(super) fn delete_versions(&self, name: &str) -> Result<(), Error> {
         for version in self.versions_of(name)?.iter().rev() {
             match self.delete_key(name, Some(&version.id)) {
-                Err(error) if error.kind == Kind::Denied && version.bytes.is_some() => {
-                    return Err(self.why_denied(name, version, error)?);
+                Err(error) if error.kind != Kind::Transient && version.bytes.is_some() => {
+                    return Err(self.why_refused(name, version, error)?);
                 }
                 deleted => deleted?,
             }
@@ -279,8 +279,8 @@ impl S3 {
         Ok(())
     }
 
-    /// A store does not say whether it was a lock.
-    fn why_denied(&self, name: &str, version: &Version, error: Error) -> Result<Error, Error> {
+    /// A store does not say whether it was a lock; MinIO calls it a bad request, others deny it.
+    fn why_refused(&self, name: &str, version: &Version, error: Error) -> Result<Error, Error> {
         let reply = self.head(name, Some(&version.id))?;
         Ok(match reply.header(UNTIL) {
             Some(ends) => {

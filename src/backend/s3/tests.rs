@@ -254,6 +254,41 @@ fn trap_77_a_delete_is_done_denied_or_needless() {
     assert!(stored(&liar, &change(0, 1)).is_some());
 }
 
+/// Found by trying MinIO, which says of a lock that the request is invalid.
+#[test]
+fn trap_78_a_lock_is_found_out_however_its_store_refuses() {
+    let liar = Liar::new();
+    let lock = Lock { period: Duration::from_secs(3600), mode: LockMode::Compliance };
+    let s3 = S3::open(&Place { lock: Some(lock), ..liar.place() }).unwrap();
+    let name = change(0, 1);
+    let versions = format!(
+        "<ListVersionsResult><IsTruncated>false</IsTruncated><Version><Key>{ROOT}{name}</Key>\
+         <VersionId>v1</VersionId><Size>1</Size></Version></ListVersionsResult>"
+    );
+    let versions = Lie::Said(String::new(), versions);
+    let until = "x-amz-object-lock-retain-until-date: 2030-01-01T00:00:00Z\r\n";
+    let locked = Lie::Said(until.to_owned(), String::new());
+    let unlocked = Lie::Said(String::new(), String::new());
+    let worm = "Object is WORM protected and cannot be overwritten";
+    let check = |refused: Lie, head: Option<&Lie>, kind, cause: &str| {
+        let lies: Vec<_> = [&versions, &refused].into_iter().chain(head).cloned().collect();
+        let before = liar.asked();
+        liar.lie(&lies);
+        let error = s3.delete(&name).unwrap_err();
+        assert_eq!(error.kind, kind, "{error}");
+        assert!(error.cause.contains(cause), "{error}");
+        assert_eq!(liar.asked() - before, lies.len());
+    };
+    let denied = Lie::Refused(403, "AccessDenied");
+    let until = "locked until 2030-01-01";
+    check(denied.clone(), Some(&locked), Kind::Locked, until);
+    check(denied, Some(&unlocked), Kind::Denied, "AccessDenied");
+    let invalid = Lie::Told(400, "InvalidRequest", worm);
+    check(invalid.clone(), Some(&locked), Kind::Locked, until);
+    check(invalid, Some(&unlocked), Kind::Other, worm);
+    check(Lie::Refused(503, "SlowDown"), None, Kind::Transient, "SlowDown");
+}
+
 #[test]
 fn trap_80_a_wrong_clock_and_old_credentials_are_told_apart() {
     let liar = Liar::new();

@@ -16,8 +16,10 @@ use std::time::Duration;
 pub enum Lie {
     /// Nothing is done, and this status and code come back.
     Refused(u16, &'static str),
-    /// A refusal with a message, or with more headers.
+    /// A refusal with a message.
     Told(u16, &'static str, &'static str),
+    /// Nothing is done, and these headers, a line each, and this body come back with a success.
+    Said(String, String),
     /// The connection ends before the request is read.
     ResetBefore,
     /// All is done, and the connection ends without a reply.
@@ -154,6 +156,7 @@ fn serve(mut connection: TcpStream, state: &Mutex<State>) -> std::io::Result<()>
         Some(Lie::Refused(status, code)) => error(*status, code, "injected"),
         Some(Lie::Told(status, code, message)) => error(*status, code, message),
         Some(Lie::ErrorBody(code)) => error(200, code, "injected"),
+        Some(Lie::Said(_, body)) => (200, body.clone().into_bytes()),
         _ => answer(&asked, &mut lock(state), lie.as_ref()),
     };
     send(&mut connection, &reply, lie.as_ref())
@@ -264,9 +267,10 @@ fn list(asked: &Asked, state: &State, lie: Option<&Lie>) -> Vec<u8> {
 }
 
 fn send(to: &mut TcpStream, (status, body): &Answer, lie: Option<&Lie>) -> std::io::Result<()> {
+    let headers = if let Some(Lie::Said(headers, _)) = lie { headers } else { "" };
     let head = format!(
         "HTTP/1.1 {status} Said\r\nDate: Sat, 01 Jan 2000 00:00:00 GMT\r\n\
-         x-amz-bucket-region: eu-central-1\r\n"
+         x-amz-bucket-region: eu-central-1\r\n{headers}"
     );
     let whole =
         [format!("{head}Content-Length: {}\r\n\r\n", body.len()).as_bytes(), body.as_slice()]
