@@ -5,6 +5,7 @@
 //! opened to be written. A bucket that is not there, or that may not be read, is an error, never an
 //! empty replica.
 
+mod ask;
 mod credentials;
 pub mod listing;
 mod locks;
@@ -14,16 +15,14 @@ pub mod versions;
 use super::http::{self, Reply, Request};
 use super::retry::{Patience, try_again};
 use super::{Backend, Error, Kind, Listing};
-use crate::clock;
 use crate::config::{self, UrlStyle};
 use crate::name::Name;
+use ask::{ANSWER, Ask, Header, Headers, time_to_get};
 use credentials::Keys;
 pub use credentials::VARIABLES;
-use jiff::Timestamp;
 use locks::Locks;
-use minreq::Method;
 pub use refusal::Refusal;
-use rusty_s3::{Bucket, Credentials, S3Action};
+use rusty_s3::Bucket;
 use sha2::{Digest, Sha256};
 use std::fmt;
 use std::thread;
@@ -31,13 +30,6 @@ use std::time::Duration;
 
 /// How many keys a listing shows at a time: the most that stores give.
 const PAGE: usize = 1000;
-/// How long a signature holds: a clock of ours may be so late.
-const SIGNED: Duration = Duration::from_secs(900);
-/// For a reply without the time its bytes take. A database is taken up anew only once all that waited
-/// for a store has come back, so one that hangs is not waited for any longer.
-const ANSWER: Duration = Duration::from_secs(15);
-/// The slowest line that an object of 32 MiB still gets through: 256 KiB a second.
-const LARGEST: Duration = Duration::from_secs(15 + 128);
 
 /// The key, below the prefix, that tells at each start whether the store keeps what is there.
 pub const PROBE: &str = "probe";
@@ -248,7 +240,7 @@ impl S3 {
         let failed = |refusal| self.error(operation, name, refusal);
         let credentials = self.keys.now().map_err(failed)?;
         let (method, headers, body, time) = ask.parts();
-        let url = self.sign(&credentials, ask);
+        let url = ask.signed(&self.bucket, &credentials);
         let timeout = self.most.map_or(time, |most| most.min(time));
         let request = Request { method, url: &url, headers, body, timeout };
         let endpoint = self.bucket.base_url().origin().ascii_serialization();
@@ -256,58 +248,6 @@ impl S3 {
         let reply = reply.map_err(|failure| failed(Refusal::unanswered(failure, endpoint)))?;
         self.locks.note_time(reply.header("date"));
         Ok(reply)
-    }
-
-    fn sign(&self, credentials: &Credentials, ask: &Ask) -> String {
-        let (bucket, credentials) = (&self.bucket, Some(credentials));
-        match ask {
-            Ask::Put { key, headers, .. } => signed(bucket.put_object(credentials, key), headers),
-            Ask::Lock { key, version, headers, .. } => {
-                let mut lock = bucket.put_object(credentials, key);
-                lock.query_mut().insert("retention", "");
-                signed(of_version(lock, *version), headers)
-            }
-            Ask::Head { key, version } => {
-                signed(of_version(bucket.head_object(credentials, key), *version), &[])
-            }
-            Ask::Get { key, version, headers, .. } => {
-                signed(of_version(bucket.get_object(credentials, key), *version), headers)
-            }
-            Ask::Delete { key, version } => {
-                signed(of_version(bucket.delete_object(credentials, key), *version), &[])
-            }
-            Ask::Versions { prefix, key, version, most } => {
-                // The bucket itself is what has no key.
-                let mut list = bucket.get_object(credentials, "");
-                let query = list.query_mut();
-                query.insert("versions", "");
-                query.insert("prefix", *prefix);
-                query.insert("max-keys", most.to_string());
-                for (word, marker) in [("key-marker", key), ("version-id-marker", version)] {
-                    if !marker.is_empty() {
-                        query.insert(word, *marker);
-                    }
-                }
-                signed(list, &[])
-            }
-            Ask::Below { prefix, token, most } => {
-                let mut list = bucket.list_objects_v2(credentials);
-                list.with_prefix(*prefix);
-                list.with_delimiter("/");
-                list.with_max_keys(*most);
-                token.iter().for_each(|token| list.with_continuation_token(*token));
-                signed(list, &[])
-            }
-            Ask::List { prefix, after, most } => {
-                let mut list = bucket.list_objects_v2(credentials);
-                list.with_prefix(*prefix);
-                list.with_max_keys(*most);
-                if !after.is_empty() {
-                    list.with_start_after(*after);
-                }
-                signed(list, &[])
-            }
-        }
     }
 
     fn key(&self, name: &str) -> String {
@@ -326,67 +266,9 @@ impl S3 {
     }
 }
 
-type Header = (&'static str, String);
-type Headers = Vec<Header>;
-
-/// What is asked of the store.
-enum Ask<'a> {
-    Put { key: &'a str, body: &'a [u8], headers: &'a [Header] },
-    Lock { key: &'a str, version: Option<&'a str>, body: &'a [u8], headers: &'a [Header] },
-    Head { key: &'a str, version: Option<&'a str> },
-    Get { key: &'a str, version: Option<&'a str>, headers: &'a [Header], time: Duration },
-    Delete { key: &'a str, version: Option<&'a str> },
-    Versions { prefix: &'a str, key: &'a str, version: &'a str, most: usize },
-    List { prefix: &'a str, after: &'a str, most: usize },
-    Below { prefix: &'a str, token: Option<&'a str>, most: usize },
-}
-
-impl Ask<'_> {
-    fn parts(&self) -> (Method, &[Header], &[u8], Duration) {
-        match self {
-            Ask::Put { body, headers, .. } => {
-                let time = ANSWER + Duration::from_secs(body.len() as u64 >> 18);
-                (Method::Put, headers, body, time)
-            }
-            Ask::Lock { body, headers, .. } => (Method::Put, headers, body, ANSWER),
-            Ask::Head { .. } => (Method::Head, &[], &[], ANSWER),
-            Ask::Get { headers, time, .. } => (Method::Get, headers, &[], *time),
-            Ask::Delete { .. } => (Method::Delete, &[], &[], ANSWER),
-            Ask::List { .. } | Ask::Below { .. } | Ask::Versions { .. } => {
-                (Method::Get, &[], &[], 2 * ANSWER)
-            }
-        }
-    }
-}
-
-/// Timelines are small, and looked at after every shipment: a connection that has died must not hold
-/// that up for as long as a large object may take.
-fn time_to_get(name: &Name) -> Duration {
-    match name {
-        Name::Timeline(_) => ANSWER,
-        Name::Snapshot(_) | Name::Part(_) | Name::Change(_) => LARGEST,
-    }
-}
-
-fn of_version<'a, A: S3Action<'a>>(mut action: A, version: Option<&'a str>) -> A {
-    if let Some(version) = version {
-        action.query_mut().insert("versionId", version);
-    }
-    action
-}
-
 /// The body's hash: a store that was sent something else refuses it.
 fn checksum(body: &[u8]) -> Headers {
     vec![("x-amz-checksum-sha256", base64(&Sha256::digest(body)))]
-}
-
-fn signed<'a>(mut action: impl S3Action<'a>, headers: &'a [Header]) -> String {
-    for (name, value) in headers {
-        action.headers_mut().insert(*name, value.as_str());
-    }
-    let now = i64::try_from(clock::now().0).ok();
-    let now = now.and_then(|now| Timestamp::from_millisecond(now).ok());
-    action.sign_with_time(SIGNED, &now.unwrap_or(Timestamp::MAX)).into()
 }
 
 fn shown(bucket: &str, prefix: &str) -> String {

@@ -1,5 +1,6 @@
 mod liar;
 
+use super::ask::LARGEST;
 use super::*;
 use crate::backend::conformance::{self, change};
 use crate::backend::list_all;
@@ -10,6 +11,7 @@ use crate::error::Status;
 use crate::fanout::Fanout;
 use crate::snapshot::Fork;
 use liar::{Liar, Lie};
+use rusty_s3::Credentials;
 use std::cell::RefCell;
 use std::sync::Arc;
 
@@ -462,10 +464,8 @@ fn requests_say_what_they_must() {
 fn places_are_reached_in_both_styles_and_with_a_token() {
     let signed = |place: &config::S3, keys| {
         let s3 = S3 { keys, ..S3::open(place).unwrap() };
-        s3.sign(
-            &s3.keys.now().unwrap(),
-            &Ask::Get { key: &s3.key("x"), version: None, headers: &[], time: ANSWER },
-        )
+        let ask = Ask::Get { key: &s3.key("x"), version: None, headers: &[], time: ANSWER };
+        ask.signed(&s3.bucket, &s3.keys.now().unwrap())
     };
     let liar = Liar::new();
     let keys = || Keys::Fixed(Credentials::new_with_token("K", "S", "to ken"));
