@@ -31,6 +31,10 @@ use std::time::Duration;
 /// How many keys a listing shows at a time: the most that stores give.
 const PAGE: usize = 1000;
 
+/// A store may refuse a put before it has read the body, and close. Of a body that is longer than what
+/// fits the connection's buffers, sending fails then, and the refusal is never read.
+const SENT_AT_ONCE: usize = 64 << 10;
+
 /// The key, below the prefix, that tells at each start whether the store keeps what is there.
 pub const PROBE: &str = "probe";
 const PROBE_BODY: &[u8] = b"bakelite asks by this object whether the store keeps what is there\n";
@@ -142,7 +146,14 @@ impl S3 {
             return Err(self.error("put", name, Refusal::taken()));
         }
         let only_new = self.create_only.then(|| ("if-none-match", "*".to_owned()));
-        self.store("put", name, body, only_new)
+        let stored = self.store("put", name, body, only_new);
+        let unheard = matches!(&stored, Err(error) if error.kind == Kind::Transient)
+            && body.len() > SENT_AT_ONCE;
+        // Where this cannot be told either, it is the first failure that counts.
+        if unheard && self.is_there(&self.key(name), name).unwrap_or(false) {
+            return Err(self.error("put", name, Refusal::taken()));
+        }
+        stored
     }
 
     fn store(
@@ -178,7 +189,7 @@ impl S3 {
         Ok(reply)
     }
 
-    /// For a store that cannot be told to keep what is there.
+    /// For a store that cannot be told to keep what is there, and where its refusal went unheard.
     fn is_there(&self, key: &str, name: &str) -> Result<bool, Error> {
         let reply = self.send("put", name, &Ask::Head { key, version: None })?;
         match reply.status {

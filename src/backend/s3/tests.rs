@@ -123,6 +123,28 @@ fn trap_70_a_put_whose_reply_was_lost_is_found_to_be_ours() {
     }
 }
 
+/// MinIO looks at If-None-Match before it reads a body, answers, and closes while it is still being sent.
+/// The put whose reply was lost was tried again for ever then.
+#[test]
+fn trap_70_a_large_put_that_is_refused_before_it_is_read_is_settled() {
+    let liar = Liar::new();
+    // More than any buffers hold.
+    let body = vec![7; 16 << 20];
+    let put = |lie: Lie| {
+        liar.lie(&[lie]);
+        open(&liar).put(&change(0, 1), &body).unwrap_err().kind
+    };
+    assert_eq!(put(Lie::RefusedUnread), Kind::Transient, "what is not there is not taken");
+    liar.state().objects.insert(format!("{ROOT}{}", change(0, 1)), body.clone());
+    assert_eq!(put(Lie::RefusedUnread), Kind::Exists);
+    liar.lie(&[Lie::RefusedUnread]);
+    stores(open(&liar)).put(&change(0, 1), &body).unwrap();
+    // Where the store does not answer that either, nothing is known.
+    liar.lie(&[Lie::RefusedUnread, Lie::Refused(503, "")]);
+    assert_eq!(open(&liar).put(&change(0, 1), &body).unwrap_err().kind, Kind::Transient);
+    assert_eq!(liar.state().lies, []);
+}
+
 #[test]
 fn trap_71_a_name_that_others_took_is_told_and_a_conflict_is_tried_again() {
     let liar = Liar::new();

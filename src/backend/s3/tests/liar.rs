@@ -6,7 +6,7 @@
 use crate::config::{Credentials, S3 as Place, Secret, UrlStyle};
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -20,6 +20,8 @@ pub enum Lie {
     Told(u16, &'static str, &'static str),
     /// Nothing is done, and these headers, a line each, and this body come back with a success.
     Said(String, String),
+    /// A put is refused after its header, since the name is taken, and none of its body is read.
+    RefusedUnread,
     /// The connection ends before the request is read.
     ResetBefore,
     /// All is done, and the connection ends without a reply.
@@ -151,7 +153,14 @@ fn serve(mut connection: TcpStream, state: &Mutex<State>) -> std::io::Result<()>
         // What is not read makes the system reset the connection.
         return connection.read_exact(&mut [0]);
     }
-    let asked = read(&mut connection, state)?;
+    let incoming = connection.try_clone()?;
+    let (head, mut reader) = read_head(&incoming, state)?;
+    if lie == Some(Lie::RefusedUnread) {
+        assert!(head.starts_with("PUT "), "{head}");
+        send(&mut connection, &taken(), None)?;
+        return connection.shutdown(Shutdown::Write);
+    }
+    let asked = read(&head, &mut reader)?;
     let reply = match &lie {
         Some(Lie::Refused(status, code)) => error(*status, code, "injected"),
         Some(Lie::Told(status, code, message)) => error(*status, code, message),
@@ -162,7 +171,10 @@ fn serve(mut connection: TcpStream, state: &Mutex<State>) -> std::io::Result<()>
     send(&mut connection, &reply, lie.as_ref())
 }
 
-fn read(connection: &mut TcpStream, state: &Mutex<State>) -> std::io::Result<Asked> {
+fn read_head<'a>(
+    connection: &'a TcpStream,
+    state: &Mutex<State>,
+) -> std::io::Result<(String, impl Read + use<'a>)> {
     let mut reader = BufReader::new(connection);
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
@@ -171,6 +183,10 @@ fn read(connection: &mut TcpStream, state: &Mutex<State>) -> std::io::Result<Ask
         }
     }
     lock(state).heads.push(head.clone());
+    Ok((head, reader))
+}
+
+fn read(head: &str, reader: &mut impl Read) -> std::io::Result<Asked> {
     let header = |name: &str| {
         let lines = head.lines().filter_map(|line| line.split_once(": "));
         lines.into_iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, it)| it)
@@ -207,13 +223,15 @@ fn error(status: u16, code: &str, message: &str) -> Answer {
     (status, if code.is_empty() { Vec::new() } else { body.into_bytes() })
 }
 
+fn taken() -> Answer {
+    error(412, "PreconditionFailed", "At least one of the pre-conditions did not hold")
+}
+
 fn answer(asked: &Asked, state: &mut State, lie: Option<&Lie>) -> Answer {
     let absent = || error(404, "NoSuchKey", "The specified key does not exist.");
     let there = state.objects.contains_key(&asked.key);
     match asked.method.as_str() {
-        "PUT" if there && asked.create_only && !state.overwrites => {
-            error(412, "PreconditionFailed", "At least one of the pre-conditions did not hold")
-        }
+        "PUT" if there && asked.create_only && !state.overwrites => taken(),
         "PUT" => {
             state.objects.insert(asked.key.clone(), asked.body.clone());
             (200, Vec::new())
