@@ -34,6 +34,8 @@ pub struct Failure {
     pub cause: String,
     /// Trying again will not help by itself.
     pub lasting: bool,
+    /// Time was up while a body may still have been on its way, this one or that of the reply.
+    pub late: bool,
 }
 
 /// No reply is longer: the largest object, or a page of a listing.
@@ -57,7 +59,10 @@ pub fn send(request: &Request) -> Result<Reply, Failure> {
     if request.method == Method::Put {
         sent = sent.with_body(request.body);
     }
-    let mut lazy = sent.send_lazy().map_err(failure)?;
+    let mut lazy = sent.send_lazy().map_err(|error| match request.body {
+        [] => Failure { late: false, ..failure(error) },
+        _ => failure(error),
+    })?;
     let mut reply = Reply {
         status: lazy.status_code,
         body: Vec::new(),
@@ -114,15 +119,19 @@ fn read_body(from: &mut impl Read, reply: &mut Reply) -> Result<(), Failure> {
 }
 
 fn passing(cause: impl Into<String>) -> Failure {
-    Failure { cause: cause.into(), lasting: false }
+    Failure { cause: cause.into(), lasting: false, late: false }
 }
 
 /// What the connection failed at. TLS reports a certificate that it does not trust as invalid data.
 fn failure(error: Error) -> Failure {
     match error {
-        Error::IoError(error) => Failure { lasting: is_distrust(&error), cause: of_system(&error) },
+        Error::IoError(error) => Failure {
+            cause: of_system(&error),
+            lasting: is_distrust(&error),
+            late: is_late(&error),
+        },
         Error::RustlsCreateConnection(error) => {
-            Failure { cause: format!("no TLS: {error}"), lasting: true }
+            Failure { lasting: true, ..passing(format!("no TLS: {error}")) }
         }
         error => passing(error.to_string()),
     }
@@ -132,9 +141,10 @@ fn is_distrust(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::InvalidInput)
 }
 
+fn is_late(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock)
+}
+
 fn of_system(error: &io::Error) -> String {
-    match error.kind() {
-        ErrorKind::TimedOut | ErrorKind::WouldBlock => "no answer in time".to_owned(),
-        _ => error.to_string(),
-    }
+    if is_late(error) { "no answer in time".to_owned() } else { error.to_string() }
 }

@@ -9,18 +9,21 @@ mod ask;
 mod credentials;
 pub mod listing;
 mod locks;
+mod pace;
 mod refusal;
 pub mod versions;
 
 use super::http::{self, Reply, Request};
 use super::retry::{Patience, try_again};
 use super::{Backend, Error, Kind, Listing};
+use crate::clock;
 use crate::config::{self, UrlStyle};
 use crate::name::Name;
 use ask::{ANSWER, Ask, Header, Headers, time_to_get};
 use credentials::Keys;
 pub use credentials::VARIABLES;
 use locks::Locks;
+use pace::Pace;
 pub use refusal::Refusal;
 use rusty_s3::Bucket;
 use sha2::{Digest, Sha256};
@@ -49,6 +52,7 @@ pub struct S3 {
     locks: Locks,
     page: usize,
     patience: Patience,
+    pace: Pace,
     most: Option<Duration>,
 }
 
@@ -86,6 +90,7 @@ impl S3 {
             locks: Locks::new(place.lock),
             page: PAGE,
             patience: Patience::default(),
+            pace: Pace::default(),
             most: None,
         })
     }
@@ -252,13 +257,26 @@ impl S3 {
         let credentials = self.keys.now().map_err(failed)?;
         let (method, headers, body, time) = ask.parts();
         let url = ask.signed(&self.bucket, &credentials);
-        let timeout = self.most.map_or(time, |most| most.min(time));
+        let times = self.pace.now();
+        let timeout = self.timeout(time, times);
         let request = Request { method, url: &url, headers, body, timeout };
-        let endpoint = self.bucket.base_url().origin().ascii_serialization();
+        let start = clock::instant();
         let reply = http::send(&request);
+        match &reply {
+            Ok(reply) => self.pace.done(times, body.len() + reply.body.len(), start.elapsed()),
+            Err(failure) if failure.late && time > ANSWER => self.pace.late(times),
+            Err(_) => {}
+        }
+        let endpoint = self.bucket.base_url().origin().ascii_serialization();
         let reply = reply.map_err(|failure| failed(Refusal::unanswered(failure, endpoint)))?;
         self.locks.note_time(reply.header("date"));
         Ok(reply)
+    }
+
+    /// A slow line gets more time for the bytes, not for the answer.
+    fn timeout(&self, time: Duration, times: u32) -> Duration {
+        let time = time + (times - 1) * time.saturating_sub(ANSWER);
+        self.most.map_or(time, |most| most.min(time))
     }
 
     fn key(&self, name: &str) -> String {

@@ -1,6 +1,7 @@
 //! What is asked of a store: a method, headers, a body, how long it may take, and an address that is
 //! signed.
 
+use super::pace::time_for;
 use crate::clock;
 use crate::name::Name;
 use jiff::Timestamp;
@@ -13,7 +14,7 @@ const SIGNED: Duration = Duration::from_secs(900);
 /// For a reply without the time its bytes take. A database is taken up anew only once all that waited
 /// for a store has come back, so one that hangs is not waited for any longer.
 pub(super) const ANSWER: Duration = Duration::from_secs(15);
-/// The slowest line that an object of 32 MiB still gets through: 256 KiB a second.
+/// For the largest object, of 32 MiB, on the slowest line that is expected.
 pub(super) const LARGEST: Duration = Duration::from_secs(15 + 128);
 
 pub(super) type Header = (&'static str, String);
@@ -35,7 +36,7 @@ impl Ask<'_> {
     pub fn parts(&self) -> (Method, &[Header], &[u8], Duration) {
         match self {
             Ask::Put { body, headers, .. } => {
-                let time = ANSWER + Duration::from_secs(body.len() as u64 >> 18);
+                let time = ANSWER + time_for(body.len());
                 (Method::Put, headers, body, time)
             }
             Ask::Lock { body, headers, .. } => (Method::Put, headers, body, ANSWER),

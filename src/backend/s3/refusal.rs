@@ -238,7 +238,7 @@ mod tests {
         let check = |name: &str, bytes: &str, word: Option<&str>| {
             let file = dir.path().join(name);
             std::fs::write(dir.path().join("file"), bytes).unwrap();
-            let failure = Failure { cause: "UnknownIssuer".into(), lasting: true };
+            let failure = Failure { cause: "UnknownIssuer".into(), lasting: true, late: false };
             let refusal = Refusal::untrusted(failure, Some(file.into_os_string()));
             let expected = word.map_or("UnknownIssuer".to_owned(), |word| {
                 format!("UnknownIssuer; SSL_CERT_FILE names {}/{word}", dir.path().display())
@@ -251,7 +251,7 @@ mod tests {
         check("gone", "", Some("gone: No such file or directory"));
         check("file", "what", Some("file: there is no certificate in it"));
         check("file", "-----BEGIN CERTIFICATE-----", None);
-        let failure = Failure { cause: "x".into(), lasting: true };
+        let failure = Failure { cause: "x".into(), lasting: true, late: false };
         assert_eq!(Refusal::untrusted(failure, None).cause, "x");
     }
 

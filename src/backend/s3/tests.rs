@@ -412,6 +412,32 @@ fn trap_82_what_is_large_gets_more_time() {
     assert_eq!(time_to_get(&change(0, 1)), LARGEST);
 }
 
+/// Found by reading: on a line of less than 256 KiB a second for each request the same bytes were sent, cut
+/// off and sent anew for ever.
+#[test]
+fn trap_82_a_line_that_is_slow_gets_more_time_until_it_is_quick() {
+    let liar = Liar::new();
+    let s3 = open(&liar).with_timeout(Duration::from_secs(1));
+    let large = vec![7; 32 << 20];
+    liar.state().objects.insert(format!("{ROOT}{}", change(0, 1)), large.clone());
+    let check = |lie: Lie, call: &dyn Fn() -> Error, times| {
+        liar.lie(&[lie]);
+        assert_eq!(call().cause, "no answer in time");
+        assert_eq!(s3.pace.now(), times);
+    };
+    // A store that does not answer is none that is slow.
+    check(Lie::Silence, &|| s3.get(&change(0, 1)).unwrap_err(), 1);
+    check(Lie::Silence, &|| s3.put(&change(0, 2), b"x").unwrap_err(), 1);
+    check(Lie::Stalls, &|| s3.get(&change(0, 1)).unwrap_err(), 2);
+    check(Lie::Silence, &|| s3.replace(&change(0, 2), &large).unwrap_err(), 4);
+    let s3 = S3 { most: None, ..s3 };
+    assert_eq!(s3.timeout(ANSWER, 4), ANSWER);
+    assert_eq!(s3.timeout(LARGEST, 4), Duration::from_secs(15 + 4 * 128));
+    s3.get(&change(0, 1)).unwrap();
+    s3.get(&change(0, 1)).unwrap();
+    assert_eq!(s3.pace.now(), 1);
+}
+
 #[test]
 fn trap_82_names_that_lead_nowhere_and_broken_tls() {
     let liar = Liar::new();

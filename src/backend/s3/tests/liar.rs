@@ -38,6 +38,8 @@ pub enum Lie {
     Trickle,
     /// Nothing at all, and the connection stays.
     Silence,
+    /// Half of the body, and the connection stays.
+    Stalls,
     /// A listing without its newest key.
     Stale,
     /// A listing with every key twice.
@@ -301,6 +303,10 @@ fn send(to: &mut TcpStream, (status, body): &Answer, lie: Option<&Lie>) -> std::
             write!(to, "{head}Transfer-Encoding: chunked\r\n\r\n{:x}\r\n", body.len())?;
             to.write_all(body)?;
             to.write_all(b"\r\n0\r\n\r\n")
+        }
+        Some(Lie::Stalls) => {
+            to.write_all(&whole[..whole.len() - body.len().div_ceil(2)])?;
+            to.read_exact(&mut [0])
         }
         Some(Lie::Silence) => to.read_exact(&mut [0]),
         Some(Lie::Trickle) => whole.iter().try_for_each(|byte| {
