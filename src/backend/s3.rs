@@ -170,6 +170,7 @@ impl S3 {
     ) -> Result<(), Error> {
         let mut headers = checksum(body);
         headers.extend(self.lock_headers());
+        let conditional = condition.is_some();
         headers.extend(condition);
         let ask = Ask::Put { key: &self.key(name), body, headers: &headers };
         let reply = self.send(operation, name, &ask)?;
@@ -177,7 +178,9 @@ impl S3 {
         if matches!(reply.status, 200 | 201) && !refusal::is_error(&reply.body) {
             return Ok(());
         }
-        Err(self.error(operation, name, self.refused(&reply)))
+        let refusal = self.refused(&reply);
+        let refusal = if conditional { refusal.of_condition() } else { refusal };
+        Err(self.error(operation, name, refusal))
     }
 
     /// Asks for an object, under what hides it if it is locked.

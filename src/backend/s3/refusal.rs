@@ -30,6 +30,10 @@ const REGION: &str = "set region, and endpoint with it, to those of the bucket";
 const ENDPOINT: &str = "check that the endpoint is that of an S3 store";
 const CREATE_ONLY: &str = "a store that knows no If-None-Match takes create_only = false, if one \
                            daemon alone can ever write there";
+const UNKNOWN: &str = "use another store, or a newer version of it: this one does not know what it was \
+                       asked for";
+const CHECKSUM: &str = "use another store, or a newer version of it: this one does not take SHA-256 \
+                        checksums";
 const LOCK: &str = "a bucket is made with it, such as by: aws s3api create-bucket \
                     --object-lock-enabled-for-bucket --bucket NAME; or leave out lock";
 /// The variable that names the certificates to trust.
@@ -61,8 +65,13 @@ impl Refusal {
     pub fn of_lock(reply: &Reply) -> Self {
         let text = String::from_utf8_lossy(&reply.body);
         let (code, message) = (element(&text, "Code"), element(&text, "Message"));
+        let names_lock = |text: &str| text.to_lowercase().contains("lock");
         let unlockable = match code {
-            "InvalidRequest" => message.is_empty() || message.to_lowercase().contains("lock"),
+            // What a request with a lock has to have says nothing of the bucket.
+            "InvalidRequest" if names_checksum(message) => false,
+            "InvalidRequest" => message.is_empty() || names_lock(message),
+            // The header that is not known may be named beside the message.
+            "NotImplemented" => names_lock(&text),
             code => code == "ObjectLockConfigurationNotFoundError",
         };
         let refusal = Self::of(reply);
@@ -71,6 +80,14 @@ impl Refusal {
                 Self::lasting(format!("the bucket has no Object Lock: {}", refusal.cause), LOCK)
             }
             false => refusal,
+        }
+    }
+
+    /// The same where it was to be stored only if the name is not taken, which not every store can be told.
+    pub fn of_condition(self) -> Self {
+        match self.hint.as_deref() {
+            Some(UNKNOWN) => Self { hint: Some(CREATE_ONLY.to_owned()), ..self },
+            _ => self,
         }
     }
 
@@ -164,8 +181,20 @@ fn judge(status: u16, code: &str, message: &str) -> (Kind, &'static str) {
         "QuotaExceeded" | "StorageFull" | "XMinioStorageFull" | "InsufficientStorage" => {
             (Full, "make room, or raise the bucket's quota")
         }
+        _ if status == 400 && refuses_checksum(message) => (Other, CHECKSUM),
         _ => by_status(status),
     }
+}
+
+fn names_checksum(message: &str) -> bool {
+    let message = message.to_lowercase();
+    message.contains("checksum") || message.contains("content-md5")
+}
+
+/// Backblaze B2 did not support the header; others ask for MD5 where objects are locked.
+fn refuses_checksum(message: &str) -> bool {
+    let lower = message.to_lowercase();
+    names_checksum(message) && ["support", "required"].iter().any(|word| lower.contains(word))
 }
 
 fn by_status(status: u16) -> (Kind, &'static str) {
@@ -176,7 +205,7 @@ fn by_status(status: u16) -> (Kind, &'static str) {
         404 | 405 => (Other, ENDPOINT),
         412 => (Exists, ""),
         408 | 409 | 425 | 429 => (Transient, ""),
-        501 => (Other, CREATE_ONLY),
+        501 => (Other, UNKNOWN),
         507 => (Full, "make room, or raise the bucket's quota"),
         505 => (Other, ENDPOINT),
         500..=599 => (Transient, ""),
@@ -225,7 +254,13 @@ mod tests {
         for status in [429, 500, 502, 503, 504, 599] {
             check(status, "", "", Kind::Transient, "");
         }
-        check(501, "NotImplemented", "", Kind::Other, "create_only");
+        check(501, "NotImplemented", "", Kind::Other, "does not know");
+        let unsupported = "Unsupported header 'x-amz-checksum-sha256' received for this API call.";
+        check(400, "InvalidArgument", unsupported, Kind::Other, "SHA-256");
+        let unsupported = unsupported.replace("checksum-sha256", "sdk-checksum-algorithm");
+        check(400, "InvalidArgument", &unsupported, Kind::Other, "SHA-256");
+        check(400, "InvalidArgument", "Unsupported header", Kind::Other, "endpoint");
+        check(400, "BadDigest", "The checksum is required to match", Kind::Transient, "");
         check(507, "", "", Kind::Full, "room");
         check(401, "", "", Kind::Denied, "ListBucket");
     }

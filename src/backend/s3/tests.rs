@@ -366,22 +366,55 @@ fn trap_81_a_place_that_may_not_be_read_is_never_empty() {
 /// Found by trying it: the hint was to check that the endpoint is that of an S3 store.
 #[test]
 fn a_bucket_without_object_lock_is_told_of_where_objects_are_to_be_locked() {
+    const MD5: &str = "Content-MD5 OR x-amz-checksum- HTTP header is required for Put Object \
+                       requests with Object Lock parameters";
     let liar = Liar::new();
+    let made = "a bucket is made with it";
     let check = |period: Option<u64>, code, message, word: &str| {
         let period = period.map(Duration::from_secs);
         let lock = period.map(|period| Lock { period, mode: LockMode::Compliance });
         liar.lie(&[Lie::Told(400, code, message)]);
         let error = S3::create(&Place { lock, ..liar.place() }).unwrap_err();
         assert!(error.hint.as_ref().unwrap().contains(word), "{error:?}");
-        assert_eq!(error.cause.contains("has no Object Lock"), word != "endpoint", "{error}");
+        assert_eq!(error.cause.contains("has no Object Lock"), word == made, "{error}");
     };
-    let (locked, made) = (Some(3600), "a bucket is made with it");
+    let locked = Some(3600);
     check(locked, "InvalidRequest", "Bucket is missing Object Lock Configuration", made);
     check(locked, "InvalidRequest", "Bucket is missing ObjectLockConfiguration", made);
     check(locked, "InvalidRequest", "", made);
     check(locked, "ObjectLockConfigurationNotFoundError", "There is none", made);
     check(locked, "InvalidRequest", "A header is missing", "endpoint");
+    check(locked, "InvalidRequest", MD5, "SHA-256");
     check(None, "InvalidRequest", "", "endpoint");
+}
+
+/// Found by reading: each 501 was told to be for If-None-Match, that for a lock or for a listing as well.
+#[test]
+fn what_a_store_does_not_know_is_told_by_what_it_was_asked() {
+    let liar = Liar::new();
+    let place = liar.place();
+    let lock = Lock { period: Duration::from_secs(3600), mode: LockMode::Compliance };
+    let told = |place: &Place, message, call: &dyn Fn(&S3) -> Result<(), Error>| {
+        liar.lie(&[Lie::Told(501, "NotImplemented", message)]);
+        call(&S3::open(place).unwrap()).unwrap_err().hint.unwrap()
+    };
+    let put: &dyn Fn(&S3) -> _ = &|s3| s3.put(&change(0, 1), b"x");
+    let locked = Place { lock: Some(lock), ..place.clone() };
+    let header = "A header you provided implies functionality that is not implemented.";
+    assert!(told(&place, header, put).contains("create_only = false"));
+    assert!(told(&locked, header, put).contains("create_only = false"));
+    let of_lock = "A header is not implemented: x-amz-object-lock-mode";
+    assert!(told(&locked, of_lock, put).contains("leave out lock"));
+    for call in [
+        &|s3: &S3| s3.list(Name::CHANGES, None).map(drop),
+        &|s3: &S3| s3.replace(&change(0, 1), b"x"),
+        &|s3: &S3| s3.delete(&change(0, 1)),
+    ] as [&dyn Fn(&S3) -> Result<(), Error>; 3]
+    {
+        assert!(told(&place, header, call).contains("does not know"));
+    }
+    let versions = told(&locked, "versions", &|s3| s3.list(Name::CHANGES, None).map(drop));
+    assert!(versions.contains("does not know"));
 }
 
 #[test]
