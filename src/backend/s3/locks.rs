@@ -179,8 +179,14 @@ impl S3 {
         Ok(self.head(name, Some(&first.id))?.header(MODE).is_some())
     }
 
+    /// Of a store that is busy nothing is learned, and least that there is no lock.
     fn head(&self, name: &str, version: Option<&str>) -> Result<Reply, Error> {
-        self.send("get", name, &Ask::Head { key: &self.key(name), version })
+        let reply = self.send("get", name, &Ask::Head { key: &self.key(name), version })?;
+        let refusal = Refusal::of(&reply);
+        match refusal.kind {
+            Kind::Transient => Err(self.error("get", name, refusal)),
+            _ => Ok(reply),
+        }
     }
 
     fn page_of_versions(

@@ -278,6 +278,37 @@ fn trap_77_a_delete_is_done_denied_or_needless() {
     assert!(stored(&liar, &change(0, 1)).is_some());
 }
 
+/// Nothing but these headers.
+fn head(status: u16, headers: &str) -> Lie {
+    Lie::Said(status, headers.to_owned(), String::new())
+}
+
+fn one_version(name: &Name) -> Lie {
+    let xml = format!(
+        "<ListVersionsResult><IsTruncated>false</IsTruncated><Version><Key>{ROOT}{name}</Key>\
+         <VersionId>v1</VersionId><Size>1</Size></Version></ListVersionsResult>"
+    );
+    Lie::Said(200, String::new(), xml)
+}
+
+const LOCKED: &str = "x-amz-object-lock-mode: COMPLIANCE\r\n";
+const VERSION: &str = "x-amz-version-id: v2\r\n";
+
+#[test]
+fn trap_69_a_store_that_is_busy_does_not_make_a_locked_replica_an_unlocked_one() {
+    let liar = Liar::new();
+    let (newest, versions) = (head(200, VERSION), one_version(&Name::Timeline(Timeline(1))));
+    let (busy, locked) = (Lie::Refused(503, ""), head(200, LOCKED));
+    for lies in [
+        vec![busy.clone(), locked.clone()],
+        vec![newest.clone(), versions.clone(), busy, newest, versions, locked],
+    ] {
+        liar.lie(&lies);
+        assert!(S3::read(&liar.place()).unwrap().locks.apply());
+        assert_eq!(liar.state().lies, []);
+    }
+}
+
 /// Found by trying MinIO, which says of a lock that the request is invalid.
 #[test]
 fn trap_78_a_lock_is_found_out_however_its_store_refuses() {
@@ -285,14 +316,9 @@ fn trap_78_a_lock_is_found_out_however_its_store_refuses() {
     let lock = Lock { period: Duration::from_secs(3600), mode: LockMode::Compliance };
     let s3 = S3::open(&Place { lock: Some(lock), ..liar.place() }).unwrap();
     let name = change(0, 1);
-    let versions = format!(
-        "<ListVersionsResult><IsTruncated>false</IsTruncated><Version><Key>{ROOT}{name}</Key>\
-         <VersionId>v1</VersionId><Size>1</Size></Version></ListVersionsResult>"
-    );
-    let versions = Lie::Said(String::new(), versions);
-    let until = "x-amz-object-lock-retain-until-date: 2030-01-01T00:00:00Z\r\n";
-    let locked = Lie::Said(until.to_owned(), String::new());
-    let unlocked = Lie::Said(String::new(), String::new());
+    let versions = one_version(&name);
+    let locked = head(200, "x-amz-object-lock-retain-until-date: 2030-01-01T00:00:00Z\r\n");
+    let unlocked = head(200, "");
     let worm = "Object is WORM protected and cannot be overwritten";
     let check = |refused: Lie, head: Option<&Lie>, kind, cause: &str| {
         let lies: Vec<_> = [&versions, &refused].into_iter().chain(head).cloned().collect();

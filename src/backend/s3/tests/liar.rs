@@ -18,8 +18,8 @@ pub enum Lie {
     Refused(u16, &'static str),
     /// A refusal with a message.
     Told(u16, &'static str, &'static str),
-    /// Nothing is done, and these headers, a line each, and this body come back with a success.
-    Said(String, String),
+    /// Nothing is done, and this status, these headers, a line each, and this body come back.
+    Said(u16, String, String),
     /// A put is refused after its header, since the name is taken, and none of its body is read.
     RefusedUnread,
     /// The connection ends before the request is read.
@@ -167,7 +167,7 @@ fn serve(mut connection: TcpStream, state: &Mutex<State>) -> std::io::Result<()>
         Some(Lie::Refused(status, code)) => error(*status, code, "injected"),
         Some(Lie::Told(status, code, message)) => error(*status, code, message),
         Some(Lie::ErrorBody(code)) => error(200, code, "injected"),
-        Some(Lie::Said(_, body)) => (200, body.clone().into_bytes()),
+        Some(Lie::Said(status, _, body)) => (*status, body.clone().into_bytes()),
         _ => answer(&asked, &mut lock(state), lie.as_ref()),
     };
     send(&mut connection, &reply, lie.as_ref())
@@ -287,7 +287,7 @@ fn list(asked: &Asked, state: &State, lie: Option<&Lie>) -> Vec<u8> {
 }
 
 fn send(to: &mut TcpStream, (status, body): &Answer, lie: Option<&Lie>) -> std::io::Result<()> {
-    let headers = if let Some(Lie::Said(headers, _)) = lie { headers } else { "" };
+    let headers = if let Some(Lie::Said(_, headers, _)) = lie { headers } else { "" };
     let head = format!(
         "HTTP/1.1 {status} Said\r\nDate: Sat, 01 Jan 2000 00:00:00 GMT\r\n\
          x-amz-bucket-region: eu-central-1\r\n{headers}"
