@@ -99,6 +99,9 @@ fn bucket(report: &mut Report, destination: &Destination, place: &config::S3) ->
     // As a daemon does when it starts: proves that nothing there is written over.
     let replica = S3::create(place).map_err(|error| report.error(&error.into(), destination));
     let replica = replica.ok()?;
+    if let Some(doubt) = replica.doubt() {
+        report.warn(doubt.cause, destination, doubt.hint.unwrap_or_default());
+    }
     match S3::open(&trial(place, clock::now())) {
         Ok(s3) => exercise(report, destination, &s3.with_timeout(PATIENCE)),
         Err(error) => report.error(&Error::from(error), destination),

@@ -32,6 +32,9 @@ use std::time::{Duration, Instant};
 const MODE: &str = "x-amz-object-lock-mode";
 const UNTIL: &str = "x-amz-object-lock-retain-until-date";
 
+const UNTOLD: &str = "allow s3:GetObjectRetention, s3:GetObjectVersion and s3:ListBucketVersions; what is \
+                      hidden or stored over in a locked replica is not found without them";
+
 /// How far ahead of ours the store's clock is believed to be. Nobody can take back a lock that lasts too
 /// long.
 const MOST_AHEAD_MS: u64 = 15 * 60_000;
@@ -42,6 +45,8 @@ pub(super) struct Locks {
     pub lock: Option<Lock>,
     /// Whether the replica is a locked one, once somebody has looked.
     found: OnceLock<bool>,
+    /// Why that could not be told.
+    doubt: OnceLock<String>,
     /// The first versions of the names that something was stored or hidden over since.
     covered: Mutex<BTreeMap<String, String>>,
     /// What the store's clock showed last, and when that was.
@@ -153,15 +158,26 @@ impl S3 {
     }
 
     /// Looks whether the replica is a locked one, for who was not told. Where that cannot be asked,
-    /// it is not.
+    /// it is not; where it may not be asked, there is a doubt.
     pub(super) fn find_locks(&self) -> Result<(), Error> {
         let name = Name::Timeline(Timeline(1)).to_string();
-        let found = try_again(self.patience, thread::sleep, || match self.is_locked(&name) {
-            Err(error) if error.kind != Kind::Transient => Ok(false),
-            found => found,
-        })?;
+        let found = match try_again(self.patience, thread::sleep, || self.is_locked(&name)) {
+            Err(error) if error.kind == Kind::Transient => return Err(error),
+            Err(error) if error.kind == Kind::Denied => {
+                self.locks.doubt.get_or_init(|| error.cause);
+                false
+            }
+            found => found.unwrap_or(false),
+        };
         self.locks.found.get_or_init(|| found);
         Ok(())
+    }
+
+    /// What to tell whoever opened it: it is taken for one that is not locked, and may be.
+    pub fn doubt(&self) -> Option<Error> {
+        let cause = self.locks.doubt.get()?;
+        let cause = format!("it cannot be told whether this replica is locked: {cause}");
+        Some(self.error("open", "", Refusal::denied(cause, UNTOLD)))
     }
 
     fn is_locked(&self, name: &str) -> Result<bool, Error> {
@@ -174,9 +190,20 @@ impl S3 {
         if status == 200 && version.is_none_or(|version| version == "null") {
             return Ok(false);
         }
-        let versions = self.versions_of(name)?;
+        let hidden = newest.header("x-amz-delete-marker").is_some();
+        let versions = match self.versions_of(name) {
+            // A replica that is yet to be made takes no more rights than shipping does.
+            Err(error) if error.kind == Kind::Denied && status == 404 && !hidden => {
+                return Ok(false);
+            }
+            versions => versions?,
+        };
         let Some(first) = versions.iter().rfind(|it| it.bytes.is_some()) else { return Ok(false) };
-        Ok(self.head(name, Some(&first.id))?.header(MODE).is_some())
+        let first = self.head(name, Some(&first.id))?;
+        match first.status {
+            200 => Ok(first.header(MODE).is_some()),
+            _ => Err(self.error("get", name, Refusal::of(&first))),
+        }
     }
 
     /// Of a store that is busy nothing is learned, and least that there is no lock.

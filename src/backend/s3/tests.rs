@@ -309,6 +309,33 @@ fn trap_69_a_store_that_is_busy_does_not_make_a_locked_replica_an_unlocked_one()
     }
 }
 
+/// Found by reading: with keys that may not ask, a locked replica was read as one that is not locked, and
+/// nobody was told.
+#[test]
+fn trap_78_who_may_not_ask_whether_a_replica_is_locked_is_told_so() {
+    let denied = Lie::Refused(403, "AccessDenied");
+    let (newest, versions) = (head(200, VERSION), one_version(&Name::Timeline(Timeline(1))));
+    let hidden = head(404, "x-amz-delete-marker: true\r\n");
+    let check = |lies: &[&Lie], doubt: bool| {
+        let liar = Liar::new();
+        liar.lie(&lies.iter().map(|&lie| lie.clone()).collect::<Vec<_>>());
+        let s3 = S3::read(&liar.place()).unwrap();
+        assert_eq!((liar.asked(), s3.locks.apply()), (lies.len(), false), "{lies:?}");
+        assert_eq!(s3.doubt().is_some(), doubt, "{lies:?}");
+        s3.doubt()
+    };
+    let error = check(&[&newest, &denied], true).unwrap();
+    assert!(error.cause.contains("cannot be told") && error.cause.contains("AccessDenied"));
+    assert!(error.hint.unwrap().contains("s3:ListBucketVersions"));
+    check(&[&denied, &denied], true);
+    check(&[&hidden, &denied], true);
+    check(&[&newest, &versions, &denied], true);
+    // One that is not there yet, one in a bucket without versions, and one that is not locked.
+    check(&[&head(404, ""), &denied], false);
+    check(&[&head(200, "")], false);
+    check(&[&newest, &versions, &newest], false);
+}
+
 /// Found by trying MinIO, which says of a lock that the request is invalid.
 #[test]
 fn trap_78_a_lock_is_found_out_however_its_store_refuses() {

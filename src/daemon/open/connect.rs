@@ -10,6 +10,7 @@ use crate::durable;
 use crate::error::{Error, Result, Status};
 use crate::fanout::{Fanout, Host};
 use crate::key;
+use crate::log;
 use crate::object::Compression;
 use crate::seal::Keys;
 use std::path::Path;
@@ -115,10 +116,16 @@ fn open_destination(
             fs.tidy()?;
             Ok(Arc::new(fs))
         }
-        Destination::S3(place) => {
-            Ok(Arc::new(Retry::new(Arc::new(S3::create(place)?), Patience::default())))
-        }
+        Destination::S3(place) => Ok(patient(S3::create(place)?)),
     }
+}
+
+/// Says, too, what may be wrong with it, as a backend does not.
+fn patient(s3: S3) -> Arc<dyn Backend> {
+    if let Some(doubt) = s3.doubt() {
+        log::warn(&doubt.into());
+    }
+    Arc::new(Retry::new(Arc::new(s3), Patience::default()))
 }
 
 /// Opens a replica to read it: its objects come as they were before they were sealed.
@@ -130,9 +137,7 @@ pub fn open_to_read(origin: &Origin) -> Result<Arc<dyn Backend>> {
 pub fn open_bare(destination: &Destination) -> Result<Arc<dyn Backend>> {
     match destination {
         Destination::File { root } => Ok(Arc::new(Fs::open(root)?)),
-        Destination::S3(place) => {
-            Ok(Arc::new(Retry::new(Arc::new(S3::read(place)?), Patience::default())))
-        }
+        Destination::S3(place) => Ok(patient(S3::read(place)?)),
     }
 }
 
