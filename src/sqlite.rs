@@ -362,6 +362,8 @@ impl Handles {
 
     /// Reads from the database file; fewer bytes than asked for where it ends.
     pub fn read_database(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        #[cfg(test)]
+        crate::testkit::bad_sector(offset, buffer.len())?;
         read_at(self.database, buffer, offset)
     }
 

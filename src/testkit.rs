@@ -13,7 +13,8 @@ use crate::commit::{Digest, PageHash, PageNo};
 use crate::config::{Database, Destination, Settings};
 use crate::daemon::{self, Stop};
 use rusqlite::{Connection, OpenFlags};
-use std::io::{BufRead, BufReader, Write};
+use std::cell::Cell;
+use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -21,6 +22,21 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::{env, fs};
 use tempfile::TempDir;
+
+thread_local! {
+    /// Where this thread cannot read a database.
+    pub static BAD_SECTOR: Cell<Option<u64>> = const { Cell::new(None) };
+}
+
+/// Fails a read of so many bytes if the bad sector is among them.
+pub fn bad_sector(offset: u64, bytes: usize) -> io::Result<()> {
+    const EIO: i32 = 5;
+    let is_in = |at: u64| (offset..offset + bytes as u64).contains(&at);
+    match BAD_SECTOR.get().is_some_and(is_in) {
+        true => Err(io::Error::from_raw_os_error(EIO)),
+        false => Ok(()),
+    }
+}
 
 /// A database in WAL mode, in a directory of its own.
 #[derive(Debug)]

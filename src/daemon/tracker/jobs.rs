@@ -2,7 +2,6 @@
 
 use super::Tracker;
 use super::lanes::Abroad;
-use super::life::pause_after;
 use super::pass::Captured;
 use crate::capture::{Capture, RawPart};
 use crate::config::{Database, Destination};
@@ -188,9 +187,7 @@ impl Tracker {
             Ok(()) => (self.parts.refusals, self.parts.retry_at) = (0, None),
             Err(error) => {
                 self.parts.refused.push(held.raw.part);
-                self.parts.retry_at = Some(now + pause_after(self.parts.refusals));
-                self.part_refused(error);
-                self.parts.refusals += 1;
+                self.part_failed(error, now);
             }
         }
     }

@@ -199,8 +199,18 @@ impl Tracker {
         seat: Option<Seat>,
         now: Instant,
     ) {
-        let Captured { batch, part, passed, began, put_off, complete, part_is_due, drain, result } =
-            captured;
+        let Captured {
+            batch,
+            part,
+            unread,
+            passed,
+            began,
+            put_off,
+            complete,
+            part_is_due,
+            drain,
+            result,
+        } = captured;
         let mut capture = capture;
         let begins = self.rolling.is_none() && capture.rolling().is_some();
         if capture.source.pin() == Pin::Free {
@@ -239,6 +249,9 @@ impl Tracker {
         self.renew.extend(passed);
         self.begin_snapshot &= !began;
         self.phase = Phase::Here(capture);
+        if let Some(error) = unread {
+            self.part_failed(Error::io("read", self.database.path.display(), &error), now);
+        }
         if let Err(trouble) = result {
             self.trouble(trouble, now);
         }
@@ -348,14 +361,16 @@ impl Tracker {
         self.try_later(error, now);
     }
 
-    /// A part of a snapshot was not taken, by nobody. Change-sets go on meanwhile.
-    pub(super) fn part_refused(&mut self, error: Error) {
+    /// A part of a snapshot could not be read, or is taken by nobody. Change-sets go on meanwhile.
+    pub(super) fn part_failed(&mut self, error: Error, now: Instant) {
+        self.parts.retry_at = Some(now + pause_after(self.parts.refusals));
         self.shown.tally.count(error.status);
         self.status.fail(&error);
         self.status_due = true;
         if self.parts.refusals == 0 {
             self.complain(&error);
         }
+        self.parts.refusals += 1;
         self.fail_if_final(error);
     }
 

@@ -5,6 +5,7 @@ use crate::clock;
 use crate::fanout::Stock;
 use crate::name::Part;
 use crate::source::{Caught, Seen, Trouble};
+use std::io;
 
 /// What is left to be captured of a WAL that is let go of: at most one frame for so many captured ones.
 const NEAR: u32 = 4;
@@ -14,6 +15,8 @@ const NEAR: u32 = 4;
 pub struct Captured {
     pub(super) batch: Option<Batch>,
     pub(super) part: Option<RawPart>,
+    /// Why the next part could not be read.
+    pub(super) unread: Option<io::Error>,
     /// Parts of a snapshot that need not be read.
     pub(super) passed: Vec<Part>,
     /// A snapshot was begun.
@@ -55,6 +58,7 @@ pub(super) fn pass(
     let mut captured = Captured {
         batch: None,
         part: None,
+        unread: None,
         passed: Vec::new(),
         began: false,
         put_off: false,
@@ -95,7 +99,11 @@ fn try_pass(
     let same = matches!(capture.source.seen(look.as_ref()), Seen::Nothing | Seen::Commits);
     // Of another generation than the mark's nothing can be read, where there was no room to capture it.
     if caught.is_ok() && same && orders.part {
-        captured.part = capture.next_part(stored)?;
+        match capture.next_part(stored) {
+            // A page that cannot be read is in the way of no commit.
+            Err(Trouble::Io(error)) => captured.unread = Some(error),
+            part => captured.part = part?,
+        }
         captured.passed = capture.take_passed();
     }
     let finish = orders.finish && captured.complete;

@@ -5,6 +5,7 @@ use crate::config::Destination;
 use crate::daemon::room::Room;
 use crate::daemon::tests::agrees_with;
 use crate::name::Name;
+use crate::testkit::BAD_SECTOR;
 use std::collections::BTreeSet;
 
 fn parts(db: &Db) -> BTreeSet<String> {
@@ -160,6 +161,27 @@ fn trap_83_a_part_that_is_refused_is_in_the_way_of_nothing() {
     sim.until(|sim| sim.is_current());
     assert_eq!((snapshots(&db), sim.tracker.parts.refusals, sim.opened), (1, 0, 1));
     assert_eq!(sim.tracker.status.error, None);
+    agrees(&db);
+}
+
+/// Each try ended the life, and the next one claimed another timeline and met the same sector: thousands a day,
+/// for good.
+#[test]
+fn trap_57_a_page_that_cannot_be_read_ends_no_life() {
+    let (db, writer) = of_several_parts();
+    checkpoint(&writer, "TRUNCATE");
+    let mut sim = Sim::new(&db);
+    BAD_SECTOR.set(Some(12_000_000));
+    sim.until(|sim| sim.tracker.parts.refusals > 3);
+    commits(&writer, 3);
+    sim.for_ms(20_000);
+    assert!(sim.tracker.parts.refusals < 20, "{}", sim.tracker.parts.refusals);
+    assert!(sim.tracker.status.error.as_ref().is_some_and(|it| it.contains("read: ")));
+    let Phase::Here(capture) = &sim.tracker.phase else { panic!() };
+    assert!(capture.is_drained(), "commits are shipped");
+    BAD_SECTOR.set(None);
+    sim.until(|sim| sim.is_current());
+    assert_eq!((sim.opened, snapshots(&db)), (1, 1));
     agrees(&db);
 }
 
