@@ -11,7 +11,7 @@ mod gather;
 mod read;
 mod s3;
 
-pub use gather::{Directory, Gathered, Like, some_of};
+pub use gather::{Directory, Gathered, Like, Unseen, some_of};
 pub use read::{KEYS, Key, Place};
 pub use s3::{Credentials, Lock, LockMode, S3, Secret, UrlStyle};
 

@@ -14,7 +14,7 @@ use crate::cli::{
     ReencryptOf, RepairOf, StatusOf, SyncOf, UsageOf, VerifyOf,
 };
 use crate::clock;
-use crate::config::{self, Config, Database, Destination, Gathered, Origin};
+use crate::config::{self, Config, Database, Destination, Gathered, Origin, Unseen};
 use crate::daemon::{self, Reload, Stop, Task, open_bare, open_to_read};
 use crate::doctor;
 use crate::error::{Error, Result, Status};
@@ -112,18 +112,19 @@ fn show_synced(arguments: &Arguments, databases: &[Database], refused: &[Error])
 
 /// What came of each, and what failed, with its name. One that cannot be looked at keeps nobody from
 /// looking at the others; an only one is an error.
-type Each<T> = (Vec<T>, Vec<(String, Error)>);
+type Each<T> = (Vec<T>, Unseen);
 
 fn each<A, T>(
-    all: &[A],
+    (all, unseen): (&[A], Unseen),
     name: impl Fn(&A) -> String,
     mut work: impl FnMut(&A) -> Result<T>,
 ) -> Result<Each<T>> {
-    let (mut well, mut failed) = (Vec::new(), Vec::new());
+    let (mut well, mut failed) = (Vec::new(), unseen);
+    let alone = all.len() == 1 && failed.is_empty();
     for one in all {
         match work(one) {
             Ok(it) => well.push(it),
-            Err(error) if all.len() == 1 => return Err(error),
+            Err(error) if alone => return Err(error),
             Err(error) => failed.push((name(one), error)),
         }
     }
@@ -166,10 +167,13 @@ pub fn status(arguments: &Arguments, of: &StatusOf) -> Result<Outcome> {
         report::show(&report::Fleet::new(&survey(&root)?), arguments.json)?;
         return Ok(Outcome::Well);
     }
-    let Gathered { databases, refused, .. } = arguments.config(&of.given)?.gather();
+    let gathered = arguments.config(&of.given)?.gather();
+    let (unseen, Gathered { databases, refused, .. }) = (gathered.unseen(), gathered);
     refused.iter().for_each(|error| say(&error.message, error.hint.as_deref()));
-    let (standings, failed) = each(&databases, |it| it.name.clone(), status::status)?;
-    failed.iter().for_each(|(_, it)| log::say(Level::Error, &it.message, it.hint.as_deref()));
+    let told = unseen.len();
+    let (standings, failed) = each((&databases, unseen), |it| it.name.clone(), status::status)?;
+    let told = failed.iter().skip(told);
+    told.for_each(|(_, it)| log::say(Level::Error, &it.message, it.hint.as_deref()));
     report::show(&report::Standings::new(&standings), arguments.json)?;
     Ok(failed.first().map_or(Outcome::Well, |(_, error)| Outcome::Found(error.status)))
 }
@@ -243,8 +247,9 @@ pub fn verify(arguments: &Arguments, of: &VerifyOf) -> Result<Outcome> {
     let question = of.question()?;
     let check =
         |source: &_| verify::verify_asking(source, of.deep, question.as_ref(), &bar(arguments));
-    let (mut checked, mut differing) = (Vec::new(), Vec::new());
-    let replicas = arguments.replicas(of.source.as_deref())?;
+    let (replicas, unseen) = arguments.replicas(of.source.as_deref())?;
+    let mut beside: Vec<_> = unseen.iter().map(|(_, it)| verify::Finding::of(it)).collect();
+    let mut checked = Vec::new();
     let several = replicas.iter().flat_map(|(_, copies)| copies).count() > 1;
     for (state_dir, database) in replicas {
         let mut copies = Vec::new();
@@ -266,63 +271,64 @@ pub fn verify(arguments: &Arguments, of: &VerifyOf) -> Result<Outcome> {
             let whole: Vec<_> = whole.map(|it| it.source.as_str()).collect();
             Verified::note(&state_dir, &whole, of.deep, clock::now());
         }
-        differing.extend(found);
+        beside.extend(found);
         checked.extend(copies);
     }
-    let verified = report::Verified::new(&checked, &differing);
+    let verified = report::Verified::new(&checked, &beside);
     if !(arguments.quiet && verified.ok()) || arguments.json {
         report::show(&verified, arguments.json)?;
     }
-    let differ = (!differing.is_empty()).then_some(Status::Integrity);
-    let found: Vec<_> = checked.iter().filter_map(|it| it.report.status()).chain(differ).collect();
-    let gravest = [Status::Integrity, Status::Key, Status::Missing, Status::Unreachable];
-    let gravest = gravest.into_iter().find(|status| found.contains(status));
+    let found = checked.iter().filter_map(|it| it.report.status());
+    let gravest = verify::gravest(found.chain(beside.iter().map(|it| it.status)));
     Ok(gravest.map_or(Outcome::Well, Outcome::Found))
 }
 
 pub fn compact(arguments: &Arguments, of: &CompactOf) -> Result<Outcome> {
-    let mut kept = Vec::new();
-    for database in arguments.databases(&of.given)? {
-        let done = daemon::upkeep(&database, Task::Compact, &open_to_read, &bar(arguments))?;
-        kept.push(Kept { database: database.name, done });
-    }
-    let compacted = report::Compacted::new(&kept);
+    let (kept, failed) = keep_up(arguments, &of.given, Task::Compact)?;
+    let compacted = report::Compacted::new(&kept, &failed);
     if !(arguments.quiet && compacted.ok()) || arguments.json {
         report::show(&compacted, arguments.json)?;
     }
-    Ok(tell_failures(&kept))
+    Ok(tell_failures((&kept, &failed)))
 }
 
 pub fn prune(arguments: &Arguments, of: &PruneOf) -> Result<Outcome> {
     let mode = if of.dry_run { Mode::DryRun } else { Mode::Real };
-    let mut kept = Vec::new();
-    for database in arguments.databases(&of.given)? {
-        let task = Task::Prune(mode);
-        let done = daemon::upkeep(&database, task, &open_to_read, &bar(arguments))?;
-        kept.push(Kept { database: database.name, done });
-    }
-    let pruned = report::PrunedObjects::new(&kept, mode);
+    let (kept, failed) = keep_up(arguments, &of.given, Task::Prune(mode))?;
+    let pruned = report::PrunedObjects::new(&kept, &failed, mode);
     if !(arguments.quiet && pruned.ok()) || arguments.json {
         report::show(&pruned, arguments.json)?;
     }
-    Ok(tell_failures(&kept))
+    Ok(tell_failures((&kept, &failed)))
+}
+
+/// A round of upkeep for each database.
+fn keep_up(arguments: &Arguments, given: &[String], task: Task) -> Result<Each<Kept>> {
+    let (databases, unseen) = arguments.databases(given)?;
+    let keep_up = |database: &Database| {
+        let done = daemon::upkeep(database, task, &open_to_read, &bar(arguments))?;
+        Ok(Kept { database: database.name.clone(), done })
+    };
+    each((&databases, unseen), |it| it.name.clone(), keep_up)
 }
 
 pub fn usage(arguments: &Arguments, of: &UsageOf) -> Result<Outcome> {
-    let settings = arguments.settings(of.source.as_deref())?;
+    let (settings, unseen) = arguments.settings(of.source.as_deref())?;
     let look = |(destination, settings, cap): &_| {
         let usage = usage::usage(&*open_to_read(destination)?, settings, *cap, clock::now())?;
         Ok((destination.to_string(), usage))
     };
-    let (found, failed) = each(&settings, |(destination, ..)| destination.to_string(), look)?;
+    let name = |(destination, ..): &(Origin, _, _)| destination.to_string();
+    let (found, failed) = each((&settings, unseen), name, look)?;
     report::show(&report::Used::new(&found, &failed), arguments.json)?;
     Ok(failed.first().map_or(Outcome::Well, |(_, error)| Outcome::Found(error.status)))
 }
 
 /// Tells what is held past a cap, and what did not work; the first of it says how the command ends. A
 /// document has it among its findings, and stays the only one.
-fn tell_failures(kept: &[Kept]) -> Outcome {
-    let errors: Vec<&Error> = kept.iter().flat_map(|each| &each.done.errors).collect();
+fn tell_failures((kept, failed): (&[Kept], &Unseen)) -> Outcome {
+    let errors = kept.iter().flat_map(|each| &each.done.errors);
+    let errors: Vec<&Error> = failed.iter().map(|(_, error)| error).chain(errors).collect();
     for (place, over) in kept.iter().flat_map(|each| &each.done.caps) {
         over.iter().for_each(|over| say(&format!("{place}: {over}"), Some(over.remedy())));
     }
@@ -331,7 +337,7 @@ fn tell_failures(kept: &[Kept]) -> Outcome {
 }
 
 pub fn repair(arguments: &Arguments, of: &RepairOf) -> Result<Outcome> {
-    let databases = arguments.databases(&of.given)?;
+    let (databases, unseen) = arguments.databases(&of.given)?;
     let heal = |database: &Database| {
         let hold_off = || daemon::hold_off_upkeep(&database.state_dir);
         let _no_upkeep = if of.dry_run { None } else { hold_off()? };
@@ -341,7 +347,7 @@ pub fn repair(arguments: &Arguments, of: &RepairOf) -> Result<Outcome> {
         let places = database.clone().origins().iter().map(open_to_read).collect();
         repair::repair(places, order, &bar(arguments))
     };
-    let (reports, failed) = each(&databases, |it| it.name.clone(), heal)?;
+    let (reports, failed) = each((&databases, unseen), |it| it.name.clone(), heal)?;
     let repaired = report::Repaired::new(&reports, &failed, of.dry_run);
     if !(arguments.quiet && repaired.is_silent()) || arguments.json {
         report::show(&repaired, arguments.json)?;
@@ -361,7 +367,7 @@ pub fn keygen(arguments: &Arguments, of: &KeygenOf) -> Result<Outcome> {
 
 pub fn reencrypt(arguments: &Arguments, of: &ReencryptOf) -> Result<Outcome> {
     memory::keep();
-    let origins = arguments.sources(of.source.as_deref())?;
+    let (origins, unseen) = arguments.sources(of.source.as_deref())?;
     let rewrite = |origin: &Origin| {
         let keys = key::load(&origin.sealing)?;
         let target = target(&keys, of)?;
@@ -370,7 +376,7 @@ pub fn reencrypt(arguments: &Arguments, of: &ReencryptOf) -> Result<Outcome> {
             reencrypt::reencrypt(&*open_bare(&origin.destination)?, order, &bar(arguments))?;
         Ok((origin.to_string(), target.map(|key| key.id), report))
     };
-    let (all, failed) = each(&origins, Origin::to_string, rewrite)?;
+    let (all, failed) = each((&origins, unseen), Origin::to_string, rewrite)?;
     let remain = all.iter().filter_map(|(.., report)| {
         let failed = (report.remaining > 0).then_some(Status::Unreachable);
         report.errors.first().map(|error| error.status).or(failed)

@@ -24,9 +24,31 @@ pub use chain::Links;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
+    /// What it is, as scripts tell it.
+    pub status: Status,
     pub what: String,
     pub where_: String,
     pub remedy: String,
+}
+
+impl Finding {
+    /// What could not be looked at.
+    pub fn of(error: &Error) -> Self {
+        let finding = finding(error.place.clone(), error);
+        let remedy = error.hint.clone().unwrap_or(finding.remedy);
+        Self { status: error.status, remedy, ..finding }
+    }
+}
+
+/// Which status a command ends with that has found all these: damage goes before what kept it from being
+/// looked for, and what a person has to do something about before what may come back by itself.
+pub fn gravest(found: impl IntoIterator<Item = Status>) -> Option<Status> {
+    use Status::{
+        Exists, Failed, Integrity, Key, Locked, Missing, Newer, Stale, Unreachable, Usage,
+    };
+    const ORDER: [Status; 10] =
+        [Integrity, Newer, Key, Usage, Failed, Missing, Unreachable, Locked, Stale, Exists];
+    found.into_iter().min_by_key(|status| ORDER.iter().position(|it| it == status))
 }
 
 #[derive(Clone, Debug)]
@@ -141,6 +163,7 @@ pub fn verify_asking(
     let mut links = Links::default();
     let replica = read_all(&**source, replica, &mut report, &mut links, progress)?;
     report.findings.extend(replica.foreign.iter().map(|key| Finding {
+        status: Status::Integrity,
         what: "not an object of ours".into(),
         where_: format!("{source}/{key}"),
         remedy: "nothing reads it; remove it if you know where it comes from".into(),
@@ -231,6 +254,7 @@ fn drill_all(
             report.answer = answer.and_then(|(_, answer)| answer.ok());
             report.findings.extend(wrong.map(|what| {
                 Finding {
+                    status: Status::Integrity,
                     what,
                     where_: source.to_string(),
                     remedy:
@@ -266,12 +290,14 @@ fn differs(question: &Question, answer: &std::result::Result<String, String>) ->
 }
 
 fn finding(place: String, error: &dyn std::fmt::Display) -> Finding {
-    Finding { what: error.to_string(), where_: place, remedy: REPAIR.into() }
+    let (status, what) = (Status::Integrity, error.to_string());
+    Finding { status, what, where_: place, remedy: REPAIR.into() }
 }
 
 /// What is inside, and how it hangs together, can be said by those alone who have the key.
 fn not_opened(place: String, key: KeyId) -> Finding {
     Finding {
+        status: Status::Key,
         what: format!("sealed under key {key}, which was not given: only checksums were checked"),
         where_: place,
         remedy: "name the key's file too, with key_files, --key-file or BAKELITE_KEY_FILES".into(),
@@ -380,6 +406,7 @@ pub fn compare(copies: &[(String, &Report)]) -> Vec<Finding> {
             });
             findings.extend(told.map(|name| {
                 Finding {
+                    status: Status::Integrity,
                     what: format!("it is another object than {here}/{name}"),
                     where_: format!("{there}/{name}"),
                     remedy:
@@ -436,6 +463,7 @@ fn drill<T>(
 fn corrupt(place: String, timeline: Option<Timeline>, commit: CommitNo, wrong: &str) -> Finding {
     let on = timeline.map(|timeline| format!(" --timeline {timeline}")).unwrap_or_default();
     Finding {
+        status: Status::Integrity,
         what: format!("commit {commit}: integrity_check: {wrong}"),
         where_: place,
         remedy: format!(

@@ -217,3 +217,47 @@ fn a_gap_is_told_from_other_damage() {
     let (status, said) = place.ask("restore --db b --output x --commit 3", "error");
     assert_eq!((status, &said["error"]["kind"]), (4, &"gap".into()), "{said}");
 }
+
+/// Of a directory whose disk is not mounted, nothing was looked at and the weekly `verify` said that all was
+/// well. The databases that are there are looked at all the same.
+#[test]
+fn a_directory_with_no_database_is_not_well_and_keeps_nobody_from_the_others() {
+    let place = Place::new();
+    fs::create_dir(place.path("empty")).unwrap();
+    let directory = |name: &str| {
+        let to = place.path("one");
+        let destination = format!("{{ type = \"file\", path = {to:?} }}");
+        format!("[[database]]\ndir = {:?}\ndestination = [{destination}]\n", place.path(name))
+    };
+    let app = fs::read_to_string(place.path("config")).unwrap();
+    let commands = [
+        "verify --deep --quiet",
+        "usage",
+        "repair",
+        "prune",
+        "compact",
+        "reencrypt --key-file a-key --seal new --dry-run",
+        "status",
+    ];
+    for (name, cause) in [("empty", "no database here is called *.db"), ("gone", "No such file")] {
+        for (others, beside) in [("", 0), (&*app, 2)] {
+            fs::write(place.path("config"), directory(name) + others).unwrap();
+            for words in commands {
+                let (status, said) = place.ask(words, "schema");
+                assert_eq!(status, 3, "{words}: {said}");
+                let output = place.run(words, &[]);
+                let told = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+                let words = format!("{words}: {told}");
+                assert!(told.contains(cause) && told.contains(&format!("/{name}")), "{words}");
+                let of_others = ["replicas", "databases"].iter().find_map(|it| said[it].as_array());
+                assert!(of_others.is_none_or(|it| it.len() >= beside), "{words}: {said}");
+            }
+        }
+        fs::write(place.path("config"), directory(name)).unwrap();
+        for words in ["list", "restore --output x"] {
+            let (status, said) = place.ask(words, "error");
+            let message = said["error"]["message"].as_str().unwrap();
+            assert!(status == 3 && message.contains(cause), "{words}: {said}");
+        }
+    }
+}

@@ -4,7 +4,9 @@
 use super::{Arguments, Existing, RestoreOf, RunOf, VerifyOf, help};
 use crate::clock;
 use crate::commit::Time;
-use crate::config::{self, Config, Database, Destination, Origin, Sealing, Settings};
+use crate::config::{
+    self, Config, Database, Destination, Gathered, Origin, Sealing, Settings, Unseen,
+};
 use crate::error::{Error, Result, Status};
 use crate::keep::Cap;
 use crate::restore::Target;
@@ -13,6 +15,9 @@ use crate::sqlite;
 use crate::verify::Question;
 use std::env;
 use std::path::PathBuf;
+
+/// The directory of a database's state, if that is known, and its replicas.
+pub type CopiesOf = (Option<PathBuf>, Vec<Origin>);
 
 impl Arguments {
     /// What a verb of the form `[DB DEST...]` is about: databases, or directories of them.
@@ -33,9 +38,11 @@ impl Arguments {
         Ok(vec![database].into())
     }
 
-    /// The databases that there are of that by now.
-    pub fn databases(&self, given: &[String]) -> Result<Vec<Database>> {
-        Ok(self.config(given)?.gather().databases)
+    /// The databases that there are of that by now, and the directories that have none.
+    pub fn databases(&self, given: &[String]) -> Result<(Vec<Database>, Unseen)> {
+        let gathered = self.config(given)?.gather();
+        let unseen = gathered.unseen();
+        Ok((gathered.databases, unseen))
     }
 
     /// The place that many replicas are below, if there is one given.
@@ -60,30 +67,31 @@ impl Arguments {
         Ok((config::file(self.config.as_deref()), spelled_out(path, destinations)?))
     }
 
-    /// The replicas that a verb of the form `[SOURCE]` is about; at least one.
-    pub fn sources(&self, given: Option<&str>) -> Result<Vec<Origin>> {
-        Ok(self.replicas(given)?.into_iter().flat_map(|(_, copies)| copies).collect())
+    /// The replicas that a verb of the form `[SOURCE]` is about, and the directories whose are not known.
+    pub fn sources(&self, given: Option<&str>) -> Result<(Vec<Origin>, Unseen)> {
+        let (replicas, unseen) = self.replicas(given)?;
+        Ok((replicas.into_iter().flat_map(|(_, copies)| copies).collect(), unseen))
     }
 
     /// The same, those of each database together, with the directory of its state if it is known.
-    pub fn replicas(&self, given: Option<&str>) -> Result<Vec<(Option<PathBuf>, Vec<Origin>)>> {
+    pub fn replicas(&self, given: Option<&str>) -> Result<(Vec<CopiesOf>, Unseen)> {
         if let Some(url) = given {
             self.alone("SOURCE")?;
             let sealing = self.sealing(sealing_of_environment())?;
             let origin = Origin { destination: Destination::parse(url)?, sealing };
-            return Ok(vec![(None, vec![origin])]);
+            return Ok((vec![(None, vec![origin])], Unseen::new()));
         }
         let known = |it: Database| (Some(it.state_dir.clone()), it.origins());
-        Ok(self.databases(&[])?.into_iter().map(known).collect())
+        let (databases, unseen) = self.databases(&[])?;
+        Ok((databases.into_iter().map(known).collect(), unseen))
     }
 
     /// The same, each with the settings of its database, and its cap.
-    pub fn settings(&self, given: Option<&str>) -> Result<Vec<(Origin, Settings, Cap)>> {
+    pub fn settings(&self, given: Option<&str>) -> Result<(Vec<(Origin, Settings, Cap)>, Unseen)> {
         if given.is_some() {
-            let sources = self.sources(given)?.into_iter();
-            return Ok(sources
-                .map(|source| (source, Settings::default(), Cap::default()))
-                .collect());
+            let (sources, unseen) = self.sources(given)?;
+            let by_default = |source| (source, Settings::default(), Cap::default());
+            return Ok((sources.into_iter().map(by_default).collect(), unseen));
         }
         let with_settings = |it: Database| {
             let (settings, caps) = (it.settings.clone(), it.caps.clone());
@@ -91,16 +99,21 @@ impl Arguments {
             let origins = it.origins().into_iter().enumerate();
             origins.map(move |(at, each)| (each, settings.clone(), cap(at)))
         };
-        Ok(self.databases(&[])?.into_iter().flat_map(with_settings).collect())
+        let (databases, unseen) = self.databases(&[])?;
+        Ok((databases.into_iter().flat_map(with_settings).collect(), unseen))
     }
 
     /// The replicas of one database, in the order of the configuration, and the directory of its state.
-    pub fn copies(&self, given: Option<&str>) -> Result<(Option<PathBuf>, Vec<Origin>)> {
+    pub fn copies(&self, given: Option<&str>) -> Result<CopiesOf> {
         if given.is_some() {
-            return Ok((None, self.sources(given)?));
+            return Ok((None, self.sources(given)?.0));
         }
-        let mut databases = self.databases(&[])?;
+        let Gathered { mut databases, refused, .. } = self.config(&[])?.gather();
         if databases.len() != 1 {
+            // Where there is none to choose, why is all that helps.
+            if let Some(none) = refused.into_iter().next().filter(|_| databases.is_empty()) {
+                return Err(none);
+            }
             let names: Vec<_> = databases.iter().map(|each| each.name.as_str()).collect();
             return Err(Error::new(Status::Usage, "arguments", "SOURCE", "which database?")
                 .hint(format!("choose one with --db: {}", config::some_of(&names))));

@@ -124,7 +124,7 @@ fn a_command_follows_two_dashes_with_its_own_options() {
 fn a_database_and_its_destinations_need_no_configuration() {
     let arguments = run(&["daemon", "/a/app.db", "/m/app", "file:///n/app"]);
     let Verb::Daemon(of) = &arguments.verb else { panic!("{arguments:?}") };
-    let databases = arguments.databases(&of.given).unwrap();
+    let (databases, _) = arguments.databases(&of.given).unwrap();
     assert_eq!(databases.len(), 1);
     let destinations: Vec<String> =
         databases[0].destinations.iter().map(|it| it.to_string()).collect();
@@ -132,7 +132,7 @@ fn a_database_and_its_destinations_need_no_configuration() {
     assert_eq!(databases[0].name, "app");
     assert_eq!(databases[0].state_dir, Path::new("/a/.app.db.bakelite"));
     let words = ["list".to_owned(), "rel/ative".to_owned()];
-    let relative = &arguments.databases(&words).unwrap()[0];
+    let relative = &arguments.databases(&words).unwrap().0[0];
     assert!(relative.path.is_absolute(), "{relative:?}");
 }
 

@@ -49,6 +49,9 @@ impl Like {
     }
 }
 
+/// What could not be looked at, by its name.
+pub type Unseen = Vec<(String, Error)>;
+
 /// All that is backed up by now, and what cannot be.
 #[derive(Debug, Default)]
 pub struct Gathered {
@@ -62,6 +65,13 @@ impl Gathered {
     /// What a person should know.
     pub fn warnings(&self) -> impl Iterator<Item = &Error> {
         self.refused.iter().chain(self.links.iter().map(|link| &link.told))
+    }
+
+    /// The directories that nothing was found in, with why. Who says that all is well has to have looked:
+    /// a disk that is not mounted holds databases, and a file with an odd name never was one.
+    pub fn unseen(&self) -> Unseen {
+        let directories = self.refused.iter().filter(|error| error.status != Status::Usage);
+        directories.map(|error| (error.place.clone(), error.clone())).collect()
     }
 }
 

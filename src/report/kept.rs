@@ -1,6 +1,7 @@
 //! What `compact` and `prune` say.
 
 use super::{Document, SCHEMA};
+use crate::error::Error;
 use crate::units;
 use crate::upkeep::{Done, Mode};
 use serde::Serialize;
@@ -41,22 +42,22 @@ struct CompactedOf {
     locked: u64,
 }
 
-fn failures(kept: &[Kept]) -> Vec<Finding> {
-    let of = |each: &Kept| {
-        let errors = each.done.errors.iter();
-        let failure = errors.map(|error| Finding {
-            what: error.message.clone(),
-            r#where: each.database.clone(),
-            remedy: error.hint.clone().unwrap_or_else(|| "the next round tries again".into()),
-        });
-        failure.collect::<Vec<_>>()
+/// Of what could not be begun, and in what was done.
+fn failures(kept: &[Kept], failed: &[(String, Error)]) -> Vec<Finding> {
+    let finding = |name: &String, error: &Error| Finding {
+        what: error.message.clone(),
+        r#where: name.clone(),
+        remedy: error.hint.clone().unwrap_or_else(|| "the next round tries again".into()),
     };
-    kept.iter().flat_map(of).collect()
+    let failed = failed.iter().map(|(name, error)| finding(name, error));
+    let inside =
+        kept.iter().flat_map(|it| it.done.errors.iter().map(|error| finding(&it.database, error)));
+    failed.chain(inside).collect()
 }
 
 impl Compacted {
-    pub fn new(kept: &[Kept]) -> Self {
-        let findings = failures(kept);
+    pub fn new(kept: &[Kept], failed: &[(String, Error)]) -> Self {
+        let findings = failures(kept, failed);
         let of = |Kept { database, done }: &Kept| CompactedOf {
             name: database.clone(),
             merged: done.merged,
@@ -116,7 +117,7 @@ pub struct PrunedObjects {
 }
 
 impl PrunedObjects {
-    pub fn new(kept: &[Kept], mode: Mode) -> Self {
+    pub fn new(kept: &[Kept], failed: &[(String, Error)], mode: Mode) -> Self {
         let dry_run = mode == Mode::DryRun;
         let pruned = || kept.iter().flat_map(|each| &each.done.pruned);
         let remedy = if dry_run { "run: bakelite prune" } else { "none: it was deleted" };
@@ -135,7 +136,7 @@ impl PrunedObjects {
                 remedy: over.remedy().into(),
             })
         }));
-        let failures = failures(kept);
+        let failures = failures(kept, failed);
         let ok = failures.is_empty();
         findings.extend(failures);
         let (objects, bytes) = (pruned().count() as u64, pruned().map(|it| it.bytes).sum());

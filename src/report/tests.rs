@@ -269,8 +269,12 @@ fn status_shows_each_destination() {
 
 #[test]
 fn verify_is_ok_only_without_findings() {
-    let finding =
-        Finding { what: "a gap".into(), where_: "commit 5".into(), remedy: "do so".into() };
+    let finding = Finding {
+        status: crate::error::Status::Integrity,
+        what: "a gap".into(),
+        where_: "commit 5".into(),
+        remedy: "do so".into(),
+    };
     let checked = |findings, restored| Checked {
         source: "file:///m/app".into(),
         report: verify::Report {

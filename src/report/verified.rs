@@ -47,7 +47,7 @@ struct ReplicaOf {
 
 impl From<&Finding> for FindingOf {
     fn from(it: &Finding) -> Self {
-        let Finding { what, where_, remedy } = it.clone();
+        let Finding { what, where_, remedy, .. } = it.clone();
         Self { what, r#where: where_, remedy }
     }
 }
@@ -68,9 +68,10 @@ impl From<&Checked> for ReplicaOf {
 }
 
 impl Verified {
-    /// Also what the replicas of one database say differently.
-    pub fn new(checked: &[Checked], differing: &[Finding]) -> Self {
-        let findings = checked.iter().flat_map(|each| &each.report.findings).chain(differing);
+    /// Also what is found of no replica alone: that those of one database differ, or that a directory's
+    /// are not known.
+    pub fn new(checked: &[Checked], beside: &[Finding]) -> Self {
+        let findings = checked.iter().flat_map(|each| &each.report.findings).chain(beside);
         let findings: Vec<_> = findings.map(FindingOf::from).collect();
         Self {
             schema: SCHEMA,
