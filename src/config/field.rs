@@ -245,13 +245,15 @@ impl<'a> Field<'a> {
         Ok(windows)
     }
 
+    /// Whether it is this text, be it that a variable of the environment says so, or is not set.
+    pub(super) fn is(&self, word: &str) -> bool {
+        let text = self.value.as_str().map(|text| expand(text, self.source.variable));
+        text.is_some_and(|text| text.is_ok_and(|text| text == word))
+    }
+
     /// Empty text and empty lists ask for nothing.
     pub(super) fn is_off(&self) -> bool {
-        let empty = |value: &DeValue| {
-            value.as_str().is_some_and(str::is_empty)
-                || value.as_array().is_some_and(|array| array.is_empty())
-        };
-        empty(self.value)
+        self.is("") || self.value.as_array().is_some_and(|array| array.is_empty())
     }
 
     /// Bytes a second; empty: no limit.

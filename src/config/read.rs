@@ -360,8 +360,7 @@ fn set(settings: &mut Settings, field: &Field) -> Result<()> {
     match field.key {
         "poll_interval" => settings.poll_interval = field.duration("1ms", "1s")?,
         "ship_interval" => {
-            let auto = field.value.as_str() == Some("auto");
-            let chosen = (!auto).then(|| field.duration("0s", "1h"));
+            let chosen = (!field.is("auto")).then(|| field.duration("0s", "1h"));
             settings.ship_interval = chosen.transpose()?;
         }
         "snapshot_interval" => settings.snapshot_interval = field.duration("1s", "100y")?,

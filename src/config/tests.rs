@@ -424,3 +424,41 @@ fn a_name_that_leaves_no_room_for_those_beside_it_is_refused() {
     let error = read("/a/\\u0000.db").unwrap_err();
     assert!(error.status == Status::Usage && error.hint.is_some(), "{error}");
 }
+
+/// A container sets a variable or leaves it out: a default that turns a key off was taken for a value of it.
+#[test]
+fn what_a_variable_turns_off_is_off() {
+    let plain = with("", "", "");
+    for key in [
+        "ship_interval = \"${NONE:-auto}\"",
+        "snapshot_rate = \"${NONE:-}\"",
+        "metrics_file = \"${NONE:-}\"",
+        "metrics_listen = \"${NONE:-}\"",
+        "ping_url = \"${NONE:-}\"",
+    ] {
+        assert_eq!(parse(&with(key, "", "")).unwrap(), parse(&plain).unwrap(), "{key}");
+    }
+    let database = with("", "state_dir = \"${NONE:-}\"", "");
+    assert_eq!(parse(&database).unwrap(), parse(&plain).unwrap());
+    let bucket = |more: &str| {
+        let more = format!("[[database.destination]]\ntype = \"s3\"\nbucket = \"bbb\"\n{more}");
+        parse(&with("", "", &more))
+    };
+    for key in [
+        "endpoint",
+        "region",
+        "credentials_file",
+        "access_key_id",
+        "prefix",
+        "replica_max",
+        "lock",
+        "path",
+    ] {
+        let given = bucket(&format!("{key} = \"${{NONE:-}}\""));
+        assert_eq!(given.unwrap(), bucket("").unwrap(), "{key}");
+    }
+    let missing = parse(&with("ping_url = \"${NONE}\"", "", "")).unwrap_err();
+    assert!(missing.message.contains("ping_url: the environment has no NONE"), "{missing}");
+    let set = only(&with("metrics_file = \"${ROOT:-}/m\"", "", "")).settings.observers;
+    assert_eq!(set.metrics_file, Some("/srv/m".into()));
+}
