@@ -261,3 +261,26 @@ fn a_directory_with_no_database_is_not_well_and_keeps_nobody_from_the_others() {
         }
     }
 }
+
+/// One key file that was not there kept every other database from being proved.
+#[test]
+fn a_key_that_is_missing_keeps_no_other_database_from_being_verified() {
+    let place = Place::new();
+    let config = fs::read_to_string(place.path("config")).unwrap();
+    let (app, b) = config.split_at(config.rfind("[[database]]\n").unwrap());
+    for (key, expected) in [("no-such-key", 7), ("one", 2)] {
+        let keyed =
+            b.replacen("\npath", &format!("\nkey_files = [{:?}]\npath", place.path(key)), 1);
+        fs::write(place.path("config"), keyed + app).unwrap();
+        let (status, said) = place.ask("verify --deep", "findings replicas");
+        assert_eq!(status, expected, "{said}");
+        let [of_key] = &said["findings"].as_array().unwrap()[..] else { panic!("{said}") };
+        let what = of_key["what"].as_str().unwrap();
+        assert!(what.contains("read the key: ") && what.contains(key), "{of_key}");
+        assert!(!of_key["remedy"].as_str().unwrap().contains("repair"), "{of_key}");
+        let replicas = said["replicas"].as_array().unwrap();
+        let whole: Vec<_> = replicas.iter().map(|it| it["verdict"] == "whole").collect();
+        assert_eq!(whole, [false, true, true], "{said}");
+        assert_ne!(replicas[0]["verdict"], "damaged", "{said}");
+    }
+}
