@@ -267,7 +267,7 @@ pub fn verify(arguments: &Arguments, of: &VerifyOf) -> Result<Outcome> {
         let reports: Vec<_> = copies.iter().map(|it| (it.source.clone(), &it.report)).collect();
         let found = verify::compare(&reports);
         if let Some(state_dir) = state_dir.filter(|_| found.is_empty()) {
-            let whole = copies.iter().filter(|it| it.report.findings.is_empty());
+            let whole = copies.iter().filter(|it| it.report.status().is_none());
             let whole: Vec<_> = whole.map(|it| it.source.as_str()).collect();
             Verified::note(&state_dir, &whole, of.deep, clock::now());
         }
@@ -279,7 +279,7 @@ pub fn verify(arguments: &Arguments, of: &VerifyOf) -> Result<Outcome> {
         report::show(&verified, arguments.json)?;
     }
     let found = checked.iter().filter_map(|it| it.report.status());
-    let gravest = verify::gravest(found.chain(beside.iter().map(|it| it.status)));
+    let gravest = verify::gravest(found.chain(beside.iter().filter_map(|it| it.status)));
     Ok(gravest.map_or(Outcome::Well, Outcome::Found))
 }
 

@@ -14,114 +14,16 @@ use crate::replica::{REPAIR, Replica, damaged};
 use crate::restore::{self, Check, Options, Progress, Target};
 use crate::snapshot::{Fork, Manifest, PartPages};
 use crate::sqlite;
+use found::{Failed, finding};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
 mod chain;
+mod found;
 
 pub use chain::Links;
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
-    /// What it is, as scripts tell it.
-    pub status: Status,
-    pub what: String,
-    pub where_: String,
-    pub remedy: String,
-}
-
-impl Finding {
-    /// What could not be looked at.
-    pub fn of(error: &Error) -> Self {
-        let finding = finding(error.place.clone(), error);
-        let remedy = error.hint.clone().unwrap_or(finding.remedy);
-        Self { status: error.status, remedy, ..finding }
-    }
-}
-
-/// Which status a command ends with that has found all these: damage goes before what kept it from being
-/// looked for, and what a person has to do something about before what may come back by itself.
-pub fn gravest(found: impl IntoIterator<Item = Status>) -> Option<Status> {
-    use Status::{
-        Exists, Failed, Integrity, Key, Locked, Missing, Newer, Stale, Unreachable, Usage,
-    };
-    const ORDER: [Status; 10] =
-        [Integrity, Newer, Key, Usage, Failed, Missing, Unreachable, Locked, Stale, Exists];
-    found.into_iter().min_by_key(|status| ORDER.iter().position(|it| it == status))
-}
-
-#[derive(Clone, Debug)]
-pub struct Report {
-    pub objects: u64,
-    pub bytes: u64,
-    pub findings: Vec<Finding>,
-    /// What a deep check restored.
-    pub restored: Option<restore::Report>,
-    /// What that said when it was asked.
-    pub answer: Option<String>,
-    /// The key of an object that nobody here can open: then only checksums were checked.
-    pub closed: Option<KeyId>,
-    /// It could not be looked at, and that is all that was found.
-    pub failed: Option<Status>,
-    /// Those of the findings that are about the database which a whole replica gives back.
-    pub database: Vec<&'static str>,
-    /// The hashes of the objects that are sound.
-    pub sound: BTreeMap<Name, [u8; 32]>,
-}
-
-impl Report {
-    /// Of a replica that cannot be looked at.
-    pub fn failed(place: String, error: &Error) -> Self {
-        let finding = finding(place, error);
-        let remedy = error.hint.clone().unwrap_or(finding.remedy);
-        Self {
-            objects: 0,
-            bytes: 0,
-            findings: vec![Finding { remedy, ..finding }],
-            restored: None,
-            answer: None,
-            closed: None,
-            failed: Some(error.status),
-            database: Vec::new(),
-            sound: BTreeMap::new(),
-        }
-    }
-
-    /// What the findings come to.
-    pub fn status(&self) -> Option<Status> {
-        match (self.findings.len(), self.closed) {
-            (0, _) => None,
-            (1, Some(_)) => Some(Status::Key),
-            _ => Some(self.failed.unwrap_or(Status::Integrity)),
-        }
-    }
-
-    /// A few words for it.
-    pub fn verdict(&self) -> &'static str {
-        match (self.findings.len(), self.failed, self.closed) {
-            (0, ..) => "whole",
-            (_, Some(Status::Missing), _) => "no replica is there",
-            (_, Some(Status::Unreachable), _) => "cannot be reached",
-            (_, Some(Status::Key), _) => "its key is missing or wrong",
-            (_, Some(Status::Newer), _) => "it needs a newer bakelite",
-            (_, Some(Status::Usage), _) => "the configuration keeps it from being opened",
-            (1, _, Some(_)) => "sealed and its key was not given",
-            (all, ..) if all == self.database.len() => self.database[0],
-            _ => "damaged",
-        }
-    }
-
-    fn note(&mut self, failed: Failed) {
-        self.findings.push(match failed {
-            Failed::Restore(finding) => finding,
-            Failed::Check(finding) => {
-                self.database.push("whole but its database is corrupt");
-                finding
-            }
-        });
-    }
-}
+pub use found::{Finding, Report, gravest};
 
 /// How often what has come since is looked at, after something that was listed is found gone.
 const PASSES: u32 = 5;
@@ -166,7 +68,7 @@ pub fn verify_asking(
     let mut links = Links::default();
     let replica = read_all(&**source, replica, &mut report, &mut links, progress)?;
     report.findings.extend(replica.foreign.iter().map(|key| Finding {
-        status: Status::Integrity,
+        status: None,
         what: "not an object of ours".into(),
         where_: format!("{source}/{key}"),
         remedy: "nothing reads it; remove it if you know where it comes from".into(),
@@ -257,7 +159,7 @@ fn drill_all(
             report.answer = answer.and_then(|(_, answer)| answer.ok());
             report.findings.extend(wrong.map(|what| {
                 Finding {
-                    status: Status::Integrity,
+                    status: Some(Status::Integrity),
                     what,
                     where_: source.to_string(),
                     remedy:
@@ -292,15 +194,10 @@ fn differs(question: &Question, answer: &std::result::Result<String, String>) ->
     }
 }
 
-fn finding(place: String, error: &dyn std::fmt::Display) -> Finding {
-    let (status, what) = (Status::Integrity, error.to_string());
-    Finding { status, what, where_: place, remedy: REPAIR.into() }
-}
-
 /// What is inside, and how it hangs together, can be said by those alone who have the key.
 fn not_opened(place: String, key: KeyId) -> Finding {
     Finding {
-        status: Status::Key,
+        status: Some(Status::Key),
         what: format!("sealed under key {key}, which was not given: only checksums were checked"),
         where_: place,
         remedy: "name the key's file too, with key_files, --key-file or BAKELITE_KEY_FILES".into(),
@@ -373,9 +270,14 @@ fn object(
     let content = match read {
         Read::Sound(_, content) => content,
         Read::Unreadable(error) => {
-            let finding = finding(place, error);
-            let remedy = error.hint.clone().unwrap_or(finding.remedy);
-            return Ok(Some(Finding { remedy, ..finding }));
+            let status = match error.kind {
+                // It was listed, time and again.
+                Kind::NotFound | Kind::Corrupt => Status::Integrity,
+                Kind::Key => Status::Key,
+                _ => Status::Unreachable,
+            };
+            let hint = error.hint.as_deref();
+            return Ok(Some(Finding::unread(place, error, (status, hint))));
         }
         Read::Damaged(Damage::Sealed(_)) => return Ok(None),
         Read::Damaged(damage) => {
@@ -409,7 +311,7 @@ pub fn compare(copies: &[(String, &Report)]) -> Vec<Finding> {
             });
             findings.extend(told.map(|name| {
                 Finding {
-                    status: Status::Integrity,
+                    status: Some(Status::Integrity),
                     what: format!("it is another object than {here}/{name}"),
                     where_: format!("{there}/{name}"),
                     remedy:
@@ -424,12 +326,6 @@ pub fn compare(copies: &[(String, &Report)]) -> Vec<Finding> {
 }
 
 const SCRATCH: &str = "TMPDIR names a directory with room for a whole database";
-
-/// How a drill failed.
-enum Failed {
-    Restore(Finding),
-    Check(Finding),
-}
 
 /// Restores the newest commit, or a branch's, beside the system's temporary files, looks at it, and
 /// throws it away. What comes of that is about the replica, unless this machine failed.
@@ -452,7 +348,7 @@ fn drill<T>(
     };
     match restore::restore(source, &options, progress) {
         Err(error) if error.status == Status::Failed => Err(error.hint(SCRATCH)),
-        Err(error) => Ok(Err(Failed::Restore(finding(source.to_string(), &error)))),
+        Err(error) => Ok(Err(Failed::Restore(Finding::at(source.to_string(), &error)))),
         Ok(restored) => Ok(match restore::wrong_with(options.output, Check::Full) {
             Some(wrong) => {
                 Err(Failed::Check(corrupt(source.to_string(), timeline, restored.commit, &wrong)))
@@ -466,7 +362,7 @@ fn drill<T>(
 fn corrupt(place: String, timeline: Option<Timeline>, commit: CommitNo, wrong: &str) -> Finding {
     let on = timeline.map(|timeline| format!(" --timeline {timeline}")).unwrap_or_default();
     Finding {
-        status: Status::Integrity,
+        status: Some(Status::Integrity),
         what: format!("commit {commit}: integrity_check: {wrong}"),
         where_: place,
         remedy: format!(

@@ -284,3 +284,60 @@ fn a_key_that_is_missing_keeps_no_other_database_from_being_verified() {
         assert_ne!(replicas[0]["verdict"], "damaged", "{said}");
     }
 }
+
+/// What is not damage was called so, and to be repaired.
+#[test]
+fn verify_calls_damaged_what_is_damaged() {
+    let place = Place::new();
+    let verdict = |said: &Value| said["replicas"][0]["verdict"].as_str().unwrap().to_owned();
+    for words in ["verify one/b --key-file a-key", "verify one/b --deep --key-file a-key"] {
+        let (status, said) = place.ask(words, "findings");
+        assert_eq!(
+            (status, &*verdict(&said)),
+            (7, "not opened by the keys that were given"),
+            "{said}"
+        );
+        assert!(!said.to_string().contains("bakelite repair"), "{said}");
+    }
+    fs::create_dir_all(place.path("one/b/change")).unwrap();
+    fs::write(place.path("one/b/change/.DS_Store"), "x").unwrap();
+    let (status, said) = place.ask("verify one/b --deep", "findings");
+    assert_eq!((status, &*verdict(&said), &said["ok"]), (0, "whole", &true.into()), "{said}");
+    assert_eq!(said["findings"][0]["kind"], "warning", "{said}");
+    let said = place.run("verify one/b", &[]);
+    assert!(String::from_utf8_lossy(&said.stdout).contains(".DS_Store: warning: not an object"));
+    assert!(place.run("verify one/b", &["--quiet"]).stdout.is_empty());
+    fs::remove_file(place.first_part("one/b")).unwrap();
+    assert_eq!(place.ask("verify one/b", "findings").0, 4, "that is damage");
+}
+
+/// A first snapshot that is under way, as a daemon leaves it that was killed meanwhile.
+#[test]
+fn a_replica_that_has_only_begun_is_not_damaged() {
+    let place = Place::new();
+    let app = Connection::open(place.path("b.db")).unwrap();
+    app.execute_batch("INSERT INTO t VALUES (randomblob(12000000))").unwrap();
+    let config = format!(
+        "[[database]]\nname = \"b\"\npath = {:?}\nstate_dir = {:?}\nsnapshot_rate = \"1MiB\"\n\
+         destination = [{{ type = \"file\", path = {:?} }}]\n",
+        place.path("b.db"),
+        place.path("state"),
+        place.path("two")
+    );
+    fs::write(place.path("config"), config).unwrap();
+    let mut daemon = Command::new(env!("CARGO_BIN_EXE_bakelite"));
+    daemon.args(["daemon", "--config", "config"]).current_dir(&place.dir);
+    let mut daemon = daemon.spawn().unwrap();
+    while !place.path("two/b/part").exists() {
+        assert_eq!(daemon.try_wait().unwrap(), None);
+    }
+    daemon.kill().unwrap();
+    daemon.wait().unwrap();
+    assert_eq!(place.ask("restore --output x", "error").0, 3);
+    for words in ["verify", "verify --deep"] {
+        let (status, said) = place.ask(words, "findings");
+        let verdict = &said["replicas"][0]["verdict"];
+        assert_eq!((status, verdict), (3, &"nothing can be restored from it yet".into()), "{said}");
+        assert!(!said.to_string().contains("bakelite repair"), "{said}");
+    }
+}

@@ -270,7 +270,7 @@ fn status_shows_each_destination() {
 #[test]
 fn verify_is_ok_only_without_findings() {
     let finding = Finding {
-        status: crate::error::Status::Integrity,
+        status: Some(crate::error::Status::Integrity),
         what: "a gap".into(),
         where_: "commit 5".into(),
         remedy: "do so".into(),

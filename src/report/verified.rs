@@ -28,6 +28,9 @@ struct FindingOf {
     what: String,
     r#where: String,
     remedy: String,
+    /// Of one that is no more than a warning.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kind: Option<&'static str>,
 }
 
 #[derive(Debug, Serialize)]
@@ -47,8 +50,8 @@ struct ReplicaOf {
 
 impl From<&Finding> for FindingOf {
     fn from(it: &Finding) -> Self {
-        let Finding { what, where_, remedy, .. } = it.clone();
-        Self { what, r#where: where_, remedy }
+        let Finding { status, what, where_, remedy } = it.clone();
+        Self { what, r#where: where_, remedy, kind: status.is_none().then_some("warning") }
     }
 }
 
@@ -56,7 +59,7 @@ impl From<&Checked> for ReplicaOf {
     fn from(Checked { source, report }: &Checked) -> Self {
         Self {
             source: source.clone(),
-            ok: report.findings.is_empty(),
+            ok: report.status().is_none(),
             verdict: report.verdict(),
             seen: report.failed.is_none(),
             objects: report.objects,
@@ -75,7 +78,7 @@ impl Verified {
         let findings: Vec<_> = findings.map(FindingOf::from).collect();
         Self {
             schema: SCHEMA,
-            ok: findings.is_empty(),
+            ok: findings.iter().all(|it| it.kind.is_some()),
             objects: checked.iter().map(|each| each.report.objects).sum(),
             bytes: checked.iter().map(|each| each.report.bytes).sum(),
             findings,
@@ -91,8 +94,9 @@ impl Verified {
 impl Document for Verified {
     fn text(&self) -> String {
         let mut out = String::new();
-        for FindingOf { what, r#where, remedy } in &self.findings {
-            let _ = writeln!(out, "{}: {what}\n  {remedy}", r#where);
+        for FindingOf { what, r#where, remedy, kind } in &self.findings {
+            let warning = if kind.is_some() { "warning: " } else { "" };
+            let _ = writeln!(out, "{}: {warning}{what}\n  {remedy}", r#where);
         }
         for replica in &self.replicas {
             let ReplicaOf { source, verdict, objects, .. } = replica;

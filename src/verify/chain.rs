@@ -9,7 +9,7 @@ use super::{Content, Finding, finding};
 use crate::backend::Backend;
 use crate::change::ChangeSet;
 use crate::commit::{Chain, CommitNo, Timeline};
-use crate::error::{Result, Status};
+use crate::error::{Error, Result, Status};
 use crate::name::{Change, Name, Span};
 use crate::replica::{Replica, Run, Stretch, is_on, is_whole};
 use crate::snapshot::Fork;
@@ -64,29 +64,40 @@ impl Links {
         let ancestry = match replica.ancestry(source) {
             Ok(ancestry) => ancestry,
             Err(error) if error.status == Status::Newer => return Err(error),
-            Err(error) => return Ok(vec![finding(source.to_string(), &error)]),
+            Err(error) => return Ok(vec![Finding::at(source.to_string(), &error)]),
         };
-        let mut found = Vec::new();
-        if let Some(timeline) = self.along(source, replica, &ancestry, &mut found)? {
-            let what = "the snapshot that it begins with was not finished".to_owned();
-            found.push((Some(Name::Timeline(timeline)), what));
-        }
+        let (mut found, mut unread) = (Vec::new(), Vec::new());
+        let mut note = |error: &Error| {
+            let finding = Finding::at(source.to_string(), error);
+            unread.extend((!unread.contains(&finding)).then_some(finding));
+        };
+        let begun = self.along(source, replica, &ancestry, &mut found, &mut note)?;
         for branch in replica.branches(source)? {
             match branch {
                 // One that was given up before its snapshot was finished has nothing to lose.
-                Ok(branch) => _ = self.along(source, replica, &branch.ancestry, &mut found)?,
+                Ok(branch) => {
+                    self.along(source, replica, &branch.ancestry, &mut found, &mut note)?;
+                }
                 Err(error) if error.status == Status::Newer => return Err(error),
-                Err(error) => found.push((None, error.to_string())),
+                Err(error) => note(&error),
             }
         }
         let place = |name: &Option<Name>| match name {
             Some(name) => format!("{source}/{name}"),
             None => source.to_string(),
         };
-        Ok(found.iter().map(|(name, what)| finding(place(name), what)).collect())
+        let unfinished = begun.map(|timeline| Finding {
+            status: Some(Status::Missing),
+            what: "the snapshot that it begins with was not finished".into(),
+            where_: format!("{source}/{}", Name::Timeline(timeline)),
+            remedy: "its daemon goes on with it: see whether that runs, or run: bakelite sync"
+                .into(),
+        });
+        let found = found.iter().map(|(name, what)| finding(place(name), what));
+        Ok(found.chain(unread).chain(unfinished).collect())
     }
 
-    /// Adds what one ancestry lacks and was not found before. The timeline that it ends with, if that
+    /// Adds what one ancestry lacks and was not found before, and tells what could not be read for that. The timeline that it ends with, if that
     /// never came to have a restore point.
     fn along(
         &self,
@@ -94,13 +105,14 @@ impl Links {
         replica: &Replica,
         ancestry: &[Stretch],
         found: &mut Vec<Found>,
+        unread: &mut dyn FnMut(&Error),
     ) -> Result<Option<Timeline>> {
         let runs = replica.runs(ancestry);
         let mut new = unfinished(replica, ancestry);
         let given_up = match replica.unfinished(source, ancestry) {
             Err(error) if error.status == Status::Newer => return Err(error),
             Err(error) => {
-                new.push((None, error.to_string()));
+                unread(&error);
                 None
             }
             Ok(timeline) => timeline,

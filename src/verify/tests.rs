@@ -464,3 +464,29 @@ fn a_question_is_answered_by_the_restored_database() {
     wrong("DELETE FROM t RETURNING n", None, "it is no SELECT");
     wrong("PRAGMA user_version = 3", None, "it is no SELECT");
 }
+
+/// A store that lets nobody read, or a file of somebody else, was a damaged replica, to be repaired.
+#[test]
+fn what_may_not_be_read_is_not_damaged() {
+    use crate::backend::faulty::{Fault, Faulty, Operation};
+    for fault in [Fault::Denied, Fault::Refused] {
+        let writer = branched();
+        let objects = writer.store.objects().len() as u64;
+        for nth in 0..=objects {
+            let faulty = Arc::new(Faulty::new(writer.source()));
+            match nth {
+                0 => faulty.fail_all(Operation::Get, fault),
+                nth => faulty.fail(Operation::Get, nth, fault),
+            }
+            let source = Arc::clone(&faulty) as Arc<dyn Backend>;
+            let report = verify(&source, false, &Quiet).unwrap();
+            assert_eq!(report.status(), Some(Status::Unreachable), "{nth}: {report:#?}");
+            assert_eq!(report.verdict(), "not all of it could be read");
+            assert!(report.findings.iter().all(|it| it.remedy != REPAIR), "{report:#?}");
+        }
+        let source = Arc::new(Faulty::new(writer.source()));
+        source.fail_all(Operation::Get, fault);
+        let deep = verify(&(source as Arc<dyn Backend>), true, &Quiet).unwrap();
+        assert_eq!(deep.status(), Some(Status::Unreachable), "{deep:#?}");
+    }
+}
