@@ -118,7 +118,8 @@ pub fn lines(message: &str, hint: Option<&str>) -> String {
     format!("bakelite: {}\n{}", one_line(message), hint.unwrap_or_default())
 }
 
-fn one_line(text: &str) -> String {
+/// The same of any text that is a part of a line.
+pub fn one_line(text: &str) -> String {
     let escape = |c: char| match c.is_control() {
         true => c.escape_default().to_string(),
         false => c.to_string(),

@@ -24,7 +24,7 @@ pub use used::Used;
 pub use verified::{Checked, Verified};
 
 use crate::copies::Fallback;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, one_line};
 use crate::{clock, restore, units};
 use serde::Serialize;
 use std::io::{self, Write};
@@ -35,7 +35,8 @@ pub const SCHEMA: u32 = 1;
 
 /// Something that can be said either way.
 pub trait Document: Serialize {
-    /// Whole lines.
+    /// Whole lines. What was not written here, such as a path or what a destination calls a file, may hold
+    /// anything, and is a part of its line all the same: see `one_line`.
     fn text(&self) -> String;
 }
 
@@ -205,13 +206,13 @@ impl Restored {
 impl Document for Restored {
     fn text(&self) -> String {
         if self.dry_run {
-            return format!("would restore {}\n{}", self.output, self.what.state());
+            return format!("would restore {}\n{}", one_line(&self.output), self.what.state());
         }
         let checked = match self.checked {
             "none" => String::new(),
             how => format!("  SQLite's {how} check passed\n"),
         };
-        format!("restored {}\n{}{checked}", self.output, self.what.text())
+        format!("restored {}\n{}{checked}", one_line(&self.output), self.what.text())
     }
 }
 
@@ -223,7 +224,7 @@ impl Untouched {
 
 impl Document for Untouched {
     fn text(&self) -> String {
-        format!("{} exists, nothing was restored\n", self.output)
+        format!("{} exists, nothing was restored\n", one_line(&self.output))
     }
 }
 
@@ -249,10 +250,15 @@ impl Document for Version {
     }
 }
 
+/// A finding, and what can be done about it.
+fn told(place: &str, what: &str, remedy: &str) -> String {
+    format!("{}: {}\n  {}\n", one_line(place), one_line(what), one_line(remedy))
+}
+
 /// Columns as wide as their widest cell.
 fn table<const N: usize>(head: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
     let mut all = vec![head.map(str::to_owned)];
-    all.extend(rows);
+    all.extend(rows.into_iter().map(|row| row.map(|cell| one_line(&cell))));
     let width = |at: usize| all.iter().map(|row| row[at].len()).max().unwrap_or(0);
     let widths: [usize; N] = std::array::from_fn(width);
     let line = |row: &[String; N]| {

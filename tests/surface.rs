@@ -341,3 +341,47 @@ fn a_replica_that_has_only_begun_is_not_damaged() {
         assert!(!said.to_string().contains("bakelite repair"), "{said}");
     }
 }
+
+/// Whoever can write to a destination names files there: a line of `verify` was forged by one, and a terminal
+/// obeyed another.
+#[test]
+fn what_a_file_is_called_stays_a_part_of_its_line() {
+    let place = Place::new();
+    let odd = |name: &str| format!("{name}\u{1b}[2J\nforged: whole");
+    fs::create_dir_all(place.path("one/b/change/0")).unwrap();
+    fs::write(place.path("one/b/change/0").join(odd("x")), "").unwrap();
+    fs::rename(place.path("one/app"), place.path("one").join(odd("app"))).unwrap();
+    let replica = format!("one/{}", odd("app"));
+    let gone = place.path(&odd("gone"));
+    let config = fs::read_to_string(place.path("config")).unwrap();
+    let gone = gone.display().to_string().replace('\u{1b}', "\\u001b").replace('\n', "\\n");
+    let to = place.path("two");
+    let directory = format!(
+        "[[database]]\ndir = \"{gone}\"\ndestination = [{{ type = \"file\", path = {to:?} }}]\n"
+    );
+    fs::write(place.path("config"), directory + &config).unwrap();
+    for words in [
+        &["verify", "one/b"][..],
+        &["verify", &replica],
+        &["verify"],
+        &["repair", "--db", "b"],
+        &["repair"],
+        &["check"],
+        &["check", "--from", "one", "--max-age", "0s"],
+        &["doctor"],
+        &["usage"],
+        &["usage", &replica],
+        &["status", "--from", "one"],
+        &["list", "--from", "one"],
+        &["reencrypt", &replica, "--key-file", "a-key", "--seal", "new", "--dry-run"],
+        &["restore", &replica, "--output", &odd("out"), "--dry-run"],
+        &["restore", &replica, "--output", &odd("out")],
+        &["restore", &replica, "--output", &odd("out"), "--if-missing"],
+        &["keygen", &odd("key")],
+    ] {
+        let output = place.run(words[0], &words[1..]);
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(said.contains("\\u{1b}[2J\\nforged: whole"), "{words:?}: {said}");
+        assert!(!said.contains('\u{1b}') && !said.contains("\nforged"), "{words:?}: {said}");
+    }
+}

@@ -2,7 +2,7 @@
 
 use super::{Document, SCHEMA};
 use crate::check::Finding;
-use crate::error::Status;
+use crate::error::{Status, one_line};
 use serde::Serialize;
 use std::fmt::Write;
 
@@ -52,15 +52,17 @@ impl Document for Findings {
     fn text(&self) -> String {
         let mut out = String::new();
         for FactOf { what, r#where } in &self.facts {
-            let _ = writeln!(out, "{}: {what}", r#where);
+            let _ = writeln!(out, "{}: {}", one_line(r#where), one_line(what));
         }
         for FindingOf { what, r#where, remedy, kind } in &self.findings {
             let warning = if *kind == "warning" { "warning: " } else { "" };
             // What an error says has its place in it.
-            let _ = match what.contains(r#where.as_str()) {
-                true => writeln!(out, "{warning}{what}\n  {remedy}"),
-                false => writeln!(out, "{}: {warning}{what}\n  {remedy}", r#where),
+            let place = match what.contains(r#where.as_str()) {
+                true => String::new(),
+                false => one_line(r#where) + ": ",
             };
+            let (what, remedy) = (one_line(what), one_line(remedy));
+            let _ = writeln!(out, "{place}{warning}{what}\n  {remedy}");
         }
         out
     }

@@ -2,6 +2,7 @@
 
 use super::{Document, SCHEMA, table};
 use crate::clock;
+use crate::error::one_line;
 use crate::fleet::{Found, Standing, Survey};
 use serde::Serialize;
 use std::fmt::Write;
@@ -91,8 +92,9 @@ impl Document for Fleet {
     fn text(&self) -> String {
         let mut out = String::new();
         for ReplicaOf { url, commit, time, snapshot_time, error, .. } in &self.replicas {
+            let url = one_line(url);
             let _ = match (error, commit.zip(time.as_ref()), snapshot_time) {
-                (Some(error), ..) => writeln!(out, "{url}: {error}"),
+                (Some(error), ..) => writeln!(out, "{url}: {}", one_line(error)),
                 (None, Some((commit, time)), Some(snapshot)) => {
                     writeln!(out, "{url}: commit {commit} of {time}, snapshot of {snapshot}")
                 }

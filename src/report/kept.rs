@@ -1,7 +1,7 @@
 //! What `compact` and `prune` say.
 
 use super::{Document, SCHEMA};
-use crate::error::Error;
+use crate::error::{Error, one_line};
 use crate::units;
 use crate::upkeep::{Done, Mode};
 use serde::Serialize;
@@ -82,6 +82,7 @@ impl Document for Compacted {
         let mut out = String::new();
         for it in &self.databases {
             let CompactedOf { name, merged, made, deleted, put_bytes, deleted_bytes, .. } = it;
+            let name = one_line(name);
             let (put, gone) = (units::bytes(*put_bytes), units::bytes(*deleted_bytes));
             let _ = writeln!(
                 out,
@@ -154,7 +155,7 @@ impl Document for PrunedObjects {
     fn text(&self) -> String {
         let gone = &self.findings[..self.gone];
         let mut out: String =
-            gone.iter().map(|it| format!("{}: {}\n", it.r#where, it.what)).collect();
+            gone.iter().map(|it| format!("{}: {}\n", one_line(&it.r#where), it.what)).collect();
         let verb = if self.dry_run { "would be deleted" } else { "deleted" };
         let _ = writeln!(out, "{} objects {verb}, {}", self.objects, units::bytes(self.bytes));
         out + &locked(self.locked)

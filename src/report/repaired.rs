@@ -1,6 +1,6 @@
 //! What `repair` says.
 
-use super::{Document, SCHEMA};
+use super::{Document, SCHEMA, told};
 use crate::error::Error;
 use crate::repair::{Finding, Outcome, Report};
 use crate::units;
@@ -81,7 +81,7 @@ impl Document for Repaired {
     fn text(&self) -> String {
         let mut out = String::new();
         for FindingOf { what, r#where, remedy, .. } in &self.findings {
-            let _ = writeln!(out, "{}: {what}\n  {remedy}", r#where);
+            out += &told(r#where, what, remedy);
         }
         let left = self.findings.iter().filter(|it| !["healed", "harmless"].contains(&it.outcome));
         let (objects, bytes) = (self.objects, units::bytes(self.bytes));

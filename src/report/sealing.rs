@@ -1,7 +1,7 @@
 //! What `keygen` and `reencrypt` say: never a key, only ids.
 
 use super::{Document, SCHEMA};
-use crate::error::Error;
+use crate::error::{Error, one_line};
 use crate::object::KeyId;
 use crate::reencrypt;
 use crate::units;
@@ -25,6 +25,7 @@ impl Made {
 impl Document for Made {
     fn text(&self) -> String {
         let Self { key, file, .. } = self;
+        let file = one_line(file);
         format!("key {key} in {file}\n  keep a copy of it that is not on this machine\n")
     }
 }
@@ -116,11 +117,11 @@ impl Document for Reencrypted {
     fn text(&self) -> String {
         let mut out = String::new();
         for Finding { what, remedy, .. } in &self.findings {
-            let _ = writeln!(out, "{what}\n  {remedy}");
+            let _ = writeln!(out, "{}\n  {}", one_line(what), one_line(remedy));
         }
         for replica in &self.replicas {
             let Replica { source, objects, bytes, rewritten, remaining, .. } = replica;
-            let bytes = units::bytes(*bytes);
+            let (source, bytes) = (one_line(source), units::bytes(*bytes));
             let verb = if self.dry_run { "to be rewritten" } else { "rewritten" };
             let _ = write!(out, "{source}: {rewritten} of {objects} objects {verb}, {bytes}");
             let _ = match remaining {

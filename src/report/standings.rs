@@ -3,7 +3,7 @@
 use super::{Document, SCHEMA};
 use crate::clock;
 use crate::commit::{CommitNo, Time};
-use crate::error::Error;
+use crate::error::{Error, one_line};
 use crate::status::Counts;
 use crate::{status, units};
 use serde::Serialize;
@@ -150,7 +150,7 @@ fn at(commit: Option<u64>, time: Option<&str>) -> String {
 impl DestinationOf {
     fn text(&self) -> String {
         let Self { url, standing, floor, floor_time, behind_commits, error, .. } = self;
-        let floor = at(*floor, floor_time.as_deref());
+        let (url, floor) = (one_line(url), at(*floor, floor_time.as_deref()));
         let lag = self.lag_seconds.filter(|lag| *lag >= 1.0).map(Duration::from_secs_f64);
         let lag = lag.map_or(String::new(), |lag| format!(" for {}", units::stretch(lag)));
         let mut out = format!("  {url}: {standing}, {floor}, {behind_commits} behind{lag}\n");
@@ -159,7 +159,7 @@ impl DestinationOf {
             let _ = writeln!(out, "    found whole {whole}, by a full restore {deep}");
         }
         if let Some(error) = error {
-            let _ = writeln!(out, "    last error: {error}");
+            let _ = writeln!(out, "    last error: {}", one_line(error));
         }
         out
     }
@@ -171,6 +171,7 @@ impl Document for Standings {
         for database in &self.databases {
             let DatabaseOf { name, path, state, .. } = database;
             let commit = at(database.commit, database.time.as_deref());
+            let (name, path) = (one_line(name), one_line(path));
             let _ = writeln!(out, "{name} ({path}): {state}, {commit}");
             let DatabaseOf { wal_frames, comparing, .. } = database;
             let spool = units::bytes(database.spool_bytes);

@@ -1,7 +1,7 @@
 //! What `usage` says.
 
-use super::{Document, SCHEMA, table};
-use crate::error::Error;
+use super::{Document, SCHEMA, table, told};
+use crate::error::{Error, one_line};
 use crate::keep::{Cap, Sum};
 use crate::units;
 use crate::usage::{Reads, Usage};
@@ -129,7 +129,7 @@ impl Used {
 impl Document for Used {
     fn text(&self) -> String {
         let failed = self.findings[..self.failed].iter();
-        let failed = failed.map(|it| format!("{}: {}\n  {}\n", it.r#where, it.what, it.remedy));
+        let failed = failed.map(|it| told(&it.r#where, &it.what, &it.remedy));
         failed.chain(self.replicas.iter().map(ReplicaOf::text)).collect()
     }
 }
@@ -142,7 +142,7 @@ impl ReplicaOf {
         };
         let sum = ["all".into(), String::new(), self.objects.to_string(), units::bytes(self.bytes)];
         let rows = self.kinds.iter().map(row).chain([sum]);
-        let mut out = format!("{}\n", self.source);
+        let mut out = one_line(&self.source) + "\n";
         out += &table(["KIND", "LEVEL", "OBJECTS", "BYTES"], rows);
         if let Some(CapOf { objects, bytes }) = self.cap {
             let bytes = bytes.map(|most| share(self.bytes, most, units::bytes));

@@ -1,6 +1,7 @@
 //! What `verify` says.
 
-use super::{Document, RestoredFacts, SCHEMA};
+use super::{Document, RestoredFacts, SCHEMA, told};
+use crate::error::one_line;
 use crate::units;
 use crate::verify::Finding;
 use serde::Serialize;
@@ -96,11 +97,11 @@ impl Document for Verified {
         let mut out = String::new();
         for FindingOf { what, r#where, remedy, kind } in &self.findings {
             let warning = if kind.is_some() { "warning: " } else { "" };
-            let _ = writeln!(out, "{}: {warning}{what}\n  {remedy}", r#where);
+            out += &told(r#where, &format!("{warning}{what}"), remedy);
         }
         for replica in &self.replicas {
             let ReplicaOf { source, verdict, objects, .. } = replica;
-            let bytes = units::bytes(replica.bytes);
+            let (source, bytes) = (one_line(source), units::bytes(replica.bytes));
             let _ = match replica.seen {
                 true => writeln!(out, "{source}: {verdict}, {objects} objects, {bytes}"),
                 false => writeln!(out, "{source}: {verdict}"),
