@@ -12,6 +12,7 @@
 
 mod choose;
 mod delta;
+mod output;
 mod writer;
 
 pub use choose::{Chosen, choose};
@@ -22,12 +23,12 @@ use crate::commit::{Commit, CommitNo, Digest, Time, Timeline};
 use crate::durable::{self, Overwrite};
 use crate::error::{Error, Result, Status};
 use crate::name::{Name, Span};
-use crate::place;
 use crate::replica::Replica;
 use crate::sabotage;
 use crate::snapshot::PartRef;
-use std::fs::{File, FileType, Metadata};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use output::{companions, refuse, refuse_in_use};
+use std::fs::{File, Metadata};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -276,6 +277,9 @@ fn carry_out(work: &Work, replica: &Replica, chosen: &Chosen, bad: &[Name]) -> R
         return Err(error.about(&part));
     }
     let mut done = None;
+    if options.dry_run {
+        output::find_directory(options.output)?;
+    }
     if old == Old::Updated && !options.dry_run {
         done = delta::update(&**source, replica, chosen, &wanted, options, progress)?;
     }
@@ -284,11 +288,7 @@ fn carry_out(work: &Work, replica: &Replica, chosen: &Chosen, bad: &[Name]) -> R
             true => in_place(options.output),
             false => durable::temp_beside(options.output),
         };
-        let temp = temp.map_err(|cause| {
-            let parent = durable::parent(options.output).display();
-            Error::io("create a file beside", options.output.display(), &cause)
-                .hint(format!("choose a directory that can be written to; this is {parent}"))
-        })?;
+        let temp = temp.map_err(|cause| output::no_room_beside(options.output, &cause))?;
         let writer = Writer::new(&**source, &wanted, temp.as_file(), progress, replica);
         let (bytes, objects) = writer.run(plan)?;
         if let Some(wrong) = wrong_with(temp.path(), options.check) {
@@ -314,66 +314,6 @@ fn carry_out(work: &Work, replica: &Replica, chosen: &Chosen, bad: &[Name]) -> R
         rewritten,
         passed_over: Vec::new(),
     })
-}
-
-/// The files that SQLite would take for a part of the restored database.
-fn companions(output: &Path) -> impl Iterator<Item = PathBuf> {
-    ["-wal", "-shm", "-journal"].into_iter().map(|suffix| {
-        let mut path = output.as_os_str().to_owned();
-        path.push(suffix);
-        path.into()
-    })
-}
-
-fn refuse(output: &Path, old: Old) -> Result<()> {
-    if let Some(kind) = output.metadata().ok().and_then(|there| kind_of(there.file_type())) {
-        let error = Error::new(Status::Exists, "restore", output.display(), kind);
-        let inside =
-            if output.is_dir() { "name a file in it, or another one" } else { "name a file" };
-        return Err(error.hint(inside));
-    }
-    if old != Old::Refused {
-        refuse_in_use(output)?;
-    }
-    match old {
-        Old::Refused => refuse_any(std::iter::once(output.to_owned()).chain(companions(output))),
-        Old::Replaced => Ok(()),
-        // A link that leads nowhere is no copy.
-        Old::Updated if output.is_symlink() => refuse_any(std::iter::once(output.to_owned())),
-        Old::Updated => refuse_companions(output),
-    }
-}
-
-/// What is no file that could be replaced.
-fn kind_of(it: FileType) -> Option<&'static str> {
-    match it {
-        it if it.is_file() => None,
-        it if it.is_dir() => Some("a directory"),
-        it if it.is_fifo() => Some("a FIFO"),
-        it if it.is_socket() => Some("a socket"),
-        _ => Some("a device"),
-    }
-}
-
-/// An application would go on with the file that is gone, and lose all that it writes.
-fn refuse_in_use(output: &Path) -> Result<()> {
-    let Some(pid) = place::user_of(output) else { return Ok(()) };
-    let cause = format!("process {pid} has it open");
-    Err(Error::new(Status::Locked, "restore", output.display(), cause)
-        .hint("stop that application, and the daemon that watches it, then restore"))
-}
-
-/// What is beside a file says that somebody has it open, or that it is not all of its database.
-fn refuse_companions(output: &Path) -> Result<()> {
-    refuse_any(companions(output))
-}
-
-fn refuse_any(mut paths: impl Iterator<Item = PathBuf>) -> Result<()> {
-    match paths.find(|path| path.symlink_metadata().is_ok()) {
-        None => Ok(()),
-        Some(path) => Err(Error::new(Status::Exists, "restore", path.display(), "it exists")
-            .hint("choose another --output, or replace it with --force once nothing has it open")),
-    }
 }
 
 /// What SQLite finds wrong with a file, as it will find it: read-only and without a WAL.

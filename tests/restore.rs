@@ -183,3 +183,29 @@ fn a_drill_asks_the_restored_database() {
     assert_eq!(drill("1"), (Some(0), 0));
     assert_eq!(drill("2"), (Some(4), 1));
 }
+
+/// A dry run is asked whether the real one would go through, and said yes to all of these.
+#[test]
+fn a_dry_run_refuses_what_the_real_run_refuses() {
+    let setup = Setup::new();
+    fs::write(setup.path("text"), "Dear diary, ".repeat(1000)).unwrap();
+    for (output, more, status, cause) in [
+        ("text", "--delta", 9, "text: it is no SQLite database"),
+        ("new/", "--force", 2, "new/: it is no file's name"),
+        ("text/", "--delta", 2, "text/: it is no file's name"),
+        ("absent/dir/x", "--force", 1, "absent/dir/x: No such file or directory"),
+        ("text/x", "--force", 1, "text/x: Not a directory"),
+    ] {
+        for dry in [&["--dry-run"][..], &[]] {
+            let words = [&["replica", "--output", output, more], dry].concat();
+            let (found, said) = setup.ask(&words);
+            let message = said["error"]["message"].as_str().unwrap_or_default();
+            assert!(found == Some(status) && message.contains(cause), "{words:?}: {said}");
+            assert!(said["error"]["hint"].is_string(), "{words:?}: {said}");
+        }
+    }
+    // Before the replica is read, or even looked for what is in it.
+    fs::remove_dir_all(setup.path("replica/snapshot")).unwrap();
+    let (status, said) = setup.ask(&["replica", "--output", "new/"]);
+    assert_eq!(status, Some(2), "{said}");
+}

@@ -9,11 +9,9 @@
 //! name; SQLite plays it into the file, and a crash leaves the old database or the new one.
 
 use super::choose::Chosen;
+use super::output::{companions, refuse_companions, refuse_in_use};
 use super::writer::{Sink, Stop, Wanted, Writer};
-use super::{
-    Done, Options, Progress, companions, keep_mode_and_owner, pragma, refuse_companions,
-    refuse_in_use, unsound,
-};
+use super::{Done, Options, Progress, keep_mode_and_owner, pragma, unsound};
 use crate::ahead::ahead;
 use crate::backend::Backend;
 use crate::commit::{Digest, PageHash, PageNo, PageSize};
@@ -80,8 +78,19 @@ pub(super) fn collect(
     Ok(Some((redo, Done { bytes, objects, rewritten: Some(pages) })))
 }
 
+/// Refuses a file that is no database: it would be lost.
+pub(super) fn refuse_other(path: &Path) -> Result<()> {
+    open_any(path).map(drop)
+}
+
 /// A copy of a database with such pages; `None` if the target is missing, or of another kind.
 fn open(path: &Path, page_size: PageSize) -> Result<Option<File>> {
+    let copy = open_any(path)?;
+    Ok(copy.filter(|(_, size)| *size == page_size.get()).map(|(file, _)| file))
+}
+
+/// A database, and the size of its pages: 0 of an empty one. `None`: there is no file.
+fn open_any(path: &Path) -> Result<Option<(File, u32)>> {
     let file = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         file => file.map_err(|error| at(path, "open", &error))?,
@@ -97,11 +106,11 @@ fn open(path: &Path, page_size: PageSize) -> Result<Option<File>> {
         return Err(Error::new(Status::Exists, "restore", path.display(), cause)
             .hint("choose another --output, or replace it with --force"));
     }
-    let same = match u16::from_be_bytes([head[16], head[17]]) {
-        1 => page_size.get() == 65536,
-        bytes => page_size.get() == u32::from(bytes),
+    let page_size = match u16::from_be_bytes([head[16], head[17]]) {
+        1 => 65536,
+        bytes => u32::from(bytes),
     };
-    Ok((same && !empty).then_some(file))
+    Ok(Some((file, page_size)))
 }
 
 fn at(path: &Path, operation: &str, error: &io::Error) -> Error {

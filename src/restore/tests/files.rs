@@ -166,7 +166,10 @@ fn trap_94_what_is_no_file_is_refused_also_with_force() {
         assert_eq!(error.status, Status::Exists, "{error}");
     }
     assert_eq!(names(dir.path()), ["fifo", "link", "socket"]);
-    assert_eq!(kind_of(fs::metadata("/dev/null").unwrap().file_type()), Some("a device"));
+    assert_eq!(
+        super::super::output::kind_of(fs::metadata("/dev/null").unwrap().file_type()),
+        Some("a device")
+    );
 }
 
 /// Found by trying it: with force, the file was replaced below an application that went on writing to the
