@@ -209,3 +209,22 @@ fn a_dry_run_refuses_what_the_real_run_refuses() {
     let (status, said) = setup.ask(&["replica", "--output", "new/"]);
     assert_eq!(status, Some(2), "{said}");
 }
+
+/// It was replaced by the database, and what the link had stood for was not there any more.
+#[test]
+fn trap_94_a_link_that_leads_nowhere_stays_one_also_with_force() {
+    let setup = Setup::new();
+    std::os::unix::fs::symlink("not/mounted/app.db", setup.path("link")).unwrap();
+    for more in [&["--force"][..], &["--force", "--dry-run"], &["--delta"], &["--if-missing"], &[]]
+    {
+        let (status, said) = setup.ask(&[&["replica", "--output", "link"], more].concat());
+        let message = said["error"]["message"].as_str().unwrap_or_default();
+        assert!(
+            status == Some(9) && message.ends_with("link: a link that leads nowhere"),
+            "{said}"
+        );
+        assert!(said["error"]["hint"].as_str().unwrap().contains("not/mounted/app.db"), "{said}");
+        let still = fs::read_link(setup.path("link")).unwrap();
+        assert_eq!(still, Path::new("not/mounted/app.db"));
+    }
+}

@@ -34,14 +34,18 @@ pub(super) fn refuse(output: &Path, old: Old) -> Result<()> {
         return Err(Error::new(Status::Usage, "restore", output.display(), cause)
             .hint("leave out the slash at its end, or name a file below it"));
     }
+    // What it leads to would have been resolved. SQLite would make that file, where there is a place for it.
+    if let Ok(to) = output.read_link() {
+        let cause = "a link that leads nowhere";
+        return Err(Error::new(Status::Exists, "restore", output.display(), cause)
+            .hint(format!("mount or make what it leads to, {}, or remove it", to.display())));
+    }
     if old != Old::Refused {
         refuse_in_use(output)?;
     }
     match old {
         Old::Refused => refuse_any(std::iter::once(output.to_owned()).chain(companions(output))),
         Old::Replaced => Ok(()),
-        // A link that leads nowhere is no copy.
-        Old::Updated if output.is_symlink() => refuse_any(std::iter::once(output.to_owned())),
         Old::Updated => {
             refuse_companions(output)?;
             delta::refuse_other(output)
