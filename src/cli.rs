@@ -8,6 +8,7 @@ mod about;
 mod help;
 mod normal;
 
+pub use about::Held;
 pub use help::Help;
 #[cfg(test)]
 pub(crate) use help::is_needed;

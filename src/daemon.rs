@@ -28,7 +28,7 @@ pub use open::{Signed, open_bare, open_database, open_to_read, tell_if_absent, t
 pub use reload::Reload;
 pub use sync::{Published, daemon_runs, sync, sync_within};
 pub use tracker::SHIP_FILE;
-pub use upkeep::{Task, upkeep, wait as hold_off_upkeep};
+pub use upkeep::{Task, parts_to_collect, upkeep, wait as hold_off_upkeep};
 
 use crate::clock;
 use crate::config::{Config, Database};

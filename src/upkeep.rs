@@ -110,7 +110,7 @@ pub enum Parts {
 
 impl Parts {
     /// Whether they may go from a destination with this newest timeline.
-    fn may_go(self, newest: Timeline) -> bool {
+    pub fn may_go(self, newest: Timeline) -> bool {
         match self {
             Self::Leave => false,
             Self::Collect => true,

@@ -6,10 +6,10 @@ use crate::compact::{self, Now, Policy};
 use crate::config::Settings;
 use crate::error::{Error, Result, Status};
 use crate::keep::{Cap, Sum};
-use crate::name::{Change, Name};
+use crate::name::{Change, Name, Part};
 use crate::replica::{Forks, Replica, Run, Stretch, read_manifest};
 use crate::retain::{Judge, Over};
-use crate::upkeep::{fit, settle};
+use crate::upkeep::{Parts, fit, settle};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Of one replica.
@@ -38,7 +38,12 @@ pub struct Reads {
     pub parts: u64,
 }
 
-pub fn usage(source: &dyn Backend, settings: &Settings, cap: Cap, clock: Time) -> Result<Usage> {
+/// `parts`: which of them pruning would delete that no snapshot names. One may be under way that does.
+pub fn usage(
+    source: &dyn Backend,
+    (settings, cap, parts): (&Settings, Cap, Parts),
+    clock: Time,
+) -> Result<Usage> {
     let replica = Replica::list(source)?;
     if replica.is_empty() {
         let error = Error::new(Status::Missing, "usage", source, "there is no replica here");
@@ -66,12 +71,10 @@ pub fn usage(source: &dyn Backend, settings: &Settings, cap: Cap, clock: Time) -
     let mut judge = Judge::new(&replica, &ancestry, &branches, &settings.keep, now.reference);
     drop(settle(&mut judge, source));
     usage.over = fit(&mut judge, cap, source)?;
-    let mut named = BTreeSet::new();
-    for span in judge.snapshots() {
-        named.extend(read_manifest(source, span)?.parts.iter().map(|part| part.part));
-    }
+    let parts_may_go = parts.may_go(replica.newest_timeline());
+    let named = parts_may_go.then(|| named(source, &judge)).transpose()?;
     for entry in &replica.objects {
-        if judge.judge(&entry.name, Some(&named)).deletes() {
+        if judge.judge(&entry.name, named.as_ref()).deletes() {
             usage.free.add(entry.bytes);
         }
     }
@@ -80,6 +83,15 @@ pub fn usage(source: &dyn Backend, settings: &Settings, cap: Cap, clock: Time) -
     usage.oldest = runs.first().map(|run| reads(run, run.first())).transpose()?;
     usage.newest = runs.last().map(|run| reads(run, run.end().last)).transpose()?;
     Ok(usage)
+}
+
+/// The parts that the snapshots name which stay.
+fn named(source: &dyn Backend, judge: &Judge) -> Result<BTreeSet<Part>> {
+    let mut named = BTreeSet::new();
+    for span in judge.snapshots() {
+        named.extend(read_manifest(source, span)?.parts.iter().map(|part| part.part));
+    }
+    Ok(named)
 }
 
 fn reads(

@@ -10,7 +10,7 @@ pub use run::run;
 use crate::backend::Backend;
 use crate::check::{self, Finding};
 use crate::cli::{
-    Arguments, CheckOf, CompactOf, DaemonOf, DoctorOf, InitOf, KeygenOf, ListOf, PruneOf,
+    Arguments, CheckOf, CompactOf, DaemonOf, DoctorOf, Held, InitOf, KeygenOf, ListOf, PruneOf,
     ReencryptOf, RepairOf, StatusOf, SyncOf, UsageOf, VerifyOf,
 };
 use crate::clock;
@@ -314,11 +314,13 @@ fn keep_up(arguments: &Arguments, given: &[String], task: Task) -> Result<Each<K
 
 pub fn usage(arguments: &Arguments, of: &UsageOf) -> Result<Outcome> {
     let (settings, unseen) = arguments.settings(of.source.as_deref())?;
-    let look = |(destination, settings, cap): &_| {
-        let usage = usage::usage(&*open_to_read(destination)?, settings, *cap, clock::now())?;
-        Ok((destination.to_string(), usage))
+    let name = |held: &Held| held.origin.to_string();
+    let look = |held: &Held| {
+        let parts = daemon::parts_to_collect(held.state_dir.as_deref());
+        let how = (&held.settings, held.cap, parts);
+        let usage = usage::usage(&*open_to_read(&held.origin)?, how, clock::now())?;
+        Ok((name(held), usage))
     };
-    let name = |(destination, ..): &(Origin, _, _)| destination.to_string();
     let (found, failed) = each((&settings, unseen), name, look)?;
     report::show(&report::Used::new(&found, &failed), arguments.json)?;
     Ok(failed.first().map_or(Outcome::Well, |(_, error)| Outcome::Found(error.status)))

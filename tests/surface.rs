@@ -8,11 +8,21 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output};
 
 /// `app` on the destinations `one` and `two`, `b` on the first of them alone.
 struct Place {
     dir: tempfile::TempDir,
+}
+
+/// A daemon that does not outlive its test.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 impl Place {
@@ -327,12 +337,11 @@ fn a_replica_that_has_only_begun_is_not_damaged() {
     fs::write(place.path("config"), config).unwrap();
     let mut daemon = Command::new(env!("CARGO_BIN_EXE_bakelite"));
     daemon.args(["daemon", "--config", "config"]).current_dir(&place.dir);
-    let mut daemon = daemon.spawn().unwrap();
+    let mut daemon = Killed(daemon.spawn().unwrap());
     while !place.path("two/b/part").exists() {
-        assert_eq!(daemon.try_wait().unwrap(), None);
+        assert_eq!(daemon.0.try_wait().unwrap(), None);
     }
-    daemon.kill().unwrap();
-    daemon.wait().unwrap();
+    drop(daemon);
     assert_eq!(place.ask("restore --output x", "error").0, 3);
     for words in ["verify", "verify --deep"] {
         let (status, said) = place.ask(words, "findings");
@@ -384,4 +393,31 @@ fn what_a_file_is_called_stays_a_part_of_its_line() {
         assert!(said.contains("\\u{1b}[2J\\nforged: whole"), "{words:?}: {said}");
         assert!(!said.contains('\u{1b}') && !said.contains("\nforged"), "{words:?}: {said}");
     }
+}
+
+/// `usage` said that parts could go which `prune` then left alone: those of a snapshot under way, and those
+/// that another host may have put there for one.
+#[test]
+fn usage_says_what_prune_would_do() {
+    let place = Place::new();
+    let some = place.first_part("one/b");
+    fs::copy(&some, some.with_file_name("00000001-00000000000000000000000000000001")).unwrap();
+    let would = || {
+        let used = place.ask("usage --db b", "replicas").1;
+        let pruned = place.ask("prune --db b --dry-run", "findings").1;
+        let free = used["replicas"][0]["to_free"]["objects"].clone();
+        assert_eq!(free, pruned["objects"], "{used} {pruned}");
+        free
+    };
+    assert_eq!(would(), 1, "no daemon is there to name it");
+    let mut daemon = Command::new(env!("CARGO_BIN_EXE_bakelite"));
+    daemon.args(["daemon", "--config", "config", "--db", "b"]).current_dir(&place.dir);
+    let mut daemon = Killed(daemon.spawn().unwrap());
+    while place.run("check --db b", &[]).status.code() != Some(0) {
+        assert_eq!(daemon.0.try_wait().unwrap(), None);
+    }
+    assert_eq!(would(), 0, "a snapshot may be under way");
+    drop(daemon);
+    fs::remove_dir_all(place.path(".b.db.bakelite")).unwrap();
+    assert_eq!(would(), 0, "nobody here knows whose it is");
 }

@@ -19,6 +19,15 @@ use std::path::PathBuf;
 /// The directory of a database's state, if that is known, and its replicas.
 pub type CopiesOf = (Option<PathBuf>, Vec<Origin>);
 
+/// A replica, the settings of its database, its own cap, and the directory of the database's state.
+#[derive(Debug)]
+pub struct Held {
+    pub origin: Origin,
+    pub settings: Settings,
+    pub cap: Cap,
+    pub state_dir: Option<PathBuf>,
+}
+
 impl Arguments {
     /// What a verb of the form `[DB DEST...]` is about: databases, or directories of them.
     pub fn config(&self, given: &[String]) -> Result<Config> {
@@ -86,18 +95,26 @@ impl Arguments {
         Ok((databases.into_iter().map(known).collect(), unseen))
     }
 
-    /// The same, each with the settings of its database, and its cap.
-    pub fn settings(&self, given: Option<&str>) -> Result<(Vec<(Origin, Settings, Cap)>, Unseen)> {
+    /// The same, each with how it is held.
+    pub fn settings(&self, given: Option<&str>) -> Result<(Vec<Held>, Unseen)> {
         if given.is_some() {
             let (sources, unseen) = self.sources(given)?;
-            let by_default = |source| (source, Settings::default(), Cap::default());
+            let (settings, cap) = (Settings::default(), Cap::default());
+            let by_default =
+                |origin| Held { origin, settings: settings.clone(), cap, state_dir: None };
             return Ok((sources.into_iter().map(by_default).collect(), unseen));
         }
         let with_settings = |it: Database| {
             let (settings, caps) = (it.settings.clone(), it.caps.clone());
+            let state_dir = Some(it.state_dir.clone());
             let cap = move |at: usize| caps.get(at).copied().unwrap_or_default();
             let origins = it.origins().into_iter().enumerate();
-            origins.map(move |(at, each)| (each, settings.clone(), cap(at)))
+            origins.map(move |(at, origin)| Held {
+                origin,
+                settings: settings.clone(),
+                cap: cap(at),
+                state_dir: state_dir.clone(),
+            })
         };
         let (databases, unseen) = self.databases(&[])?;
         Ok((databases.into_iter().flat_map(with_settings).collect(), unseen))

@@ -111,11 +111,7 @@ pub fn upkeep(
         stop: &|| false,
         progress,
     };
-    // Only the one that holds the lock knows that no snapshot of this host is under way.
-    let known = database.state_dir.is_dir();
-    let alone = if known { try_lock(&database.state_dir)? } else { None };
-    let signed = alone.as_ref().and_then(|_| Signed::read(&database.state_dir));
-    let parts = signed.map_or(Parts::Leave, |signed| Parts::CollectUpTo(signed.claimed()));
+    let (_alone, parts) = parts(&database.state_dir)?;
     let mut done = match task {
         Task::Compact => round.compact(&destinations)?,
         Task::Prune(mode) => round.prune(&destinations, parts, mode)?,
@@ -125,6 +121,20 @@ pub fn upkeep(
     };
     done.errors.extend(errors);
     Ok(done)
+}
+
+/// What parts may go, as long as the lock is held. Only the one that holds it knows that no snapshot of
+/// this host is under way.
+fn parts(state_dir: &Path) -> Result<(Option<Lock>, Parts)> {
+    let alone = if state_dir.is_dir() { try_lock(state_dir)? } else { None };
+    let signed = alone.as_ref().and_then(|_| Signed::read(state_dir));
+    let parts = signed.map_or(Parts::Leave, |signed| Parts::CollectUpTo(signed.claimed()));
+    Ok((alone, parts))
+}
+
+/// What parts a command would delete now. Who may not ask would delete none.
+pub fn parts_to_collect(state_dir: Option<&Path>) -> Parts {
+    state_dir.and_then(|dir| parts(dir).ok()).map_or(Parts::Leave, |(_, parts)| parts)
 }
 
 fn cap_of(database: &Database, place: &str) -> Cap {

@@ -168,7 +168,8 @@ fn what_is_damaged_is_to_be_repaired() {
         writer.store.objects().get_mut(key).unwrap()[40] ^= 1;
         let source = writer.source();
         let listed = points(&*source).err();
-        let used = crate::usage::usage(&*source, &Default::default(), cap, Time(1)).err();
+        let how = (&Default::default(), cap, crate::upkeep::Parts::Collect);
+        let used = crate::usage::usage(&*source, how, Time(1)).err();
         assert_eq!(
             listed.is_some(),
             key.starts_with("timeline"),
