@@ -10,7 +10,7 @@ use crate::commit::{CommitNo, Timeline};
 use crate::error::{Error, Result, Status};
 use crate::name::Name;
 use crate::object::{Damage, KeyId};
-use crate::replica::{REPAIR, Replica, damaged};
+use crate::replica::{Replica, damaged};
 use crate::restore::{self, Check, Options, Progress, Target};
 use crate::snapshot::{Fork, Manifest, PartPages};
 use crate::sqlite;

@@ -3,6 +3,7 @@
 use super::*;
 use crate::model::{Step, Writer};
 use crate::name::{Change, Span};
+use crate::replica::REPAIR;
 use crate::restore::Quiet;
 use crate::snapshot::Fork;
 
