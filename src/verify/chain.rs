@@ -97,8 +97,8 @@ impl Links {
         Ok(found.chain(unread).chain(unfinished).collect())
     }
 
-    /// Adds what one ancestry lacks and was not found before, and tells what could not be read for that. The timeline that it ends with, if that
-    /// never came to have a restore point.
+    /// Adds what one ancestry lacks and was not found before, and tells what could not be read for that.
+    /// The timeline that it ends with, if that never came to have a restore point.
     fn along(
         &self,
         source: &dyn Backend,
