@@ -121,8 +121,9 @@ fn a_branch_is_kept_as_long_as_it_is_young_and_then_goes_as_a_whole() {
     let young = policy(&["all:36s"], &[]);
     prune(&writer.source(), &young, Time(10_000_060_000));
     assert_eq!((branch(&writer), snapshots(&writer)[0]), (1, 11), "the branch needs it");
+    let dir = tempfile::tempdir().unwrap();
     let back = crate::restore::Options {
-        output: &tempfile::tempdir().unwrap().path().join("r.db"),
+        output: &dir.path().join("r.db"),
         target: Target::Latest,
         timeline: Some(Timeline(1)),
         check: crate::restore::Check::None,
