@@ -365,6 +365,17 @@ mod tests {
         (state.unwrap(), all)
     }
 
+    /// A cursor that was taken for one that never was would have the database shipped anew.
+    #[test]
+    fn trap_58_one_that_cannot_be_opened_is_not_absent() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        std::fs::write(&file, "no directory").unwrap();
+        let error = load(&file.join("cursor"), |_| Ok(())).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotADirectory);
+        assert!(super::state(&file.join("cursor")).is_err());
+    }
+
     #[test]
     fn what_was_written_is_read() {
         let dir = tempfile::tempdir().unwrap();
