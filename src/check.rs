@@ -128,9 +128,11 @@ fn judge(begun: Begun<'_>, max_age: Duration, start: Instant) -> Result<Verdict<
             break;
         };
         if age > max_age {
-            let what = format!("lacks commits of the last {}", units::stretch(age));
-            let error = record.error_of(&destination.to_string()).unwrap_or("see: bakelite status");
-            findings.push(Finding::new(Status::Stale, what, destination).remedy(error));
+            let why = record.error_of(&destination.to_string()).map(|it| format!(": {it}"));
+            let (age, why) = (units::stretch(age), why.unwrap_or_default());
+            let what = format!("lacks commits of the last {age}{why}");
+            let remedy = "see how it stands, and what it waits for: bakelite status";
+            findings.push(Finding::new(Status::Stale, what, destination).remedy(remedy));
         }
     }
     let places = database.destinations.iter().map(ToString::to_string);

@@ -107,7 +107,23 @@ impl Error {
 
     /// An error of the operating system about a local file.
     pub fn io(operation: &str, thing: impl fmt::Display, cause: &io::Error) -> Self {
-        Self::new(Status::Failed, operation, thing, cause)
+        let hint = way_out(cause).map(str::to_owned);
+        Self { hint, ..Self::new(Status::Failed, operation, thing, cause) }
+    }
+}
+
+/// What a person can do about an error of the operating system, where that is known.
+pub fn way_out(cause: &io::Error) -> Option<&'static str> {
+    use io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    match cause.kind() {
+        PermissionDenied => {
+            Some("run it as the user whose file that is, or give this user the right to it")
+        }
+        ReadOnlyFilesystem => {
+            Some("mount that disk to be written to, or choose a place on another one")
+        }
+        StorageFull | QuotaExceeded => Some("make room on that disk"),
+        _ => None,
     }
 }
 

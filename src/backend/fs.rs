@@ -7,6 +7,7 @@ mod list;
 
 use super::{Backend, Error, Kind, Listing};
 use crate::durable;
+use crate::error::way_out;
 use crate::name::Name;
 use crate::sabotage;
 use std::collections::BTreeSet;
@@ -188,7 +189,7 @@ impl Fs {
             name: name.to_owned(),
             kind: kind(cause),
             cause: cause.to_string(),
-            hint: None,
+            hint: way_out(cause).map(str::to_owned),
         }
     }
 }
