@@ -76,13 +76,17 @@ pub(super) struct Parts {
 impl Parts {
     /// Whether the next one may be read. Where one was refused, a single one is tried.
     pub fn have_room(&self) -> bool {
-        let has = self.next.len() + self.storing;
+        let has = self.count();
         self.room.takes(has) && (has == 0 || self.refusals == 0)
     }
 
-    /// Whether no further one is taken for now.
+    /// Whether the snapshot does not go on for now: others have all the room, or nobody takes what it has.
     pub fn are_stalled(&self) -> bool {
-        self.wait || self.refusals > 0
+        self.refusals > 0 || self.wait && self.count() == 0
+    }
+
+    fn count(&self) -> usize {
+        self.next.len() + self.storing
     }
 
     pub fn are_stored(&self) -> bool {
