@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Parts of one database.
-pub(super) const EACH: usize = 3;
+const EACH: usize = 3;
 /// Parts of all that go the same way: as many as are stored at a time, and some that are next.
 const ALL: usize = 6;
 /// More of those that have none: two large databases keep no small one waiting.

@@ -96,6 +96,12 @@ impl Parts {
     pub fn forget(&mut self) {
         self.next.clear();
         self.refused.clear();
+        self.take_heart();
+    }
+
+    /// What was refused before says nothing any more.
+    pub fn take_heart(&mut self) {
+        (self.refusals, self.retry_at) = (0, None);
     }
 }
 
@@ -188,7 +194,7 @@ impl Tracker {
     pub(super) fn stored(&mut self, held: Held, result: Result<()>, now: Instant) {
         self.parts.storing -= 1;
         match result {
-            Ok(()) => (self.parts.refusals, self.parts.retry_at) = (0, None),
+            Ok(()) => self.parts.take_heart(),
             Err(error) => {
                 self.parts.refused.push(held.raw.part);
                 self.part_failed(error, now);

@@ -330,6 +330,7 @@ impl Tracker {
     pub(super) fn shipped(&mut self, manifest: bool, now: Instant) {
         self.look_soon(now);
         if manifest {
+            self.parts.take_heart();
             self.snapshot_wanted = false;
             let begun = self.shown.began.take().map(|began| began.min(clock::now()));
             self.status.snapshot_begun = begun.map(|time| time.0);

@@ -185,6 +185,22 @@ fn trap_57_a_page_that_cannot_be_read_ends_no_life() {
     agrees(&db);
 }
 
+/// An error of another kind was told until the next snapshot, a day later: a part that had been refused in a
+/// life that was over kept it from being taken back.
+#[test]
+fn what_a_life_was_refused_is_forgotten_with_it() {
+    let (db, writer) = of_several_parts();
+    let mut sim = Sim::current(&db);
+    sim.tracker.part_failed(Error::new(Status::Unreachable, "put", "a part", "refused"), sim.now);
+    assert!(sim.tracker.parts.are_stalled());
+    sim.tracker.reopen(Error::new(Status::Integrity, "copy to", "a place", "lacking"), sim.now);
+    sim.until(|sim| sim.opened == 2 && sim.is_current());
+    sim.tracker.status.fail(&Error::new(Status::Unreachable, "put", "a place", "away"));
+    commits(&writer, 1);
+    sim.until(|sim| sim.is_current());
+    assert_eq!((sim.tracker.status.error.take(), sim.tracker.parts.refusals), (None, 0));
+}
+
 /// From its first part to its manifest it held the WAL, however long that took, unless it was told to take
 /// its time: an application that waits for a reset kept all others from writing meanwhile.
 #[test]
