@@ -352,8 +352,6 @@ impl Fanout {
             }
             if debt.is_none() {
                 debt.error = None;
-                let unmarked = lane.spool.unmark();
-                unmarked.map_err(|error| Error::io("write", "the spool", &error))?;
                 return Ok(lacking);
             }
         }
@@ -373,9 +371,11 @@ impl Fanout {
 mod tests {
     use super::*;
     use crate::backend::conformance::change;
+    use crate::backend::faulty::{Fault, Faulty, Operation};
     use crate::backend::later::Later;
     use crate::backend::mem::Mem;
-    use crate::commit::PageSize;
+    use crate::commit::{Chain, PageSize};
+    use crate::object::{Encoder, Header};
     use crate::testkit::rig::{claim, fanout};
 
     /// The only destination hung: what was committed waited in the WAL, whose resets the application then
@@ -406,6 +406,46 @@ mod tests {
         stores.pay(0).unwrap();
         assert!(!stores.is_behind(0) && stores.spooled() == 0);
         assert!((1..4).all(|number| mem.get(&change(0, number)).is_ok()));
+    }
+
+    /// What is committed while a destination is filled is in its spool, and where that was never empty for a
+    /// moment the mark stayed: a `sync` waited for it, and the next start copied everything again.
+    #[test]
+    fn trap_84_a_mark_goes_once_what_it_stands_for_was_copied() {
+        let dir = tempfile::tempdir().unwrap();
+        let (one, two) = (Arc::new(Mem::new()), Arc::new(Faulty::new(Arc::new(Mem::new()))));
+        claim(&*one, PageSize::new(512).unwrap());
+        let ((asked, begun), (answer, question)) = (channel(), channel::<()>());
+        let (question, behind) = (std::sync::Mutex::new(question), Arc::clone(&two));
+        let open = move || {
+            asked.send(()).ok();
+            question.lock().unwrap().recv().ok();
+            Ok(Arc::clone(&behind) as Arc<dyn Backend>)
+        };
+        let later = Arc::new(Later::new("two".into(), open));
+        let stores = fanout(vec![one, later as Arc<dyn Backend>], dir.path(), 1 << 20);
+        let spool = Spool::new(dir.path(), "two");
+        stores.lacks(1, None).unwrap();
+        let commit = |number| {
+            let (page_size, none) = (PageSize::new(512).unwrap(), Chain::default());
+            let header = Header { page_size, parent: none, chain: none };
+            let mut object = Encoder::new(&change(0, number), &header, Compression::None);
+            object.block(b"a table");
+            stores.put(&change(0, number), &object.finish()).unwrap();
+        };
+        (1..=3).for_each(commit);
+        assert!(spool.is_marked() && stores.spooled() == 0);
+        // The record of the timeline and four commits are copied, and then the spool's turn comes.
+        two.fail(Operation::Put, 6, Fault::Refused);
+        let paid = thread::scope(|scope| {
+            let pays = scope.spawn(|| stores.pay(1));
+            begun.recv().unwrap();
+            commit(4);
+            drop(answer);
+            pays.join().unwrap()
+        });
+        assert!(paid.is_err() && two.fired(Fault::Refused) == 1);
+        assert!(spool.pending().unwrap().into_keys().eq([change(0, 4)]) && !spool.is_marked());
     }
 
     /// Each of many databases waited five seconds for the one that hung, four at a time: what they had

@@ -156,14 +156,11 @@ impl Replica {
         self.ancestry_with(source, &mut BTreeMap::new())
     }
 
-    /// The same, and the records that it took.
+    /// The same, and the records that it took. The newest timeline that objects are of is asked for its
+    /// record whether that was listed or not: without it an older state would be taken for the last, and
+    /// a listing may be behind another one that was made before it.
     fn ancestry_with(&self, source: &dyn Backend, forks: &mut Forks) -> Result<Vec<Stretch>> {
-        let newest = self.newest_timeline();
         let used = self.spans().map(|span| span.timeline).max().unwrap_or_default();
-        if used > newest {
-            // Without it, its objects would be passed over, and an older state be taken for the last.
-            return Err(lost(source, &Name::Timeline(used)));
-        }
         let counts = self.newest_that_counts(source, forks, used)?;
         lineage(source, &self.timelines, counts, forks)
     }

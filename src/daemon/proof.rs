@@ -6,6 +6,7 @@
 
 use super::open::{self, Signed, open_to_read};
 use crate::backend::Backend;
+use crate::commit::CommitNo;
 use crate::config::{Database, Origin};
 use crate::cursor::State;
 use crate::error::{Error, Result, Status};
@@ -13,10 +14,10 @@ use crate::replica::Replica;
 use crate::source::Source;
 use crate::spool::Spool;
 
-/// A destination that does not hold the cursor's commit. One that cannot be asked from here, since its
-/// credentials are the daemon's alone, is taken at the daemon's word.
-pub fn lacking(database: &Database, state: &State) -> Option<Origin> {
-    waited_for(database).into_iter().find(|origin| matches!(holds(origin, state), Ok(None)))
+/// A destination that does not hold a commit. One that cannot be asked from here, since its credentials
+/// are the daemon's alone, is taken at the daemon's word.
+pub fn lacking(database: &Database, commit: CommitNo) -> Option<Origin> {
+    waited_for(database).into_iter().find(|origin| matches!(holds(origin, commit), Ok(None)))
 }
 
 /// All but mirrors.
@@ -26,9 +27,9 @@ fn waited_for(database: &Database) -> Vec<Origin> {
     origins
 }
 
-/// What a destination holds, if the cursor's commit is among it.
-fn holds(origin: &Origin, state: &State) -> Result<Option<Replica>> {
-    let found = open_to_read(origin).and_then(|source| listed(&*source, state));
+/// What a destination holds, if that commit is among it.
+fn holds(origin: &Origin, commit: CommitNo) -> Result<Option<Replica>> {
+    let found = open_to_read(origin).and_then(|source| listed(&*source, commit));
     match found {
         // It is not there, or a record that others need is not.
         Err(error) if matches!(error.status, Status::Missing | Status::Integrity) => Ok(None),
@@ -36,10 +37,10 @@ fn holds(origin: &Origin, state: &State) -> Result<Option<Replica>> {
     }
 }
 
-fn listed(source: &dyn Backend, state: &State) -> Result<Option<Replica>> {
+fn listed(source: &dyn Backend, commit: CommitNo) -> Result<Option<Replica>> {
     let replica = Replica::list(source)?;
     let ancestry = replica.ancestry(source)?;
-    let held = replica.runs(&ancestry).iter().any(|run| run.holds(state.commit.number));
+    let held = replica.runs(&ancestry).iter().any(|run| run.holds(commit));
     Ok(held.then_some(replica))
 }
 
@@ -51,7 +52,7 @@ pub fn is_settled(database: &Database, state: &State, source: &mut Source) -> bo
         let spool = Spool::new(&database.state_dir, &origin.to_string());
         signed.knows(&origin.destination) && matches!(spool.owes(state.commit.number), Ok(false))
     };
-    let is_ours = |origin: &Origin| match holds(origin, state) {
+    let is_ours = |origin: &Origin| match holds(origin, state.commit.number) {
         Ok(Some(replica)) => replica.newest_timeline() <= signed.claimed(),
         Ok(None) | Err(_) => false,
     };

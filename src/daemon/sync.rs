@@ -6,6 +6,7 @@
 
 use super::{Signed, Stop, open, open_database, proof, run, try_lock};
 use crate::clock;
+use crate::commit::{CommitNo, Timeline};
 use crate::config::{Database, Destination, Origin};
 use crate::cursor::{self, State};
 use crate::error::{Error, Result, Status};
@@ -63,7 +64,7 @@ fn sync_one(database: &Database, mut wait: Wait, progress: &dyn Progress) -> Res
             }
         }
         published.look_again(database)?;
-        if wait.is_over(database, &published)? {
+        if wait.is_over(database, &mut published)? {
             return Ok(());
         }
         std::thread::sleep(POLL);
@@ -88,10 +89,11 @@ impl Wait {
     }
 
     /// Whether all is durable. An error if it is not, and waited for no longer.
-    fn is_over(&mut self, database: &Database, published: &Published) -> Result<bool> {
+    fn is_over(&mut self, database: &Database, published: &mut Published) -> Result<bool> {
         let elapsed = self.begun.elapsed();
-        if elapsed >= self.proof_at && is_durable(database, &published.wanted, &published.later)? {
-            let lacking = cursor(database)?.and_then(|state| proof::lacking(database, &state));
+        if elapsed >= self.proof_at && published.wanted.is_durable(database)? {
+            let reached = published.wanted.reached;
+            let lacking = reached.and_then(|(_, commit)| proof::lacking(database, commit));
             self.lacking = lacking.filter(|_| !sabotage::is("sync-ignores-debt"));
             self.proof_at = elapsed + ASK;
             if self.lacking.is_none() {
@@ -116,7 +118,7 @@ impl Wait {
         Ok(false)
     }
 
-    fn why(&self, database: &Database, published: &Published) -> Error {
+    fn why(&self, database: &Database, published: &mut Published) -> Error {
         self.lacking.as_ref().map_or_else(|| waiting(database, published), proof::robbed)
     }
 }
@@ -152,13 +154,13 @@ fn knows_all(database: &Database) -> Result<()> {
 }
 
 /// What the daemon has not done yet, and why.
-fn waiting(database: &Database, published: &Published) -> Error {
+fn waiting(database: &Database, published: &mut Published) -> Error {
     let record = Record::load(database);
-    let lacks = |destination: &&Destination| {
+    let mut lacks = |destination: &&Destination| {
         let durable = published.is_durable_on(database, |each| each == *destination);
         !database.mirrors.contains(destination) && !matches!(durable, Ok(true))
     };
-    let behind = database.destinations.iter().find(lacks).map(ToString::to_string);
+    let behind = database.destinations.iter().find(|each| lacks(each)).map(ToString::to_string);
     let why = match &behind {
         Some(url) => record.error_of(url),
         None => record.error.as_deref(),
@@ -176,10 +178,7 @@ fn waiting(database: &Database, published: &Published) -> Error {
 #[derive(Debug)]
 pub struct Published {
     source: Source,
-    wanted: Look,
-    /// Generations that were seen to come after this one. Counts of commits are no measure: recovery
-    /// restarts them.
-    later: Vec<Salts>,
+    wanted: Wanted,
 }
 
 impl Published {
@@ -191,16 +190,13 @@ impl Published {
         let source = Source::new(handles, page_size, None);
         let mut source = source.map_err(|trouble| failed(&trouble))?;
         source.release().map_err(|error| failed(&error))?;
-        let wanted = look(&source, database)?;
-        Ok(Self { source, wanted, later: Vec::new() })
+        let wanted = Wanted::new(look(&source, database)?);
+        Ok(Self { source, wanted })
     }
 
     /// Notes which generation there is by now.
     pub fn look_again(&mut self, database: &Database) -> Result<()> {
-        let now = look(&self.source, database)?.salts;
-        if now != self.wanted.salts && self.later.last() != Some(&now) {
-            self.later.push(now);
-        }
+        self.wanted.comes_before(look(&self.source, database)?.salts);
         Ok(())
     }
 
@@ -212,49 +208,86 @@ impl Published {
 
     /// Whether the destinations that `which` picks hold all of it by now.
     pub fn is_durable_on(
-        &self,
+        &mut self,
         database: &Database,
         which: impl Fn(&Destination) -> bool,
     ) -> Result<bool> {
-        durable_on(database, &self.wanted, &self.later, which)
+        self.wanted.is_durable_on(database, which)
     }
 }
 
-/// Whether the daemon that runs has shipped all that was published at `wanted`. `later`: generations
-/// that were seen to come after it.
-pub(super) fn is_durable(database: &Database, wanted: &Look, later: &[Salts]) -> Result<bool> {
-    durable_on(database, wanted, later, |destination| !database.mirrors.contains(destination))
+/// What is waited for, and what is known of it so far.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    look: Look,
+    /// Generations that were seen to come after this one. Counts of commits are no measure: recovery
+    /// restarts them.
+    later: Vec<Salts>,
+    /// A timeline, and the commit of it that has all that is wanted: where the cursor stood when it was
+    /// first seen to have that. Whether a destination lacks what came since is no matter.
+    reached: Option<(Timeline, CommitNo)>,
 }
 
-fn durable_on(
-    database: &Database,
-    wanted: &Look,
-    later: &[Salts],
-    which: impl Fn(&Destination) -> bool,
-) -> Result<bool> {
-    // Read before the cursor: what counts by then counts for what is read now.
-    let signed = Signed::read(&database.state_dir);
-    let state = cursor(database)?;
-    let identity = open::identity(&database.path).ok();
-    let waited_for = database.destinations.iter().filter(|each| which(each));
-    let Some(signed) = signed.filter(|signed| waited_for.clone().all(|each| signed.knows(each)))
-    else {
-        return Ok(false);
-    };
-    let mut spools = waited_for.map(|destination| {
-        let spool = Spool::new(&database.state_dir, &destination.to_string());
-        let owed = |state: &State| spool.owes(state.commit.number);
-        state.as_ref().map_or(Ok(false), owed)
-    });
-    let owed = spools.find(|owed| !matches!(owed, Ok(false))).unwrap_or(Ok(false));
-    let owed = owed.map_err(|error| Error::io("read", "the spool", &error))?;
-    let owed = owed && !sabotage::is("sync-ignores-debt");
-    Ok(!owed
-        && state.is_some_and(|state| {
+impl Wanted {
+    pub fn new(look: Look) -> Self {
+        Self { look, later: Vec::new(), reached: None }
+    }
+
+    fn comes_before(&mut self, now: Salts) {
+        if now != self.look.salts && self.later.last() != Some(&now) {
+            self.later.push(now);
+        }
+    }
+
+    /// Whether the daemon that runs has shipped all of it.
+    pub fn is_durable(&mut self, database: &Database) -> Result<bool> {
+        self.is_durable_on(database, |destination| !database.mirrors.contains(destination))
+    }
+
+    fn is_durable_on(
+        &mut self,
+        database: &Database,
+        which: impl Fn(&Destination) -> bool,
+    ) -> Result<bool> {
+        // Read before the cursor: what counts by then counts for what is read now.
+        let signed = Signed::read(&database.state_dir);
+        let state = cursor(database)?;
+        let waited_for = database.destinations.iter().filter(|each| which(each));
+        let Some(signed) =
+            signed.filter(|signed| waited_for.clone().all(|each| signed.knows(each)))
+        else {
+            return Ok(false);
+        };
+        let identity = open::identity(&database.path).ok();
+        let counts = |state: &State| {
             signed.counts(state.timeline)
                 && identity == Some(state.identity)
-                && reaches(&state, wanted, later)
-        }))
+                && self.is_reached_by(state)
+        };
+        self.reached = state.filter(counts).map(|State { timeline, commit, .. }| {
+            let before = self.reached.filter(|(of, _)| *of == timeline);
+            (timeline, before.map_or(commit.number, |(_, number)| number))
+        });
+        let Some((_, upto)) = self.reached else { return Ok(false) };
+        for destination in waited_for {
+            let spool = Spool::new(&database.state_dir, &destination.to_string());
+            let owed = spool.owes(upto);
+            let owed = owed.map_err(|error| Error::io("read", "the spool", &error))?;
+            if owed && !sabotage::is("sync-ignores-debt") {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether all of it is taken care of, and can be restored.
+    fn is_reached_by(&self, state: &State) -> bool {
+        let Look { salts, frames, .. } = self.look;
+        let mark = &state.mark;
+        let same = mark.salts == salts && mark.position.frame >= frames;
+        state.commit.digest.is_some()
+            && (same || self.later.contains(&mark.salts) || sabotage::is("sync-too-early"))
+    }
 }
 
 fn cursor(database: &Database) -> Result<Option<State>> {
@@ -291,12 +324,4 @@ fn daemon_starts(database: &Database) -> Result<bool> {
         std::thread::sleep(POLL);
     }
     Ok(true)
-}
-
-/// Whether all that was published at `wanted` is durable, and can be restored.
-fn reaches(state: &State, wanted: &Look, later: &[Salts]) -> bool {
-    let mark = &state.mark;
-    let same = mark.salts == wanted.salts && mark.position.frame >= wanted.frames;
-    state.commit.digest.is_some()
-        && (same || later.contains(&mark.salts) || sabotage::is("sync-too-early"))
 }

@@ -3,7 +3,7 @@
 use super::lane::Lane;
 use crate::clock;
 use crate::commit::CommitNo;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::keep::{Cap, Keep};
 use crate::mend::{Terms, copy_missing};
 use crate::name::Name;
@@ -30,6 +30,11 @@ impl Lane {
         match &lacking {
             Ok(lacking) => debt.floor.take_over(floor, lacking.is_none()),
             Err(_) => debt.copy = true,
+        }
+        // What it lacks from now on is in the spool, and there only.
+        if !debt.copy && !debt.retired {
+            let unmarked = self.spool.unmark();
+            unmarked.map_err(|error| Error::io("write", "the spool", &error))?;
         }
         lacking
     }

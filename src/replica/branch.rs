@@ -2,11 +2,10 @@
 //! second host that goes on writing makes one, and so does a machine that lost its last commits after
 //! they were shipped. Nothing here is lost, and nothing of it belongs to the newest timeline.
 
-use super::{Forks, Replica, Stretch, lineage, lost};
+use super::{Forks, Replica, Stretch, lineage};
 use crate::backend::Backend;
 use crate::commit::{CommitNo, Timeline};
 use crate::error::{Error, Result, Status};
-use crate::name::Name;
 use std::collections::BTreeMap;
 
 /// The commits past `after` along an ancestry that is not the newest timeline's.
@@ -28,11 +27,8 @@ impl Branch {
 impl Replica {
     /// The ancestry of one timeline, abandoned or not.
     pub fn ancestry_of(&self, source: &dyn Backend, timeline: Timeline) -> Result<Vec<Stretch>> {
-        if self.timelines.contains(&timeline) {
+        if self.timelines.contains(&timeline) || self.spans().any(|it| it.timeline == timeline) {
             return lineage(source, &self.timelines, timeline, &mut Forks::new());
-        }
-        if self.spans().any(|span| span.timeline == timeline) {
-            return Err(lost(source, &Name::Timeline(timeline)));
         }
         let cause = format!("there is no timeline {timeline}");
         let error = Error::new(Status::Missing, "read", source, cause);

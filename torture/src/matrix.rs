@@ -258,6 +258,7 @@ mod tests {
             date: "2025-01-01".to_owned(),
             tallies: tallies.collect(),
             outcome: Outcome::Right,
+            failures: Vec::new(),
         }
     }
 

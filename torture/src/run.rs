@@ -60,6 +60,8 @@ pub struct Summary {
     pub date: String,
     pub tallies: BTreeMap<String, Tally>,
     pub outcome: Outcome,
+    /// What went wrong, with the command that does it again; nothing that is kept.
+    pub failures: Vec<String>,
 }
 
 pub fn run(plan: &Plan) -> Summary {
@@ -81,7 +83,8 @@ pub fn run(plan: &Plan) -> Summary {
     }
     let (commit, date) = (commit(), today());
     let seconds = began.elapsed().as_secs_f64();
-    Summary { seed: plan.seed, seconds, jobs: plan.jobs, commit, date, tallies, outcome }
+    let failures = shared.failures.into_inner().expect("no job panics while it adds");
+    Summary { seed: plan.seed, seconds, jobs: plan.jobs, commit, date, tallies, outcome, failures }
 }
 
 impl Plan {
@@ -110,6 +113,7 @@ struct Job {
 struct Shared {
     tallies: Mutex<BTreeMap<String, Tally>>,
     broken: AtomicBool,
+    failures: Mutex<Vec<String>>,
 }
 
 impl Shared {
@@ -132,7 +136,12 @@ impl Shared {
         let began = Instant::now();
         let (tally, failure) = job.run(plan);
         if let Some(failure) = &failure {
-            println!("{} --seed {}: {failure}", job.scenario.name, job.seed);
+            let failed =
+                format!("torture run {} --seed {}: {failure}", job.scenario.name, job.seed);
+            println!("{failed}");
+            if !matches!(failure, Failure::NotPermitted(_)) {
+                self.failures.lock().expect("no job panics while it adds").push(failed);
+            }
         }
         if matches!(failure, Some(Failure::Harness(_))) {
             self.broken.store(true, Ordering::Relaxed);
@@ -255,6 +264,8 @@ impl Summary {
             }
         }
         line("all", &self.total());
+        // Whoever has the end of a log only has what to begin with.
+        self.failures.iter().for_each(|failed| println!("{failed}"));
         println!("{:.0} s, {} jobs: {:?}", self.seconds, self.jobs, self.outcome);
     }
 
@@ -297,6 +308,7 @@ impl Summary {
                 .map(|(name, tally)| Some((name.clone(), Tally::from_json(tally)?)))
                 .collect::<Option<_>>()?,
             outcome,
+            failures: Vec::new(),
         })
     }
 }
@@ -355,6 +367,11 @@ mod tests {
         assert_eq!(outcome(&NEVER), Outcome::NeverFired);
         assert_eq!(outcome(&WRONG), Outcome::Violation);
         assert_eq!(outcome(&PANICS), Outcome::Broken);
+        assert_eq!(run(&plan(&RIGHT).0).failures, [""; 0]);
+        let failed = ["5: violation: wrong", "6: violation: wrong"];
+        let mut told = run(&plan(&WRONG).0).failures;
+        told.sort();
+        assert_eq!(told, failed.map(|failed| format!("torture run probe --seed {failed}")));
     }
 
     #[test]
@@ -403,7 +420,16 @@ mod tests {
         tallies.insert("marked".to_owned(), Tally { seeds: 3, ..Tally::default() });
         let (commit, date) = ("abc".to_owned(), today());
         let outcome = Outcome::Right;
-        let summary = Summary { seed: 1, seconds: 2.5, jobs: 2, commit, date, tallies, outcome };
+        let summary = Summary {
+            seed: 1,
+            seconds: 2.5,
+            jobs: 2,
+            commit,
+            date,
+            tallies,
+            outcome,
+            failures: Vec::new(),
+        };
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("torture/last-run.json");
         summary.write(&path).unwrap();

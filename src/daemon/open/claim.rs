@@ -68,8 +68,8 @@ pub fn claim(
             let body = fork.encode(number, page_size, now);
             match destination.put(&Name::Timeline(number), &body) {
                 Ok(()) => {}
-                // Claimed before, in vain, and not listed yet.
-                Err(error) if error.kind == Kind::Exists && number <= own => {}
+                // It was not listed yet. Whoever claimed it is told by the number after it.
+                Err(error) if error.kind == Kind::Exists && number < timeline => {}
                 Err(error) if error.kind == Kind::Exists => {
                     let cause = "another daemon has just taken it up";
                     let error = Error::new(Status::Locked, "claim", destination, cause);
@@ -143,6 +143,33 @@ mod tests {
             mem.delete(&Name::Timeline(Timeline(cut))).unwrap();
             assert_eq!(newest(), Timeline(1), "without {cut}");
         }
+    }
+
+    /// Found by torture: a bucket listed its timelines as they had been before the last start, and the number
+    /// to fill up with was there. The daemon took it for somebody else's, and ended.
+    #[test]
+    fn trap_76_a_number_to_fill_up_with_may_be_there_already() {
+        let (dir, faulty) =
+            (tempfile::tempdir().unwrap(), Arc::new(Faulty::new(Arc::new(Mem::new()))));
+        let stores = fanout(vec![Arc::new(Mem::new()), faulty.clone()], dir.path(), 0);
+        let claim_once = || {
+            let listed = ground::list(&stores, &mut vec![0, 1]).unwrap();
+            let tip = ground::tip(&listed).unwrap();
+            let size = PageSize::new(512).unwrap();
+            claim(&listed, &tip, true, size, Timeline(0), &AtomicU32::new(0))
+        };
+        for number in 1..=2 {
+            assert!(matches!(claim_once(), Ok(Claimed::Ours(it)) if it == Timeline(number)));
+        }
+        faulty.fail(Operation::List, 4, Fault::Stale);
+        assert!(matches!(claim_once(), Ok(Claimed::Ours(Timeline(3)))));
+        assert_eq!(faulty.fired(Fault::Stale), 1);
+        // The number that is claimed itself is somebody's.
+        let listed = ground::list(&stores, &mut vec![0, 1]).unwrap();
+        faulty.put(&Name::Timeline(Timeline(4)), b"another's").unwrap();
+        let (tip, size) = (ground::tip(&listed).unwrap(), PageSize::new(512).unwrap());
+        let error = claim(&listed, &tip, true, size, Timeline(0), &AtomicU32::new(0)).unwrap_err();
+        assert_eq!(error.status, Status::Locked);
     }
 
     /// A daemon that had not seen the claim yet stored it, and may have acknowledged it.

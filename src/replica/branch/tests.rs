@@ -1,7 +1,9 @@
 //! Which branches there are, and where each was left.
 
 use super::*;
+use crate::backend::faulty::{Fault, Faulty, Operation};
 use crate::model::{Step, Writer};
+use crate::name::Name;
 
 /// Each branch: its newest timeline, and the last commit that it shares.
 fn branches(writer: &Writer) -> Vec<(u32, u64)> {
@@ -56,4 +58,26 @@ fn timelines_are_named_as_ranges() {
     check(&[1], "1");
     check(&[1, 2, 3, 5, 7, 8], "1 to 3, 5, 7 to 8");
     check(&[], "");
+}
+
+/// Found by torture: the change-sets were listed as they were, and the timelines as they had been before the
+/// last start. Its record was told to be lost, and the daemon did not start.
+#[test]
+fn trap_76_a_timeline_that_a_stale_listing_lacks_is_asked_for() {
+    let mut writer = Writer::new(512);
+    writer.alone(&Step::fill(3, 1..=3, 0)).snapshot();
+    writer.fork(1);
+    grown(&mut writer, 2, 1);
+    let faulty = Faulty::new(writer.source());
+    faulty.fail(Operation::List, 4, Fault::Stale);
+    let stale = Replica::list(&faulty).unwrap();
+    assert_eq!((&stale.timelines[..], faulty.fired(Fault::Stale)), (&[Timeline(1)][..], 1));
+    let ancestry = stale.ancestry(&faulty).unwrap();
+    assert_eq!(stale.newest(&ancestry).unwrap().last, writer.last().number);
+    assert_eq!(stale.ancestry_of(&faulty, Timeline(2)).unwrap(), ancestry);
+    faulty.delete(&Name::Timeline(Timeline(2))).unwrap();
+    for lost in [stale.ancestry(&faulty), stale.ancestry_of(&faulty, Timeline(2))] {
+        let error = lost.unwrap_err();
+        assert_eq!((error.status, error.hint.is_some()), (Status::Integrity, true), "{error}");
+    }
 }

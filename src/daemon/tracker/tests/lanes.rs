@@ -4,6 +4,7 @@
 use super::super::lanes::{MIRRORED, MIRRORS};
 use super::*;
 use crate::config::{Database, Destination};
+use crate::daemon::sync::Wanted;
 use crate::replica::Replica;
 use crate::testkit::mortal::put_behind;
 use std::path::PathBuf;
@@ -257,7 +258,7 @@ fn trap_84_what_is_spooled_is_not_acknowledged() {
     let durable = |sim: &Sim| {
         let Phase::Here(capture) = &sim.tracker.phase else { panic!("away") };
         let wanted = capture.source.steady_look().unwrap();
-        crate::daemon::sync::is_durable(&pair.config, &wanted, &[]).unwrap()
+        Wanted::new(wanted).is_durable(&pair.config).unwrap()
     };
     assert!(durable(&sim));
     pair.take(1);
@@ -268,6 +269,43 @@ fn trap_84_what_is_spooled_is_not_acknowledged() {
     pair.give_back(1);
     sim.until(|sim| sim.is_current());
     assert!(durable(&sim));
+}
+
+/// Found by torture: a writer that never rests, and a bucket that is always a little behind it. A `sync` waited
+/// for what was committed after it was asked, and so for ever.
+#[test]
+fn trap_84_what_is_committed_later_is_not_waited_for() {
+    let pair = Pair::new();
+    let mut sim = pair.sim();
+    let wanted = |sim: &Sim| {
+        let Phase::Here(capture) = &sim.tracker.phase else { panic!("away") };
+        Wanted::new(capture.source.steady_look().unwrap())
+    };
+    let owing = |sim: &mut Sim| {
+        commits(&pair.writer, 1);
+        sim.until(|sim| !shipped(sim));
+        sim.until(|sim| shipped(sim));
+    };
+    sim.until(|sim| sim.is_current());
+    let mut before = wanted(&sim);
+    assert!(before.is_durable(&pair.config).unwrap());
+    pair.take(1);
+    owing(&mut sim);
+    let mut first = wanted(&sim);
+    assert!(before.is_durable(&pair.config).unwrap() && !first.is_durable(&pair.config).unwrap());
+    owing(&mut sim);
+    assert!(pair.spooled() == 2 && !first.is_durable(&pair.config).unwrap());
+    let mut spool = fs::read_dir(pair.config.state_dir.join("spool")).unwrap();
+    let mut spooled: Vec<_> = fs::read_dir(spool.next().unwrap().unwrap().path())
+        .unwrap()
+        .map(|file| file.unwrap().path())
+        .collect();
+    spooled.sort();
+    // The older one was put.
+    fs::remove_file(&spooled[0]).unwrap();
+    assert!(
+        first.is_durable(&pair.config).unwrap() && !wanted(&sim).is_durable(&pair.config).unwrap()
+    );
 }
 
 /// Found by a soak: both were behind, the one with a spool and the other one with what only the first one
@@ -307,7 +345,7 @@ fn a_mirror_trails_and_nothing_waits_for_it() {
     assert!(pair.spooled() > 0, "the mirror has it later");
     let Phase::Here(capture) = &sim.tracker.phase else { panic!("away") };
     let wanted = capture.source.steady_look().unwrap();
-    assert!(crate::daemon::sync::is_durable(&pair.config, &wanted, &[]).unwrap());
+    assert!(Wanted::new(wanted).is_durable(&pair.config).unwrap());
     sim.until(|sim| sim.is_current());
     pair.both_agree();
     pair.take(1);

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::cursor;
+use crate::daemon::sync::Wanted;
 
 /// Found by a long run of the harness, with a store that lies: a `sync` that had failed was still writing
 /// the page index when the next daemon had read it. It found nothing that differed, and acknowledged
@@ -39,7 +40,7 @@ fn trap_52_a_cursor_of_another_history_acknowledges_nothing() {
     let durable = |sim: &Sim| {
         let Phase::Here(capture) = &sim.tracker.phase else { return false };
         let wanted = capture.source.steady_look().unwrap();
-        crate::daemon::sync::is_durable(&db.config(), &wanted, &[]).unwrap()
+        Wanted::new(wanted).is_durable(&db.config()).unwrap()
     };
     let mut sim = Sim::new(&db);
     sim.until(|sim| matches!(sim.tracker.phase, Phase::Here(_)));
