@@ -18,6 +18,7 @@ pub use s3::{Credentials, Lock, LockMode, S3, Secret, UrlStyle};
 use crate::durable;
 use crate::error::{Error, Result, Status};
 use crate::keep::{Cap, Keep};
+use crate::object::Compression;
 use crate::seal::Rule;
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -95,12 +96,6 @@ pub struct Sealing {
 pub struct Origin {
     pub destination: Destination,
     pub sealing: Sealing,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Compression {
-    Zstd,
-    None,
 }
 
 /// Where one replica is.

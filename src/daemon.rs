@@ -26,7 +26,7 @@ mod upkeep;
 
 pub use open::{Signed, open_bare, open_database, open_to_read, tell_if_absent, try_lock};
 pub use reload::Reload;
-pub use sync::{Published, daemon_runs, sync, sync_within};
+pub use sync::{Published, ask_for_snapshot, daemon_runs, sync, sync_within};
 pub use tracker::SHIP_FILE;
 pub use upkeep::{Task, parts_to_collect, upkeep, wait as hold_off_upkeep};
 

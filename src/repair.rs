@@ -1,5 +1,5 @@
 //! Destinations of one database heal each other: what is missing or damaged on one is taken from
-//! another one that has it whole.
+//! another one that has it whole. What none has is made again from the database itself, if it can be.
 //!
 //! An object is only ever put where nothing has its name, or in place of one that does not open.
 //! Nothing is removed. What two destinations know differently of a timeline is never mixed, and what a
@@ -20,7 +20,10 @@ use crate::verify::{Content, Links, Read, read};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
+mod database;
 mod lost;
+
+pub use database::{Make, Pages};
 
 /// What became of something that was not as it should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +50,8 @@ pub struct Report {
     pub objects: u64,
     pub bytes: u64,
     pub findings: Vec<Finding>,
+    /// A destination cannot restore the newest commit, and a new snapshot makes that good.
+    pub wants_snapshot: bool,
 }
 
 impl Report {
@@ -92,10 +97,11 @@ struct Place {
     promised: usize,
 }
 
-/// Heals `places`, the destinations of one database.
+/// Heals `places`, the destinations of one database, whose pages `make` reads.
 pub fn repair(
     places: Vec<Result<Arc<dyn Backend>>>,
     order: Order<'_>,
+    make: Make,
     progress: &dyn Progress,
 ) -> Result<Report> {
     let mut report = Report::default();
@@ -115,9 +121,12 @@ pub fn repair(
             report.findings.push(finding);
         }
     }
+    for place in &mut here {
+        report.findings.extend(database::remake(place, &order, make)?);
+    }
     for (at, place) in here.iter().enumerate() {
         report.findings.extend(clashes(&here, at));
-        report.findings.extend(lost::findings(place, &order)?);
+        lost::find(place, &order, &mut report)?;
         if order.settled.is_none() {
             report.findings.extend(lost::orphans(place, &here));
         }
@@ -411,15 +420,25 @@ impl Cure {
             let thing = format!("{from}/{name}");
             return Err(Error::new(Status::Integrity, "read", thing, "it is not what it was"));
         }
-        match damage {
-            Some(_) => to.replace(name, &body)?,
-            None => store(&**to, name, &body)?,
-        }
-        match read(&**to, name) {
-            Read::Sound(_, content) => Ok(content),
-            Read::Damaged(damage) => Err(damaged(&**to, name, damage)),
-            Read::Unreadable(error) => Err(error.into()),
-        }
+        put_back(&**to, name, &body, damage.is_some()).map(|(_, content)| content)
+    }
+}
+
+/// Stores an object, in place of one that `is_damaged` or of none, and reads it back.
+fn put_back(
+    to: &dyn Backend,
+    name: &Name,
+    body: &[u8],
+    is_damaged: bool,
+) -> Result<([u8; 32], Content)> {
+    match is_damaged {
+        true => to.replace(name, body)?,
+        false => store(to, name, body)?,
+    }
+    match read(to, name) {
+        Read::Sound(hash, content) => Ok((hash, content)),
+        Read::Damaged(damage) => Err(damaged(to, name, damage)),
+        Read::Unreadable(error) => Err(error.into()),
     }
 }
 

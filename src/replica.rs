@@ -423,8 +423,8 @@ fn lost(source: &dyn Backend, name: &Name) -> Error {
 }
 
 /// What can be done about an object that is missing or damaged.
-pub const REPAIR: &str = "run: bakelite repair; it takes what is whole from another destination, and says \
-                          what is lost";
+pub const REPAIR: &str = "run: bakelite repair; it takes what is whole from another destination or the \
+                          database, and says what is lost";
 
 /// The error for an object that is not what it should be.
 pub fn damaged(source: &dyn Backend, name: &Name, damage: Damage) -> Error {

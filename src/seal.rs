@@ -217,6 +217,11 @@ impl Keys {
     pub fn names(&self) -> Option<NameKey> {
         self.sealing().map(|key| key.names.clone())
     }
+
+    /// What may have hidden them.
+    pub fn all_names(&self) -> impl Iterator<Item = &NameKey> {
+        self.all.iter().map(|key| &key.names)
+    }
 }
 
 /// Why an object is not opened.

@@ -347,7 +347,17 @@ pub fn repair(arguments: &Arguments, of: &RepairOf) -> Result<Outcome> {
         let (keep, caps, clock) = (&database.settings.keep, &database.caps, clock::now());
         let order = repair::Order { dry_run: of.dry_run, keep, caps, clock, settled };
         let places = database.clone().origins().iter().map(open_to_read).collect();
-        repair::repair(places, order, &bar(arguments))
+        // Most runs need none of them.
+        let mut pages = None;
+        let mut make = |part: &_| {
+            let pages = pages.get_or_insert_with(|| repair::Pages::open(database).ok());
+            pages.as_mut()?.part(part)
+        };
+        let report = repair::repair(places, order, &mut make, &bar(arguments))?;
+        if report.wants_snapshot && !of.dry_run {
+            daemon::ask_for_snapshot(database)?;
+        }
+        Ok(report)
     };
     let (reports, failed) = each((&databases, unseen), |it| it.name.clone(), heal)?;
     let repaired = report::Repaired::new(&reports, &failed, of.dry_run);

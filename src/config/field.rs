@@ -1,9 +1,9 @@
 //! Reading one key of a configuration: its place in the file, its value, what is wrong with it.
 
-use super::Compression;
 use super::expand::expand;
 use super::read::{KEYS, Key, Place};
 use crate::error::{Error, Result, Status};
+use crate::object::Compression;
 use crate::units;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};

@@ -132,6 +132,37 @@ fn ask(database: &Database) {
     std::fs::write(database.state_dir.join(WANTED), b"").ok();
 }
 
+/// In a state directory: a destination cannot restore the newest commit, and a snapshot is to be made; and
+/// the same, once one was begun. Who asks meanwhile asks for another one.
+const SNAPSHOT: &str = "snapshot-wanted";
+const BEGUN: &str = "snapshot-begun";
+
+/// Has the daemon make a snapshot: the one that runs, or the next one.
+pub fn ask_for_snapshot(database: &Database) -> Result<()> {
+    let path = database.state_dir.join(SNAPSHOT);
+    std::fs::write(&path, b"").map_err(|error| Error::io("write", path.display(), &error))?;
+    ask(database);
+    Ok(())
+}
+
+pub(super) fn is_snapshot_wanted(state_dir: &Path) -> bool {
+    state_dir.join(SNAPSHOT).exists()
+}
+
+/// Whether one was begun in an earlier life, and did not stand by its end.
+pub(super) fn is_snapshot_left(state_dir: &Path) -> bool {
+    state_dir.join(BEGUN).exists()
+}
+
+/// The one that is wanted, if one is.
+pub(super) fn snapshot_begins(state_dir: &Path) {
+    std::fs::rename(state_dir.join(SNAPSHOT), state_dir.join(BEGUN)).ok();
+}
+
+pub(super) fn snapshot_stands(state_dir: &Path) {
+    std::fs::remove_file(state_dir.join(BEGUN)).ok();
+}
+
 /// Whether somebody waits.
 pub(super) fn is_asked(state_dir: &Path) -> bool {
     state_dir.join(WANTED).exists()

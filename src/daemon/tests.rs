@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::backend::fs::Fs;
-use crate::config::{Compression, Destination};
+use crate::config::Destination;
 use crate::error::Status;
+use crate::object::Compression;
 use crate::restore::Target;
 use crate::testkit::rig::{Quiet, restored};
 use crate::testkit::{Db, checkpoint, commits};

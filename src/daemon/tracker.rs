@@ -159,8 +159,9 @@ pub struct Tracker {
     snapshot_since: Option<Instant>,
     /// When it is next asked whether a snapshot that is due is worth it.
     put_off: Option<Instant>,
-    /// A destination cannot be restored before there is one.
+    /// A destination cannot be restored before there is one, and whether the one under way is that.
     snapshot_wanted: bool,
+    answers: bool,
     shown: Shown,
     /// When the file is next asked whether it is still the one taken up.
     identified_at: Instant,
@@ -235,6 +236,7 @@ impl Tracker {
             snapshot_since: None,
             put_off: None,
             snapshot_wanted: false,
+            answers: false,
             shown: Shown::new(now),
             identified_at: now,
             gone_since: None,

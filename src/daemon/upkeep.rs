@@ -8,12 +8,11 @@ use crate::backend::Backend;
 use crate::clock;
 use crate::commit::{CommitNo, Timeline};
 use crate::compact::Policy;
-use crate::config::{self, Database, Origin};
+use crate::config::{Database, Origin};
 use crate::cursor;
 use crate::error::{Error, Result, Status};
 use crate::fanout::Fanout;
 use crate::keep::Cap;
-use crate::object::Compression;
 use crate::restore::{Progress, Quiet};
 use crate::ship::cursor_path;
 use crate::spool::Spool;
@@ -85,10 +84,7 @@ pub fn upkeep(
 ) -> Result<Done> {
     let _lock = wait(&database.state_dir)?;
     let policy = Policy::new(&database.settings.keep, &database.settings.compaction);
-    let compression = match database.settings.compression {
-        config::Compression::Zstd => Compression::Zstd,
-        config::Compression::None => Compression::None,
-    };
+    let compression = database.settings.compression;
     let (mut destinations, mut caps, mut errors) = (Vec::new(), Vec::new(), Vec::new());
     for (at, origin) in database.clone().origins().iter().enumerate() {
         match is_current(database, &origin.to_string()).and_then(|()| open(origin)) {

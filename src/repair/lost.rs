@@ -1,7 +1,7 @@
 //! What is left to say of a destination once it has what others could give: what cannot be restored
 //! from it any more, and what lies there to no end.
 
-use super::{Finding, Order, Outcome, Place, is_on_its_way};
+use super::{Finding, Order, Outcome, Place, Report, is_on_its_way};
 use crate::commit::CommitNo;
 use crate::error::Result;
 use crate::name::Name;
@@ -9,7 +9,7 @@ use crate::replica::{Replica, Run};
 use std::collections::HashSet;
 
 /// Damaged objects that nobody has whole, and holes, each with the commits that are lost by it.
-pub fn findings(place: &Place, order: &Order) -> Result<Vec<Finding>> {
+pub fn find(place: &Place, order: &Order, report: &mut Report) -> Result<()> {
     let missing = missing_parts(place);
     let listed = runs(place, |_| true);
     let usable = |name: &Name| {
@@ -21,7 +21,6 @@ pub fn findings(place: &Place, order: &Order) -> Result<Vec<Finding>> {
     let current = whole.last().map(|run| run.end().last) == newest;
     let bad = place.bad.iter().map(|(name, damage)| (name, damage.clone()));
     let missing = missing.iter().map(|name| (name, "it is missing".to_owned()));
-    let mut found = Vec::new();
     for (name, damage) in bad.chain(missing).filter(|(name, _)| !is_on_its_way(name, order)) {
         let without = runs(place, |it| it != name && !needs(place, it, name));
         let mut remedy = match &lost(&listed, &without)[..] {
@@ -29,30 +28,28 @@ pub fn findings(place: &Place, order: &Order) -> Result<Vec<Finding>> {
             lost => format!("lost here: {}", lost.join(", ")),
         };
         if !current {
-            remedy += &format!("; {}", way_out(place, name));
+            report.wants_snapshot = true;
+            remedy += match order.dry_run {
+                true => ASK,
+                false => ASKED,
+            };
         }
         let what = format!("{damage}, and no other destination has it whole");
         let where_ = format!("{}/{name}", place.source);
-        found.push(Finding { what, where_, remedy, outcome: Outcome::Hurt });
+        report.findings.push(Finding { what, where_, remedy, outcome: Outcome::Hurt });
     }
     let known = place.bad.is_empty() && place.unread.is_empty() && place.promised == 0;
     if known && !place.replica_now().is_empty() {
-        found.extend(holes(place)?);
+        report.findings.extend(holes(place)?);
     }
-    Ok(found)
+    Ok(())
 }
 
-/// How a daemon is brought to make a new snapshot: it does so where a listing shows it no way to the
-/// newest commit. A snapshot without its part is listed like any other.
-fn way_out(place: &Place, name: &Name) -> String {
-    let snapshots = place.sound.keys().filter(|it| needs(place, it, name));
-    let all = snapshots.chain(std::iter::once(name)).map(|name| format!("{}/{name}", place.source));
-    let all = all.collect::<Vec<_>>().join(" and ");
-    format!(
-        "the newest commit cannot be restored from here: move {all} away and start the daemon \
-         again, which makes a new snapshot"
-    )
-}
+/// What becomes of a destination that cannot restore the newest commit.
+const ASK: &str = "; the newest commit cannot be restored from here: a run that is not dry has the daemon make \
+                   a new snapshot";
+const ASKED: &str = "; the newest commit cannot be restored from here: the daemon makes a new snapshot after the \
+                     next commit; start it if it does not run";
 
 /// What does not hang together, though every object is whole.
 fn holes(place: &Place) -> Result<Vec<Finding>> {

@@ -39,7 +39,7 @@ fn order(dry_run: bool, settled: Option<(Timeline, CommitNo)>) -> Order<'static>
 
 fn run(mems: &[&Arc<Mem>], order: Order) -> Report {
     let places = mems.iter().map(|mem| Ok(Arc::clone(mem) as Arc<dyn Backend>));
-    repair(places.collect(), order, &Quiet).unwrap()
+    repair(places.collect(), order, &mut |_| None, &Quiet).unwrap()
 }
 
 fn outcomes(report: &Report) -> Vec<Outcome> {
@@ -184,8 +184,9 @@ fn what_nobody_has_whole_is_left_and_told() {
         for finding in &report.findings {
             assert!(finding.where_.ends_with(key));
             assert!(finding.remedy.contains(&format!("lost here: {lost};")), "{finding:?}");
-            assert!(finding.remedy.contains("start the daemon"));
+            assert!(finding.remedy.contains("the daemon makes a new snapshot"));
         }
+        assert!(report.wants_snapshot);
         assert!(before == mems.each_ref().map(|mem| mem.objects().clone()));
     }
     // The first snapshot's part: only what came before the second one is lost.
@@ -194,7 +195,7 @@ fn what_nobody_has_whole_is_left_and_told() {
     let first = mem(&writer);
     spoil(&first, &part, 2);
     let report = run(&[&first], order(false, None));
-    assert_eq!(outcomes(&report), [Hurt]);
+    assert_eq!((outcomes(&report), report.wants_snapshot), (vec![Hurt], false));
     spoil(&first, &part, 0);
     assert_eq!(outcomes(&run(&[&first], order(false, None))), [Hurt], "gone, it is missed");
 }
@@ -326,18 +327,22 @@ fn a_destination_that_is_away_keeps_nobody_from_healing_the_others() {
     spoil(&mems[0], &key, 2);
     let away = || Err(Error::new(Status::Unreachable, "open", "/mnt/x", "not mounted"));
     let places = mems.iter().map(|mem| Ok(Arc::clone(mem) as Arc<dyn Backend>));
-    let report =
-        repair(std::iter::once(away()).chain(places).collect(), order(false, None), &Quiet)
-            .unwrap();
+    let report = repair(
+        std::iter::once(away()).chain(places).collect(),
+        order(false, None),
+        &mut |_| None,
+        &Quiet,
+    )
+    .unwrap();
     assert_eq!(outcomes(&report), [Hurt, Healed]);
     // Found by trying it: of three destinations, nobody knew which.
     assert_eq!(report.findings[0].where_, "/mnt/x");
     whole(&writer, &mems[0]);
-    let alone = repair(vec![away()], order(false, None), &Quiet).unwrap_err();
+    let alone = repair(vec![away()], order(false, None), &mut |_| None, &Quiet).unwrap_err();
     assert_eq!(alone.status, Status::Unreachable);
     let empty = || Ok(Arc::new(Mem::new()) as Arc<dyn Backend>);
     assert_eq!(
-        repair(vec![empty()], order(false, None), &Quiet).unwrap_err().status,
+        repair(vec![empty()], order(false, None), &mut |_| None, &Quiet).unwrap_err().status,
         Status::Missing
     );
     let sound = Arc::clone(&mems[0]) as Arc<dyn Backend>;
@@ -362,7 +367,7 @@ fn trap_85_a_repair_stopped_at_any_of_its_calls_harms_nothing_and_the_next_one_e
             true => Ok(Arc::clone(&mortal) as Arc<dyn Backend>),
             false => Ok(Arc::clone(mem) as Arc<dyn Backend>),
         });
-        drop(repair(places.collect(), order(false, None), &Quiet));
+        drop(repair(places.collect(), order(false, None), &mut |_| None, &Quiet));
         if death == Death::Torn && mortal.is_dead() {
             mems[who].objects().insert(format!("part/.tmp-{left}"), vec![7; 100]);
         }

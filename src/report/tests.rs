@@ -318,7 +318,9 @@ fn repair_is_ok_once_nothing_is_left_that_does_harm() {
     let said = |outcome| {
         let (what, where_, remedy) = ("torn".into(), "file:///m/x".into(), "do so".into());
         let finding = crate::repair::Finding { what, where_, remedy, outcome };
-        let report = crate::repair::Report { objects: 2, bytes: 50, findings: vec![finding] };
+        let findings = vec![finding];
+        let report =
+            crate::repair::Report { objects: 2, bytes: 50, findings, wants_snapshot: false };
         Repaired::new(&[report], &[], outcome == Curable)
     };
     for (outcome, word, ok, silent, healed) in [

@@ -5,12 +5,12 @@ use crate::backend::fs::Fs;
 use crate::backend::list_all;
 use crate::backend::mem::Mem;
 use crate::commit::CommitNo;
-use crate::config::{self, Database, Destination, Sealing};
+use crate::config::{Database, Destination, Sealing};
 use crate::daemon;
 use crate::error::{Result as Done, Status};
 use crate::key;
 use crate::model::{Step, Writer};
-use crate::object::KeyId;
+use crate::object::{Compression, KeyId};
 use crate::restore::Target;
 use crate::seal::{Key, Rule};
 use crate::testkit::rig::{Quiet, restored};
@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 fn configured(db: &Db, rule: Rule, key_files: &[&Path]) -> Database {
     let mut database = db.config();
     let key_files = key_files.iter().map(|file| file.to_path_buf()).collect();
-    database.settings.compression = config::Compression::None;
+    database.settings.compression = Compression::None;
     database.settings.sealing = Sealing { key_files, rule };
     database
 }
@@ -117,7 +117,7 @@ fn names_of_parts_tell_nothing_and_parts_are_still_checked() {
         pages[0] = names.len() as u8;
         let size = PartPages::open(part, body).unwrap().page_size();
         let content = (!key_files.is_empty()).then_some(7);
-        let compression = crate::object::Compression::None;
+        let compression = Compression::None;
         let body = crate::snapshot::encode_part(part, content, size, &pages, compression);
         let found = PartPages::open(part, body).unwrap().check();
         assert_eq!(found, Err(Damage::BadTable("pages other than its hash says")));
@@ -296,10 +296,11 @@ fn what_is_healed_is_sealed() {
     let order = crate::repair::Order { dry_run: false, keep, caps: &[], clock, settled: None };
     let bare = [&one, &two].map(|mem| Ok(Arc::clone(mem) as Arc<dyn Backend>));
     let before = one.objects().clone();
-    let error = crate::repair::repair(bare.into(), order, &Quiet).unwrap_err();
+    let error = crate::repair::repair(bare.into(), order, &mut |_| None, &Quiet).unwrap_err();
     assert_eq!(error.status, Status::Key, "{error}");
     assert!(*one.objects() == before);
-    let report = crate::repair::repair(vec![open(&one), open(&two)], order, &Quiet).unwrap();
+    let report =
+        crate::repair::repair(vec![open(&one), open(&two)], order, &mut |_| None, &Quiet).unwrap();
     assert!(report.ok() && report.findings.len() == 3, "{:?}", report.findings);
     assert!(*one.objects() == *two.objects(), "sealed again they are the same");
 }

@@ -5,13 +5,12 @@ use crate::backend::s3::S3;
 use crate::backend::sealed::sealed;
 use crate::backend::{self, Backend, fs::Fs, later::Later};
 use crate::clock;
-use crate::config::{self, Database, Destination, Origin};
+use crate::config::{Database, Destination, Origin};
 use crate::durable;
 use crate::error::{Error, Result, Status};
 use crate::fanout::{Fanout, Host};
 use crate::key;
 use crate::log;
-use crate::object::Compression;
 use crate::seal::Keys;
 use std::path::Path;
 use std::sync::Arc;
@@ -44,10 +43,7 @@ pub fn connect(
         Arc::new(Later::new(destination.to_string(), open))
     };
     let all: Vec<_> = database.destinations.iter().map(later).collect();
-    let compression = match database.settings.compression {
-        config::Compression::Zstd => Compression::Zstd,
-        config::Compression::None => Compression::None,
-    };
+    let compression = database.settings.compression;
     let is_mirror = |at: usize| database.mirrors.contains(&database.destinations[at]);
     let backends = all.iter().enumerate().map(|(at, each)| {
         let each = Arc::clone(each) as Arc<dyn Backend>;

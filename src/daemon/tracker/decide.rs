@@ -118,6 +118,7 @@ impl Tracker {
         self.asked.next = Some(now + LISTEN);
         if sync::is_asked(&self.database.state_dir) {
             sync::hear(&self.database.state_dir);
+            self.snapshot_wanted |= sync::is_snapshot_wanted(&self.database.state_dir);
             self.asked.is = true;
             self.look_at_once(now);
         }

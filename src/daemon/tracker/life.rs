@@ -14,6 +14,7 @@ use crate::commit::{CommitNo, Time};
 use crate::daemon::open::{self, Begin, Live, Lock};
 use crate::daemon::owed::Owed;
 use crate::daemon::room::Seat;
+use crate::daemon::sync;
 use crate::error::{Error, Result, Status};
 use crate::fanout::Standing;
 use crate::log::{self, Level};
@@ -85,6 +86,9 @@ impl Tracker {
                 self.status.key = key.map(|id| id.to_string());
                 (self.identified_at, self.gone_since) = (now, None);
                 self.begin(begin, &capture);
+                let state_dir = &self.database.state_dir;
+                self.snapshot_wanted |=
+                    sync::is_snapshot_wanted(state_dir) || sync::is_snapshot_left(state_dir);
                 self.opened_once = true;
                 // One that opens, and fails each time, waits longer each time.
                 let retries = self.retries;
@@ -309,6 +313,10 @@ impl Tracker {
 
     /// All that a snapshot needs is put, or its locks are renewed, from now on.
     pub(super) fn begins_to_roll(&mut self) {
+        self.answers = self.snapshot_wanted;
+        if self.answers {
+            sync::snapshot_begins(&self.database.state_dir);
+        }
         self.shown.began = Some(clock::now());
     }
 
@@ -331,7 +339,10 @@ impl Tracker {
         self.look_soon(now);
         if manifest {
             self.parts.take_heart();
-            self.snapshot_wanted = false;
+            if std::mem::take(&mut self.answers) {
+                sync::snapshot_stands(&self.database.state_dir);
+                self.snapshot_wanted = sync::is_snapshot_wanted(&self.database.state_dir);
+            }
             let begun = self.shown.began.take().map(|began| began.min(clock::now()));
             self.status.snapshot_begun = begun.map(|time| time.0);
             self.end_survey();

@@ -184,7 +184,9 @@ fn what_there_is_no_room_for_is_neither_copied_nor_brought_back() {
         clock: NOW,
         settled: None,
     };
-    let report = repair(vec![Ok(writer.source()), Ok(Arc::clone(&there))], order, &Quiet).unwrap();
+    let report =
+        repair(vec![Ok(writer.source()), Ok(Arc::clone(&there))], order, &mut |_| None, &Quiet)
+            .unwrap();
     assert_eq!(report.findings, []);
     assert!(*small.objects() == before);
     let empty = Mem::new();
@@ -192,6 +194,6 @@ fn what_there_is_no_room_for_is_neither_copied_nor_brought_back() {
     assert!(*empty.objects() == before);
     let lost = before.keys().find(|key| key.starts_with(Name::PARTS)).unwrap();
     small.objects().remove(lost);
-    repair(vec![Ok(writer.source()), Ok(there)], order, &Quiet).unwrap();
+    repair(vec![Ok(writer.source()), Ok(there)], order, &mut |_| None, &Quiet).unwrap();
     assert!(*small.objects() == before, "what there is room for is brought back");
 }

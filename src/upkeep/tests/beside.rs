@@ -155,7 +155,7 @@ fn trap_89_a_repair_beside_a_round_brings_nothing_back() {
         let order =
             repair::Order { dry_run: false, keep: &keep, caps: &[], clock: LATER, settled: None };
         let places = vec![Ok(Arc::clone(reader)), Ok(Arc::new(other) as Arc<dyn Backend>)];
-        let report = repair(places, order, &Quiet).unwrap();
+        let report = repair(places, order, &mut |_| None, &Quiet).unwrap();
         assert!(report.ok(), "{:?}", report.findings);
         let merged = writer.changes().iter().any(|key| !key.starts_with("change/0"));
         let again = at(&rules(), LATER).compact(&[writer.source()]).unwrap();
@@ -196,7 +196,7 @@ fn destinations_that_were_kept_up_at_different_times_lack_nothing() {
         let places = vec![Ok(writer.source()), Ok(Arc::clone(&kept_up))];
         let keep = &policy.keep;
         let order = repair::Order { dry_run: false, keep, caps: &[], clock: LATER, settled: None };
-        repair(places, order, &Quiet).unwrap()
+        repair(places, order, &mut |_| None, &Quiet).unwrap()
     };
     assert_eq!(run().findings, []);
     assert!(before == *kept.objects() && raw == *writer.store.objects());

@@ -369,6 +369,40 @@ fn the_steps_of_a_snapshot_wait_for_no_look() {
     assert!(sim.now < began + IDLE_POLL, "{:?}", sim.now - began);
 }
 
+/// A `repair` has found that the newest commit cannot be restored. One that was under way by then may name
+/// what is damaged.
+#[test]
+fn a_snapshot_that_is_asked_for_is_one_that_begins_later() {
+    let (db, writer) = of_many_parts();
+    let config = db.config();
+    let is_wanted = || crate::daemon::sync::is_snapshot_wanted(&config.state_dir);
+    crate::daemon::ask_for_snapshot(&config).unwrap();
+    let mut sim = Sim::current(&db);
+    sim.for_ms(5_000);
+    assert!(snapshots(&db) == 1 && is_wanted(), "nothing was committed since");
+    change(&writer, "k = 5");
+    sim.until(|sim| sim.is_current() && snapshots(&db) == 2);
+    assert!(!is_wanted());
+    sim.tracker.snapshot_wanted = true;
+    change(&writer, "k = 6");
+    sim.until(|sim| sim.tracker.rolling.is_some());
+    crate::daemon::ask_for_snapshot(&config).unwrap();
+    sim.until(|sim| sim.is_current() && snapshots(&db) == 3);
+    assert!(is_wanted());
+    change(&writer, "k = 7");
+    sim.until(|sim| sim.tracker.rolling.is_some());
+    assert!(!is_wanted() && snapshots(&db) == 3);
+    // A life that ends meanwhile does not forget it.
+    drop(sim);
+    change(&writer, "k = 8");
+    let mut sim = Sim::current(&db);
+    sim.until(|sim| sim.is_current() && snapshots(&db) == 4);
+    change(&writer, "k = 9");
+    sim.for_ms(60_000);
+    assert!(snapshots(&db) == 4 && !is_wanted());
+    agrees(&db);
+}
+
 #[test]
 fn a_snapshot_of_what_has_changed_in_one_place_is_made_when_it_is_due() {
     let (db, writer) = of_many_parts();
