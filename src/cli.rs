@@ -269,7 +269,7 @@ pub struct VerifyOf {
     pub expect: Option<String>,
 }
 
-/// heal what is missing or damaged, from another destination or the database
+/// heal what is lost from another destination or the database
 #[derive(Debug, FromArgs, ArgsInfo)]
 #[argh(
     subcommand,

@@ -352,6 +352,9 @@ impl Fanout {
             }
             if debt.is_none() {
                 debt.error = None;
+                // An earlier life may have left one behind.
+                let unmarked = lane.spool.unmark();
+                unmarked.map_err(|error| Error::io("write", "the spool", &error))?;
                 return Ok(lacking);
             }
         }

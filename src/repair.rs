@@ -11,15 +11,16 @@ use crate::commit::{CommitNo, Time, Timeline};
 use crate::compact;
 use crate::error::{Error, Result, Status};
 use crate::keep::{Cap, Keep};
-use crate::mend::{Surplus, named, order, store};
 use crate::name::{Change, Name, Span};
-use crate::replica::{Replica, damaged, is_whole};
+use crate::replica::{Replica, damaged, is_whole, read_manifest};
 use crate::restore::Progress;
+use crate::snapshot::PartRef;
 use crate::upkeep;
 use crate::verify::{Content, Links, Read, read};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
+mod cure;
 mod database;
 mod lost;
 
@@ -62,6 +63,18 @@ impl Report {
     }
 }
 
+impl Report {
+    /// What could not be done for the database as a whole.
+    pub fn note_failed(&mut self, error: Option<Error>) {
+        self.findings.extend(error.map(|error| Finding {
+            what: error.to_string(),
+            where_: error.place.clone(),
+            remedy: error.hint.unwrap_or_else(|| "run it again later".into()),
+            outcome: Outcome::Hurt,
+        }));
+    }
+}
+
 /// How to go about it.
 #[derive(Clone, Copy, Debug)]
 pub struct Order<'a> {
@@ -97,6 +110,12 @@ struct Place {
     promised: usize,
 }
 
+/// A part that a destination lacks, and the snapshots that are of no use without it.
+struct Lacking {
+    part: PartRef,
+    snapshots: BTreeSet<Name>,
+}
+
 /// Heals `places`, the destinations of one database, whose pages `make` reads.
 pub fn repair(
     places: Vec<Result<Arc<dyn Backend>>>,
@@ -115,14 +134,16 @@ pub fn repair(
         let merged = compact::merged(&place.sound_ones());
         place.surplus.extend(merged.into_keys().map(Name::Change));
     }
-    for at in 0..here.len() {
-        for cure in cures(&here, at, &order)? {
-            let finding = cure.apply(&mut here, at, order.dry_run);
-            report.findings.push(finding);
-        }
-    }
+    cure::heal(&mut here, &order, &mut report)?;
+    let mut made = 0;
     for place in &mut here {
-        report.findings.extend(database::remake(place, &order, make)?);
+        let findings = database::remake(place, &order, make)?;
+        made += findings.len();
+        report.findings.extend(findings);
+    }
+    if made > 0 {
+        // What one has now is there for the others.
+        cure::heal(&mut here, &order, &mut report)?;
     }
     for (at, place) in here.iter().enumerate() {
         report.findings.extend(clashes(&here, at));
@@ -197,6 +218,28 @@ impl Place {
             Err(error) if error.status == Status::Integrity => Ok(BTreeSet::new()),
             old => old,
         }
+    }
+
+    /// The parts that are damaged or not there, and that snapshots name which are.
+    fn lacking(&self) -> Result<BTreeMap<Name, Lacking>> {
+        let mut lacking: BTreeMap<Name, Lacking> = BTreeMap::new();
+        let whole = |name: &Name| self.sound.contains_key(name) || self.unread.contains(name);
+        if self.named.iter().all(whole) {
+            return Ok(lacking);
+        }
+        for name in self.sound.keys() {
+            let Name::Snapshot(span) = name else { continue };
+            let parts = match read_manifest(&*self.source, span) {
+                Err(error) if error.status == Status::Integrity => continue,
+                manifest => manifest?.parts,
+            };
+            for part in parts.into_iter().filter(|part| !whole(&part.name())) {
+                let snapshots = BTreeSet::new();
+                let it = lacking.entry(part.name()).or_insert(Lacking { part, snapshots });
+                it.snapshots.insert(name.clone());
+            }
+        }
+        Ok(lacking)
     }
 
     fn sound_ones(&self) -> Replica {
@@ -325,15 +368,7 @@ impl Place {
 
 fn parts_of(content: &Content) -> Vec<Name> {
     let Content::Snapshot(manifest) = content else { return Vec::new() };
-    manifest.parts.iter().map(crate::snapshot::PartRef::name).collect()
-}
-
-/// An object to be taken from another destination.
-struct Cure {
-    name: Name,
-    donor: usize,
-    /// What is wrong with the one here; `None`: there is none.
-    damage: Option<String>,
+    manifest.parts.iter().map(PartRef::name).collect()
 }
 
 /// Whether a daemon that runs may still be about to store it.
@@ -344,115 +379,6 @@ fn is_on_its_way(name: &Name, order: &Order) -> bool {
         Name::Snapshot(span) => span.last > commit || span.timeline > timeline,
         Name::Change(it) => it.span.last > commit || it.span.timeline > timeline,
         Name::Part(_) => false,
-    }
-}
-
-/// What one destination can be given by the others, in the order in which it is stored.
-fn cures(here: &[Place], at: usize, order_of: &Order) -> Result<Vec<Cure>> {
-    let place = &here[at];
-    let no_room = no_room(here, place.cap, order_of)?;
-    let others = || here.iter().enumerate().filter(|(other, _)| *other != at);
-    let known = |name: &Name| place.sound.contains_key(name) || place.unread.contains(name);
-    let names: BTreeSet<&Name> = others()
-        .flat_map(|(_, other)| other.sound.keys())
-        .filter(|name| !known(name) && !is_on_its_way(name, order_of))
-        .collect();
-    let (mut cures, mut coming) = (Vec::new(), BTreeSet::new());
-    for name in names {
-        let damage = place.bad.get(name).cloned();
-        // Whoever has a part may have lost the snapshot that names it.
-        let needed = place.named.contains(name) || coming.contains(name);
-        let fits = |other: &Place| match (&damage, name.timeline()) {
-            (Some(_), None) => true,
-            (Some(_), Some(timeline)) => place.agrees(other, timeline),
-            (None, _) => needed || place.wants(other, name),
-        };
-        let needed = damage.is_some() || needed;
-        let room = |at: usize| needed || no_room.get(at).is_none_or(|it| !it.has(name));
-        let donor = others().find(|(at, it)| it.sound.contains_key(name) && fits(it) && room(*at));
-        if let Some((donor, it)) = donor {
-            // Snapshots come before parts in the order of names. One that cannot be read now is not copied.
-            if let Name::Snapshot(span) = name {
-                coming.extend(named(&*it.source, &[span]).unwrap_or_default());
-            }
-            cures.push(Cure { name: name.clone(), donor, damage });
-        }
-    }
-    cures.sort_by(|a, b| order(&a.name).cmp(&order(&b.name)));
-    Ok(cures)
-}
-
-/// What upkeep would delete of each if it were held to this cap; nothing at all without one.
-fn no_room(here: &[Place], cap: Cap, order: &Order) -> Result<Vec<Surplus>> {
-    let Order { keep, clock, .. } = *order;
-    let capped = here.iter().filter(|_| cap != Cap::default());
-    capped.map(|it| Surplus::of(&*it.source, &it.replica, keep, cap, clock)).collect()
-}
-
-impl Cure {
-    fn apply(&self, here: &mut [Place], at: usize, dry_run: bool) -> Finding {
-        let Self { name, donor, damage } = self;
-        let from = here[*donor].source.to_string();
-        let what = damage.clone().unwrap_or_else(|| "it is missing".into());
-        let where_ = format!("{}/{name}", here[at].source);
-        let copied = if dry_run { Ok(None) } else { self.copy(here, at).map(Some) };
-        let (remedy, outcome) = match &copied {
-            Ok(None) => (format!("run: bakelite repair; {from} has it"), Outcome::Curable),
-            Ok(Some(_)) => (format!("healed from {from}"), Outcome::Healed),
-            Err(error) => {
-                let hint = error.hint.as_deref().unwrap_or("run it again later");
-                (format!("{error}; {hint}"), Outcome::Hurt)
-            }
-        };
-        if let Ok(content) = copied {
-            let hash = here[*donor].sound[name];
-            here[at].take(name, hash, content.as_ref());
-        }
-        Finding { what, where_, remedy, outcome }
-    }
-
-    /// Copies it, and reads it back.
-    fn copy(&self, here: &[Place], at: usize) -> Result<Content> {
-        let Self { name, donor, damage } = self;
-        let (from, to) = (&here[*donor].source, &here[at].source);
-        let body = from.get(name)?;
-        if here[*donor].sound[name] != *blake3::hash(&body).as_bytes() {
-            let thing = format!("{from}/{name}");
-            return Err(Error::new(Status::Integrity, "read", thing, "it is not what it was"));
-        }
-        put_back(&**to, name, &body, damage.is_some()).map(|(_, content)| content)
-    }
-}
-
-/// Stores an object, in place of one that `is_damaged` or of none, and reads it back.
-fn put_back(
-    to: &dyn Backend,
-    name: &Name,
-    body: &[u8],
-    is_damaged: bool,
-) -> Result<([u8; 32], Content)> {
-    match is_damaged {
-        true => to.replace(name, body)?,
-        false => store(to, name, body)?,
-    }
-    match read(to, name) {
-        Read::Sound(hash, content) => Ok((hash, content)),
-        Read::Damaged(damage) => Err(damaged(to, name, damage)),
-        Read::Unreadable(error) => Err(error.into()),
-    }
-}
-
-impl Place {
-    /// Takes in that an object is whole here, or would be.
-    fn take(&mut self, name: &Name, hash: [u8; 32], content: Option<&Content>) {
-        self.bad.remove(name);
-        self.sound.insert(name.clone(), hash);
-        let Some(content) = content else {
-            self.promised += 1;
-            return;
-        };
-        self.links.note(name, content);
-        self.named.extend(parts_of(content));
     }
 }
 

@@ -147,8 +147,15 @@ impl Replica {
         self.objects.is_empty()
     }
 
+    /// The newest timeline that anything speaks of: a listing may lack its record.
     pub fn newest_timeline(&self) -> Timeline {
-        self.timelines.last().copied().unwrap_or_default()
+        let used = self.spans().map(|span| span.timeline);
+        used.chain(self.newest_record()).max().unwrap_or_default()
+    }
+
+    /// The newest timeline whose record was listed.
+    pub fn newest_record(&self) -> Option<Timeline> {
+        self.timelines.last().copied()
     }
 
     /// The newest timeline's ancestry, newest first, read from the timelines' records.
@@ -252,7 +259,7 @@ impl Replica {
             let commits = read_change(source, last)?.commits;
             if commits.last().is_some_and(|commit| commit.digest.is_some()) {
                 let cause = format!("the snapshot that timeline {timeline} begins with is missing");
-                let error = Error::new(Status::Integrity, "read", source, cause);
+                let error = Error::new(Status::Integrity, "read", source, cause).word(NO_SNAPSHOT);
                 return Err(match *after {
                     CommitNo(0) => error.hint("run `bakelite verify` to see what is missing"),
                     after => error.hint(format!(
@@ -422,9 +429,13 @@ fn lost(source: &dyn Backend, name: &Name) -> Error {
     error.hint(REPAIR).about(name)
 }
 
+/// The word for commits that have a digest where the snapshot is missing that they had it from: it is lost, or
+/// is yet to come where a destination is filled from another one.
+pub const NO_SNAPSHOT: &str = "no-snapshot";
+
 /// What can be done about an object that is missing or damaged.
-pub const REPAIR: &str = "run: bakelite repair; it takes what is whole from another destination or the \
-                          database, and says what is lost";
+pub const REPAIR: &str = "run: bakelite repair; it takes what is whole from another destination, and says \
+                          what is lost";
 
 /// The error for an object that is not what it should be.
 pub fn damaged(source: &dyn Backend, name: &Name, damage: Damage) -> Error {

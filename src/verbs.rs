@@ -350,12 +350,13 @@ pub fn repair(arguments: &Arguments, of: &RepairOf) -> Result<Outcome> {
         // Most runs need none of them.
         let mut pages = None;
         let mut make = |part: &_| {
-            let pages = pages.get_or_insert_with(|| repair::Pages::open(database).ok());
-            pages.as_mut()?.part(part)
+            let pages = pages.get_or_insert_with(|| repair::Pages::open(database));
+            pages.as_mut().ok()?.part(part)
         };
-        let report = repair::repair(places, order, &mut make, &bar(arguments))?;
+        let mut report = repair::repair(places, order, &mut make, &bar(arguments))?;
+        report.note_failed(pages.and_then(std::result::Result::err));
         if report.wants_snapshot && !of.dry_run {
-            daemon::ask_for_snapshot(database)?;
+            report.note_failed(daemon::ask_for_snapshot(database).err());
         }
         Ok(report)
     };

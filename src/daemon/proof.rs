@@ -5,8 +5,9 @@
 //! names, before a `sync` says that all is durable there.
 
 use super::open::{self, Signed, open_to_read};
+use super::sync::is_snapshot_wanted;
 use crate::backend::Backend;
-use crate::commit::CommitNo;
+use crate::commit::{CommitNo, Timeline};
 use crate::config::{Database, Origin};
 use crate::cursor::State;
 use crate::error::{Error, Result, Status};
@@ -14,9 +15,9 @@ use crate::replica::Replica;
 use crate::source::Source;
 use crate::spool::Spool;
 
-/// A destination that does not hold a commit. One that cannot be asked from here, since its credentials
-/// are the daemon's alone, is taken at the daemon's word.
-pub fn lacking(database: &Database, commit: CommitNo) -> Option<Origin> {
+/// A destination that does not hold a commit, given its timeline. One that cannot be asked from here, since
+/// its credentials are the daemon's alone, is taken at the daemon's word.
+pub fn lacking(database: &Database, commit: (Timeline, CommitNo)) -> Option<Origin> {
     waited_for(database).into_iter().find(|origin| matches!(holds(origin, commit), Ok(None)))
 }
 
@@ -27,8 +28,9 @@ fn waited_for(database: &Database) -> Vec<Origin> {
     origins
 }
 
-/// What a destination holds, if that commit is among it.
-fn holds(origin: &Origin, commit: CommitNo) -> Result<Option<Replica>> {
+/// What a destination holds, if that commit is among it, or a later one that goes on from it: upkeep may
+/// have removed the restore point.
+fn holds(origin: &Origin, commit: (Timeline, CommitNo)) -> Result<Option<Replica>> {
     let found = open_to_read(origin).and_then(|source| listed(&*source, commit));
     match found {
         // It is not there, or a record that others need is not.
@@ -37,10 +39,15 @@ fn holds(origin: &Origin, commit: CommitNo) -> Result<Option<Replica>> {
     }
 }
 
-fn listed(source: &dyn Backend, commit: CommitNo) -> Result<Option<Replica>> {
+fn listed(
+    source: &dyn Backend,
+    (timeline, commit): (Timeline, CommitNo),
+) -> Result<Option<Replica>> {
     let replica = Replica::list(source)?;
     let ancestry = replica.ancestry(source)?;
-    let held = replica.runs(&ancestry).iter().any(|run| run.holds(commit));
+    let mut its_own = ancestry.iter().filter(|at| at.timeline == timeline && at.until >= commit);
+    let counts = its_own.next().is_some();
+    let held = counts && replica.runs(&ancestry).iter().any(|run| run.end().last >= commit);
     Ok(held.then_some(replica))
 }
 
@@ -52,12 +59,15 @@ pub fn is_settled(database: &Database, state: &State, source: &mut Source) -> bo
         let spool = Spool::new(&database.state_dir, &origin.to_string());
         signed.knows(&origin.destination) && matches!(spool.owes(state.commit.number), Ok(false))
     };
-    let is_ours = |origin: &Origin| match holds(origin, state.commit.number) {
+    let is_ours = |origin: &Origin| match holds(origin, (state.timeline, state.commit.number)) {
         Ok(Some(replica)) => replica.newest_timeline() <= signed.claimed(),
         Ok(None) | Err(_) => false,
     };
     let waited_for = waited_for(database);
+    let owes_snapshot =
+        state.commit.time != state.snapshot && is_snapshot_wanted(&database.state_dir);
     state.commit.digest.is_some()
+        && !owes_snapshot
         && signed.counts(state.timeline)
         && open::identity(&database.path).is_ok_and(|it| it == state.identity)
         && is_at(state, source)
@@ -77,4 +87,39 @@ pub fn robbed(origin: &Origin) -> Error {
     let cause = "does not hold what was stored there";
     let error = Error::new(Status::Unreachable, "sync", origin, cause);
     error.hint("it is filled again as soon as the daemon has seen that; see: bakelite status")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testkit::{Db, commits};
+    use std::fs;
+
+    /// A `sync` waited for a restore point that upkeep had removed meanwhile, and said that it had been
+    /// stolen. What goes on from it holds it.
+    #[test]
+    fn a_point_that_is_gone_is_held_by_what_goes_on_from_it() {
+        let db = Db::new(4096);
+        let (writer, database) = (db.open(), db.config());
+        let sync = || crate::daemon::sync(std::slice::from_ref(&database)).unwrap();
+        let root = db.dir.path().join("replica");
+        let files = |kind: &str| {
+            let files = fs::read_dir(root.join(kind)).unwrap().map(|file| file.unwrap().path());
+            let mut files: Vec<_> = files.collect();
+            files.sort();
+            files
+        };
+        let lacks =
+            |timeline, commit| lacking(&database, (Timeline(timeline), CommitNo(commit))).is_some();
+        commits(&writer, 3);
+        sync();
+        commits(&writer, 1);
+        crate::daemon::ask_for_snapshot(&database).unwrap();
+        sync();
+        assert_eq!((files("snapshot").len(), lacks(1, 1), lacks(2, 2)), (2, false, false));
+        fs::remove_file(&files("snapshot")[0]).unwrap();
+        files("change/0").iter().for_each(|file| fs::remove_file(file).unwrap());
+        assert!(!lacks(1, 1) && !lacks(2, 2));
+        assert!(lacks(2, 3) && lacks(1, 2) && lacks(3, 1), "of others, or not there");
+    }
 }

@@ -9,6 +9,7 @@ use crate::clock;
 use crate::commit::{CommitNo, Timeline};
 use crate::config::{Database, Destination, Origin};
 use crate::cursor::{self, State};
+use crate::durable;
 use crate::error::{Error, Result, Status};
 use crate::log;
 use crate::restore::{Progress, Quiet};
@@ -93,7 +94,7 @@ impl Wait {
         let elapsed = self.begun.elapsed();
         if elapsed >= self.proof_at && published.wanted.is_durable(database)? {
             let reached = published.wanted.reached;
-            let lacking = reached.and_then(|(_, commit)| proof::lacking(database, commit));
+            let lacking = reached.and_then(|reached| proof::lacking(database, reached));
             self.lacking = lacking.filter(|_| !sabotage::is("sync-ignores-debt"));
             self.proof_at = elapsed + ASK;
             if self.lacking.is_none() {
@@ -140,25 +141,35 @@ const BEGUN: &str = "snapshot-begun";
 /// Has the daemon make a snapshot: the one that runs, or the next one.
 pub fn ask_for_snapshot(database: &Database) -> Result<()> {
     let path = database.state_dir.join(SNAPSHOT);
-    std::fs::write(&path, b"").map_err(|error| Error::io("write", path.display(), &error))?;
+    // Where no daemon has been yet, the first one finds it.
+    let made =
+        if database.path.exists() { durable::make_dirs(&database.state_dir) } else { Ok(()) };
+    let written = made.and_then(|()| std::fs::write(&path, b""));
+    written.map_err(|error| Error::io("write", path.display(), &error))?;
     ask(database);
     Ok(())
 }
 
-pub(super) fn is_snapshot_wanted(state_dir: &Path) -> bool {
+/// Whether somebody has asked since the last one was begun.
+pub(super) fn is_snapshot_asked(state_dir: &Path) -> bool {
     state_dir.join(SNAPSHOT).exists()
 }
 
-/// Whether one was begun in an earlier life, and did not stand by its end.
-pub(super) fn is_snapshot_left(state_dir: &Path) -> bool {
-    state_dir.join(BEGUN).exists()
+/// The same, or an earlier life has begun one that did not stand by its end.
+pub(super) fn is_snapshot_wanted(state_dir: &Path) -> bool {
+    is_snapshot_asked(state_dir) || state_dir.join(BEGUN).exists()
 }
 
 /// The one that is wanted, if one is.
 pub(super) fn snapshot_begins(state_dir: &Path) {
-    std::fs::rename(state_dir.join(SNAPSHOT), state_dir.join(BEGUN)).ok();
+    if is_snapshot_asked(state_dir) {
+        // In this order, so that a crash in between asks once more.
+        std::fs::write(state_dir.join(BEGUN), b"").ok();
+        std::fs::remove_file(state_dir.join(SNAPSHOT)).ok();
+    }
 }
 
+/// It is asked for no longer.
 pub(super) fn snapshot_stands(state_dir: &Path) {
     std::fs::remove_file(state_dir.join(BEGUN)).ok();
 }

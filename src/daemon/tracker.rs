@@ -159,9 +159,8 @@ pub struct Tracker {
     snapshot_since: Option<Instant>,
     /// When it is next asked whether a snapshot that is due is worth it.
     put_off: Option<Instant>,
-    /// A destination cannot be restored before there is one, and whether the one under way is that.
-    snapshot_wanted: bool,
-    answers: bool,
+    /// A destination cannot be restored before there is one.
+    snapshot_wanted: decide::Wanted,
     shown: Shown,
     /// When the file is next asked whether it is still the one taken up.
     identified_at: Instant,
@@ -235,8 +234,7 @@ impl Tracker {
             snapshot: Time(0),
             snapshot_since: None,
             put_off: None,
-            snapshot_wanted: false,
-            answers: false,
+            snapshot_wanted: decide::Wanted::default(),
             shown: Shown::new(now),
             identified_at: now,
             gone_since: None,
@@ -311,6 +309,7 @@ impl Tracker {
                 let database = Arc::clone(&self.database);
                 self.next_look = now + IDLE_POLL;
                 let purpose = if self.draining { Purpose::Sync } else { Purpose::Daemon };
+                self.asked.by_pass = purpose == Purpose::Sync;
                 let order = Order {
                     purpose,
                     claimed: Arc::clone(&self.claimed),

@@ -27,14 +27,15 @@ impl Lane {
         });
         let mut debt = self.debt();
         debt.copying = false;
+        // What it lacks from now on is in the spool, and there only.
+        let lacking = lacking.and_then(|lacking| {
+            let unmarked = if debt.copy || debt.retired { Ok(()) } else { self.spool.unmark() };
+            unmarked.map_err(|error| Error::io("write", "the spool", &error))?;
+            Ok(lacking)
+        });
         match &lacking {
             Ok(lacking) => debt.floor.take_over(floor, lacking.is_none()),
             Err(_) => debt.copy = true,
-        }
-        // What it lacks from now on is in the spool, and there only.
-        if !debt.copy && !debt.retired {
-            let unmarked = self.spool.unmark();
-            unmarked.map_err(|error| Error::io("write", "the spool", &error))?;
         }
         lacking
     }

@@ -4,23 +4,24 @@
 //! Nothing is locked for that, and nobody waits. A page that changes while it is read makes a part of
 //! another name: a name is a hash of the pages, and the one that is wanted is known.
 
-use super::{Finding, Order, Outcome, Place, put_back};
+use super::cure::put_back;
+use super::{Finding, Lacking, Order, Place};
 use crate::commit::{PageHash, PageNo, PageSize};
 use crate::config::Database;
 use crate::daemon::open_database;
 use crate::error::{Error, Result, Status};
 use crate::key;
-use crate::name::Name;
+use crate::name;
 use crate::object::Compression;
-use crate::replica::read_manifest;
 use crate::seal::Keys;
 use crate::snapshot::{PartRef, encode_part, hidden, part_name, part_pages};
 use crate::source::{Source, Trouble};
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
-/// How often a part is read that was written to meanwhile.
+/// How often a part is read that is written to meanwhile.
 const TRIES: u32 = 3;
 
 /// Gives the body of a part, if it can be had.
@@ -33,6 +34,8 @@ pub struct Pages {
     page_size: PageSize,
     keys: Arc<Keys>,
     compression: Compression,
+    /// What was read: the only part that its pages make, unless they are written to meanwhile.
+    known: HashMap<Range<u32>, name::Part>,
 }
 
 impl Pages {
@@ -45,89 +48,81 @@ impl Pages {
         let source = Source::new(handles, page_size, None);
         let mut source = source.map_err(|trouble| failed(&trouble))?;
         source.release().map_err(|error| failed(&error))?;
-        Ok(Self { source, page_size, keys, compression: database.settings.compression })
+        let compression = database.settings.compression;
+        Ok(Self { source, page_size, keys, compression, known: HashMap::new() })
     }
 
     /// The body of a part whose pages are as they were.
-    pub fn part(&mut self, part: &PartRef) -> Option<Vec<u8>> {
-        (0..TRIES).find_map(|_| self.try_part(part).ok().flatten())
+    pub fn part(&mut self, wanted: &PartRef) -> Option<Vec<u8>> {
+        let of_others = self.known.get(&wanted.range()).is_some_and(|it| !self.is(*it, wanted));
+        let fits = wanted.range().len() <= part_pages(self.page_size) as usize;
+        if of_others || !fits {
+            return None;
+        }
+        for _ in 0..TRIES {
+            self.source.rebase().ok()?;
+            let before = *self.source.mark();
+            if let Some(body) = self.read(wanted).ok()? {
+                return Some(body);
+            }
+            // It may have been torn.
+            self.source.rebase().ok()?;
+            if *self.source.mark() == before {
+                break;
+            }
+        }
+        None
     }
 
-    fn try_part(&mut self, wanted: &PartRef) -> std::result::Result<Option<Vec<u8>>, Trouble> {
-        let pages = wanted.range();
-        if pages.len() > part_pages(self.page_size) as usize {
-            return Ok(None);
-        }
-        self.source.rebase()?;
-        let mut bytes = vec![0; pages.len() * self.page_size.bytes()];
+    fn read(&mut self, wanted: &PartRef) -> std::result::Result<Option<Vec<u8>>, Trouble> {
+        let (pages, size) = (wanted.range(), self.page_size.bytes());
+        let mut bytes = vec![0; pages.len() * size];
         self.source.read_pages(pages.clone(), &mut bytes)?;
-        let pages_of = pages.clone().map(PageNo).zip(bytes.chunks(self.page_size.bytes()));
-        let hashes: Vec<_> = pages_of.map(|(page, bytes)| PageHash::of(page, bytes)).collect();
+        let each = pages.clone().map(PageNo).zip(bytes.chunks(size));
+        let hashes: Vec<_> = each.map(|(page, bytes)| PageHash::of(page, bytes)).collect();
         let named = part_name(self.page_size, PageNo(pages.start), &hashes);
-        // The key that hides a name is the one of the time when it was stored.
-        let mut names = std::iter::once(None).chain(self.keys.all_names().map(Some));
-        let Some((part, content)) =
-            names.find_map(|names| Some(hidden(named, names)).filter(|it| it.0 == wanted.part))
-        else {
-            return Ok(None);
-        };
-        Ok(Some(encode_part(part, content, self.page_size, &bytes, self.compression)))
+        self.known.insert(pages, named);
+        let found = self.names_of(named).find(|(part, _)| *part == wanted.part);
+        Ok(found.map(|(part, content)| {
+            encode_part(part, content, self.page_size, &bytes, self.compression)
+        }))
+    }
+
+    fn is(&self, named: name::Part, wanted: &PartRef) -> bool {
+        self.names_of(named).any(|(part, _)| part == wanted.part)
+    }
+
+    /// How a part may be named: the key that hides it is the one of the time when it was stored.
+    fn names_of(
+        &self,
+        named: name::Part,
+    ) -> impl Iterator<Item = (name::Part, Option<u128>)> + use<'_> {
+        let names = std::iter::once(None).chain(self.keys.all_names().map(Some));
+        names.map(move |names| hidden(named, names))
     }
 }
 
 /// Gives a destination the parts of its snapshots that it lacks, and that can be made.
 pub fn remake(place: &mut Place, order: &Order, make: Make) -> Result<Vec<Finding>> {
     let mut found = Vec::new();
-    for (name, part) in lacking(place)? {
+    for (name, Lacking { part, snapshots }) in place.lacking()? {
+        if snapshots.iter().all(|snapshot| place.surplus.contains(snapshot)) {
+            continue;
+        }
         let Some(body) = make(&part) else { continue };
         let damage = place.bad.get(&name).cloned();
         let made = match order.dry_run {
             true => Ok((*blake3::hash(&body).as_bytes(), None)),
-            false => put_back(&*place.source, &name, &body, damage.is_some())
-                .map(|(hash, content)| (hash, Some(content))),
+            false => put_back(&*place.source, &name, &body, damage.is_some()),
         };
-        let (remedy, outcome) = match &made {
-            Ok((_, None)) => {
-                ("run: bakelite repair; the database itself has it".into(), Outcome::Curable)
-            }
-            Ok(_) => ("healed from the database itself".into(), Outcome::Healed),
-            Err(error) => {
-                let hint = error.hint.as_deref().unwrap_or("run it again later");
-                (format!("{error}; {hint}"), Outcome::Hurt)
-            }
-        };
-        let what = damage.unwrap_or_else(|| "it is missing".into());
-        let where_ = format!("{}/{name}", place.source);
-        if let Ok((hash, content)) = made {
-            place.take(&name, hash, content.as_ref());
-        }
-        found.push(Finding { what, where_, remedy, outcome });
+        found.push(place.healed(&name, damage, "the database itself", made));
     }
     Ok(found)
 }
 
-/// What snapshots name that are to be kept, and that is damaged or not there.
-fn lacking(place: &Place) -> Result<BTreeMap<Name, PartRef>> {
-    let mut lacking = BTreeMap::new();
-    let whole = |name: &Name| place.sound.contains_key(name) || place.unread.contains(name);
-    if place.wanted.iter().all(whole) {
-        return Ok(lacking);
-    }
-    for name in place.sound.keys().filter(|name| !place.surplus.contains(name)) {
-        let Name::Snapshot(span) = name else { continue };
-        let parts = match read_manifest(&*place.source, span) {
-            Err(error) if error.status == Status::Integrity => continue,
-            manifest => manifest?.parts,
-        };
-        let parts = parts.into_iter().map(|part| (part.name(), part));
-        lacking.extend(parts.filter(|(name, _)| !whole(name)));
-    }
-    Ok(lacking)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::{Report, repair};
+    use super::super::{Outcome, Report, repair};
     use super::*;
     use crate::clock;
     use crate::config::Destination;
@@ -203,6 +198,32 @@ mod tests {
         assert!(report.wants_snapshot && latest(&database).is_err());
     }
 
+    /// The one lacks a part, and the other one also the snapshot that names it, which comes from the first.
+    #[test]
+    fn what_was_made_for_one_is_there_for_the_others() {
+        let (db, _writer, database) = shipped(|database| {
+            let two = database.path.with_file_name("two");
+            database.destinations.push(Destination::File { root: two });
+        });
+        let roots: Vec<_> =
+            database.clone().origins().iter().map(|it| it.destination.clone()).collect();
+        let Destination::File { root: two } = &roots[1] else { panic!() };
+        damage(&parts(&database)[1], 5000, b"another's");
+        for kind in ["part", "snapshot"] {
+            let file = fs::read_dir(two.join(kind)).unwrap().map(|it| it.unwrap().path());
+            let mut files: Vec<_> = file.collect();
+            files.sort();
+            fs::remove_file(&files[usize::from(kind == "part")]).unwrap();
+        }
+        let report = heal(&database, false);
+        assert!(report.ok() && report.findings.len() == 3, "{:?}", report.findings);
+        assert!(heal(&database, false).findings.is_empty());
+        for origin in &database.clone().origins() {
+            let source = open_to_read(origin).unwrap();
+            assert!(restored(&source, Target::Latest).unwrap() == db.image());
+        }
+    }
+
     /// A name is hidden by the key of its time, and what is made again is sealed as all else is.
     #[test]
     fn a_part_that_a_former_key_has_named_is_made_again_and_sealed() {
@@ -226,7 +247,7 @@ mod tests {
 
     fn heal_alone(database: &Database, part: &std::path::Path) -> Option<Vec<u8>> {
         let name = format!("part/{}", part.file_name().unwrap().to_str().unwrap());
-        let Ok(Name::Part(part)) = name.parse() else { panic!("{name}") };
+        let Ok(crate::name::Name::Part(part)) = name.parse() else { panic!("{name}") };
         let commit = crate::commit::CommitNo(1);
         Pages::open(database).unwrap().part(&PartRef { part, pages: 1024, commit })
     }

@@ -10,25 +10,30 @@ use std::collections::HashSet;
 
 /// Damaged objects that nobody has whole, and holes, each with the commits that are lost by it.
 pub fn find(place: &Place, order: &Order, report: &mut Report) -> Result<()> {
-    let missing = missing_parts(place);
-    let listed = runs(place, |_| true);
-    let usable = |name: &Name| {
-        let lacking = place.bad.keys().chain(&missing).any(|it| needs(place, name, it));
-        place.holds(name) && !lacking
+    let lacking = place.lacking()?;
+    let spoiled: HashSet<&Name> = lacking.values().flat_map(|it| &it.snapshots).collect();
+    let now = place.replica_now();
+    let ancestry = now.ancestry(&*place.source).unwrap_or_default();
+    let runs = |of: &dyn Fn(&Name) -> bool| {
+        let entries = now.objects.iter().filter(|entry| of(&entry.name));
+        Replica::of(entries.cloned().collect()).runs(&ancestry)
     };
-    let whole = runs(place, usable);
-    let newest = listed.last().map(|run| run.end().last);
+    let listed = runs(&|_| true);
+    let whole = runs(&|name| place.holds(name) && !spoiled.contains(name));
+    let newest = now.newest(&ancestry).map(|span| span.last);
     let current = whole.last().map(|run| run.end().last) == newest;
+    report.wants_snapshot |= !current && place.unread.is_empty();
     let bad = place.bad.iter().map(|(name, damage)| (name, damage.clone()));
-    let missing = missing.iter().map(|name| (name, "it is missing".to_owned()));
+    let missing = lacking.keys().filter(|name| !place.bad.contains_key(name));
+    let missing = missing.map(|name| (name, "it is missing".to_owned()));
     for (name, damage) in bad.chain(missing).filter(|(name, _)| !is_on_its_way(name, order)) {
-        let without = runs(place, |it| it != name && !needs(place, it, name));
+        let needs = |it: &Name| lacking.get(name).is_some_and(|part| part.snapshots.contains(it));
+        let without = runs(&|it| it != name && !needs(it));
         let mut remedy = match &lost(&listed, &without)[..] {
             [] => "no restore point is lost by it".to_owned(),
             lost => format!("lost here: {}", lost.join(", ")),
         };
         if !current {
-            report.wants_snapshot = true;
             remedy += match order.dry_run {
                 true => ASK,
                 false => ASKED,
@@ -39,7 +44,7 @@ pub fn find(place: &Place, order: &Order, report: &mut Report) -> Result<()> {
         report.findings.push(Finding { what, where_, remedy, outcome: Outcome::Hurt });
     }
     let known = place.bad.is_empty() && place.unread.is_empty() && place.promised == 0;
-    if known && !place.replica_now().is_empty() {
+    if known && !now.is_empty() {
         report.findings.extend(holes(place)?);
     }
     Ok(())
@@ -48,8 +53,8 @@ pub fn find(place: &Place, order: &Order, report: &mut Report) -> Result<()> {
 /// What becomes of a destination that cannot restore the newest commit.
 const ASK: &str = "; the newest commit cannot be restored from here: a run that is not dry has the daemon make \
                    a new snapshot";
-const ASKED: &str = "; the newest commit cannot be restored from here: the daemon makes a new snapshot after the \
-                     next commit; start it if it does not run";
+const ASKED: &str = "; the newest commit cannot be restored from here: the daemon makes a new snapshot, at once \
+                     or after the next commit; if none runs, start it, or run bakelite sync";
 
 /// What does not hang together, though every object is whole.
 fn holes(place: &Place) -> Result<Vec<Finding>> {
@@ -76,33 +81,6 @@ impl Place {
         let entry = |name: &Name| crate::backend::Entry { name: name.clone(), bytes: 0 };
         Replica::of(healed.map(entry).collect())
     }
-}
-
-/// Parts that a snapshot names which is still there, and that are not.
-fn missing_parts(place: &Place) -> Vec<Name> {
-    let there = |name: &&Name| {
-        !place.holds(name) && !place.bad.contains_key(name) && !place.unread.contains(name)
-    };
-    let missing = place.named.iter().filter(there);
-    let snapshots = || place.sound.keys().filter(|name| matches!(name, Name::Snapshot(_)));
-    missing.filter(|part| snapshots().any(|it| needs(place, it, part))).cloned().collect()
-}
-
-/// Whether an object is of no use without another one: a snapshot without its part.
-fn needs(place: &Place, name: &Name, other: &Name) -> bool {
-    let (Name::Snapshot(span), Name::Part(part)) = (name, other) else { return false };
-    let manifest = place.source.get(name).ok();
-    let manifest = manifest.and_then(|it| crate::snapshot::Manifest::decode(*span, it).ok());
-    manifest.is_some_and(|it| it.parts.iter().any(|it| it.part == *part))
-}
-
-/// The runs that these objects give; none where the timelines' records do not lead anywhere.
-fn runs(place: &Place, of: impl Fn(&Name) -> bool) -> Vec<Run> {
-    let mut replica = place.replica_now();
-    replica.objects.retain(|entry| of(&entry.name));
-    let replica = Replica::of(replica.objects);
-    let ancestry = replica.ancestry(&*place.source);
-    ancestry.map_or_else(|_| Vec::new(), |ancestry| replica.runs(&ancestry))
 }
 
 /// The commits that runs hold and others do not, as ranges.

@@ -6,7 +6,7 @@ use crate::clock;
 use crate::commit::{CommitNo, Time, Timeline};
 use crate::error::{Error, Result, Status};
 use crate::name::{Change, Name, Span};
-use crate::replica::{Plan, Replica, Run, Stretch, is_on, read_change};
+use crate::replica::{NO_SNAPSHOT, Plan, Replica, Run, Stretch, read_change};
 use crate::sabotage;
 
 /// The objects that restore a commit, and what else leads to it.
@@ -101,22 +101,19 @@ fn check_forks(source: &dyn Backend, ancestry: &[Stretch], runs: &[Run]) -> Resu
 }
 
 /// Where nothing can be restored, though commits have a digest: they have one once a snapshot stands, and
-/// that is missing then, or what leads to it. That is damage, and not a replica that has only begun, nor
-/// one that is filled from another: its oldest snapshot comes first, and then what leads to its end.
+/// that is missing then, or what leads to it. That is damage, and not a replica that has only begun.
 fn lost_its_snapshots(source: &dyn Backend, replica: &Replica, ancestry: &[Stretch]) -> Result<()> {
     for at in ancestry {
         let ends = replica.changes.values().filter_map(|parts| parts.iter().find(|it| it.end));
         let on_it =
             ends.filter(|end| end.span.timeline == at.timeline && end.span.last <= at.until);
         let Some(end) = on_it.max_by_key(|end| end.span.last) else { continue };
-        if replica.snapshots.iter().any(|span| is_on(ancestry, span) && span.last > end.span.last) {
-            continue;
-        }
         let commits = read_change(source, end)?.commits;
         if commits.iter().any(|commit| commit.digest.is_some()) {
             let last = end.span.last;
             let cause = format!("no snapshot that leads to commit {last} is there any more");
             return Err(Error::new(Status::Integrity, "restore", source, cause)
+                .word(NO_SNAPSHOT)
                 .hint("run `bakelite verify` to see what is missing"));
         }
     }

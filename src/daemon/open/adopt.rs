@@ -120,7 +120,7 @@ fn complete(
 ) -> Result<()> {
     let parts = || links.iter().flat_map(|link| &link.parts);
     let last = parts().map(|part| part.span.timeline).max().unwrap_or_default();
-    let new = other.replica.newest_timeline().0 + 1..=last.0;
+    let new = other.replica.newest_record().unwrap_or_default().0 + 1..=last.0;
     let records = timelines.iter().filter(|timeline| new.contains(&timeline.0));
     let names = records.map(|it| Name::Timeline(*it)).chain(parts().map(|it| Name::Change(*it)));
     let known: BTreeSet<_> = other.replica.objects.iter().map(|entry| &entry.name).collect();

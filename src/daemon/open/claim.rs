@@ -38,8 +38,10 @@ pub fn claim(
     least: Timeline,
     claimed: &AtomicU32,
 ) -> Result<Claimed> {
-    let newest = |each: &Listed| each.replica.newest_timeline();
-    let newest_of_all = listed.iter().map(Listed::last_timeline).max().unwrap_or_default();
+    // A record that is missing is put again: whoever writes looks for the number after its own.
+    let newest = |each: &Listed| each.replica.newest_record().unwrap_or_default();
+    let of_all = listed.iter().map(|each| each.replica.newest_timeline());
+    let newest_of_all = of_all.max().unwrap_or_default();
     // A claim whose reply was lost may not be listed yet.
     let own = Timeline(claimed.load(Ordering::Relaxed));
     let timeline = Timeline(newest_of_all.max(tip.timeline).max(least).max(own).0 + 1);

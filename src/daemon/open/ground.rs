@@ -80,12 +80,6 @@ impl Listed {
         Self { at, destination: Arc::clone(destination), replica, ancestry, runs, is_lost }
     }
 
-    /// The last timeline that anything there is of.
-    pub fn last_timeline(&self) -> Timeline {
-        let used = self.replica.spans().map(|span| span.timeline);
-        used.chain([self.replica.newest_timeline()]).max().unwrap_or_default()
-    }
-
     /// Whether just this commit can be restored, and lies on the newest timeline's ancestry.
     fn holds(&self, state: &State) -> Result<bool> {
         let number = state.commit.number;
@@ -167,7 +161,10 @@ impl Tip {
         });
         let all = cursor.into_iter().chain(bases);
         match all.max_by_key(|(_, commit, _)| commit.number) {
-            Some((timeline, commit, chain)) if commit.number > self.commit.number => {
+            Some((timeline, commit, chain))
+                if commit.number > self.commit.number
+                    || commit.number == self.commit.number && self.page_size.is_none() =>
+            {
                 Self { timeline, commit, chain, ..self }
             }
             _ => self,
@@ -230,8 +227,13 @@ pub fn tip(listed: &[Listed]) -> Result<Tip> {
             continue;
         };
         if span.last > tip.commit.number {
-            let (commit, chain, page_size) = read_tip(each, &span)?;
-            let page_size = Some(page_size);
+            let (commit, chain, page_size) = match read_tip(each, &span) {
+                // It is damaged. A later one may be whole, and else there is nothing to go on from.
+                Err(error) if error.status == Status::Integrity => {
+                    (unsure(&span), Chain::default(), None)
+                }
+                read => read.map(|(commit, chain, size)| (commit, chain, Some(size)))?,
+            };
             let (timeline, held) = (newest_timeline, (commit, chain));
             tip = Tip { timeline, commit, chain, page_size, held };
         }
@@ -239,14 +241,18 @@ pub fn tip(listed: &[Listed]) -> Result<Tip> {
     Ok(tip)
 }
 
+/// All that a name says of the last commit.
+fn unsure(span: &Span) -> Commit {
+    Commit { number: span.last, time: span.time, ..origin() }
+}
+
 fn read_tip(each: &Listed, span: &Span) -> Result<(Commit, Chain, PageSize)> {
     let Listed { destination, replica, .. } = each;
     let source = &**destination;
     let parts = replica.changes.range((*span, 0)..=(*span, u8::MAX)).next();
-    let unsure = Commit { number: span.last, time: span.time, ..origin() };
     if let Some(end) = parts.and_then(|(_, parts)| parts.iter().find(|part| part.end)) {
         let set = read_change(source, end)?;
-        let commit = set.commits.last().copied().unwrap_or(unsure);
+        let commit = set.commits.last().copied().unwrap_or_else(|| unsure(span));
         return Ok((commit, set.header().chain, set.header().page_size));
     }
     let manifest = read_manifest(source, span)?;

@@ -36,7 +36,16 @@ const CHECKPOINT_AFTER: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(super) struct Asked {
     pub is: bool,
+    /// It has found no daemon, and this is its own.
+    pub by_pass: bool,
     next: Option<Instant>,
+}
+
+/// Whether a snapshot is wanted whether one is due or not, and was when the one under way began.
+#[derive(Debug, Default)]
+pub(super) struct Wanted {
+    pub is: bool,
+    pub begun: bool,
 }
 
 impl Tracker {
@@ -118,7 +127,7 @@ impl Tracker {
         self.asked.next = Some(now + LISTEN);
         if sync::is_asked(&self.database.state_dir) {
             sync::hear(&self.database.state_dir);
-            self.snapshot_wanted |= sync::is_snapshot_wanted(&self.database.state_dir);
+            self.snapshot_wanted.is |= sync::is_snapshot_asked(&self.database.state_dir);
             self.asked.is = true;
             self.look_at_once(now);
         }
@@ -135,16 +144,26 @@ impl Tracker {
                 || self.asked.is)
     }
 
+    /// Whether something was committed since the last snapshot, and there is where to put another one.
+    fn can_begin(&self, capture: &Capture) -> bool {
+        let current = self.stores.as_ref().is_some_and(|stores| stores.any_current());
+        current && capture.snapshot().0 > 0 && capture.has_news()
+    }
+
     /// Whether the last snapshot is old, and something was committed since.
     fn snapshot_is_due(&self, capture: &Capture, now: Instant) -> bool {
-        let snapshot = capture.snapshot();
-        let current = self.stores.as_ref().is_some_and(|stores| stores.any_current());
-        current
-            && snapshot.0 > 0
-            && capture.has_news()
-            && (self.snapshot_wanted
+        self.can_begin(capture)
+            && (self.snapshot_wanted.is
                 || self.put_off.is_none_or(|until| now >= until)
                     && self.snapshot_age(capture) >= self.database.settings.snapshot_interval)
+    }
+
+    /// Whether a `sync` without a daemon has to make the snapshot that somebody has asked for: there may never
+    /// be a daemon. The end of one leaves it to the next.
+    pub(super) fn owes_snapshot(&self, capture: &Capture) -> bool {
+        let is_wanted =
+            self.asked.by_pass && self.draining && self.snapshot_wanted.is && !self.lost;
+        is_wanted && capture.rolling().is_none() && self.can_begin(capture)
     }
 
     fn snapshot_age(&self, capture: &Capture) -> Duration {
@@ -156,7 +175,7 @@ impl Tracker {
     fn stock(&self, capture: &Capture) -> Option<Stock> {
         let Survey::Done(stock) = self.survey else { return None };
         let most = self.database.settings.snapshot_interval.saturating_mul(PUT_OFF);
-        let waits = !self.snapshot_wanted
+        let waits = !self.snapshot_wanted.is
             && !self.database.has_locks_or_caps()
             && self.snapshot_age(capture) < most;
         Some(if waits { stock } else { Stock::default() })
@@ -178,11 +197,13 @@ impl Tracker {
         let due = self.ship_is_due(capture, now);
         let rolling = capture.rolling().is_some();
         // Once drained, what comes later is left to the next run: a fast writer never ends.
-        let last = self.drained && !rolling && !self.begin_snapshot;
+        let owes_snapshot = self.owes_snapshot(capture);
+        let last = self.drained && !rolling && !self.begin_snapshot && !owes_snapshot;
         let idle = last || self.lost;
         let news = !idle && !matches!(seen, Seen::Nothing | Seen::Torn);
         let begin_snapshot = self.begin_snapshot && due && capture.is_drained();
-        let begin_roll = !rolling && !idle && !self.draining && self.snapshot_is_due(capture, now);
+        let may_roll = !rolling && !idle && (!self.draining || owes_snapshot);
+        let begin_roll = may_roll && self.snapshot_is_due(capture, now);
         let begins = (begin_snapshot || begin_roll) && self.survey == Survey::None;
         if begins && self.upkeep.makes_way() {
             self.survey = Survey::Wanted;

@@ -224,7 +224,7 @@ impl Tracker {
 
     /// What a destination was to be filled from is damaged: the database itself is whole.
     fn wants_a_snapshot(&mut self, place: &str, object: &Name) {
-        self.snapshot_wanted = true;
+        self.snapshot_wanted.is = true;
         let cause = format!("{object} is damaged where it would be copied from");
         let error = Error::new(Status::Integrity, "copy to", place, cause);
         self.shown.tally.count(error.status);

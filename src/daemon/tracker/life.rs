@@ -86,9 +86,7 @@ impl Tracker {
                 self.status.key = key.map(|id| id.to_string());
                 (self.identified_at, self.gone_since) = (now, None);
                 self.begin(begin, &capture);
-                let state_dir = &self.database.state_dir;
-                self.snapshot_wanted |=
-                    sync::is_snapshot_wanted(state_dir) || sync::is_snapshot_left(state_dir);
+                self.snapshot_wanted.is |= sync::is_snapshot_wanted(&self.database.state_dir);
                 self.opened_once = true;
                 // One that opens, and fails each time, waits longer each time.
                 let retries = self.retries;
@@ -313,8 +311,8 @@ impl Tracker {
 
     /// All that a snapshot needs is put, or its locks are renewed, from now on.
     pub(super) fn begins_to_roll(&mut self) {
-        self.answers = self.snapshot_wanted;
-        if self.answers {
+        self.snapshot_wanted.begun = self.snapshot_wanted.is;
+        if self.snapshot_wanted.begun {
             sync::snapshot_begins(&self.database.state_dir);
         }
         self.shown.began = Some(clock::now());
@@ -339,9 +337,9 @@ impl Tracker {
         self.look_soon(now);
         if manifest {
             self.parts.take_heart();
-            if std::mem::take(&mut self.answers) {
+            if std::mem::take(&mut self.snapshot_wanted.begun) {
                 sync::snapshot_stands(&self.database.state_dir);
-                self.snapshot_wanted = sync::is_snapshot_wanted(&self.database.state_dir);
+                self.snapshot_wanted.is = sync::is_snapshot_asked(&self.database.state_dir);
             }
             let begun = self.shown.began.take().map(|began| began.min(clock::now()));
             self.status.snapshot_begun = begun.map(|time| time.0);
@@ -407,6 +405,7 @@ impl Tracker {
 
     pub(super) fn is_finished(&self, capture: &Capture) -> bool {
         self.draining
+            && !self.owes_snapshot(capture)
             && (self.drained || sabotage::is("drain-without-a-last-look"))
             && capture.is_drained()
             && capture.rolling().is_none()

@@ -215,9 +215,10 @@ impl Rig {
         verdict: Verdict,
         expect: &Expect,
     ) -> Result<Option<(Place, Landed)>> {
+        let may_be_filled = self.count() > 1;
         match verdict {
             Verdict::Refused(refused)
-                if refused.nothing_there()
+                if (refused.nothing_there() || may_be_filled && refused.snapshot_to_come())
                     && expect.floor.is_none()
                     && expect.exactly.is_none() =>
             {

@@ -362,7 +362,7 @@ fn the_steps_of_a_snapshot_wait_for_no_look() {
     sim.until(|sim| sim.is_current());
     sim.for_ms(5_000);
     assert_eq!(sim.tracker.pause(sim.now), IDLE_POLL);
-    sim.tracker.snapshot_wanted = true;
+    sim.tracker.snapshot_wanted.is = true;
     sim.until(|sim| sim.tracker.rolling.is_some());
     let began = sim.now;
     sim.until(|_| snapshots(&db) == 2);
@@ -375,6 +375,7 @@ fn the_steps_of_a_snapshot_wait_for_no_look() {
 fn a_snapshot_that_is_asked_for_is_one_that_begins_later() {
     let (db, writer) = of_many_parts();
     let config = db.config();
+    let is_asked = || crate::daemon::sync::is_snapshot_asked(&config.state_dir);
     let is_wanted = || crate::daemon::sync::is_snapshot_wanted(&config.state_dir);
     crate::daemon::ask_for_snapshot(&config).unwrap();
     let mut sim = Sim::current(&db);
@@ -383,15 +384,15 @@ fn a_snapshot_that_is_asked_for_is_one_that_begins_later() {
     change(&writer, "k = 5");
     sim.until(|sim| sim.is_current() && snapshots(&db) == 2);
     assert!(!is_wanted());
-    sim.tracker.snapshot_wanted = true;
+    sim.tracker.snapshot_wanted.is = true;
     change(&writer, "k = 6");
     sim.until(|sim| sim.tracker.rolling.is_some());
     crate::daemon::ask_for_snapshot(&config).unwrap();
     sim.until(|sim| sim.is_current() && snapshots(&db) == 3);
-    assert!(is_wanted());
+    assert!(is_asked());
     change(&writer, "k = 7");
     sim.until(|sim| sim.tracker.rolling.is_some());
-    assert!(!is_wanted() && snapshots(&db) == 3);
+    assert!(!is_asked() && is_wanted() && snapshots(&db) == 3);
     // A life that ends meanwhile does not forget it.
     drop(sim);
     change(&writer, "k = 8");
