@@ -65,7 +65,7 @@ pub fn is_settled(database: &Database, state: &State, source: &mut Source) -> bo
     };
     let waited_for = waited_for(database);
     let owes_snapshot =
-        state.commit.time != state.snapshot && is_snapshot_wanted(&database.state_dir);
+        state.commit.time > state.snapshot && is_snapshot_wanted(&database.state_dir);
     state.commit.digest.is_some()
         && !owes_snapshot
         && signed.counts(state.timeline)
