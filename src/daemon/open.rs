@@ -288,11 +288,15 @@ impl Opening<'_> {
             .map_err(|error| Error::io("write", "the lock", &error))
     }
 
-    /// Notes which destinations hold all up to `tip`, and which have to be brought up to date.
+    /// Notes which destinations hold all up to `tip`, and which have to be brought up to date. Of one that
+    /// holds it and cannot restore it nothing is claimed.
     fn settle(&self, holders: &[Listed], others: &[Listed], tip: &Tip, anew: bool) -> Result<()> {
         let held = tip.held.0;
         let floor = held.digest.map(|_| (held.number, held.time));
-        holders.iter().try_for_each(|each| self.stores.holds(each.at, floor, anew))?;
+        holders.iter().try_for_each(|each| {
+            let floor = floor.filter(|(number, _)| each.restores(*number));
+            self.stores.holds(each.at, floor, anew)
+        })?;
         others.iter().try_for_each(|each| self.stores.lacks(each.at, None))
     }
 }

@@ -83,7 +83,7 @@ impl Listed {
     /// Whether just this commit can be restored, and lies on the newest timeline's ancestry.
     fn holds(&self, state: &State) -> Result<bool> {
         let number = state.commit.number;
-        let there = self.runs.iter().any(|run| run.holds(number));
+        let there = self.restores(number);
         let mut ancestry = self.ancestry.iter().filter(|at| at.timeline == state.timeline);
         let there = there && ancestry.any(|at| (at.after..=at.until).contains(&number));
         Ok(there && self.chain_at(number)? == Some(state.chain))
@@ -115,6 +115,11 @@ impl Listed {
     pub fn is_taken_over(&self, state: &State) -> bool {
         let newest = self.newest();
         newest.is_some_and(|span| span.last > state.commit.number && span.timeline > state.timeline)
+    }
+
+    /// Whether its names lead to this commit.
+    pub fn restores(&self, number: CommitNo) -> bool {
+        self.runs.iter().any(|run| run.holds(number))
     }
 
     /// Whether it holds as much as any.

@@ -489,3 +489,27 @@ fn lose_newest(root: &std::path::Path) {
     let newest = changes.map(|entry| entry.unwrap().path()).max().unwrap();
     fs::remove_file(newest).unwrap();
 }
+
+/// Found by torture: the snapshot was gone that all commits build on. The next start began anew, claimed of the
+/// only destination that it held what could not be restored from it, found that it did not, and waited for
+/// another one to fill it.
+#[test]
+fn trap_85_of_one_that_leads_nowhere_nothing_is_claimed() {
+    let db = Db::new(4096);
+    let writer = db.open();
+    let config = db.config();
+    for _ in 0..2 {
+        commits(&writer, 2);
+        assert!(Sim::current(&db).drain().is_none());
+    }
+    fs::remove_dir_all(db.dir.path().join("replica/snapshot")).unwrap();
+    commits(&writer, 1);
+    let mut sim = Sim::new(&db);
+    sim.until(|sim| matches!(sim.tracker.phase, Phase::Here(_)));
+    let stores = sim.tracker.stores.clone().unwrap();
+    stores.look_at(0, crate::fanout::Inspection::Listing).unwrap();
+    assert!(!stores.is_behind(0));
+    sim.until(|sim| sim.is_current());
+    agrees(&db);
+    assert!(crate::status::status(&config).unwrap().destinations[0].floor.is_some());
+}
