@@ -34,13 +34,14 @@ impl Link {
     }
 }
 
-/// Takes in what lies beyond `state`. Returns the state reached, and whether the WAL goes on from it.
+/// Takes in what lies beyond `state`. Returns the state reached, and whether the WAL goes on from it. A
+/// destination that does not take what another one holds has to be brought up to date later.
 pub fn adopt(
     opening: &mut Opening,
     state: State,
     mut source: Source,
     continues: bool,
-    listed: &mut [Listed],
+    listed: &mut Vec<Listed>,
 ) -> Result<(State, Source, bool)> {
     let mut most: Option<(usize, Vec<Link>)> = None;
     for (at, each) in listed.iter().enumerate() {
@@ -56,8 +57,15 @@ pub fn adopt(
     };
     let timelines = listed[holder].replica.timelines.clone();
     let holder = Arc::clone(&listed[holder].destination);
-    for other in listed.iter_mut().filter(|other| !Arc::ptr_eq(&other.destination, &holder)) {
-        complete(&*holder, &timelines, other, &links)?;
+    for mut other in std::mem::take(listed) {
+        let is_holder = Arc::ptr_eq(&other.destination, &holder);
+        let completed =
+            if is_holder { Ok(()) } else { complete(&*holder, &timelines, &mut other, &links) };
+        match completed {
+            Err(error) if error.status == Status::Locked => return Err(error),
+            Err(error) => opening.stores.lacks(other.at, Some(&error))?,
+            Ok(()) => listed.push(other),
+        }
     }
     let mut state = state;
     let mut rest = &links[..];

@@ -1,6 +1,5 @@
 //! The inventory: every adversity that is tried, from which runs, figures and the matrix are made.
 
-mod alone;
 mod basic;
 mod checkpoints;
 mod clocks;

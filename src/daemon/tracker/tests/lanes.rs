@@ -542,3 +542,39 @@ fn a_destination_that_takes_objects_again_has_no_error() {
     assert_eq!(told(&mut sim), ("current".to_owned(), false));
     put_behind(&place, None);
 }
+
+/// Found by torture: the daemon was killed before its cursor said what it had stored on one of them, and the
+/// other one could not be written to by then. The next one gave that what it lacked, was refused, and ended.
+#[test]
+fn trap_84_a_start_goes_on_without_one_that_does_not_take_what_it_lacks() {
+    let pair = Pair::new();
+    let mut sim = pair.sim();
+    sim.until(|sim| sim.is_current());
+    let inner = pair.backend(1);
+    drop(sim);
+    // Stored on the first one only, beyond the cursor.
+    let noted = [cursor_path(&pair.config.state_dir), pair.config.state_dir.join("index")];
+    let noted = noted.map(|file| (fs::read(&file).unwrap(), file));
+    pair.take(1);
+    let mut sim = pair.sim();
+    sim.until(|sim| matches!(sim.tracker.phase, Phase::Here(_)));
+    commits(&pair.writer, 2);
+    sim.until(|sim| !shipped(sim));
+    sim.until(|sim| shipped(sim));
+    drop(sim);
+    pair.give_back(1);
+    noted.iter().for_each(|(bytes, file)| fs::write(file, bytes).unwrap());
+    fs::remove_dir_all(pair.config.state_dir.join("spool")).unwrap();
+    let faulty = Arc::new(Faulty::new(inner));
+    let place = pair.config.destinations[1].to_string();
+    put_behind(&place, Some(Arc::clone(&faulty) as Arc<dyn Backend>));
+    faulty.fail_all(Operation::Put, Fault::Denied);
+    let mut sim = pair.sim();
+    sim.until(|sim| matches!(sim.tracker.phase, Phase::Here(_)));
+    assert!(faulty.fired(Fault::Denied) > 0);
+    pair.agrees(0);
+    faulty.heal();
+    sim.until(|sim| sim.is_current());
+    put_behind(&place, None);
+    pair.both_agree();
+}
