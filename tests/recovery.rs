@@ -13,6 +13,7 @@ use serde_json::Value as Json;
 use shape::shape;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -239,8 +240,22 @@ impl Machine {
 
     fn start_daemon(&mut self) {
         assert!(self.daemon.is_none());
+        // As of a unit with Type=notify: it is started once it says that it is ready, or has ended.
+        let socket = self.dir.path().join("notify");
+        let _ = fs::remove_file(&socket);
+        let notified = UnixDatagram::bind(&socket).unwrap();
+        notified.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
         let mut daemon = self.command("exec bakelite daemon");
-        self.daemon = Some(daemon.stdout(Stdio::null()).spawn().unwrap());
+        daemon.env("NOTIFY_SOCKET", &socket).stdout(Stdio::null());
+        let mut daemon = daemon.spawn().unwrap();
+        let mut said = [0; 1024];
+        while daemon.try_wait().unwrap().is_none() {
+            let bytes = notified.recv(&mut said).unwrap_or(0);
+            if String::from_utf8_lossy(&said[..bytes]).contains("READY=1") {
+                break;
+            }
+        }
+        self.daemon = Some(daemon);
     }
 
     fn stop_daemon(&mut self) {
