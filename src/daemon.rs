@@ -24,7 +24,9 @@ mod sync;
 mod tracker;
 mod upkeep;
 
-pub use open::{Signed, open_bare, open_database, open_to_read, tell_if_absent, try_lock};
+pub use open::{
+    Signed, open_bare, open_database, open_source, open_to_read, tell_if_absent, try_lock,
+};
 pub use reload::Reload;
 pub use sync::{Published, ask_for_snapshot, daemon_runs, sync, sync_within};
 pub use tracker::SHIP_FILE;

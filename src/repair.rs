@@ -61,10 +61,8 @@ impl Report {
         let harmless = [Outcome::Healed, Outcome::Harmless];
         self.findings.iter().all(|finding| harmless.contains(&finding.outcome))
     }
-}
 
-impl Report {
-    /// What could not be done for the database as a whole.
+    /// What could not be done for a destination, or the database, as a whole.
     pub fn note_failed(&mut self, error: Option<Error>) {
         self.findings.extend(error.map(|error| Finding {
             what: error.to_string(),
@@ -174,12 +172,7 @@ fn list(
         match listed {
             Ok((replica, source)) => here.push(Place::new(source, replica, cap)),
             Err(error) => {
-                report.findings.push(Finding {
-                    what: error.to_string(),
-                    where_: error.place.clone(),
-                    remedy: error.hint.clone().unwrap_or_else(|| "run it again later".into()),
-                    outcome: Outcome::Hurt,
-                });
+                report.note_failed(Some(error.clone()));
                 failed.get_or_insert(error);
             }
         }

@@ -259,7 +259,7 @@ impl Replica {
             let commits = read_change(source, last)?.commits;
             if commits.last().is_some_and(|commit| commit.digest.is_some()) {
                 let cause = format!("the snapshot that timeline {timeline} begins with is missing");
-                let error = Error::new(Status::Integrity, "read", source, cause).word(NO_SNAPSHOT);
+                let error = Error::new(Status::Integrity, "read", source, cause);
                 return Err(match *after {
                     CommitNo(0) => error.hint("run `bakelite verify` to see what is missing"),
                     after => error.hint(format!(
@@ -428,10 +428,6 @@ fn lost(source: &dyn Backend, name: &Name) -> Error {
         Error::new(Status::Integrity, "read", format!("{source}/{name}"), "this object is missing");
     error.hint(REPAIR).about(name)
 }
-
-/// The word for commits that have a digest where the snapshot is missing that they had it from: it is lost, or
-/// is yet to come where a destination is filled from another one.
-pub const NO_SNAPSHOT: &str = "no-snapshot";
 
 /// What can be done about an object that is missing or damaged.
 pub const REPAIR: &str = "run: bakelite repair; it takes what is whole from another destination, and says \

@@ -323,6 +323,15 @@ pub fn open_database(path: &Path) -> Result<(Handles, PageSize)> {
     Ok((handles, page_size))
 }
 
+/// The same, to be looked at beside whoever watches it: nothing is held.
+pub fn open_source(path: &Path) -> Result<(Source, PageSize)> {
+    let (handles, page_size) = open_database(path)?;
+    let source = Source::new(handles, page_size, None);
+    let mut source = source.map_err(|trouble| failed("read", path, trouble))?;
+    source.release().map_err(|error| failed("read", path, error))?;
+    Ok((source, page_size))
+}
+
 fn page_size(path: &Path, head: &[u8]) -> Result<PageSize> {
     let not_wal = |cause| {
         let hint = format!("run: sqlite3 {} 'PRAGMA journal_mode=WAL'", units::word(path));

@@ -4,7 +4,7 @@
 //! passes between the two is the cursor, and an empty file that asks for it. Without a daemon it runs one
 //! that drains at once.
 
-use super::{Signed, Stop, open, open_database, proof, run, try_lock};
+use super::{Signed, Stop, open, open_source, proof, run, try_lock};
 use crate::clock;
 use crate::commit::{CommitNo, Timeline};
 use crate::config::{Database, Destination, Origin};
@@ -225,13 +225,7 @@ pub struct Published {
 
 impl Published {
     pub fn now(database: &Database) -> Result<Self> {
-        let (handles, page_size) = open_database(&database.path)?;
-        let failed = |cause: &dyn std::fmt::Display| {
-            Error::new(Status::Failed, "read", database.path.display(), cause)
-        };
-        let source = Source::new(handles, page_size, None);
-        let mut source = source.map_err(|trouble| failed(&trouble))?;
-        source.release().map_err(|error| failed(&error))?;
+        let (source, _) = open_source(&database.path)?;
         let wanted = Wanted::new(look(&source, database)?);
         Ok(Self { source, wanted })
     }

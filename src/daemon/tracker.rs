@@ -160,7 +160,7 @@ pub struct Tracker {
     /// When it is next asked whether a snapshot that is due is worth it.
     put_off: Option<Instant>,
     /// A destination cannot be restored before there is one.
-    snapshot_wanted: decide::Wanted,
+    snapshot_wanted: decide::Request,
     shown: Shown,
     /// When the file is next asked whether it is still the one taken up.
     identified_at: Instant,
@@ -234,7 +234,7 @@ impl Tracker {
             snapshot: Time(0),
             snapshot_since: None,
             put_off: None,
-            snapshot_wanted: decide::Wanted::default(),
+            snapshot_wanted: decide::Request::default(),
             shown: Shown::new(now),
             identified_at: now,
             gone_since: None,

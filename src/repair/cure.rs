@@ -72,10 +72,11 @@ fn no_room(here: &[Place], cap: Cap, order: &Order) -> Result<Vec<Surplus>> {
 
 impl Cure {
     fn apply(self, here: &mut [Place], at: usize, dry_run: bool) -> Finding {
-        let (from, hash) = (&here[self.donor].source, here[self.donor].sound[&self.name]);
-        let (from, copied) = match dry_run {
-            true => (from.to_string(), Ok((hash, None))),
-            false => (from.to_string(), self.copy(here, at)),
+        let donor = &here[self.donor];
+        let from = donor.source.to_string();
+        let copied = match dry_run {
+            true => Ok((donor.sound[&self.name], None)),
+            false => self.copy(here, at),
         };
         here[at].healed(&self.name, self.damage, &from, copied)
     }

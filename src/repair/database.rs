@@ -2,14 +2,15 @@
 //! the part.
 //!
 //! Nothing is locked for that, and nobody waits. A page that changes while it is read makes a part of
-//! another name: a name is a hash of the pages, and the one that is wanted is known.
+//! another name: a name is a hash of the pages, and the one that is wanted is known. Pages that count as zeros,
+//! whatever the file has in their place, are known to the page index alone: a part with such is not made.
 
 use super::cure::put_back;
 use super::{Finding, Lacking, Order, Place};
 use crate::commit::{PageHash, PageNo, PageSize};
 use crate::config::Database;
-use crate::daemon::open_database;
-use crate::error::{Error, Result, Status};
+use crate::daemon::open_source;
+use crate::error::Result;
 use crate::key;
 use crate::name;
 use crate::object::Compression;
@@ -41,13 +42,7 @@ pub struct Pages {
 impl Pages {
     pub fn open(database: &Database) -> Result<Self> {
         let keys = key::load(&database.settings.sealing)?;
-        let (handles, page_size) = open_database(&database.path)?;
-        let failed = |cause: &dyn std::fmt::Display| {
-            Error::new(Status::Failed, "read", database.path.display(), cause)
-        };
-        let source = Source::new(handles, page_size, None);
-        let mut source = source.map_err(|trouble| failed(&trouble))?;
-        source.release().map_err(|error| failed(&error))?;
+        let (source, page_size) = open_source(&database.path)?;
         let compression = database.settings.compression;
         Ok(Self { source, page_size, keys, compression, known: HashMap::new() })
     }

@@ -22,7 +22,12 @@ pub fn find(place: &Place, order: &Order, report: &mut Report) -> Result<()> {
     let whole = runs(&|name| place.holds(name) && !spoiled.contains(name));
     let newest = now.newest(&ancestry).map(|span| span.last);
     let current = whole.last().map(|run| run.end().last) == newest;
-    report.wants_snapshot |= !current && place.unread.is_empty();
+    let way_out = match (current || !place.unread.is_empty(), order.dry_run) {
+        (true, _) => "",
+        (false, true) => ASK,
+        (false, false) => ASKED,
+    };
+    report.wants_snapshot |= !way_out.is_empty();
     let bad = place.bad.iter().map(|(name, damage)| (name, damage.clone()));
     let missing = lacking.keys().filter(|name| !place.bad.contains_key(name));
     let missing = missing.map(|name| (name, "it is missing".to_owned()));
@@ -33,19 +38,14 @@ pub fn find(place: &Place, order: &Order, report: &mut Report) -> Result<()> {
             [] => "no restore point is lost by it".to_owned(),
             lost => format!("lost here: {}", lost.join(", ")),
         };
-        if !current {
-            remedy += match order.dry_run {
-                true => ASK,
-                false => ASKED,
-            };
-        }
+        remedy += way_out;
         let what = format!("{damage}, and no other destination has it whole");
         let where_ = format!("{}/{name}", place.source);
         report.findings.push(Finding { what, where_, remedy, outcome: Outcome::Hurt });
     }
     let known = place.bad.is_empty() && place.unread.is_empty() && place.promised == 0;
     if known && !now.is_empty() {
-        report.findings.extend(holes(place)?);
+        report.findings.extend(holes(place, way_out)?);
     }
     Ok(())
 }
@@ -57,14 +57,12 @@ const ASKED: &str = "; the newest commit cannot be restored from here: the daemo
                      or after the next commit; if none runs, start it, or run bakelite sync";
 
 /// What does not hang together, though every object is whole.
-fn holes(place: &Place) -> Result<Vec<Finding>> {
+fn holes(place: &Place, way_out: &str) -> Result<Vec<Finding>> {
     let found = place.links.findings(&*place.source, &place.replica_now())?;
     let missing = |it: crate::verify::Finding| Finding {
         what: it.what,
         where_: it.where_,
-        remedy: "no destination has what is missing: what needs it is lost here; if that is the \
-                 newest commit, start the daemon again, which makes a new snapshot"
-            .into(),
+        remedy: format!("no destination has what is missing: what needs it is lost here{way_out}"),
         outcome: Outcome::Hurt,
     };
     Ok(found.into_iter().map(missing).collect())

@@ -6,7 +6,7 @@ use crate::clock;
 use crate::commit::{CommitNo, Time, Timeline};
 use crate::error::{Error, Result, Status};
 use crate::name::{Change, Name, Span};
-use crate::replica::{NO_SNAPSHOT, Plan, Replica, Run, Stretch, read_change};
+use crate::replica::{Plan, Replica, Run, Stretch, read_change};
 use crate::sabotage;
 
 /// The objects that restore a commit, and what else leads to it.
@@ -113,7 +113,6 @@ fn lost_its_snapshots(source: &dyn Backend, replica: &Replica, ancestry: &[Stret
             let last = end.span.last;
             let cause = format!("no snapshot that leads to commit {last} is there any more");
             return Err(Error::new(Status::Integrity, "restore", source, cause)
-                .word(NO_SNAPSHOT)
                 .hint("run `bakelite verify` to see what is missing"));
         }
     }

@@ -19,6 +19,7 @@ mod files;
 mod golden;
 mod hints;
 mod many;
+mod targets;
 
 /// The files of a directory.
 fn names(dir: &Path) -> Vec<String> {
@@ -47,6 +48,36 @@ fn get_on(
     let mut bytes = vec![0; file.metadata().unwrap().len() as usize];
     file.read_exact_at(&mut bytes, 0).unwrap();
     Ok((bytes, wanted.commit))
+}
+
+const GAP: std::result::Result<u64, Status> = Err(Status::Integrity);
+const MISSING: std::result::Result<u64, Status> = Err(Status::Missing);
+
+fn time(writer: &model::Writer, commit: usize, after_ms: i64) -> Target {
+    let time = writer.commits[commit].time.0.checked_add_signed(after_ms).unwrap();
+    Target::At(Time(time))
+}
+
+fn remove(writer: &model::Writer, key: &str) {
+    assert!(writer.store.objects().remove(key).is_some(), "{key} was there");
+}
+
+fn keys(writer: &model::Writer, prefix: &str) -> Vec<String> {
+    let objects = writer.store.objects();
+    objects.keys().filter(|key| key.starts_with(prefix)).cloned().collect()
+}
+
+/// Stores commits that no digest is known of.
+fn undated(writer: &model::Writer, level: u8, commits: std::ops::RangeInclusive<u64>) -> String {
+    let mut builder = crate::change::Builder::new(writer.size, Chain::default());
+    for number in commits.map(CommitNo) {
+        let commit = Commit { number, digest: None, ..*writer.last() };
+        builder.commit(commit, std::iter::empty());
+    }
+    let compression = crate::object::Compression::Zstd;
+    let (name, body) = builder.encode_at(level, writer.timeline, compression);
+    writer.store.put(&name, &body).unwrap();
+    name.to_string()
 }
 
 /// The commit that a target lands on, or the status of its refusal.

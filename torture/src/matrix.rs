@@ -80,6 +80,9 @@ be true of it. A store is read through a door of its own that does not lie, so t
 it holds. A listing behind the time is more than S3 ever does, and may cost a restart or a new snapshot;
 it may never cost a commit that was acknowledged.
 
+A destination that is being filled from another one gets the commits of a timeline before its snapshots.
+Until there is one, a restore from it alone is refused, which is right where nothing was claimed of it.
+
 The file is opened read-only and immutable, so that grading cannot heal it. A restore that fails
 where one is possible, a daemon that ends by itself and an error that the application sees are
 violations like a wrong file. A scenario that graded nothing, or whose fault never happened, fails.

@@ -43,7 +43,7 @@ pub(super) struct Asked {
 
 /// Whether a snapshot is wanted whether one is due or not, and was when the one under way began.
 #[derive(Debug, Default)]
-pub(super) struct Wanted {
+pub(super) struct Request {
     pub is: bool,
     pub begun: bool,
 }
