@@ -143,8 +143,6 @@ impl Place {
             return;
         };
         self.links.note(name, content);
-        let parts = parts_of(content);
-        self.wanted.extend(parts.iter().cloned());
-        self.named.extend(parts);
+        self.named.extend(parts_of(content));
     }
 }

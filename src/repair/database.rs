@@ -195,7 +195,7 @@ mod tests {
 
     /// The one lacks a part, and the other one also the snapshot that names it, which comes from the first.
     #[test]
-    fn what_was_made_for_one_is_there_for_the_others() {
+    fn a_snapshot_that_came_from_another_gets_its_part() {
         let (db, _writer, database) = shipped(|database| {
             let two = database.path.with_file_name("two");
             database.destinations.push(Destination::File { root: two });

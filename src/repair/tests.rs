@@ -167,6 +167,21 @@ fn trap_85_a_destination_wiped_or_rolled_back_is_filled() {
     }
 }
 
+/// Both lack a part, and its pages are written to as soon as it is made for the one.
+#[test]
+fn what_was_made_for_one_is_there_for_the_other() {
+    let writer = writer();
+    let mems = [mem(&writer), mem(&writer)];
+    let part = keys(&writer.store).into_iter().rfind(|key| key.starts_with("part/")).unwrap();
+    let mut body = writer.store.objects().get(&part).cloned();
+    mems.iter().for_each(|mem| spoil(mem, &part, 0));
+    let places = mems.iter().map(|mem| Ok(Arc::clone(mem) as Arc<dyn Backend>)).collect();
+    let mut make = |wanted: &PartRef| body.take_if(|_| wanted.name().to_string() == part);
+    let report = repair(places, order(false, None), &mut make, &Quiet).unwrap();
+    assert_eq!(outcomes(&report), [Healed, Healed], "{:?}", report.findings);
+    mems.iter().for_each(|mem| whole(&writer, mem));
+}
+
 /// The same object is damaged on both: it stays as it is, and it is said what is lost by it.
 #[test]
 fn what_nobody_has_whole_is_left_and_told() {

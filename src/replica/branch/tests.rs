@@ -72,6 +72,7 @@ fn trap_76_a_timeline_that_a_stale_listing_lacks_is_asked_for() {
     faulty.fail(Operation::List, 4, Fault::Stale);
     let stale = Replica::list(&faulty).unwrap();
     assert_eq!((&stale.timelines[..], faulty.fired(Fault::Stale)), (&[Timeline(1)][..], 1));
+    assert_eq!((stale.newest_timeline(), stale.newest_record()), (Timeline(2), Some(Timeline(1))));
     let ancestry = stale.ancestry(&faulty).unwrap();
     assert_eq!(stale.newest(&ancestry).unwrap().last, writer.last().number);
     assert_eq!(stale.ancestry_of(&faulty, Timeline(2)).unwrap(), ancestry);
