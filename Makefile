@@ -47,8 +47,8 @@ export CARGO_TARGET_$(shell echo $(WORDS) | tr a-z A-Z)_LINKER := $(CROSS)-gcc
 endif
 
 dist: ## one static program that needs nothing else: target/dist/bakelite [TRIPLE=] [CROSS=]
-	$(SMALLER) RUSTFLAGS="-C target-feature=+crt-static" \
-		$(CARGO) build --locked --release --package bakelite --target $(TRIPLE)
+	$(SMALLER) $(CARGO) build --locked --release --package bakelite --target $(TRIPLE) \
+		--config 'target.$(TRIPLE).rustflags = ["-C", "target-feature=+crt-static"]'
 	install -D -m 755 $(TARGET)/$(TRIPLE)/release/bakelite $(TARGET)/dist/bakelite
 
 chroot: dist ## what `dist` has made, tried where there is nothing else
