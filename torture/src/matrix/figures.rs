@@ -252,6 +252,7 @@ mod tests {
         "merged beside reencrypt",
         "old point refused",
         "other went on",
+        "part made again",
         "planned anew",
         "promised point",
         "prune done",
@@ -264,10 +265,13 @@ mod tests {
         "seen where it is plain",
         "several writers",
         "snapshot after the clock was set",
+        "snapshot asked for",
         "synced",
         "target",
         "thinned point refused",
+        "under the daemon",
         "wiped part noticed",
+        "without a daemon",
     ];
 
     #[test]

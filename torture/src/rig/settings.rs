@@ -75,4 +75,24 @@ impl Rig {
         }
         Ok(())
     }
+
+    /// Has `repair` do what it can; what is lost for good is status 4.
+    pub fn repair(&mut self) -> Result<()> {
+        let log = self.path("log", "repair");
+        let Some(done) = process::run(&mut self.bakelite("repair"), &log)? else {
+            return violation("repair did not return within two minutes");
+        };
+        let lost = Status::Integrity as i32;
+        if !done.status.success() && done.status.code() != Some(lost) {
+            return violation(format!("repair: {}: {}", done.status, done.complaint));
+        }
+        let told = [
+            ("healed from the database itself", "part made again"),
+            ("the daemon makes a new snapshot", "snapshot asked for"),
+        ];
+        for (words, what) in told {
+            self.tally.faults(what, u64::from(done.stdout.contains(words)));
+        }
+        Ok(())
+    }
 }

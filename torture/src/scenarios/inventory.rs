@@ -1,8 +1,8 @@
 //! Every scenario there is: what it is about, and how often it is run.
 
 use super::{
-    Scenario, basic, checkpoints, clocks, damage, down, fanout, full, hosts, kernel, kills, lies,
-    power, replaced, sealed, snapshots, stores, time, upkeep, worm,
+    Scenario, alone, basic, checkpoints, clocks, damage, down, fanout, full, hosts, kernel, kills,
+    lies, power, replaced, sealed, snapshots, stores, time, upkeep, worm,
 };
 
 /// In the order of the matrix. Seeds are counted so that a run of everything ends within ten
@@ -350,6 +350,23 @@ pub const INVENTORY: &[Scenario] = &[
         seeds: 3,
         faults: &["put damaged", "repair done"],
         run: stores::rotting,
+    },
+    Scenario {
+        name: "rotting-alone",
+        adversity: "the only destination damaged: a part, a change-set or a manifest gone, torn or flipped",
+        how: "a daemon watches, or none does: after `repair` and one more commit, the last commit comes \
+              back exactly; a part is made again from the database, and else a new snapshot is",
+        seeds: 4,
+        faults: &[
+            "damage of a part",
+            "damage of a change-set",
+            "damage of a manifest",
+            "under the daemon",
+            "without a daemon",
+            "part made again",
+            "snapshot asked for",
+        ],
+        run: alone::alone,
     },
     Scenario {
         name: "upkeep",

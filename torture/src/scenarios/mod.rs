@@ -1,5 +1,6 @@
 //! The inventory: every adversity that is tried, from which runs, figures and the matrix are made.
 
+mod alone;
 mod basic;
 mod checkpoints;
 mod clocks;
