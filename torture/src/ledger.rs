@@ -201,12 +201,11 @@ struct Tail {
 
 /// A ledger that contradicts itself or another one.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Lie(pub String);
-
-impl fmt::Display for Lie {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(&self.0)
-    }
+pub enum Lie {
+    /// It is not what a writer writes.
+    Garbled(String),
+    /// The database is not what it was: a commit that was acknowledged is gone, or another one.
+    Lost(String),
 }
 
 /// How sure it is that a commit was made.
@@ -243,27 +242,27 @@ impl Truth {
     fn take(&mut self, file: usize, line: &str) -> Result<(), Lie> {
         let tail = &mut self.files[file];
         let path = tail.path.display().to_string();
-        let lie = |what: &str| Lie(format!("{path}: {what}: {line}"));
+        let said = |what: &str| format!("{path}: {what}: {line}");
         let branch = self.branches.get_mut(&tail.branch).expect("entered before");
-        match line.parse().map_err(|Garbled| lie("not a record"))? {
+        match line.parse().map_err(|Garbled| Lie::Garbled(said("not a record")))? {
             Record::Intent { seq, digest, at } => {
                 tail.pending = Some((seq, digest));
                 branch.seqs.entry(seq).or_default().intents.push((at, digest));
             }
             Record::Ack { seq, digest, at } => {
                 if tail.pending != Some((seq, digest)) {
-                    return Err(lie("an ack without its intent"));
+                    return Err(Lie::Garbled(said("an ack without its intent")));
                 }
                 let entry = branch.seqs.entry(seq).or_default();
                 if entry.ack.is_some() {
-                    return Err(lie("a second ack of one commit"));
+                    return Err(Lie::Lost(said("a second ack of one commit")));
                 }
                 entry.ack = Some((at, digest));
             }
             Record::Event { what, .. } => *self.events.entry(what).or_default() += 1,
             Record::Branch { seq, on, .. } => {
                 (tail.branch, tail.pending) = (on.branch, None);
-                self.enter(seq, on).map_err(lie)?;
+                self.enter(seq, on).map_err(|what| Lie::Lost(said(what)))?;
             }
         }
         Ok(())
@@ -355,7 +354,9 @@ impl<'a> Line<'a> {
         let seqs = &self.own().seqs;
         match (first..=last).find(|seq| !seqs.contains_key(seq)) {
             None => Ok(()),
-            Some(seq) => Err(Lie(format!("seq {seq} of branch {} is in no ledger", self.branch))),
+            Some(seq) => {
+                Err(Lie::Lost(format!("seq {seq} of branch {} is in no ledger", self.branch)))
+            }
         }
     }
 
@@ -411,7 +412,8 @@ impl<'a> Line<'a> {
 
 impl Tail {
     fn gained(&mut self) -> Result<String, Lie> {
-        let lie = |error: &dyn fmt::Display| Lie(format!("{}: {error}", self.path.display()));
+        let lie =
+            |error: &dyn fmt::Display| Lie::Garbled(format!("{}: {error}", self.path.display()));
         let mut file = File::open(&self.path).map_err(|error| lie(&error))?;
         let mut bytes = Vec::new();
         file.seek(SeekFrom::Start(self.offset))
@@ -420,7 +422,7 @@ impl Tail {
         let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
         bytes.truncate(whole);
         self.offset += whole as u64;
-        String::from_utf8(bytes).map_err(|error| Lie(format!("{}: {error}", self.path.display())))
+        String::from_utf8(bytes).map_err(|error| lie(&error))
     }
 }
 

@@ -38,11 +38,15 @@ impl Refused {
         self.status == Status::Missing as i32
     }
 
+    pub fn is_integrity(&self) -> bool {
+        self.status == Status::Integrity as i32
+    }
+
     /// There are commits, and no snapshot yet: a destination that is filled from another one gets them
     /// last. That is no status 3, upon which an application is started on an empty database.
     pub fn snapshot_to_come(&self) -> bool {
         let told = ["no snapshot that leads to commit", "the snapshot that timeline"];
-        self.status == Status::Integrity as i32 && told.iter().any(|it| self.message.contains(it))
+        self.is_integrity() && told.iter().any(|it| self.message.contains(it))
     }
 }
 

@@ -16,8 +16,6 @@ pub struct Tally {
     pub targets: u64,
     /// Damage and lies that were refused.
     pub rejected: u64,
-    /// Damage that nothing that was asked for had any need of: the right bytes came back.
-    pub harmless: u64,
     pub commits: u64,
     /// How often each fault really happened.
     pub faults: BTreeMap<String, u64>,
@@ -54,7 +52,6 @@ impl Tally {
         self.restores += other.restores;
         self.targets += other.targets;
         self.rejected += other.rejected;
-        self.harmless += other.harmless;
         self.commits += other.commits;
         other.faults.iter().for_each(|(name, times)| self.faults(name, *times));
         self.violations.extend_from_slice(&other.violations);
@@ -62,10 +59,10 @@ impl Tally {
 
     pub fn to_json(&self) -> Value {
         let Self { seeds, not_permitted, kills, restores, targets, .. } = self;
-        let Self { rejected, harmless, commits, .. } = self;
+        let Self { rejected, commits, .. } = self;
         json!({
             "seeds": seeds, "not_permitted": not_permitted, "kills": kills, "restores": restores, "targets": targets,
-            "rejected": rejected, "harmless": harmless, "commits": commits,
+            "rejected": rejected, "commits": commits,
             "faults": self.faults, "violations": self.violations,
         })
     }
@@ -81,7 +78,6 @@ impl Tally {
             restores: number("restores")?,
             targets: number("targets")?,
             rejected: number("rejected")?,
-            harmless: number("harmless")?,
             commits: number("commits")?,
             faults: faults.map(|(k, v)| Some((k.clone(), v.as_u64()?))).collect::<Option<_>>()?,
             violations: violations.map(|v| v.as_str().map(Into::into)).collect::<Option<_>>()?,
@@ -98,7 +94,7 @@ mod tests {
         let mut one = Tally { seeds: 1, kills: 2, restores: 3, targets: 4, ..Tally::default() };
         one.fault("kill");
         one.violations.push("no".into());
-        let two = Tally { rejected: 5, harmless: 6, commits: 7, not_permitted: 8, ..one.clone() };
+        let two = Tally { rejected: 5, commits: 7, not_permitted: 8, ..one.clone() };
         let mut sum = one.clone();
         sum.add(&two);
         assert_eq!((sum.seeds, sum.kills, sum.rejected, sum.commits), (2, 4, 5, 7));

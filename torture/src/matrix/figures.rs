@@ -25,15 +25,25 @@ fn rows(records: &Records) -> Vec<Row> {
     let writers = all.faults.get("writer killed").copied().unwrap_or(0);
     let (torture, enumerated, inputs) = ("make torture", "make points", "make fuzz");
     vec![
-        row("seeds", 0, all.seeds, torture),
+        row("runs of a scenario, each with its seed", 0, all.seeds, torture),
         row("kills of the daemon", 5000, all.kills, torture),
         row("kills of the application", 1000, writers, torture),
         row("restores graded", 50_000, all.restores, torture),
         row("of these, points in time and commits asked for", 20_000, all.targets, torture),
-        row("damaged replicas and lying ledgers refused", 10_000, all.rejected, torture),
-        row("crash points, all that there are", 30_000, points.all("points"), enumerated),
+        row(
+            "restores of damaged replicas, and lying ledgers, refused",
+            10_000,
+            all.rejected,
+            torture,
+        ),
+        row(
+            "crash points and settings of the clock, all that there are",
+            30_000,
+            points.all("points"),
+            enumerated,
+        ),
         row("power-loss images", 500, points.all("images"), enumerated),
-        row("wrong inputs to parsers", 100_000_000, fuzz.runs(), inputs),
+        row("inputs to parsers, nearly all of them wrong", 100_000_000, fuzz.runs(), inputs),
         row("WALs recovered by SQLite and by the parser", 1_000_000, fuzz.logs(), inputs),
         row(
             "wrong programs caught",
@@ -120,7 +130,6 @@ static CLASSES: [Class; 17] = [
             ("daemon stopped", ""),
             ("compact stopped", ""),
             ("prune stopped", ""),
-            ("no prune stopped", ""),
             ("merge stopped", ""),
             ("before a ", ""),
             ("between a ", ""),
@@ -132,7 +141,7 @@ static CLASSES: [Class; 17] = [
     class("power lost", &[("power lost", ""), ("", " on the disk")]),
     class("a disk is full", &[("", " on a full disk"), ("", " to a full disk"), ("full", "")]),
     class(
-        "the application resets its WAL",
+        "the application checkpoints or vacuums, and its WAL is reset",
         &[("checkpoint-", ""), ("autocheckpoint-", ""), ("wal reset", ""), ("vacuum", "")],
     ),
     class(
@@ -248,6 +257,8 @@ mod tests {
         "left",
         "listed",
         "lock held",
+        "locked in governance mode",
+        "locked in compliance mode",
         "locked object there",
         "merged beside reencrypt",
         "old point refused",
@@ -260,6 +271,7 @@ mod tests {
         "repair done",
         "removed once its lock had ended",
         "rewritten",
+        "right without it",
         "rollback",
         "scanned",
         "seen where it is plain",

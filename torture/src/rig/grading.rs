@@ -61,9 +61,8 @@ impl Rig {
     /// Up to `number` of the commits kept in mind are what they were, on the main line or on the
     /// branch that they are of.
     pub fn recheck(&mut self, number: usize) -> Result<()> {
-        let mut kept = self.kept.clone();
-        shuffle(&mut self.rng, &mut kept);
-        for (timeline, commit) in kept.into_iter().take(number) {
+        let kept = self.kept.clone();
+        for (timeline, commit) in self.some(kept, number) {
             let was = self.landed[&(timeline, commit)];
             let target = Target::Commit(CommitNo(commit));
             let expect = Expect { exactly: Some(was), ..Expect::default() };
@@ -276,8 +275,8 @@ impl Rig {
         let grade = oracle::grade(output, &self.truth, expect);
         self.tally.restores += 1;
         if let Some(place) = grade.place.filter(|_| grade.is_right()) {
-            let whole = self.truth.whole_at(place);
-            whole.map_err(|lie| Failure::Harness(format!("ledger: {lie}")))?;
+            self.truth.whole_at(place)?;
+            alone(output)?;
             std::fs::remove_dir_all(dir)?;
         }
         Ok(Verdict::Judged { landed, grade, file: output.to_owned() })
@@ -322,7 +321,7 @@ impl Rig {
             let (status, message) = (Status::Missing as i32, "no destination yet".to_owned());
             return Ok((output, Err(Refused { status, message })));
         }
-        let restored = match self.rng.one_in(SAMPLE) {
+        let restored = match self.sampler.one_in(SAMPLE) {
             true => {
                 let log = self.path("log", "restore");
                 replica::restore_there(self.reader("restore"), source, &output, target, &log)
@@ -338,8 +337,10 @@ impl Rig {
         let mut command = self.reader("verify");
         let done = process::run(command.arg(source.to_string()), &log)?;
         self.tally.fault("verified");
+        let of_a_replica = [Status::Integrity, Status::Key, Status::Newer].map(|it| it as i32);
         match done.map(|done| done.status.code()) {
-            Some(Some(code)) if code <= 10 => Ok(code == 0),
+            Some(Some(0)) => Ok(true),
+            Some(Some(code)) if of_a_replica.contains(&code) => Ok(false),
             done => violation(format!("verify ended with {done:?}")),
         }
     }
@@ -361,14 +362,13 @@ impl Rig {
     pub fn grade_branches(&mut self, number: usize) -> Result<()> {
         let points = self.points()?;
         let branches = points.iter().filter(|points| points.branch);
-        let mut listed: Vec<Branch> = branches
+        let listed: Vec<Branch> = branches
             .flat_map(|points| {
                 let on = |commit| Branch { commit, timeline: points.timeline };
                 (points.first..=points.last).map(on)
             })
             .collect();
-        shuffle(&mut self.rng, &mut listed);
-        for on in listed.into_iter().take(number) {
+        for on in self.some(listed, number) {
             self.grade_on_branch(on, &Expect::default())?;
         }
         Ok(())
@@ -387,13 +387,34 @@ impl Rig {
         Ok(())
     }
 
+    /// Up to `number` of them, at random. However many there are, which depends on the machine, the choices
+    /// after it are the same.
+    fn some<T>(&mut self, mut all: Vec<T>, number: usize) -> Vec<T> {
+        shuffle(&mut self.rng.clone(), &mut all);
+        self.rng.number();
+        all.truncate(number);
+        all
+    }
+
+    /// Keeps the last `number` commits that the replica offers in mind for `recheck`, and no others.
+    pub fn keep_last(&mut self, number: usize) -> Result<()> {
+        let listed = self.listed()?;
+        let mut kept = Vec::new();
+        for &commit in &listed[listed.len().saturating_sub(number)..] {
+            let (_, landed) = self.grade_number(commit, None)?;
+            kept.push((landed.timeline, landed.commit));
+        }
+        self.kept = kept;
+        Ok(())
+    }
+
     /// Restores up to `number` commits that the replica offers, chosen at random, in rising order.
     pub fn grade_some(&mut self, number: usize) -> Result<Vec<Landed>> {
-        let mut listed = self.listed()?;
-        while listed.len() > number {
-            let at = self.rng.below(listed.len() as u64) as usize;
-            listed.swap_remove(at);
+        let listed = self.listed()?;
+        if listed.is_empty() && self.to().floor.is_some() {
+            return violation("there are commits, and the replica offers none");
         }
+        let mut listed = self.some(listed, number);
         listed.sort_unstable();
         let (mut graded, mut after) = (Vec::new(), None);
         for commit in listed {
@@ -402,6 +423,16 @@ impl Rig {
             graded.push(landed);
         }
         Ok(graded)
+    }
+}
+
+/// A restore that succeeded leaves nothing else.
+fn alone(file: &Path) -> Result<()> {
+    let dir = file.parent().expect("a directory of its own");
+    let mut entries = std::fs::read_dir(dir)?.map(|entry| entry.map(|entry| entry.path()));
+    match entries.find(|entry| entry.as_ref().is_ok_and(|path| path != file)) {
+        Some(other) => violation(format!("a restore has left {:?}", other?)),
+        None => Ok(()),
     }
 }
 

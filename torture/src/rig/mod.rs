@@ -39,7 +39,7 @@ pub use settings::NAME;
 pub use writers::Writer;
 
 use crate::course::Place;
-use crate::ledger::Truth;
+use crate::ledger::{Lie, Truth};
 use crate::process::{self, Process, Signal};
 use crate::replica;
 use crate::rng::Rng;
@@ -81,6 +81,16 @@ impl From<std::io::Error> for Failure {
     }
 }
 
+/// What the ledgers say of the live database is graded as well: nobody may lose what the application has.
+impl From<Lie> for Failure {
+    fn from(lie: Lie) -> Self {
+        match lie {
+            Lie::Garbled(what) => Self::Harness(format!("ledger: {what}")),
+            Lie::Lost(what) => Self::Violation(format!("the live database: {what}")),
+        }
+    }
+}
+
 pub type Result<T> = std::result::Result<T, Failure>;
 
 pub fn violation<T>(what: impl Into<String>) -> Result<T> {
@@ -98,6 +108,8 @@ pub struct Programs {
 pub struct Rig {
     pub seed: u64,
     pub rng: Rng,
+    /// Which restores go through the program: there are more of them on one machine than on another.
+    sampler: Rng,
     /// Whether what takes minutes may take them.
     pub long: bool,
     pub programs: Programs,
@@ -126,6 +138,8 @@ pub struct Rig {
     pub sealing: Sealing,
     /// Numbers logs, ledgers and outputs.
     serial: u64,
+    /// How many lives each writer has had.
+    lives: BTreeMap<u32, u64>,
     /// A bucket's, if one of the destinations is in it.
     pub store: Option<Store>,
     /// A real one.
@@ -143,6 +157,7 @@ impl Rig {
         Ok(Self {
             seed,
             rng: Rng::of(seed, "faults"),
+            sampler: Rng::of(seed, "restores"),
             long: false,
             programs: programs.clone(),
             dir: dir.to_owned(),
@@ -160,6 +175,7 @@ impl Rig {
             shadow: None,
             sealing: Sealing::default(),
             serial: 0,
+            lives: BTreeMap::new(),
             store: None,
             server: None,
             disk: None,
@@ -291,7 +307,7 @@ impl Rig {
         let mut daemon = self.host_mut().daemon.take().expect("the daemon was started");
         daemon.signal(Signal::Terminate);
         match daemon.wait()? {
-            Some(status) if status.code() != Some(101) => Ok(()),
+            Some(status) if status.code().is_some_and(|code| code <= 10) => Ok(()),
             Some(status) => violation(format!("SIGTERM twice: {status}: {}", daemon.complaint())),
             None => violation("the daemon did not end within two minutes of two SIGTERMs"),
         }
@@ -378,7 +394,7 @@ impl Rig {
     }
 
     pub fn refresh(&mut self) -> Result<()> {
-        self.truth.refresh().map_err(|lie| Failure::Harness(format!("ledger: {lie}")))
+        Ok(self.truth.refresh()?)
     }
 
     /// Ends what still runs; what the ledgers noted becomes part of the figures.

@@ -35,14 +35,14 @@ impl Writer {
         }
     }
 
-    /// A writer that fails saw an error that no application may see, or is itself at fault; what it
-    /// has said tells which.
+    /// A writer that fails has seen what no application may see, and says so. One that says nothing, or
+    /// has panicked, is itself at fault.
     fn broken(&self, line: &str) -> Failure {
         let said = self.process.complaint();
         let what = format!("writer {}: `{}` {said}", self.args.writer, line.trim_end());
-        match said.contains("database") || said.contains("disk") {
-            true => Failure::Violation(what),
-            false => Failure::Harness(what),
+        match said.is_empty() || said.contains("panicked at") {
+            true => Failure::Harness(what),
+            false => Failure::Violation(what),
         }
     }
 }
@@ -78,9 +78,12 @@ impl Rig {
     /// One more life of a writer, on the database that is meant, and how it is started.
     pub(super) fn writer(&mut self, args: Args) -> (Args, Command) {
         let ledger = self.path("ledger", &format!("writer-{}", args.writer));
+        let life = self.lives.entry(args.writer).or_default();
+        *life += 1;
+        let life = *life;
         let Host { seed, branch, parent, .. } = *self.host();
         let branch = Some(branch).filter(|&branch| branch > 0);
-        let args = Args { db: self.db(), ledger, seed, branch, parent, life: self.serial, ..args };
+        let args = Args { db: self.db(), ledger, seed, branch, parent, life, ..args };
         let mut command = Command::new(&self.programs.torture);
         command.args(args.words());
         (args, command)

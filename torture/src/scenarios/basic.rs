@@ -69,6 +69,9 @@ pub fn every_commit(rig: &mut Rig) -> Result<()> {
     let mut after: Option<Place> = None;
     for commit in listed {
         let landed = rig.grade_commit(commit, after)?;
+        if after.is_none() && landed.seq > 0 {
+            return violation(format!("the first commit listed is seq {}, not 0", landed.seq));
+        }
         if let Some(after) = after.filter(|after| landed.seq > after.seq + 1) {
             let (landed, after) = (landed.seq, after.seq);
             return violation(format!("commit {commit} is seq {landed}, the one before {after}"));

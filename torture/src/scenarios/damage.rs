@@ -13,6 +13,7 @@ use crate::rig::{Failure, Result, Rig, Verdict, violation};
 use crate::rng::Rng;
 use crate::workload::writer::Args;
 use bakelite::commit::CommitNo;
+use bakelite::error::Status;
 use bakelite::name::{Change, Name, Span};
 use bakelite::restore::Target;
 use std::collections::BTreeMap;
@@ -185,8 +186,12 @@ impl Bench {
     fn check_untouched(&self, rig: &mut Rig) -> Result<()> {
         let expect = Expect { exactly: Some(self.newest), ..Expect::default() };
         match rig.verdict(&directory(&self.copy), Target::Latest, &expect)? {
-            Verdict::Judged { grade, .. } if grade.is_right() => Ok(()),
-            verdict => violation(format!("the copy of a sound replica: {verdict:?}")),
+            Verdict::Judged { grade, .. } if grade.is_right() => (),
+            verdict => return violation(format!("the copy of a sound replica: {verdict:?}")),
+        }
+        match rig.verify(&directory(&self.copy))? {
+            true => Ok(()),
+            false => violation("verify finds fault with the copy of a sound replica"),
         }
     }
 
@@ -234,7 +239,9 @@ impl Bench {
             Verdict::Refused(Refused { status, message }) => {
                 self.wrong.push(format!("{what}: ended with {status}: {message}"));
             }
-            Verdict::Judged { grade, .. } if grade.is_right() => rig.tally.harmless += 1,
+            Verdict::Judged { grade, .. } if grade.is_right() => {
+                rig.tally.fault("right without it");
+            }
             Verdict::Judged { grade, .. } if tail && only_short(&grade.violations) => {
                 rig.tally.fault("shorter history");
             }
@@ -362,8 +369,12 @@ fn in_place(rng: &mut Rng, damage: Damage, bytes: &[u8]) -> Vec<u8> {
     changed
 }
 
+/// By a status that says what is wrong with the replica: nothing to begin with, damage, a key that nobody
+/// has, a format that nobody knows.
 fn is_orderly(refused: &Refused) -> bool {
-    (1..=10).contains(&refused.status) && !refused.message.contains("panicked")
+    let of_a_replica = [Status::Missing, Status::Integrity, Status::Key, Status::Newer];
+    of_a_replica.iter().any(|status| *status as i32 == refused.status)
+        && !refused.message.contains("panicked")
 }
 
 /// Whether a file that lacks more of the history is not ahead of one that lacks less.
@@ -374,7 +385,7 @@ fn is_before(found: Option<Place>, with_more: Option<Place>) -> bool {
     }
 }
 
-fn only_short(violations: &[Violation]) -> bool {
+pub(super) fn only_short(violations: &[Violation]) -> bool {
     violations.iter().all(|wrong| matches!(wrong, Violation::NotExact { .. }))
 }
 

@@ -231,7 +231,7 @@ pub const INVENTORY: &[Scenario] = &[
             "restore at write: ",
             "restore at sync: ",
             "compact at ",
-            "prune at ",
+            "prune at unlink: ",
             "writer at write: ",
             "writer at sync: ",
         ],
@@ -452,8 +452,10 @@ pub const INVENTORY: &[Scenario] = &[
         how: "beside another bucket and upkeep, under the daemon and while it is killed: restores exact \
               throughout, no locked version removed, changed or locked for less long; \
               upkeep removes what it may once a lock has ended",
-        seeds: 1,
+        seeds: 2,
         faults: &[
+            "locked in governance mode",
+            "locked in compliance mode",
             "daemon killed",
             "hidden by a thief",
             "covered by a thief",
@@ -522,6 +524,7 @@ pub const INVENTORY: &[Scenario] = &[
             "damage deleted",
             "damage swapped",
             "damage foreign",
+            "right without it",
         ],
         run: damage::objects,
     },
@@ -538,6 +541,7 @@ pub const INVENTORY: &[Scenario] = &[
             "damage older",
             "damage renamed",
             "damage foreign",
+            "right without it",
         ],
         run: damage::sealed_objects,
     },

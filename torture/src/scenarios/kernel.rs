@@ -19,6 +19,9 @@ use std::time::Duration;
 /// The daemon's own checkpoints are what writes to the database.
 const CHECKPOINTS: &str = "checkpoint_pages = 20\n";
 const NO_UPKEEP: &str = "ship_interval = \"50ms\"\nsnapshot_interval = \"1s\"\ncompaction = []";
+/// `compact` merges and thins nothing out; `prune` has old snapshots to delete, and what comes before them.
+const MERGES: &str = "compaction = [\"250ms\", \"1s\"]\nkeep = [\"all:1h\"]";
+const FEWER: &str = "compaction = [\"250ms\", \"1s\"]\nkeep = [\"all:1s\", \"100ms:1500ms\"]";
 /// How often a fault is put somewhere else where it did not fire.
 const TRIES: u32 = 4;
 
@@ -184,9 +187,10 @@ fn nothing_half_written(target: &Path, end: &End) -> Result<()> {
 
 /// `compact` and `prune` by hand, each time with the same work before them.
 fn rounds(rig: &mut Rig) -> Result<()> {
+    rig.set(NO_UPKEEP)?;
     rig.start_daemon()?;
     rig.go()?;
-    thread::sleep(Duration::from_millis(1200));
+    thread::sleep(Duration::from_millis(3000));
     let seq = rig.pause()?;
     rig.drain()?;
     rig.grade_exact(seq)?;
@@ -194,8 +198,13 @@ fn rounds(rig: &mut Rig) -> Result<()> {
     fs::create_dir(&aside)?;
     let places = [rig.replica(), rig.state()];
     put_by(&places, &aside, copy_all)?;
-    rig.set(upkeep::SETTINGS)?;
-    for verb in ["compact", "prune"] {
+    for (verb, settings) in [("compact", MERGES), ("prune", FEWER)] {
+        rig.set(settings)?;
+        // Those are kept by either, and before they were thinned out all of them are.
+        rig.keep_last(3)?;
+        if verb == "compact" {
+            rig.keep_some(6)?;
+        }
         under_faults(rig, verb, 3, |rig, ask| {
             put_by(&places, &aside, |place, copy| {
                 fs::remove_dir_all(place)?;
@@ -206,9 +215,11 @@ fn rounds(rig: &mut Rig) -> Result<()> {
             }
             let end = rig.trace_verb(verb, ask)?.end()?;
             rig.grade_exact(seq)?;
+            rig.recheck(3)?;
             rig.upkeep("compact")?;
             rig.upkeep("prune")?;
             rig.grade_exact(seq)?;
+            rig.recheck(3)?;
             Ok(end)
         })?;
     }

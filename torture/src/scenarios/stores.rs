@@ -1,6 +1,7 @@
 //! A store that lies, one that is away, and one that does not keep what it promises to.
 
 use super::busy;
+use super::damage::only_short;
 use crate::oracle::Expect;
 use crate::rig::{Result, Rig, Verdict, violation};
 use crate::store::Door;
@@ -106,7 +107,11 @@ pub fn dropping(rig: &mut Rig) -> Result<()> {
         Verdict::Judged { grade, .. } if grade.is_right() => {
             return violation("a store has dropped a change-set, and nobody has seen it");
         }
-        Verdict::Judged { .. } | Verdict::Refused(_) => rig.tally.rejected += 1,
+        Verdict::Judged { grade, .. } if only_short(&grade.violations) => {
+            rig.tally.fault("shorter history");
+        }
+        Verdict::Refused(refused) if refused.is_integrity() => rig.tally.rejected += 1,
+        verdict => return violation(format!("without a change-set: {verdict:?}")),
     }
     rig.sync_in_vain()?;
     rig.store().keep_puts();
@@ -137,10 +142,8 @@ pub fn rotting(rig: &mut Rig) -> Result<()> {
     let source = rig.source();
     match rig.verdict(&source, Target::Latest, &expect)? {
         Verdict::Judged { grade, .. } if grade.is_right() => {}
-        Verdict::Refused(_) => rig.tally.rejected += 1,
-        Verdict::Judged { landed, grade, .. } => {
-            return violation(format!("from damaged objects came {landed:?}: {grade:?}"));
-        }
+        Verdict::Refused(refused) if refused.is_integrity() => rig.tally.rejected += 1,
+        verdict => return violation(format!("from damaged objects: {verdict:?}")),
     }
     if rig.verify(&source)? {
         return violation("verify finds no fault with objects that are damaged");

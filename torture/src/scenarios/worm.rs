@@ -87,7 +87,11 @@ fn went_on_without(rig: &mut Rig) -> Result<()> {
 
 /// Everything is locked, and a thief of the daemon's keys does what they may.
 pub fn locked(rig: &mut Rig) -> Result<()> {
-    let mode = if rig.seed.is_multiple_of(2) { LockMode::Governance } else { LockMode::Compliance };
+    let (mode, what) = match rig.seed.is_multiple_of(2) {
+        true => (LockMode::Governance, "locked in governance mode"),
+        false => (LockMode::Compliance, "locked in compliance mode"),
+    };
+    rig.tally.fault(what);
     rig.set_destinations(Vec::new());
     rig.add_vault(Lock { period: PERIOD, mode })?;
     rig.add_store()?;
