@@ -14,7 +14,6 @@ use crate::status::Record;
 use crate::units;
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// How old a commit may be that some destination lacks, unless `--max-age` says otherwise.
@@ -107,7 +106,7 @@ fn begin(database: &Database) -> Result<Begun<'_>> {
 fn judge(begun: Begun<'_>, max_age: Duration, start: Instant) -> Result<Verdict<'_>> {
     let Begun { database, published } = begun;
     let Some(mut published) = published else {
-        return Ok(Verdict::Found(vec![unwatched(&database.path)]));
+        return Ok(Verdict::Found(vec![unwatched(database)]));
     };
     published.look_again(database)?;
     let record = Record::load(database);
@@ -143,8 +142,16 @@ fn judge(begun: Begun<'_>, max_age: Duration, start: Instant) -> Result<Verdict<
     Ok(Verdict::Found(findings))
 }
 
-/// A daemon that runs leaves alone what its header says that it cannot watch.
-fn unwatched(path: &Path) -> Finding {
+/// A daemon that runs leaves alone what its header says that it cannot watch. One that was fenced is not to
+/// be started by somebody who does not know that.
+fn unwatched(database: &Database) -> Finding {
+    let path = &database.path;
+    if Record::load(database).fenced.is_some() {
+        let what = "no daemon watches it: another one has taken the replica up";
+        let remedy =
+            "decide which of the two goes on, and stop the other one: see bakelite-recovery(7)";
+        return Finding::new(Status::Stale, what, path.display()).remedy(remedy);
+    }
     let mut head = [0; 20];
     // Nothing in this process has it open: there would be a lock to lose.
     let read = File::open(path).and_then(|mut file| file.read_exact(&mut head));

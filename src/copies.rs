@@ -7,7 +7,7 @@
 //!
 //! Nothing is written, and what had to come from elsewhere is remembered, to be told.
 
-use crate::backend::{self, Backend, Entry, Kind, Listing};
+use crate::backend::{self, Backend, Entry, Kind, Listing, NONE_HERE};
 use crate::commit::{CommitNo, Timeline};
 use crate::error::{Error, Result, Status};
 use crate::name::Name;
@@ -382,12 +382,10 @@ impl Copy {
 }
 
 /// What becomes of a destination that does not have what others have.
-const AWAY: &str =
-    "the others are read; a daemon brings it up to date, and so does: bakelite repair";
+const AWAY: &str = "the others are read; once it is back, a daemon brings it up to date, and so does: bakelite repair";
 
 fn nothing(source: &Arc<dyn Backend>) -> Error {
-    Error::new(Status::Missing, "restore", source, "there is no replica here")
-        .hint("check the path; `bakelite list` shows what a replica holds")
+    Error::new(Status::Missing, "restore", source, "there is no replica here").hint(NONE_HERE)
 }
 
 impl fmt::Display for Copies {

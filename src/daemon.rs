@@ -25,7 +25,8 @@ mod tracker;
 mod upkeep;
 
 pub use open::{
-    Signed, open_bare, open_database, open_source, open_to_read, tell_if_absent, try_lock,
+    Signed, open_bare, open_database, open_source, open_to_read, tell_if_absent, tell_if_away,
+    try_lock,
 };
 pub use reload::Reload;
 pub use sync::{Published, ask_for_snapshot, daemon_runs, sync, sync_within};

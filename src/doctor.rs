@@ -14,6 +14,7 @@ use crate::durable;
 use crate::error::{Error, Status};
 use crate::place::{self, Warning};
 use crate::sqlite::{self, HEAD_BYTES, Handles};
+use crate::status::Record;
 use crate::units;
 use std::fs;
 use std::io;
@@ -102,9 +103,21 @@ fn one(report: &mut Report, database: &Database) {
         Err(error) => report.error(&error, path),
     }
     state(report, database);
+    recorded(report, database);
     let keys = sealing::keys(report, database);
     for destination in &database.destinations {
         destination::probe(report, database, destination, keys.as_ref());
+    }
+}
+
+/// What the daemon could not do last: objects of its own may be larger than those that are tried here.
+fn recorded(report: &mut Report, database: &Database) {
+    let record = Record::load(database);
+    let (own, lanes) = record.errors();
+    let own = own.map(|error| (database.path.display().to_string(), error));
+    for (place, error) in own.into_iter().chain(lanes.map(|(url, error)| (url.to_owned(), error))) {
+        let what = format!("the daemon has failed, and not succeeded since: {error}");
+        report.warn(what, place, "see what it waits for: bakelite status");
     }
 }
 

@@ -15,6 +15,9 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+/// Its name in the state directory.
+pub const INDEX: &str = "index";
+
 const ENTRY: u64 = 16;
 /// Entries read at a time where many are read.
 const CHUNK: usize = 4096;
@@ -30,10 +33,10 @@ impl Index {
     pub fn open(path: &Path) -> io::Result<Self> {
         let mut options = OpenOptions::new();
         let file = options.read(true).write(true).create(true).truncate(false).open(path)?;
-        Ok(Self { file, failed: AtomicBool::new(false) })
+        Ok(Self::of_file(file))
     }
 
-    #[cfg(test)]
+    /// One that only reads, if that is how the file is open.
     pub fn of_file(file: File) -> Self {
         Self { file, failed: AtomicBool::new(false) }
     }

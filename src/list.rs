@@ -1,7 +1,7 @@
 //! What a replica holds: restore points as ranges, or its objects.
 
 use crate::ahead::ahead;
-use crate::backend::{Backend, Entry, Kind};
+use crate::backend::{Backend, Entry, Kind, NONE_HERE};
 use crate::commit::{Commit, CommitNo, Time, Timeline};
 use crate::error::{Error, Result, Status};
 use crate::name::{Change, Name, Span};
@@ -168,7 +168,7 @@ fn listed(source: &dyn Backend) -> Result<Replica> {
     let replica = Replica::list(source)?;
     if replica.is_empty() {
         let error = Error::new(Status::Missing, "list", source, "there is no replica here");
-        return Err(error.hint("check the path: it is the replica's root, DEST of the daemon"));
+        return Err(error.hint(NONE_HERE));
     }
     Ok(replica)
 }

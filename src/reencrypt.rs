@@ -8,7 +8,7 @@
 //! This knows bare destinations only. What is not sealed is sealed only where the rule trusts it: else
 //! an object that anybody has slipped in would become one that nobody doubts any more.
 
-use crate::backend::{self, Backend, Kind, list_all};
+use crate::backend::{self, Backend, Kind, NONE_HERE, list_all};
 use crate::error::{Error, Result, Status};
 use crate::name::Name;
 use crate::object::{KeyId, Object, sealed_under};
@@ -65,7 +65,7 @@ pub fn reencrypt(source: &dyn Backend, order: Order, progress: &dyn Progress) ->
     }
     if entries.is_empty() {
         let error = Error::new(Status::Missing, "reencrypt", source, "there is no replica here");
-        return Err(error.hint("check the path: it is the replica's root, DEST of the daemon"));
+        return Err(error.hint(NONE_HERE));
     }
     let total = entries.iter().map(|entry| entry.bytes).sum();
     let report = Report { objects: entries.len() as u64, bytes: total, ..Report::default() };

@@ -82,6 +82,8 @@ pub struct Record {
     /// The id of the key that seals what is shipped.
     pub key: Option<String>,
     pub error: Option<String>,
+    /// Why it ended, where another daemon has taken the replica up.
+    pub fenced: Option<String>,
     pub lanes: Vec<LaneRecord>,
     /// Since when each destination lacks something that was published, in milliseconds that the machine
     /// was up by then: the clock may be set meanwhile.
@@ -129,10 +131,18 @@ impl Record {
         text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
     }
 
-    /// What a daemon that begins says: what the one before it has said of the destinations.
+    /// What a daemon that begins says: what the one before it has said of the destinations, and that it was
+    /// fenced, until this one is at work.
     pub fn of_next_life(database: &Database) -> Self {
-        let Self { lanes, snapshot_begun, .. } = Self::load(database);
-        Self { lanes, snapshot_begun, ..Self::default() }
+        let Self { lanes, snapshot_begun, fenced, .. } = Self::load(database);
+        Self { lanes, snapshot_begun, fenced, ..Self::default() }
+    }
+
+    /// What has failed and was not well since, at the database and at each destination.
+    pub fn errors(&self) -> (Option<&str>, impl Iterator<Item = (&str, &str)>) {
+        let lanes = self.lanes.iter();
+        let lanes = lanes.filter_map(|lane| Some((lane.url.as_str(), lane.error.as_deref()?)));
+        (self.error.as_deref(), lanes)
     }
 
     fn lane(&self, url: &str) -> Option<&LaneRecord> {
@@ -146,6 +156,14 @@ impl Record {
 
     pub fn fail(&mut self, error: &Error) {
         self.error = Some(error.to_string());
+    }
+
+    /// Notes a failure that is the end if another daemon has the replica.
+    pub fn count_fence(&mut self, error: &Error) {
+        if error.status == Exit::Locked {
+            self.counts.fences += 1;
+            self.fenced = Some(error.to_string());
+        }
     }
 
     pub fn recover(&mut self) {

@@ -1,6 +1,6 @@
 //! What a replica holds, what upkeep would free of it, and what a restore reads.
 
-use crate::backend::Backend;
+use crate::backend::{Backend, NONE_HERE};
 use crate::commit::{CommitNo, Time};
 use crate::compact::{self, Now, Policy};
 use crate::config::Settings;
@@ -47,7 +47,7 @@ pub fn usage(
     let replica = Replica::list(source)?;
     if replica.is_empty() {
         let error = Error::new(Status::Missing, "usage", source, "there is no replica here");
-        return Err(error.hint("check the path: it is the replica's root, DEST of the daemon"));
+        return Err(error.hint(NONE_HERE));
     }
     let mut usage = Usage { cap, ..Usage::default() };
     for entry in &replica.objects {

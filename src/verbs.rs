@@ -3,6 +3,7 @@
 mod back;
 mod restore;
 mod run;
+mod scratch;
 
 pub use restore::restore;
 pub use run::run;
@@ -37,7 +38,8 @@ use crate::status;
 use crate::upkeep::Mode;
 use crate::usage;
 use crate::verified::Verified;
-use crate::verify;
+use crate::verify::{self, Deep};
+use scratch::Scratch;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -245,8 +247,10 @@ pub fn init(arguments: &Arguments, of: &InitOf) -> Result<Outcome> {
 
 pub fn verify(arguments: &Arguments, of: &VerifyOf) -> Result<Outcome> {
     let question = of.question()?;
-    let check =
-        |source: &_| verify::verify_asking(source, of.deep, question.as_ref(), &bar(arguments));
+    let scratch = of.deep.then(Scratch::new).transpose()?;
+    let deep = scratch.as_ref();
+    let deep = deep.map(|it| Deep { scratch: it.path(), question: question.as_ref() });
+    let check = |source: &_| verify::verify(source, deep, &bar(arguments));
     let (replicas, unseen) = arguments.replicas(of.source.as_deref())?;
     let mut beside: Vec<_> = unseen.iter().map(|(_, it)| verify::Finding::of(it)).collect();
     let mut checked = Vec::new();
@@ -447,7 +451,7 @@ fn from_first<T>(
                     && (*status != Status::Integrity
                         || hint.as_deref().is_none_or(|it| it == REPAIR)) =>
             {
-                error.hint(format!("there is another copy; give it as SOURCE: {next}"))
+                error.hint(format!("the next destination can be asked as well, as SOURCE: {next}"))
             }
             _ => error,
         }

@@ -4,7 +4,7 @@
 //! each abandoned branch. What lies on a branch counts as much as anything else.
 
 use crate::ahead::ahead;
-use crate::backend::{self, Backend, Entry, Kind};
+use crate::backend::{self, Backend, Entry, Kind, NONE_HERE};
 use crate::change::ChangeSet;
 use crate::commit::{CommitNo, Timeline};
 use crate::error::{Error, Result, Status};
@@ -36,21 +36,24 @@ pub struct Question {
     pub expect: Option<String>,
 }
 
-pub fn verify(source: &Arc<dyn Backend>, deep: bool, progress: &dyn Progress) -> Result<Report> {
-    verify_asking(source, deep, None, progress)
+/// A deep check.
+#[derive(Clone, Copy, Debug)]
+pub struct Deep<'a> {
+    /// A directory with room for a whole database; nothing is left there.
+    pub scratch: &'a Path,
+    /// For the newest commit.
+    pub question: Option<&'a Question>,
 }
 
-/// The same; a deep check puts a question to the newest commit.
-pub fn verify_asking(
+pub fn verify(
     source: &Arc<dyn Backend>,
-    deep: bool,
-    question: Option<&Question>,
+    deep: Option<Deep<'_>>,
     progress: &dyn Progress,
 ) -> Result<Report> {
     let replica = Replica::list(&**source)?;
     if replica.is_empty() {
         let error = Error::new(Status::Missing, "verify", source, "no replica here");
-        return Err(error.hint("check the path: it is the replica's root, DEST of the daemon"));
+        return Err(error.hint(NONE_HERE));
     }
     let bytes = replica.objects.iter().map(|entry| entry.bytes).sum();
     let objects = replica.objects.len() as u64;
@@ -78,8 +81,8 @@ pub fn verify_asking(
         return Ok(report);
     }
     report.findings.extend(links.findings(&**source, &replica)?);
-    if deep {
-        drill_all(source, &replica, question, &mut report, progress)?;
+    if let Some(deep) = deep {
+        drill_all(source, &replica, deep, &mut report, progress)?;
     }
     Ok(report)
 }
@@ -143,12 +146,12 @@ fn read_all(
 fn drill_all(
     source: &Arc<dyn Backend>,
     replica: &Replica,
-    question: Option<&Question>,
+    Deep { scratch, question }: Deep<'_>,
     report: &mut Report,
     progress: &dyn Progress,
 ) -> Result<()> {
     let ask = |path: &Path| question.map(|question| (question, sqlite::ask(path, &question.sql)));
-    match drill(source, None, ask, progress)? {
+    match drill(source, scratch, None, ask, progress)? {
         Ok((restored, answer)) => {
             report.restored = Some(restored);
             let wrong = answer.as_ref().and_then(|(question, answer)| differs(question, answer));
@@ -175,7 +178,7 @@ fn drill_all(
     for branch in replica.branches(&**source).into_iter().flatten().flatten() {
         let newest = replica.newest(&branch.ancestry);
         if newest.is_some_and(|newest| newest.last > branch.after) {
-            let failed = drill(source, branch.timeline(), |_| (), progress)?.err();
+            let failed = drill(source, scratch, branch.timeline(), |_| (), progress)?.err();
             failed.into_iter().for_each(|failed| report.note(failed));
         }
     }
@@ -325,19 +328,19 @@ pub fn compare(copies: &[(String, &Report)]) -> Vec<Finding> {
     findings
 }
 
-const SCRATCH: &str = "TMPDIR names a directory with room for a whole database";
+pub const SCRATCH: &str = "TMPDIR names a directory with room for a whole database";
 
-/// Restores the newest commit, or a branch's, beside the system's temporary files, looks at it, and
-/// throws it away. What comes of that is about the replica, unless this machine failed.
+/// Restores the newest commit, or a branch's, looks at it, and throws it away. What comes of that is about the replica, unless this machine failed.
 fn drill<T>(
     source: &Arc<dyn Backend>,
+    scratch: &Path,
     timeline: Option<Timeline>,
     look: impl FnOnce(&Path) -> T,
     progress: &dyn Progress,
 ) -> Result<std::result::Result<(restore::Report, T), Failed>> {
     let failed =
         |error: std::io::Error| Error::io("create", "a scratch directory", &error).hint(SCRATCH);
-    let scratch = tempfile::tempdir().map_err(failed)?;
+    let scratch = tempfile::tempdir_in(scratch).map_err(failed)?;
     let options = Options {
         output: &scratch.path().join("restored.db"),
         target: Target::Latest,

@@ -414,7 +414,8 @@ fn of_a_later_version(place: &Place) -> Vec<u8> {
 }
 
 const NEWER: &str = "read: DIR/newer/timeline/00000001: its format is version 2";
-const ROOT: &str = "check the path: it is the replica's root, DEST of the daemon";
+const ROOT: &str = "check the path, and that its disk is mounted; which replicas lie below a place, says: \
+                    bakelite list --from PLACE";
 const PATH: &str = "correct its path, or restore it";
 const KEY: &str = "name the key's file with key_files, --key-file or BAKELITE_KEY_FILES";
 const KEYGEN: &str = "a key's file is made by `bakelite keygen FILE`, and has one key";
@@ -451,7 +452,7 @@ const BAD: &[(&str, i32, &str, &str)] = &[
         "sync app.db new",
         8,
         "open: DIR/new: destination is not there",
-        "mount what belongs there, or for a replica that is new: mkdir -p DIR/new",
+        "mount what belongs there, or for a replica that is new: mkdir -p 'DIR/new'",
     ),
     (
         "sync app.db2 new --seal all",
@@ -459,12 +460,7 @@ const BAD: &[(&str, i32, &str, &str)] = &[
         "seal: key_files: there is no key to seal with",
         "make one with `bakelite keygen FILE`, and name it there",
     ),
-    (
-        "restore folder --output x",
-        3,
-        "restore: DIR/folder: there is no replica here",
-        "check the path; `bakelite list` shows what a replica holds",
-    ),
+    ("restore folder --output x", 3, "restore: DIR/folder: there is no replica here", ROOT),
     (
         "restore replica --output folder",
         9,

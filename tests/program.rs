@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
 use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Output, Stdio};
 
 fn bakelite(words: &[&str]) -> Output {
@@ -338,6 +339,27 @@ fn a_second_signal_waits_for_nothing() {
     told(&socket, "STOPPING=1");
     kill(&daemon.0, "-INT");
     assert_eq!(daemon.0.wait().unwrap().code(), Some(1));
+}
+
+/// It is a plain copy, and a large one.
+#[test]
+fn what_a_deep_check_has_restored_does_not_outlive_it() {
+    for (signal, number) in [("-TERM", 15), ("-INT", 2)] {
+        let dir = tempfile::tempdir().unwrap();
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("s3://bucket/app?endpoint=http://{}", silent.local_addr().unwrap());
+        let mut verify = command(&["verify", "--deep", &url]);
+        verify.env("AWS_ACCESS_KEY_ID", "id").env("AWS_SECRET_ACCESS_KEY", "secret");
+        let mut verify = Daemon(verify.env("TMPDIR", dir.path()).spawn().unwrap());
+        let _unanswered = silent.accept().unwrap();
+        let scratch = || fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
+        let inside = scratch().next().unwrap().join("restored");
+        fs::create_dir(&inside).unwrap();
+        fs::write(inside.join("restored.db"), "rows").unwrap();
+        kill(&verify.0, signal);
+        assert_eq!(verify.0.wait().unwrap().signal(), Some(number));
+        assert_eq!(scratch().count(), 0);
+    }
 }
 
 /// A first snapshot that is told to take more than a second, and so has a bar where one is asked for. The

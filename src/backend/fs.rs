@@ -5,7 +5,7 @@
 
 mod list;
 
-use super::{Backend, Error, Kind, Listing};
+use super::{Backend, Error, Kind, Listing, NONE_HERE};
 use crate::durable;
 use crate::error::way_out;
 use crate::name::Name;
@@ -40,7 +40,7 @@ impl Fs {
     pub fn open(root: &Path) -> Result<Self, Error> {
         let fs = Self { root: root.to_path_buf(), page: PAGE, made: Mutex::default() };
         fs.check_root().map_err(|cause| Error {
-            hint: Some("check the path: it is the replica's root, DEST of the daemon".to_owned()),
+            hint: Some(NONE_HERE.to_owned()),
             ..fs.error("open", "", &cause)
         })?;
         Ok(fs)

@@ -20,6 +20,10 @@ use crate::name::Name;
 use crate::sabotage;
 use std::fmt;
 
+/// What is to be done where no replica is.
+pub const NONE_HERE: &str = "check the path, and that its disk is mounted; which replicas lie below a place, \
+                             says: bakelite list --from PLACE";
+
 pub trait Backend: fmt::Display + Send + Sync {
     /// Stores a new object. `Ok` means durable: a power cut after it loses nothing. A name that is
     /// taken is `Kind::Exists`, whatever its bytes, and the object there stays as it was.

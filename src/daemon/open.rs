@@ -26,7 +26,7 @@ use crate::cursor::{self, State};
 use crate::durable;
 use crate::error::{Error, Result, Status};
 use crate::fanout::{Fanout, Host};
-use crate::index::Index;
+use crate::index::{INDEX, Index};
 use crate::key;
 use crate::object::KeyId;
 use crate::sabotage;
@@ -44,7 +44,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-pub use connect::{open_bare, open_to_read, tell_if_absent};
+pub use connect::{open_bare, open_to_read, tell_if_absent, tell_if_away};
 pub use files::{Files, Identity, identity};
 pub use lock::{Lock, Signed, try_lock, try_lock_file};
 
@@ -377,7 +377,7 @@ fn not_a_database(path: &Path) -> Error {
 }
 
 fn open_index(database: &Database) -> Result<Arc<Index>> {
-    let path = database.state_dir.join("index");
+    let path = database.state_dir.join(INDEX);
     Ok(Arc::new(Index::open(&path).map_err(|error| Error::io("open", path.display(), &error))?))
 }
 

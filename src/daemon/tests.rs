@@ -6,8 +6,10 @@ use crate::config::Destination;
 use crate::error::Status;
 use crate::object::Compression;
 use crate::restore::Target;
+use crate::spool::Spool;
 use crate::testkit::rig::{Quiet, restored};
 use crate::testkit::{Db, checkpoint, commits};
+use crate::upkeep::Mode;
 use rusqlite::Connection;
 use std::fs;
 use std::sync::mpsc::{Sender, channel};
@@ -180,6 +182,20 @@ fn what_the_daemon_does_not_know_is_not_claimed() {
     daemon.end().unwrap();
     let told = crate::status::status(&config).unwrap().destinations;
     assert_eq!((told[1].standing.as_str(), told[1].floor), ("behind", None));
+}
+
+/// A full destination is behind until there is room, and what is too old is what takes it.
+#[test]
+fn what_is_too_old_is_deleted_where_commits_are_lacking_too() {
+    let db = Db::new(4096);
+    let _app = db.open();
+    let config = db.config();
+    sync(&[config.clone()]).unwrap();
+    Spool::new(&config.state_dir, &config.destinations[0].to_string()).mark().unwrap();
+    let done = |task| upkeep(&config, task, &open_to_read, &Quiet).unwrap().errors;
+    assert_eq!(done(Task::Prune(Mode::Real)).len(), 0);
+    let [error] = &done(Task::Compact)[..] else { panic!("it waits") };
+    assert_eq!(error.status, Status::Unreachable);
 }
 
 /// A daemon that ships once in an hour: who waits for it is heard, and what waits is told of.

@@ -87,7 +87,12 @@ pub fn upkeep(
     let compression = database.settings.compression;
     let (mut destinations, mut caps, mut errors) = (Vec::new(), Vec::new(), Vec::new());
     for (at, origin) in database.clone().origins().iter().enumerate() {
-        match is_current(database, &origin.to_string()).and_then(|()| open(origin)) {
+        // What is too old is so where commits are lacking too, and deleting it may give them the room they lack.
+        let current = match task {
+            Task::Prune(_) => Ok(()),
+            Task::Compact | Task::Both(_) => is_current(database, &origin.to_string()),
+        };
+        match current.and_then(|()| open(origin)) {
             Ok(opened) => {
                 destinations.push(opened);
                 caps.push(database.cap(at));

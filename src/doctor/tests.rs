@@ -63,10 +63,29 @@ fn a_root_that_is_missing_beside_a_replica_has_to_be_made() {
     config.destinations.push(Destination::File { root: root.clone() });
     let report = doctor(std::slice::from_ref(&config), None);
     assert_eq!(errors(&report), [Status::Unreachable]);
-    let remedy = format!("mkdir -p {}", root.display());
+    let remedy = format!("mkdir -p {}", crate::units::word(&root));
     assert!(report.findings.iter().any(|it| it.remedy.ends_with(&remedy)), "{report:?}");
     fs::create_dir(root).unwrap();
     assert_eq!(errors(&doctor(&[config], None)), []);
+}
+
+/// Found by trying it: a disk had no room for a change-set, and for the object of a trial it had.
+#[test]
+fn what_the_daemon_could_not_do_is_told() {
+    let db = Db::new(4096);
+    let _app = db.open();
+    let config = db.config();
+    crate::daemon::sync(std::slice::from_ref(&config)).unwrap();
+    let url = &config.destinations[0];
+    let text = format!(
+        "{{\"error\": \"put: no room\", \"lanes\": [{{\"url\": \"{url}\", \"standing\": \"broken\", \
+         \"floor\": null, \"spooled\": 0, \"error\": \"put: full\"}}]}}"
+    );
+    fs::write(config.state_dir.join("status"), text).unwrap();
+    let report = doctor(std::slice::from_ref(&config), None);
+    let said = said(&report);
+    assert!(said.contains("since: put: no room") && said.contains("since: put: full"), "{said}");
+    assert_eq!(errors(&report), []);
 }
 
 /// Found by trying it: doctor ended with 1 where `sync` made the directory and all above it.

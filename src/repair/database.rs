@@ -2,8 +2,9 @@
 //! the part.
 //!
 //! Nothing is locked for that, and nobody waits. A page that changes while it is read makes a part of
-//! another name: a name is a hash of the pages, and the one that is wanted is known. Pages that count as zeros,
-//! whatever the file has in their place, are known to the page index alone: a part with such is not made.
+//! another name: a name is a hash of the pages, and the one that is wanted is known. So nothing else that is
+//! read here has to be believed either, such as what the page index says, beside its writer, of pages that
+//! count as zeros whatever the file has in their place.
 
 use super::cure::put_back;
 use super::{Finding, Lacking, Order, Place};
@@ -11,6 +12,7 @@ use crate::commit::{PageHash, PageNo, PageSize};
 use crate::config::Database;
 use crate::daemon::open_source;
 use crate::error::Result;
+use crate::index::{INDEX, Index};
 use crate::key;
 use crate::name;
 use crate::object::Compression;
@@ -19,6 +21,7 @@ use crate::snapshot::{PartRef, encode_part, hidden, part_name, part_pages};
 use crate::source::{Source, Trouble};
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -35,8 +38,10 @@ pub struct Pages {
     page_size: PageSize,
     keys: Arc<Keys>,
     compression: Compression,
-    /// What was read: the only part that its pages make, unless they are written to meanwhile.
-    known: HashMap<Range<u32>, name::Part>,
+    /// Where a daemon has left one.
+    index: Option<Index>,
+    /// What was read: the parts that its pages make, unless they are written to meanwhile.
+    known: HashMap<Range<u32>, Vec<name::Part>>,
 }
 
 impl Pages {
@@ -44,12 +49,14 @@ impl Pages {
         let keys = key::load(&database.settings.sealing)?;
         let (source, page_size) = open_source(&database.path)?;
         let compression = database.settings.compression;
-        Ok(Self { source, page_size, keys, compression, known: HashMap::new() })
+        let index = File::open(database.state_dir.join(INDEX)).ok().map(Index::of_file);
+        Ok(Self { source, page_size, keys, compression, index, known: HashMap::new() })
     }
 
     /// The body of a part whose pages are as they were.
     pub fn part(&mut self, wanted: &PartRef) -> Option<Vec<u8>> {
-        let of_others = self.known.get(&wanted.range()).is_some_and(|it| !self.is(*it, wanted));
+        let known = self.known.get(&wanted.range());
+        let of_others = known.is_some_and(|all| !all.iter().any(|it| self.is(*it, wanted)));
         let fits = wanted.range().len() <= part_pages(self.page_size) as usize;
         if of_others || !fits {
             return None;
@@ -70,17 +77,35 @@ impl Pages {
     }
 
     fn read(&mut self, wanted: &PartRef) -> std::result::Result<Option<Vec<u8>>, Trouble> {
-        let (pages, size) = (wanted.range(), self.page_size.bytes());
-        let mut bytes = vec![0; pages.len() * size];
+        let pages = wanted.range();
+        let mut bytes = vec![0; pages.len() * self.page_size.bytes()];
         self.source.read_pages(pages.clone(), &mut bytes)?;
-        let each = pages.clone().map(PageNo).zip(bytes.chunks(size));
+        self.known.insert(pages.clone(), Vec::new());
+        let made = self.made(wanted, &bytes);
+        if made.is_some() || !self.blank(pages, &mut bytes) {
+            return Ok(made);
+        }
+        Ok(self.made(wanted, &bytes))
+    }
+
+    /// The part that these bytes make, if it is the one.
+    fn made(&mut self, wanted: &PartRef, bytes: &[u8]) -> Option<Vec<u8>> {
+        let pages = wanted.range();
+        let each = pages.clone().map(PageNo).zip(bytes.chunks(self.page_size.bytes()));
         let hashes: Vec<_> = each.map(|(page, bytes)| PageHash::of(page, bytes)).collect();
         let named = part_name(self.page_size, PageNo(pages.start), &hashes);
-        self.known.insert(pages, named);
-        let found = self.names_of(named).find(|(part, _)| *part == wanted.part);
-        Ok(found.map(|(part, content)| {
-            encode_part(part, content, self.page_size, &bytes, self.compression)
-        }))
+        self.known.entry(pages).or_default().push(named);
+        let (part, content) = self.names_of(named).find(|(part, _)| *part == wanted.part)?;
+        Some(encode_part(part, content, self.page_size, bytes, self.compression))
+    }
+
+    /// Makes zeros of the pages that count as such, and tells whether there are any.
+    fn blank(&self, pages: Range<u32>, bytes: &mut [u8]) -> bool {
+        let hashes = self.index.as_ref().map(|it| it.range(PageNo(pages.start), pages.len()));
+        let Some(Ok(hashes)) = hashes else { return false };
+        let each = hashes.iter().zip(bytes.chunks_mut(self.page_size.bytes()));
+        let zeros = each.filter(|(hash, _)| **hash == PageHash::default());
+        zeros.map(|(_, bytes)| bytes.fill(0)).count() > 0
     }
 
     fn is(&self, named: name::Part, wanted: &PartRef) -> bool {
@@ -127,6 +152,7 @@ mod tests {
     use crate::testkit::{Db, damage};
     use Outcome::{Curable, Healed, Hurt};
     use std::fs;
+    use std::os::unix::fs::FileExt;
     use std::path::PathBuf;
 
     /// Three parts and a piece of a fourth, shipped.
@@ -191,6 +217,48 @@ mod tests {
         assert_eq!(outcomes(&report), [Healed, Hurt], "{:?}", report.findings);
         assert!(report.findings[1].remedy.contains("lost here: commit"), "{:?}", report.findings);
         assert!(report.wants_snapshot && latest(&database).is_err());
+    }
+
+    /// The leaves of the list of free pages: SQLite never asks what they hold.
+    fn free_leaves(image: &[u8]) -> Vec<u32> {
+        let number = |at: usize| u32::from_be_bytes(image[at..at + 4].try_into().unwrap());
+        let (mut leaves, mut trunk) = (Vec::new(), number(32));
+        while trunk != 0 {
+            let at = (trunk as usize - 1) * 4096;
+            leaves.extend((0..number(at + 4) as usize).map(|leaf| number(at + 8 + 4 * leaf)));
+            trunk = number(at);
+        }
+        leaves
+    }
+
+    /// The file has something else in their place than the page index, as where a database shrank and
+    /// grew again without a word about them.
+    #[test]
+    fn a_part_with_pages_that_count_as_zeros_is_made_again() {
+        let (db, writer, database) = shipped(|_| ());
+        writer.execute_batch("DELETE FROM s; PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+        let file = fs::OpenOptions::new().write(true).open(&database.path).unwrap();
+        let leaves = free_leaves(&db.image());
+        let fill = |byte| {
+            let fill = |page: &u32| file.write_all_at(&[byte; 4096], (u64::from(*page) - 1) * 4096);
+            leaves.iter().try_for_each(fill).unwrap();
+        };
+        assert!(leaves.len() > 3000);
+        fill(0);
+        let before = parts(&database);
+        // Looks at every page, since what it knows is gone.
+        fs::remove_dir_all(&database.state_dir).unwrap();
+        sync(std::slice::from_ref(&database)).unwrap();
+        let new: Vec<_> = parts(&database).into_iter().filter(|it| !before.contains(it)).collect();
+        assert_eq!(new.len(), 4);
+        let whole: Vec<_> = new.iter().map(|part| fs::read(part).unwrap()).collect();
+        let truth = latest(&database).unwrap();
+        fill(7);
+        new.iter().for_each(|part| fs::remove_file(part).unwrap());
+        let report = heal(&database, false);
+        assert_eq!(outcomes(&report), [Healed; 4], "{:?}", report.findings);
+        let now: Vec<_> = new.iter().map(|part| fs::read(part).unwrap()).collect();
+        assert!(now == whole && latest(&database).unwrap() == truth);
     }
 
     /// The one lacks a part, and the other one also the snapshot that names it, which comes from the first.

@@ -361,7 +361,7 @@ fn a_destination_that_is_away_keeps_nobody_from_healing_the_others() {
         Status::Missing
     );
     let sound = Arc::clone(&mems[0]) as Arc<dyn Backend>;
-    assert_eq!(verify(&sound, false, &Quiet).unwrap().findings, []);
+    assert_eq!(verify(&sound, None, &Quiet).unwrap().findings, []);
 }
 
 /// What died half way has taken nothing from anybody, and the next one heals what it had left: at each

@@ -1,7 +1,7 @@
 //! Which commit is meant, and which objects lead to it.
 
 use super::Target;
-use crate::backend::Backend;
+use crate::backend::{Backend, NONE_HERE};
 use crate::clock;
 use crate::commit::{CommitNo, Time, Timeline};
 use crate::error::{Error, Result, Status};
@@ -125,8 +125,7 @@ pub(super) const START: &str = "start the daemon, or run: bakelite sync";
 fn nothing_there(source: &dyn Backend, replica: &Replica, timeline: Option<Timeline>) -> Error {
     let missing = |cause| Error::new(Status::Missing, "restore", source, cause);
     if replica.is_empty() {
-        return missing("there is no replica here")
-            .hint("check the path; `bakelite list` shows what a replica holds");
+        return missing("there is no replica here").hint(NONE_HERE);
     }
     if timeline.is_some() {
         return missing("no snapshot on that timeline was ever finished")

@@ -41,7 +41,7 @@ fn snapshots(writer: &Writer) -> Vec<u64> {
 }
 
 fn is_whole(writer: &Writer) {
-    let report = verify(&writer.source(), false, &Quiet).unwrap();
+    let report = verify(&writer.source(), None, &Quiet).unwrap();
     assert!(report.findings.is_empty(), "{:?}", report.findings);
 }
 

@@ -17,6 +17,7 @@ use crate::restore::{Check, Options, Target, restore};
 use crate::ship::{Parcel, Shipper};
 use crate::snapshot::Fork;
 use crate::source::{Caught, Source, Trouble};
+use crate::verify::{Deep, Question, Report, verify};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -167,6 +168,15 @@ pub fn claim(backend: &dyn Backend, page_size: PageSize) {
     let timeline = Timeline(1);
     let body = Fork::default().encode(timeline, page_size, Time(1));
     backend.put(&Name::Timeline(timeline), &body).unwrap();
+}
+
+/// A deep check, with a question to the newest commit.
+pub fn drilled(source: &Arc<dyn Backend>, question: Option<&Question>) -> Report {
+    let dir = tempfile::tempdir().unwrap();
+    let deep = Deep { scratch: dir.path(), question };
+    let report = verify(source, Some(deep), &Quiet).unwrap();
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "it is left as it was");
+    report
 }
 
 pub fn restored(source: &Arc<dyn Backend>, target: Target) -> Result<Vec<u8>> {

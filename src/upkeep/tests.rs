@@ -156,7 +156,7 @@ fn trap_87_a_round_that_leaves_off_leaves_no_flaw() {
         let now = writer.last().time;
         let round = Round { stop: &stop, ..at(&policy, now) };
         round.prune(&[Arc::clone(&store)], Parts::Collect, Mode::Real).unwrap();
-        assert_eq!(verify(&store, false, &Quiet).unwrap().findings, [], "after {deletions}");
+        assert_eq!(verify(&store, None, &Quiet).unwrap().findings, [], "after {deletions}");
         if !stop() {
             assert!(deletions > 30, "{deletions}");
             return;
@@ -198,7 +198,7 @@ fn an_input_that_is_damaged_on_one_destination_is_taken_from_the_other() {
             let left = mem.objects().keys().filter(|key| key.starts_with(Name::CHANGES)).count();
             assert_eq!((left, done.made), if both { (6, 0) } else { (2, 1) }, "{damaged:?}");
             if !both {
-                assert_eq!(verify(source, false, &Quiet).unwrap().findings, []);
+                assert_eq!(verify(source, None, &Quiet).unwrap().findings, []);
                 assert!(restored(source, Target::Latest).unwrap() == writer.image(6));
             }
         }
@@ -220,7 +220,7 @@ fn trap_93_what_does_not_go_on_from_the_one_before_is_taken_from_the_other_desti
     assert!(done.errors[0].message.contains(&key), "{:?}", done.errors);
     assert_eq!((mems.len(), done.made), (2, 1));
     for source in &sources {
-        assert_eq!(verify(source, false, &Quiet).unwrap().findings, []);
+        assert_eq!(verify(source, None, &Quiet).unwrap().findings, []);
         assert!(restored(source, Target::Latest).unwrap() == writer.image(6));
     }
 }
@@ -251,7 +251,7 @@ fn trap_93_what_is_alone_in_its_window_is_merged_only_where_all_have_the_same() 
         assert!(done.made > 1, "{done:?}");
         assert_eq!(done.errors.iter().any(|it| it.message.contains(&key)), spoiled, "{done:?}");
         assert_eq!(mems[1].objects().contains_key(&key), spoiled);
-        assert_eq!(verify(&sources[1], false, &Quiet).unwrap().findings, []);
+        assert_eq!(verify(&sources[1], None, &Quiet).unwrap().findings, []);
         assert!(restored(&sources[1], Target::Latest).unwrap() == writer.image(160));
     }
 }

@@ -38,7 +38,7 @@ fn open_if_there(origin: &Origin, state_dir: Option<&Path>) -> Result<Arc<dyn Ba
                 && (!durable::parent(root).exists()
                     || state_dir.is_some_and(ship::may_have_shipped)) =>
         {
-            daemon::tell_if_absent(error, destination)
+            daemon::tell_if_away(error, destination)
         }
         Destination::File { .. } | Destination::S3(_) => error,
     })

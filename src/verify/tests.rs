@@ -6,6 +6,7 @@ use crate::name::{Change, Span};
 use crate::replica::REPAIR;
 use crate::restore::Quiet;
 use crate::snapshot::Fork;
+use crate::testkit::rig::drilled;
 
 /// Two timelines, a hole where commits were lost at the source, a transaction in parts: commits
 /// 1 to 3, 4 in parts, a snapshot that stands for 5, 6 and 7 in one change-set, then timeline 2
@@ -25,7 +26,7 @@ fn replica() -> Writer {
 }
 
 fn findings(writer: &Writer) -> Vec<Finding> {
-    verify(&writer.source(), false, &Quiet).unwrap().findings
+    verify(&writer.source(), None, &Quiet).unwrap().findings
 }
 
 fn keys(writer: &Writer) -> Vec<String> {
@@ -43,7 +44,7 @@ fn found(writer: &Writer, place: &str, what: &str) {
 #[test]
 fn a_sound_replica_has_no_findings() {
     let writer = replica();
-    let report = verify(&writer.source(), false, &Quiet).unwrap();
+    let report = verify(&writer.source(), None, &Quiet).unwrap();
     assert_eq!(report.findings, []);
     assert_eq!(report.objects, writer.store.objects().len() as u64);
     let bytes: usize = writer.store.objects().values().map(Vec::len).sum();
@@ -186,7 +187,7 @@ fn a_branch_that_never_had_a_restore_point_is_no_damage() {
     writer.alone(&Step::fill(4, [2], 9));
     assert_eq!(findings(&writer), []);
     // Nor is it tried: the one finding is that the model's pages are no real database.
-    assert_eq!(verify(&writer.source(), true, &Quiet).unwrap().findings.len(), 1);
+    assert_eq!(drilled(&writer.source(), None).findings.len(), 1);
 }
 
 #[test]
@@ -297,9 +298,9 @@ fn trap_86_foreign_objects_are_reported() {
 #[test]
 fn a_deep_check_restores_whatever_else_was_found() {
     let writer = replica();
-    let deep = || verify(&writer.source(), true, &Quiet).unwrap();
+    let deep = || drilled(&writer.source(), None);
     assert!(deep().findings[0].what.contains("integrity_check"), "it is no real database");
-    let branches = verify(&branched().source(), true, &Quiet).unwrap();
+    let branches = drilled(&branched().source(), None);
     let restored = |it: &&Finding| it.what.contains("integrity_check");
     assert_eq!(branches.findings.iter().filter(restored).count(), 2, "and the branch");
     writer.store.objects().insert("change/0/README".into(), Vec::new());
@@ -318,7 +319,7 @@ fn a_replica_of_a_newer_format_is_not_judged() {
         let hash = blake3::hash(&body[..end]);
         body[end..].copy_from_slice(hash.as_bytes());
     }
-    assert_eq!(verify(&writer.source(), false, &Quiet).unwrap_err().status, Status::Newer);
+    assert_eq!(verify(&writer.source(), None, &Quiet).unwrap_err().status, Status::Newer);
 }
 
 #[test]
@@ -326,7 +327,7 @@ fn an_empty_place_holds_no_replica() {
     let writer = Writer::new(512);
     assert_eq!(findings(&writer)[..], [], "a timeline alone is a replica that just began");
     writer.store.objects().clear();
-    assert_eq!(verify(&writer.source(), false, &Quiet).unwrap_err().status, Status::Missing);
+    assert_eq!(verify(&writer.source(), None, &Quiet).unwrap_err().status, Status::Missing);
 }
 
 /// Two copies that are each sound, and not the same.
@@ -337,7 +338,7 @@ fn what_keeps_a_copy_from_being_looked_at_is_no_damage() {
     for status in [Status::Missing, Status::Unreachable, Status::Integrity] {
         assert_eq!(failed(status).status(), Some(status));
     }
-    let mut report = verify(&replica().source(), false, &Quiet).unwrap();
+    let mut report = verify(&replica().source(), None, &Quiet).unwrap();
     assert_eq!(report.status(), None);
     report.findings = failed(Status::Missing).findings;
     assert_eq!(report.status(), Some(Status::Integrity), "found in what was looked at");
@@ -349,7 +350,7 @@ fn what_keeps_a_copy_from_being_looked_at_is_no_damage() {
 
 #[test]
 fn what_two_copies_say_differently_under_one_name_is_found() {
-    let report = |writer: &Writer| verify(&writer.source(), false, &Quiet).unwrap();
+    let report = |writer: &Writer| verify(&writer.source(), None, &Quiet).unwrap();
     let differing = |one: &Writer, other: &Writer| {
         let copies = [("one".to_owned(), &report(one)), ("two".to_owned(), &report(other))];
         compare(&copies).into_iter().map(|it| it.where_).collect::<Vec<_>>()
@@ -383,7 +384,7 @@ fn what_two_copies_say_differently_under_one_name_is_found() {
 fn a_database_that_was_corrupt_when_it_was_committed_is_no_damage_of_the_replica() {
     let mut writer = Writer::new(512);
     writer.alone(&Step::fill(4, 1..=4, 1)).snapshot();
-    let report = verify(&writer.source(), true, &Quiet).unwrap();
+    let report = drilled(&writer.source(), None);
     let [finding] = &report.findings[..] else { panic!("{report:?}") };
     assert!(finding.what.starts_with("commit 1: integrity_check: "), "{finding:?}");
     assert!(!finding.what.contains("/tmp") && !finding.remedy.contains("repair"), "{finding:?}");
@@ -406,8 +407,10 @@ fn what_became_of_a_replica_is_said_as_it_is() {
     let verdict = |writer: &Writer, question: Option<(&str, &str)>| {
         let question =
             question.map(|(sql, expect)| Question { sql: sql.into(), expect: Some(expect.into()) });
-        let deep = question.is_some();
-        let report = verify_asking(&writer.source(), deep, question.as_ref(), &Quiet).unwrap();
+        let report = match &question {
+            Some(_) => drilled(&writer.source(), question.as_ref()),
+            None => verify(&writer.source(), None, &Quiet).unwrap(),
+        };
         report.verdict().to_owned()
     };
     assert_eq!(verdict(&writer, None), "whole");
@@ -438,7 +441,7 @@ fn a_question_is_answered_by_the_restored_database() {
     writer.import(&std::fs::read(&path).unwrap()).snapshot();
     let ask = |sql: &str, expect: Option<&str>| {
         let question = Question { sql: sql.into(), expect: expect.map(str::to_owned) };
-        let report = verify_asking(&writer.source(), true, Some(&question), &Quiet).unwrap();
+        let report = drilled(&writer.source(), Some(&question));
         assert!(report.restored.is_some(), "{report:?}");
         let verdict = report.verdict();
         let found: Vec<String> = report.findings.iter().map(|it| it.what.clone()).collect();
@@ -480,14 +483,14 @@ fn what_may_not_be_read_is_not_damaged() {
                 nth => faulty.fail(Operation::Get, nth, fault),
             }
             let source = Arc::clone(&faulty) as Arc<dyn Backend>;
-            let report = verify(&source, false, &Quiet).unwrap();
+            let report = verify(&source, None, &Quiet).unwrap();
             assert_eq!(report.status(), Some(Status::Unreachable), "{nth}: {report:#?}");
             assert_eq!(report.verdict(), "not all of it could be read");
             assert!(report.findings.iter().all(|it| it.remedy != REPAIR), "{report:#?}");
         }
         let source = Arc::new(Faulty::new(writer.source()));
         source.fail_all(Operation::Get, fault);
-        let deep = verify(&(source as Arc<dyn Backend>), true, &Quiet).unwrap();
+        let deep = drilled(&(source as Arc<dyn Backend>), None);
         assert_eq!(deep.status(), Some(Status::Unreachable), "{deep:#?}");
     }
 }

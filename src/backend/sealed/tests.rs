@@ -227,7 +227,7 @@ fn trap_97_an_object_of_another_replica_with_the_same_key_is_refused_by_its_line
                     refused += 1;
                 }
             }
-            let found = crate::verify::verify(&open(&ours), false, &Quiet).unwrap().findings;
+            let found = crate::verify::verify(&open(&ours), None, &Quiet).unwrap().findings;
             assert!(!found.is_empty(), "{name}");
         }
         ours.objects().insert(name.clone(), own);
@@ -259,7 +259,7 @@ fn damage_is_found_with_the_key_and_without() {
     let mem = replica(1, 1);
     let bare = Arc::clone(&mem) as Arc<dyn Backend>;
     let with = sealed(Arc::clone(&bare), &keys(&[1], Rule::Auto));
-    let verify = |source| crate::verify::verify(source, false, &Quiet).unwrap();
+    let verify = |source| crate::verify::verify(source, None, &Quiet).unwrap();
     assert_eq!(verify(&with).findings, []);
     let without = verify(&bare);
     assert_eq!(without.closed, Some(keys(&[1], Rule::Auto).all[0].id));

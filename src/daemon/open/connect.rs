@@ -12,6 +12,7 @@ use crate::fanout::{Fanout, Host};
 use crate::key;
 use crate::log;
 use crate::seal::Keys;
+use crate::units;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
@@ -153,13 +154,22 @@ fn unreachable(error: backend::Error, destination: &Destination, shipped: bool) 
 /// What is to be done where the root of a replica is not there. Something was to be stored in it, so
 /// that is no replica that does not exist, but a destination that is away.
 pub fn tell_if_absent(error: Error, destination: &Destination) -> Error {
+    if_absent(error, destination, |root| {
+        let root = units::word(root);
+        format!("mount what belongs there, or for a replica that is new: mkdir -p {root}")
+    })
+}
+
+/// The same for who reads: a directory made there would be a replica that is empty.
+pub fn tell_if_away(error: Error, destination: &Destination) -> Error {
+    let hint = "mount what belongs there, or correct the path: without it nobody knows what is stored there";
+    if_absent(error, destination, |_| hint.to_owned())
+}
+
+fn if_absent(error: Error, destination: &Destination, hint: impl FnOnce(&Path) -> String) -> Error {
     match destination {
         Destination::File { root } if error.status != Status::Locked && !root.exists() => {
-            let error = Error { status: Status::Unreachable, ..error };
-            error.hint(format!(
-                "mount what belongs there, or for a replica that is new: mkdir -p {}",
-                root.display()
-            ))
+            Error { status: Status::Unreachable, ..error }.hint(hint(root))
         }
         Destination::File { .. } | Destination::S3(_) => error,
     }

@@ -246,7 +246,7 @@ impl Tracker {
         }
         let is_mirror = self.stores.as_ref().is_some_and(|stores| stores.is_mirror(at));
         if error.status == Status::Locked || self.draining && !is_mirror {
-            self.status.counts.fences += u64::from(error.status == Status::Locked);
+            self.status.count_fence(&error);
             self.fail(error);
         }
     }

@@ -83,6 +83,7 @@ impl Tracker {
                 self.stores = Some(Arc::clone(&shipper.stores));
                 self.shipper = Some(Box::new(shipper));
                 self.status.counts.timelines += 1;
+                self.status.fenced = None;
                 self.status.key = key.map(|id| id.to_string());
                 (self.identified_at, self.gone_since) = (now, None);
                 self.begin(begin, &capture);
@@ -101,7 +102,7 @@ impl Tracker {
                 self.fail(error);
             }
             Err(error) if self.opened_once && error.status == Status::Locked => {
-                self.status.counts.fences += 1;
+                self.status.count_fence(&error);
                 self.fail(error);
             }
             Err(error) => {
@@ -386,7 +387,7 @@ impl Tracker {
 
     /// Somebody else writes the replica, or there is no other time.
     fn fail_if_final(&mut self, error: Error) {
-        self.status.counts.fences += u64::from(error.status == Status::Locked);
+        self.status.count_fence(&error);
         if error.status == Status::Locked || self.draining {
             self.fail(error);
         }

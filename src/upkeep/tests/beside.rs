@@ -36,7 +36,7 @@ fn at_each_call(work: impl Fn(&Writer, &Arc<dyn Backend>)) -> u64 {
 #[test]
 fn trap_89_a_verify_beside_a_round_finds_nothing_wrong() {
     let rounds = at_each_call(|_, reader| {
-        assert_eq!(verify(reader, false, &Quiet).unwrap().findings, []);
+        assert_eq!(verify(reader, None, &Quiet).unwrap().findings, []);
     });
     assert!(rounds > 40, "{rounds}");
 }
@@ -74,7 +74,7 @@ fn an_object_that_is_listed_and_cannot_be_read_is_told() {
     let writer = seconds(5);
     let name = writer.changes()[2].parse().unwrap();
     let hollow = Arc::new(Hollow(writer, name)) as Arc<dyn Backend>;
-    let report = verify(&hollow, false, &Quiet).unwrap();
+    let report = verify(&hollow, None, &Quiet).unwrap();
     assert!(report.findings.iter().any(|it| it.what.contains("no such object")), "{report:?}");
 }
 
@@ -85,7 +85,7 @@ fn trap_89_a_copy_beside_a_round_is_whole() {
         let copy = Arc::new(Mem::new()) as Arc<dyn Backend>;
         copy_missing(&**reader, &*copy, &Terms::new(&rules().keep, Cap::default(), LATER)).unwrap();
         assert!(restored(&copy, Target::Latest).unwrap() == writer.image(41));
-        assert_eq!(verify(&copy, false, &Quiet).unwrap().findings, []);
+        assert_eq!(verify(&copy, None, &Quiet).unwrap().findings, []);
     });
     assert!(rounds > 40, "{rounds}");
 }
@@ -202,7 +202,7 @@ fn destinations_that_were_kept_up_at_different_times_lack_nothing() {
     assert!(before == *kept.objects() && raw == *writer.store.objects());
     let reports: Vec<_> = [writer.source(), Arc::clone(&kept_up)]
         .iter()
-        .map(|it| (it.to_string(), verify(it, false, &Quiet).unwrap()))
+        .map(|it| (it.to_string(), verify(it, None, &Quiet).unwrap()))
         .collect();
     assert!(reports.iter().all(|(_, report)| report.findings.is_empty()));
     let reports: Vec<_> = reports.iter().map(|(place, report)| (place.clone(), report)).collect();
@@ -212,7 +212,7 @@ fn destinations_that_were_kept_up_at_different_times_lack_nothing() {
     kept.objects().remove(merged);
     let healed = run();
     assert!(healed.ok() && healed.findings.len() > 5, "{:?}", healed.findings);
-    assert_eq!(verify(&kept_up, false, &Quiet).unwrap().findings, []);
+    assert_eq!(verify(&kept_up, None, &Quiet).unwrap().findings, []);
     assert!(restored(&kept_up, Target::Latest).unwrap() == writer.image(60));
 }
 
@@ -263,7 +263,7 @@ fn a_destination_that_comes_back_after_days_ends_like_the_others() {
     };
     assert_eq!(changes(&late), changes(&writer.store));
     for source in &both {
-        assert_eq!(verify(source, false, &Quiet).unwrap().findings, []);
+        assert_eq!(verify(source, None, &Quiet).unwrap().findings, []);
         assert!(restored(source, Target::Latest).unwrap() == writer.image(61));
     }
 }
@@ -300,7 +300,7 @@ fn a_prune_beside_another_one_takes_nothing_for_damage() {
             .prune(&[Arc::clone(&busy) as Arc<dyn Backend>], Parts::Collect, Mode::Real)
             .unwrap();
         assert!(done.errors.is_empty(), "call {call}: {:?}", done.errors);
-        assert_eq!(verify(&writer.source(), false, &Quiet).unwrap().findings, [], "call {call}");
+        assert_eq!(verify(&writer.source(), None, &Quiet).unwrap().findings, [], "call {call}");
         assert!(restored(&writer.source(), Target::Latest).unwrap() == writer.image(60));
         if busy.calls.load(Ordering::SeqCst) <= call {
             break;

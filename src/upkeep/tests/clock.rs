@@ -42,7 +42,7 @@ impl Told {
     fn all_come_back(&self, to: u64) {
         let some = || (1..=to).step_by(if to > 200 { 7 } else { 1 });
         assert_eq!(points(&self.0, some()), Vec::from_iter(some()));
-        let report = verify(&self.0.source(), false, &Quiet).unwrap();
+        let report = verify(&self.0.source(), None, &Quiet).unwrap();
         assert!(report.findings.is_empty(), "{:?}", report.findings);
     }
 }

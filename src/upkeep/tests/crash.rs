@@ -122,7 +122,7 @@ impl Workload {
         }
         let (latest, _) = get(&self.writer.source(), Target::Latest).unwrap();
         assert!(latest == self.writer.image(self.writer.last().number.0), "{moment}: the last");
-        let report = verify(&self.writer.source(), false, &Quiet).unwrap();
+        let report = verify(&self.writer.source(), None, &Quiet).unwrap();
         let ours = report.findings.iter().filter(|it| it.what != "not an object of ours");
         assert_eq!(ours.count(), 0, "{moment}: {:?}", report.findings);
     }

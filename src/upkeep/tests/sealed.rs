@@ -54,7 +54,7 @@ fn what_is_merged_is_sealed_and_what_is_at_hand_is_plain() {
     assert!(done.made > 3 && pruned.errors.is_empty() && !pruned.pruned.is_empty());
     let made = made.into_inner().unwrap();
     assert!(made.iter().all(|body| sealed_under(body).is_none()) && made.len() > 3);
-    assert_eq!(verify(&sources[0], false, &Quiet).unwrap().findings, []);
+    assert_eq!(verify(&sources[0], None, &Quiet).unwrap().findings, []);
     open_all(&writer, &mem, &keys);
     assert_eq!(points(&writer, 40..=60), Vec::from_iter(40..=60));
 }
@@ -73,7 +73,7 @@ fn trap_97_a_round_beside_a_reencrypt_does_no_harm() {
         let report = reencrypt(&busy, order, &Quiet).unwrap();
         assert_eq!((report.errors.len(), report.remaining), (0, 0), "a round at call {call}");
         let all = sealed(Arc::clone(&busy.store) as Arc<dyn Backend>, &keys);
-        assert_eq!(verify(&all, false, &Quiet).unwrap().findings, [], "a round at call {call}");
+        assert_eq!(verify(&all, None, &Quiet).unwrap().findings, [], "a round at call {call}");
         let sources = [Arc::clone(&all)];
         let round = at(&busy.policy, Time(10_000_100_000));
         let done = round.compact(&sources).unwrap();

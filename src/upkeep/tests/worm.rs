@@ -95,7 +95,7 @@ fn trap_79_what_is_too_old_goes_once_its_lock_has_ended() {
     for n in 1..=100 {
         locked.second(n);
         locked.round();
-        let verified = crate::verify::verify(&locked.source(), false, &Quiet).unwrap();
+        let verified = crate::verify::verify(&locked.source(), None, &Quiet).unwrap();
         assert_eq!(verified.findings, [], "second {n}");
     }
     let snapshots = locked.worm.names().iter().filter(|it| it.kind() == "snapshot").count();
@@ -123,7 +123,7 @@ fn trap_79_a_cap_lifts_no_lock() {
         told += u64::from(over.is_some_and(|over| over.locked));
         let held = Sum { objects: locked.worm.names().len() as u64, bytes: 0 };
         assert_eq!(over.is_some(), !locked.cap.allows(held), "second {n}");
-        let verified = crate::verify::verify(&locked.source(), false, &Quiet).unwrap();
+        let verified = crate::verify::verify(&locked.source(), None, &Quiet).unwrap();
         assert_eq!(verified.findings, [], "second {n}");
     }
     assert!(told > 20, "{told}");

@@ -3,8 +3,7 @@
 use super::*;
 use crate::list;
 use crate::restore::{Check, Options, restore};
-use crate::testkit::rig::Quiet;
-use crate::verify::verify;
+use crate::testkit::rig::{Quiet, drilled};
 
 /// The first host stores commits before it notices the second one. They have the numbers of the second
 /// one's, and come back by their timeline alone.
@@ -48,7 +47,7 @@ fn trap_65_what_a_fenced_daemon_stored_is_a_branch() {
     assert!(bytes == db.image() && timeline == branch.timeline, "the first host's");
     let (bytes, timeline) = bring_back("main.db", branch.last, None);
     assert!(bytes != db.image() && timeline == main.timeline, "the second host's");
-    let found = verify(&source, true, &Quiet).unwrap();
+    let found = drilled(&source, None);
     assert_eq!(found.findings, []);
     assert_eq!(found.restored.unwrap().commit, main.last);
     assert!(restored(&source, Target::Latest).unwrap() == other.image());

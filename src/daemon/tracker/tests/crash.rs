@@ -110,7 +110,7 @@ impl World {
             let back = back.unwrap_or_else(|error| panic!("{moment}: {error}"));
             assert!(back == *truth, "{moment}: commit {}", commit.number);
         }
-        let report = verify(&self.source(), false, &Quiet).unwrap();
+        let report = verify(&self.source(), None, &Quiet).unwrap();
         let ours = report.findings.iter().filter(|it| it.what != "not an object of ours");
         assert_eq!(ours.count(), 0, "{moment}: {:?}", report.findings);
     }

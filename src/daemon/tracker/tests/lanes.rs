@@ -214,7 +214,7 @@ fn trap_84_destinations_are_away_in_turn() {
     (0..2).for_each(|at| pair.agrees(at));
     assert!(sim.drain().is_none());
     (0..2).for_each(|at| pair.agrees(at));
-    let found = crate::verify::verify(&pair.backend(0), false, &crate::testkit::rig::Quiet)
+    let found = crate::verify::verify(&pair.backend(0), None, &crate::testkit::rig::Quiet)
         .unwrap()
         .findings;
     assert!(found.is_empty(), "{found:?}");

@@ -21,6 +21,9 @@ fn trap_65_two_hosts_with_one_replica() {
     let error = first.tracker.take_error().unwrap();
     assert_eq!(error.status as i32, 6, "{error}");
     assert_eq!(first.tracker.status.counts.fences, 1);
+    let check = || crate::check::check(&[db.config()], Duration::MAX)[0].what.clone();
+    // Who is told to start it would take the replica from the one that has it now.
+    assert_eq!(check(), "no daemon watches it: another one has taken the replica up");
     assert_eq!(on_disk(&db).unwrap(), acknowledged, "nothing more was acknowledged");
     note(&db, &mut history);
     history.pop();
@@ -31,6 +34,7 @@ fn trap_65_two_hosts_with_one_replica() {
     holds(&db, &history);
     // The first one, started again, takes it back.
     assert!(Sim::current(&db).drain().is_none());
+    assert_eq!(check(), "no daemon watches it");
     agrees(&db);
     holds(&db, &history);
 }
