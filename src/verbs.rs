@@ -28,8 +28,9 @@ use crate::memory;
 use crate::object;
 use crate::place::{self, Warning};
 use crate::progress::Bar;
+use crate::recent::Recent;
 use crate::reencrypt::{self, Order};
-use crate::repair;
+use crate::repair::{self, Wanted};
 use crate::replica::REPAIR;
 use crate::report::{self, Checked, Kept};
 use crate::seal::{Key, Keys, Rule};
@@ -351,11 +352,15 @@ pub fn repair(arguments: &Arguments, of: &RepairOf) -> Result<Outcome> {
         let (keep, caps, clock) = (&database.settings.keep, &database.caps, clock::now());
         let order = repair::Order { dry_run: of.dry_run, keep, caps, clock, settled };
         let places = database.clone().origins().iter().map(open_to_read).collect();
+        let recent = Recent::new(&database.state_dir);
         // Most runs need none of them.
         let mut pages = None;
-        let mut make = |part: &_| {
-            let pages = pages.get_or_insert_with(|| repair::Pages::open(database));
-            pages.as_mut().ok()?.part(part)
+        let mut make = |wanted: Wanted<'_>| match wanted {
+            Wanted::Change(name) => recent.get(name),
+            Wanted::Part(part) => {
+                let pages = pages.get_or_insert_with(|| repair::Pages::open(database));
+                pages.as_mut().ok()?.part(part)
+            }
         };
         let mut report = repair::repair(places, order, &mut make, &bar(arguments))?;
         report.note_failed(pages.and_then(std::result::Result::err));

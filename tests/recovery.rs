@@ -41,6 +41,8 @@ const TROUBLES: [(&str, Trouble); 15] = [
     ("A destination is damaged", |machine| machine.damage(&["/mnt/offsite"])),
     ("What is damaged is nowhere whole", |machine| {
         machine.damage(&["/mnt/backup", "/mnt/offsite"]);
+        // What was shipped lately is there otherwise.
+        fs::remove_dir_all(machine.path("/var/lib/app/.app.db.bakelite/recent")).unwrap();
     }),
     ("Two machines write to one replica", Machine::write_from_elsewhere),
     ("The clock was wrong", |_| ()),

@@ -190,7 +190,7 @@ fn what_is_too_old_is_deleted_where_commits_are_lacking_too() {
     let db = Db::new(4096);
     let _app = db.open();
     let config = db.config();
-    sync(&[config.clone()]).unwrap();
+    sync(std::slice::from_ref(&config)).unwrap();
     Spool::new(&config.state_dir, &config.destinations[0].to_string()).mark().unwrap();
     let done = |task| upkeep(&config, task, &open_to_read, &Quiet).unwrap().errors;
     assert_eq!(done(Task::Prune(Mode::Real)).len(), 0);

@@ -1,12 +1,12 @@
-//! Parts of snapshots, made again from the database itself: as long as its pages are as they were, so is
-//! the part.
+//! What the machine itself still has of what is lost: change-sets that it has shipped lately, and parts of
+//! snapshots, made again from the database itself. As long as its pages are as they were, so is the part.
 //!
 //! Nothing is locked for that, and nobody waits. A page that changes while it is read makes a part of
 //! another name: a name is a hash of the pages, and the one that is wanted is known. So nothing else that is
 //! read here has to be believed either, such as what the page index says, beside its writer, of pages that
 //! count as zeros whatever the file has in their place.
 
-use super::cure::put_back;
+use super::cure::{Healed, put_back};
 use super::{Finding, Lacking, Order, Place};
 use crate::commit::{PageHash, PageNo, PageSize};
 use crate::config::Database;
@@ -14,12 +14,12 @@ use crate::daemon::open_source;
 use crate::error::Result;
 use crate::index::{INDEX, Index};
 use crate::key;
-use crate::name;
+use crate::name::{self, Name};
 use crate::object::Compression;
 use crate::seal::Keys;
 use crate::snapshot::{PartRef, encode_part, hidden, part_name, part_pages};
 use crate::source::{Source, Trouble};
-
+use crate::verify::Content;
 use std::collections::HashMap;
 use std::fs::File;
 use std::ops::Range;
@@ -28,8 +28,15 @@ use std::sync::Arc;
 /// How often a part is read that is written to meanwhile.
 const TRIES: u32 = 3;
 
-/// Gives the body of a part, if it can be had.
-pub type Make<'a> = &'a mut dyn FnMut(&PartRef) -> Option<Vec<u8>>;
+/// What nobody has whole.
+#[derive(Clone, Copy, Debug)]
+pub enum Wanted<'a> {
+    Part(&'a PartRef),
+    Change(&'a Name),
+}
+
+/// Gives the body of an object, if it can be had.
+pub type Make<'a> = &'a mut dyn FnMut(Wanted<'_>) -> Option<Vec<u8>>;
 
 /// A database whose pages are read.
 #[derive(Debug)]
@@ -122,22 +129,42 @@ impl Pages {
     }
 }
 
-/// Gives a destination the parts of its snapshots that it lacks, and that can be made.
+/// Gives a destination the parts of its snapshots that it lacks, and that can be made, and the change-sets
+/// that are damaged there and whole here.
 pub fn remake(place: &mut Place, order: &Order, make: Make) -> Result<Vec<Finding>> {
     let mut found = Vec::new();
+    let changes = place.bad.iter().filter(|(name, _)| matches!(name, Name::Change(_)));
+    let changes: Vec<_> = changes.map(|(name, damage)| (name.clone(), damage.clone())).collect();
+    for (name, damage) in changes {
+        let body = make(Wanted::Change(&name));
+        let whole = body.filter(|body| Content::decode(&name, body.clone()).is_ok());
+        let Some(body) = whole else { continue };
+        let made = remade(place, &name, &body, true, order);
+        found.push(place.healed(&name, Some(damage), "what was shipped lately", made));
+    }
     for (name, Lacking { part, snapshots }) in place.lacking()? {
         if snapshots.iter().all(|snapshot| place.surplus.contains(snapshot)) {
             continue;
         }
-        let Some(body) = make(&part) else { continue };
+        let Some(body) = make(Wanted::Part(&part)) else { continue };
         let damage = place.bad.get(&name).cloned();
-        let made = match order.dry_run {
-            true => Ok((*blake3::hash(&body).as_bytes(), None)),
-            false => put_back(&*place.source, &name, &body, damage.is_some()),
-        };
+        let made = remade(place, &name, &body, damage.is_some(), order);
         found.push(place.healed(&name, damage, "the database itself", made));
     }
     Ok(found)
+}
+
+fn remade(
+    place: &Place,
+    name: &Name,
+    body: &[u8],
+    is_damaged: bool,
+    order: &Order,
+) -> Result<Healed> {
+    match order.dry_run {
+        true => Ok((*blake3::hash(body).as_bytes(), None)),
+        false => put_back(&*place.source, name, body, is_damaged),
+    }
 }
 
 #[cfg(test)]
@@ -147,6 +174,7 @@ mod tests {
     use crate::clock;
     use crate::config::Destination;
     use crate::daemon::{open_to_read, sync};
+    use crate::recent::Recent;
     use crate::restore::Target;
     use crate::testkit::rig::{Quiet, restored};
     use crate::testkit::{Db, damage};
@@ -181,7 +209,12 @@ mod tests {
         let keep = &database.settings.keep;
         let order = Order { dry_run, keep, caps: &[], clock: clock::now(), settled: None };
         let mut pages = Pages::open(database).unwrap();
-        repair(places, order, &mut |part| pages.part(part), &Quiet).unwrap()
+        let recent = Recent::new(&database.state_dir);
+        let mut make = |wanted: Wanted<'_>| match wanted {
+            Wanted::Part(part) => pages.part(part),
+            Wanted::Change(name) => recent.get(name),
+        };
+        repair(places, order, &mut make, &Quiet).unwrap()
     }
 
     fn outcomes(report: &Report) -> Vec<Outcome> {
@@ -217,6 +250,31 @@ mod tests {
         assert_eq!(outcomes(&report), [Healed, Hurt], "{:?}", report.findings);
         assert!(report.findings[1].remedy.contains("lost here: commit"), "{:?}", report.findings);
         assert!(report.wants_snapshot && latest(&database).is_err());
+    }
+
+    /// Found by trying it: what had been lost for good was in the state directory, whole.
+    #[test]
+    fn a_change_set_that_was_shipped_lately_is_put_back() {
+        let (db, writer, database) = shipped(|_| ());
+        let pass = || sync(std::slice::from_ref(&database)).unwrap();
+        writer.execute_batch("UPDATE s SET v = randomblob(3000) WHERE k = 7").unwrap();
+        pass();
+        let Destination::File { root } = &database.destinations[0] else { panic!() };
+        let files = fs::read_dir(root.join("change/0")).unwrap().map(|file| file.unwrap().path());
+        let newest = files.max().unwrap();
+        let whole = fs::read(&newest).unwrap();
+        damage(&newest, 60, b"another's");
+        assert!(latest(&database).is_err());
+        assert_eq!(outcomes(&heal(&database, true)), [Curable]);
+        let report = heal(&database, false);
+        assert_eq!(outcomes(&report), [Healed], "{:?}", report.findings);
+        assert!(!report.wants_snapshot && fs::read(&newest).unwrap() == whole);
+        assert!(latest(&database).unwrap() == db.image());
+        // What lies there torn is no help.
+        damage(&newest, 60, b"another's");
+        let recent = fs::read_dir(database.state_dir.join("recent")).unwrap();
+        recent.for_each(|file| damage(&file.unwrap().path(), 60, b"another's"));
+        assert_eq!(outcomes(&heal(&database, false)), [Hurt]);
     }
 
     /// The leaves of the list of free pages: SQLite never asks what they hold.

@@ -176,7 +176,10 @@ fn what_was_made_for_one_is_there_for_the_other() {
     let mut body = writer.store.objects().get(&part).cloned();
     mems.iter().for_each(|mem| spoil(mem, &part, 0));
     let places = mems.iter().map(|mem| Ok(Arc::clone(mem) as Arc<dyn Backend>)).collect();
-    let mut make = |wanted: &PartRef| body.take_if(|_| wanted.name().to_string() == part);
+    let mut make = |wanted: Wanted<'_>| match wanted {
+        Wanted::Part(it) => body.take_if(|_| it.name().to_string() == part),
+        Wanted::Change(_) => None,
+    };
     let report = repair(places, order(false, None), &mut make, &Quiet).unwrap();
     assert_eq!(outcomes(&report), [Healed, Healed], "{:?}", report.findings);
     mems.iter().for_each(|mem| whole(&writer, mem));

@@ -88,6 +88,7 @@ impl Rig {
         }
         let told = [
             ("healed from the database itself", "part made again"),
+            ("healed from what was shipped lately", "change-set put back"),
             ("the daemon makes a new snapshot", "snapshot asked for"),
         ];
         for (words, what) in told {

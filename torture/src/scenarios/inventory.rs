@@ -355,7 +355,8 @@ pub const INVENTORY: &[Scenario] = &[
         name: "rotting-alone",
         adversity: "the only destination damaged: a part, a change-set or a manifest gone, torn or flipped",
         how: "a daemon watches, or none does: after `repair` and one more commit, the last commit comes \
-              back exactly; a part is made again from the database, and else a new snapshot is",
+              back exactly; a part is made again from the database, a change-set is put back from those \
+              shipped lately, and else a new snapshot is made",
         seeds: 4,
         faults: &[
             "damage of a part",
