@@ -382,7 +382,8 @@ impl Copy {
 }
 
 /// What becomes of a destination that does not have what others have.
-const AWAY: &str = "the others are read; once it is back, a daemon brings it up to date, and so does: bakelite repair";
+const AWAY: &str = "the others are read; once it is back, a daemon brings it up to date, and so does: \
+                    bakelite repair";
 
 fn nothing(source: &Arc<dyn Backend>) -> Error {
     Error::new(Status::Missing, "restore", source, "there is no replica here").hint(NONE_HERE)

@@ -96,6 +96,11 @@ impl Cursor {
         self.write(&record(CHANGES, &[], changes))
     }
 
+    /// No state makes good what was staged: the file is written anew before anything is added.
+    pub fn take_back(&mut self) {
+        self.file = None;
+    }
+
     /// Writes `state`, and the changes of the page index that lead to it, durably.
     pub fn append(&mut self, state: &State, changes: &[Change]) -> io::Result<()> {
         self.write(&record(STATE, &encode(state), changes))?;

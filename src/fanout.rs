@@ -256,16 +256,27 @@ impl Fanout {
         Ok(())
     }
 
-    /// Refuses to go on if somebody else has taken the replica up on a destination that is current.
+    /// Refuses to go on if somebody else has taken the replica up on a destination that is current. One that
+    /// does not answer in time says nothing of that.
     pub fn still_ours(&self, timeline: Timeline) -> Result<()> {
-        let current = self.lanes.iter().filter(|lane| lane.is_current());
-        current
-            .map(|lane| match lane.still_ours(timeline) {
-                Err(error) if error.status == Status::Locked => lane.note(Err(error)),
-                unknown_or_ours => unknown_or_ours,
-            })
-            .find(|it| it.as_ref().is_err_and(|error| error.status == Status::Locked))
-            .unwrap_or(Ok(()))
+        let (send, answers) = channel();
+        for lane in self.lanes.iter().filter(|lane| lane.is_current() && lane.takes_off()) {
+            let (lane, send) = (Arc::clone(lane), send.clone());
+            thread::spawn(move || {
+                let answer = lane.still_ours(timeline);
+                lane.lands();
+                send.send((lane, answer)).ok();
+            });
+        }
+        drop(send);
+        let start = clock::instant();
+        let next = || answers.recv_timeout(self.patience.saturating_sub(start.elapsed()));
+        while let Ok((lane, answer)) = next() {
+            if answer.as_ref().is_err_and(|error| error.status == Status::Locked) {
+                return lane.note(answer);
+            }
+        }
+        Ok(())
     }
 
     /// How many objects were taken or refused so far, by all of them.
@@ -380,6 +391,30 @@ mod tests {
     use crate::commit::{Chain, PageSize};
     use crate::object::{Encoder, Header};
     use crate::testkit::rig::{claim, fanout};
+
+    /// Found by a reviewer: nothing was shipped to one as long as another one hung that was asked first.
+    #[test]
+    fn trap_84_who_has_taken_a_replica_up_is_asked_of_all_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let (answer, question) = channel::<()>();
+        let question = std::sync::Mutex::new(question);
+        let open = move || {
+            question.lock().unwrap().recv().ok();
+            Ok(Arc::new(Mem::new()) as Arc<dyn Backend>)
+        };
+        let hung = Arc::new(Later::new("hung".into(), open)) as Arc<dyn Backend>;
+        let alive = Arc::new(Mem::new());
+        claim(&*alive, PageSize::new(512).unwrap());
+        let alive = alive as Arc<dyn Backend>;
+        let mut stores = fanout(vec![hung, Arc::clone(&alive)], dir.path(), 1 << 20);
+        stores.still_ours(Timeline(1)).unwrap();
+        let next = crate::snapshot::Fork::default();
+        let next = next.encode(Timeline(2), PageSize::new(512).unwrap(), Time(1));
+        alive.put(&Name::Timeline(Timeline(2)), &next).unwrap();
+        stores.patience = Duration::MAX;
+        assert_eq!(stores.still_ours(Timeline(1)).unwrap_err().status, Status::Locked);
+        drop(answer);
+    }
 
     /// The only destination hung: what was committed waited in the WAL, whose resets the application then
     /// waited for, and nobody was told.

@@ -108,6 +108,12 @@ impl Shipper {
     /// first, so that the first version of a page that is met is the one that counts. Memory follows
     /// the size of a part, plus one bit for each page of the database.
     pub fn ship_large(&mut self, capture: &mut Capture, before: &State) -> Result<State> {
+        let shipped = self.try_large(capture, before);
+        // The next state may be one before it.
+        shipped.inspect_err(|_| self.cursor.take_back())
+    }
+
+    fn try_large(&mut self, capture: &mut Capture, before: &State) -> Result<State> {
         let large = capture.large().expect("called for one").clone();
         if self.cursor.is_long() {
             self.write_cursor(before, &[])?;

@@ -183,8 +183,10 @@ impl RunOf {
         let dashes = self.given.iter().position(|word| word == "--");
         let parts = dashes.map(|at| (&self.given[..at], &self.given[at + 1..]));
         parts.filter(|(_, command)| !command.is_empty()).ok_or_else(|| {
-            Error::new(Status::Usage, "run", "CMD", "missing")
-                .hint("the command follows --: bakelite run DB DEST -- CMD ARG, or with a configuration: bakelite run -- CMD ARG")
+            Error::new(Status::Usage, "run", "CMD", "missing").hint(
+                "the command follows --: bakelite run DB DEST -- CMD ARG, or with a \
+                     configuration: bakelite run -- CMD ARG",
+            )
         })
     }
 }

@@ -357,6 +357,7 @@ impl Tracker {
         }
         self.leaving |= self.lost && capture.is_drained() && self.parcel.is_none();
         if self.leaving {
+            self.let_go(&mut capture, look.as_ref());
             self.phase = Phase::Here(capture);
             self.leave();
             return None;

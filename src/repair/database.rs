@@ -7,7 +7,7 @@
 //! count as zeros whatever the file has in their place.
 
 use super::cure::{Healed, put_back};
-use super::{Finding, Lacking, Order, Place};
+use super::{Finding, Lacking, Order, Place, is_on_its_way};
 use crate::commit::{PageHash, PageNo, PageSize};
 use crate::config::Database;
 use crate::daemon::open_source;
@@ -133,8 +133,8 @@ impl Pages {
 /// that are damaged there and whole here.
 pub fn remake(place: &mut Place, order: &Order, make: Make) -> Result<Vec<Finding>> {
     let mut found = Vec::new();
-    let changes = place.bad.iter().filter(|(name, _)| matches!(name, Name::Change(_)));
-    let changes: Vec<_> = changes.map(|(name, damage)| (name.clone(), damage.clone())).collect();
+    let is_change = |name: &Name| matches!(name, Name::Change(_)) && !is_on_its_way(name, order);
+    let changes = place.bad.clone().into_iter().filter(|(name, _)| is_change(name));
     for (name, damage) in changes {
         let body = make(Wanted::Change(&name));
         let whole = body.filter(|body| Content::decode(&name, body.clone()).is_ok());

@@ -12,8 +12,8 @@ use crate::error::{Error, Result, Status};
 use crate::name::{Change, Name, Span};
 use crate::object::Header;
 
-/// Changes of the page index written to the cursor at a time.
-const STAGED: usize = 4096;
+/// Changes of the page index written to the cursor at a time; few, where it is tested what that leaves.
+const STAGED: usize = if cfg!(test) { 16 } else { 4096 };
 
 /// Parts grow with their number, so that 65536 of them are enough for 700 GiB of changed pages.
 const PARTS_PER_SIZE: u16 = 8192;

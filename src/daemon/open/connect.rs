@@ -162,7 +162,7 @@ pub fn tell_if_absent(error: Error, destination: &Destination) -> Error {
 
 /// The same for who reads: a directory made there would be a replica that is empty.
 pub fn tell_if_away(error: Error, destination: &Destination) -> Error {
-    let hint = "mount what belongs there, or correct the path: without it nobody knows what is stored there";
+    let hint = "mount what belongs there, or correct the path: nobody knows what is stored there";
     if_absent(error, destination, |_| hint.to_owned())
 }
 

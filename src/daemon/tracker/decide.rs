@@ -269,8 +269,25 @@ impl Tracker {
     /// The WAL was reset while nothing held it: what was left of it can be read until the new one is as
     /// long, and a worker may be late. Or its header is torn: whoever recovers it counts from 0 again.
     pub(super) fn pin_at_once(&mut self, capture: &mut Capture) {
-        if capture.source.pin() == Pin::Free
+        if self.captures()
+            && capture.source.pin() == Pin::Free
             && let Err(error) = capture.source.hold()
+        {
+            self.log(&format!("pin: {error}"));
+        }
+    }
+
+    /// Whether what is committed now is captured in this life, or as soon as there is room.
+    fn captures(&self) -> bool {
+        !(self.begin_snapshot || self.drained || self.lost || self.leaving)
+    }
+
+    /// Nothing more is captured in this life: what is lost need not be there, and all else only up to
+    /// `wal_max`, however long the life takes to end.
+    pub(super) fn let_go(&self, capture: &mut Capture, look: Option<&Look>) {
+        let long = look.is_some_and(|look| self.wal_bytes(capture, look) > self.wal_max());
+        if (self.lost || long)
+            && let Err(error) = capture.source.release()
         {
             self.log(&format!("pin: {error}"));
         }
@@ -285,6 +302,9 @@ impl Tracker {
         seen: Seen,
         now: Instant,
     ) {
+        if !self.captures() {
+            self.let_go(capture, look);
+        }
         let Some(look) = look else { return };
         let pin = capture.source.pin();
         let quiet = seen == Seen::Nothing && look.backfilled == look.frames;
@@ -293,8 +313,6 @@ impl Tracker {
         let waits = capture.has_large() && self.retries == 0;
         let long = capture.is_full() && !waits && self.wal_bytes(capture, look) > self.wal_max();
         let result = match pin {
-            // What is in the WAL cannot be gone on from: a resync will read the database.
-            _ if self.lost => capture.source.release(),
             Pin::Hold(_) if quiet && !needed => capture.source.zero().map(drop),
             Pin::Hold(_) if long => {
                 self.be_careful(now);

@@ -103,6 +103,7 @@ impl Tracker {
         }
         let found = Files::at(&self.database.path);
         if self.files.is_some() && found.as_ref().ok() == self.files.as_ref() {
+            self.gone_since = None;
             // A drain must not end with what a file holds that is no more.
             self.identified_at = if self.draining { now } else { now + REST };
             return;

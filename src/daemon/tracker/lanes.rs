@@ -69,6 +69,8 @@ pub struct Lane {
     retry_at: Instant,
     look_at: Instant,
     look: Inspection,
+    /// It failed once all was to end: what it lacks is for the next start.
+    given_up: bool,
 }
 
 /// Until when an end waits for mirrors, and whether that is over.
@@ -82,8 +84,8 @@ pub(super) struct Mirrors {
 
 impl Tracker {
     pub(super) fn set_lanes(&mut self, count: usize, now: Instant) {
-        let (busy, tries, look) = (false, 0, Inspection::Glance);
-        let lane = Lane { busy, tries, retry_at: now, look_at: now + LOOK, look };
+        let (busy, tries, look, given_up) = (false, 0, Inspection::Glance, false);
+        let lane = Lane { busy, tries, retry_at: now, look_at: now + LOOK, look, given_up };
         self.lanes = vec![lane; count];
     }
 
@@ -130,7 +132,8 @@ impl Tracker {
         let mut jobs: Vec<Journey> = Vec::new();
         for (at, lane) in self.lanes.iter_mut().enumerate() {
             let behind = stores.is_behind(at);
-            if lane.busy || now < if behind { lane.retry_at } else { lane.look_at } {
+            if lane.busy || lane.given_up || now < if behind { lane.retry_at } else { lane.look_at }
+            {
                 continue;
             }
             (lane.busy, lane.look_at) = (true, now + LOOK_AT_REST);
@@ -245,9 +248,13 @@ impl Tracker {
             self.complain(&error);
         }
         let is_mirror = self.stores.as_ref().is_some_and(|stores| stores.is_mirror(at));
-        if error.status == Status::Locked || self.draining && !is_mirror {
+        if error.status == Status::Locked {
             self.status.count_fence(&error);
             self.fail(error);
+        } else if self.draining && !is_mirror {
+            // The end is a failure, once the others have everything.
+            self.lanes[at].given_up = true;
+            self.error.get_or_insert(error);
         }
     }
 
@@ -257,7 +264,9 @@ impl Tracker {
         let owes = |stores: &Arc<Fanout>| {
             let mut lanes = self.lanes.iter().enumerate();
             let may_trail = |at| self.mirrors.all || stores.is_mirror(at);
-            lanes.any(|(at, lane)| stores.is_behind(at) && (!may_trail(at) || waits(lane)))
+            lanes.any(|(at, lane)| {
+                stores.is_behind(at) && !lane.given_up && (!may_trail(at) || waits(lane))
+            })
         };
         self.stores.as_ref().is_some_and(owes)
     }

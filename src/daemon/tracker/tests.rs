@@ -21,6 +21,7 @@ mod clock_steps;
 mod crash;
 mod heal;
 mod lanes;
+mod let_go;
 mod pace;
 mod robbed;
 mod snapshot;

@@ -578,3 +578,40 @@ fn trap_84_a_start_goes_on_without_one_that_does_not_take_what_it_lacks() {
     put_behind(&place, None);
     pair.both_agree();
 }
+
+/// Found by a reviewer: a `sync`, or the end of a daemon, ended at the first failure of a destination that
+/// was away, and dropped what was on its way to the other one.
+#[test]
+fn an_end_beside_a_dead_destination_waits_until_the_other_has_everything() {
+    let pair = Pair::new();
+    let mut sim = pair.sim();
+    sim.until(|sim| sim.is_current());
+    pair.take(1);
+    commits(&pair.writer, 2);
+    sim.until(|sim| !shipped(sim));
+    sim.until(|sim| shipped(sim));
+    sim.for_ms(3000);
+    commits(&pair.writer, 2);
+    assert_eq!(sim.drain().unwrap().status, Status::Unreachable);
+    pair.agrees(0);
+}
+
+/// The same without a daemon, where a resync, and where a first snapshot is what the other one lacks.
+#[test]
+fn a_sync_beside_a_dead_destination_gives_the_other_one_everything() {
+    let pair = Pair::new();
+    let sync = || crate::daemon::sync(std::slice::from_ref(&pair.config));
+    let row = "INSERT INTO t(x) VALUES (randomblob(1000000))";
+    sync().unwrap();
+    pair.take(1);
+    (0..40).for_each(|_| pair.writer.execute_batch(row).unwrap());
+    assert_eq!(checkpoint(&pair.writer, "TRUNCATE").0, 0);
+    commits(&pair.writer, 3);
+    assert_eq!(sync().unwrap_err().status, Status::Unreachable);
+    assert!(restored(&pair.backend(0), Target::Latest).unwrap() == pair.db.image());
+    let mut new = Pair::new();
+    (0..18).for_each(|_| new.writer.execute_batch(row).unwrap());
+    new.config.destinations[1] = Destination::File { root: new.roots[1].join("missing") };
+    crate::daemon::sync(std::slice::from_ref(&new.config)).unwrap_err();
+    assert!(restored(&new.backend(0), Target::Latest).unwrap() == new.db.image());
+}

@@ -196,3 +196,28 @@ fn trap_47_a_checkpoint_of_our_own_leaves_a_file_that_took_its_place_alone() {
     assert!(matches!(sim.kept[..], [Done::Checkpointed(Ok(()))]));
     assert!(fs::read(&db.path).unwrap() == before, "the new file was written to");
 }
+
+/// Found by a reviewer: that it had been gone once, for a moment, was never forgotten. A new file was then
+/// opened at once beside the old one's WAL.
+#[test]
+fn a_file_that_was_gone_for_a_moment_is_as_any_other() {
+    let (db, writer) = new_db();
+    let mut sim = Sim::current(&db);
+    sim.for_ms(2000);
+    commits(&writer, 1);
+    let away = db.dir.path().join("away.db");
+    fs::rename(&db.path, &away).unwrap();
+    sim.now += Duration::from_secs(2);
+    sim.until(|sim| sim.tracker.gone_since.is_some());
+    fs::rename(&away, &db.path).unwrap();
+    sim.until(|sim| sim.is_current());
+    sim.for_ms(30_000);
+    assert_eq!((sim.opened, sim.tracker.gone_since), (1, None));
+    commits(&writer, 3);
+    sim.until(|sim| !sim.is_current());
+    sim.until(|sim| sim.is_current());
+    drop(writer);
+    fs::rename(other_database(&db), &db.path).unwrap();
+    sim.for_ms(5000);
+    assert_eq!(sim.opened, 1, "not with that WAL");
+}
