@@ -284,14 +284,19 @@ impl Tracker {
         }
     }
 
-    /// Jobs that bring a mirror up to date, which is left to itself.
+    /// Jobs that are left to themselves: those that bring a mirror up to date, and where another one waits to
+    /// take the database up, a round of upkeep, which leaves off after the object at hand.
     pub(super) fn left(&self) -> usize {
         let is_mirror = |at: usize| {
             let destination = self.database.destinations.get(at);
             self.mirrors.all || destination.is_some_and(|it| self.database.mirrors.contains(it))
         };
+        if !self.mirrors.are_left {
+            return 0;
+        }
         let lanes = self.lanes.iter().enumerate();
-        lanes.filter(|(at, lane)| self.mirrors.are_left && lane.busy && is_mirror(*at)).count()
+        let lanes = lanes.filter(|(at, lane)| lane.busy && is_mirror(*at)).count();
+        lanes + usize::from(self.mirrors.all && self.upkeep.is_busy())
     }
 
     /// What was put may have been put beside nothing.

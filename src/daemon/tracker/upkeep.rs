@@ -57,6 +57,10 @@ impl Upkeep {
         self.stop.store(true, Ordering::Relaxed);
     }
 
+    pub(super) fn is_busy(&self) -> bool {
+        self.busy
+    }
+
     pub(super) fn note_news(&mut self) {
         self.news = true;
     }

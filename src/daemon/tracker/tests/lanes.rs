@@ -615,3 +615,23 @@ fn a_sync_beside_a_dead_destination_gives_the_other_one_everything() {
     crate::daemon::sync(std::slice::from_ref(&new.config)).unwrap_err();
     assert!(restored(&new.backend(0), Target::Latest).unwrap() == new.db.image());
 }
+
+/// Found by a reviewer: a round of upkeep hung at a destination, which an operator then removed from the
+/// configuration. Nobody watched the database from then on.
+#[test]
+fn trap_84_one_that_gives_way_waits_for_no_upkeep_that_hangs() {
+    let pair = Pair::new();
+    let mut sim = pair.sim();
+    sim.until(|sim| sim.is_current());
+    let later = sim.now + Duration::from_secs(4000);
+    sim.now = later;
+    let _hung = sim.upkeep(later).expect("a round is due");
+    commits(&pair.writer, 3);
+    sim.tracker.retire();
+    sim.for_ms(60_000);
+    assert!(sim.tracker.is_ended() && !sim.tracker.is_over(), "nobody waits for its place");
+    sim.tracker.make_way();
+    sim.for_ms(60_000);
+    assert!(sim.tracker.is_over());
+    assert!(restored(&pair.backend(0), Target::Latest).unwrap() == pair.db.image());
+}
