@@ -55,6 +55,11 @@ impl Setup {
         (output.status.code(), serde_json::from_slice(&output.stdout).unwrap())
     }
 
+    /// What was shipped lately is not there any more.
+    fn forget(&self) {
+        fs::remove_dir_all(self.path(".app.db.bakelite/recent")).unwrap();
+    }
+
     /// The objects of a kind on a destination.
     fn objects(&self, mount: &str, kind: &str) -> Vec<PathBuf> {
         let mut found = Vec::new();
@@ -150,10 +155,23 @@ fn what_is_damaged_on_both_is_status_4() {
     assert_eq!(status, Some(4));
     assert!(document["error"]["hint"].as_str().unwrap().contains("--commit 2"), "{document}");
     assert!(!output.exists());
+    setup.forget();
     let (status, document) = setup.ask(&["repair"]);
     assert_eq!((status, document["healed"].as_u64()), (Some(4), Some(0)));
     let remedy = document["findings"][0]["remedy"].as_str().unwrap();
     assert!(remedy.contains("lost here: commit 3"), "{remedy}");
+}
+
+/// Nor does a destination have it: this machine does.
+#[test]
+fn what_was_shipped_lately_heals_both() {
+    let setup = Setup::new();
+    for mount in ["one", "two"] {
+        flip(&setup.objects(mount, "change").pop().unwrap());
+    }
+    let (status, document) = setup.ask(&["repair"]);
+    assert_eq!((status, document["healed"].as_u64()), (Some(0), Some(2)), "{document}");
+    assert_eq!(setup.ask(&["verify", "--deep"]).0, Some(0));
 }
 
 /// What the finding says is done, and the newest commit comes back again. The part's pages have changed since.
@@ -164,6 +182,7 @@ fn the_way_out_of_damage_that_nobody_can_heal_is_one() {
         for mount in ["one", "two"] {
             flip(&setup.objects(mount, kind).pop().unwrap());
         }
+        setup.forget();
         let (status, document) = setup.ask(&["repair"]);
         assert_eq!(status, Some(4), "{kind}");
         let findings = document["findings"].as_array().unwrap();
