@@ -88,11 +88,12 @@ pub fn upkeep(
     let (mut destinations, mut caps, mut errors) = (Vec::new(), Vec::new(), Vec::new());
     for (at, origin) in database.clone().origins().iter().enumerate() {
         // What is too old is so where commits are lacking too, and deleting it may give them the room they lack.
-        let current = match task {
-            Task::Prune(_) => Ok(()),
-            Task::Compact | Task::Both(_) => is_current(database, &origin.to_string()),
+        let current = is_current(database, &origin.to_string());
+        let opened = match task {
+            Task::Prune(_) => open(origin).map_err(|error| current.err().unwrap_or(error)),
+            Task::Compact | Task::Both(_) => current.and_then(|()| open(origin)),
         };
-        match current.and_then(|()| open(origin)) {
+        match opened {
             Ok(opened) => {
                 destinations.push(opened);
                 caps.push(database.cap(at));
