@@ -137,8 +137,10 @@ pub fn run(names: &[String], target: &Path) -> Result<(), String> {
 fn tried(file: &str, tests: &[&str], dir: &Path) -> Result<Tried, String> {
     let mut command = Command::new("cargo");
     command.args(["mutants", "--package", "bakelite", "--profile", "mutants", "--file", file]);
-    command.arg("--output").arg(dir).args(["--", "--lib", "--"]).args(tests);
-    command.env("CARGO_TARGET_DIR", dir.join("target"));
+    command.args(["--cargo-arg=--lib", "--output"]).arg(dir).args(["--", "--"]).args(tests);
+    // One at a time: a test that waits for the other one's build would be stopped, and be taken for one that
+    // has noticed something.
+    command.env_remove("CARGO_MUTANTS_JOBS").env("CARGO_TARGET_DIR", dir.join("target"));
     command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
     let path = dir.join("mutants.out/outcomes.json");
     std::fs::remove_file(&path).ok();
