@@ -53,11 +53,8 @@ impl Spool {
         for file in self.files()? {
             let name = file.file_name().to_string_lossy().replace('_', "/");
             let Ok(name) = name.parse::<Name>() else { continue };
-            match file.metadata() {
-                // Put and removed since it was listed.
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                metadata => drop(pending.insert(name, metadata?.len())),
-            }
+            let size = size(file.metadata())?;
+            pending.extend(size.map(|size| (name, size)));
         }
         Ok(pending)
     }
@@ -114,6 +111,14 @@ impl Spool {
     }
 }
 
+/// `None`: it was put and removed since it was listed.
+fn size(found: io::Result<fs::Metadata>) -> io::Result<Option<u64>> {
+    match found {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        found => found.map(|found| Some(found.len())),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -163,6 +168,17 @@ mod tests {
         spool.unmark().unwrap();
         spool.unmark().unwrap();
         assert!(!spool.is_marked() && !owes(4) && owes(5));
+    }
+
+    #[test]
+    fn what_was_removed_meanwhile_is_not_pending_and_what_cannot_be_read_is_an_error() {
+        let error = |kind: ErrorKind| size(Err(kind.into()));
+        assert_eq!(error(ErrorKind::NotFound).unwrap(), None);
+        let denied = error(ErrorKind::PermissionDenied).unwrap_err();
+        assert_eq!(denied.kind(), ErrorKind::PermissionDenied);
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("it"), b"four").unwrap();
+        assert_eq!(size(fs::metadata(dir.path().join("it"))).unwrap(), Some(4));
     }
 
     /// One that cannot be read or written is not one where nothing is owed.
