@@ -396,6 +396,11 @@ mod tests {
         assert_eq!(loaded(&path), (Some(state(2)), vec![a]), "staged only");
         cursor.append(&state(3), &[]).unwrap();
         assert_eq!(loaded(&path), (Some(state(3)), vec![a, b]));
+        cursor.stage(&[a]).unwrap();
+        cursor.take_back();
+        assert!(cursor.is_long() && cursor.append(&state(4), &[]).is_err());
+        cursor.replace(&state(4), &[]).unwrap();
+        assert_eq!(loaded(&path), (Some(state(4)), vec![]));
     }
 
     /// Where it never was, a daemon's state directory grew as long as it ran.
@@ -413,6 +418,8 @@ mod tests {
         assert!(cursor.is_long());
         cursor.replace(&state(400), &[]).unwrap();
         assert!(!cursor.is_long() && loaded(&path).0 == Some(state(400)));
+        cursor.bytes = LONG;
+        assert!(!cursor.is_long());
     }
 
     /// Taken for none, it would cost a new snapshot, and be written over.
