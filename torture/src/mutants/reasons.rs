@@ -7,8 +7,6 @@ const fn row(file: &'static str, mutant: &'static str, why: &'static str) -> Rea
 }
 
 const ONE_BY_ONE: &str = "neighbours are written one by one: more calls, the same file";
-const NO_SUCH_MOMENT: &str =
-    "a file has to go between its listing and the look at it, and no test can time that";
 const DEBUG: &str = "it is shown by tests that fail, and nowhere else";
 
 pub const REASONS: &[Reason] = &[
@@ -24,30 +22,9 @@ pub const REASONS: &[Reason] = &[
     ),
     row(
         "src/cursor.rs",
-        "replace match guard error.kind() == ErrorKind::NotFound with true in open",
-        "`trap_58_one_that_cannot_be_opened_is_not_absent` was written for it, and sees it",
-    ),
-    row(
-        "src/cursor.rs",
         "replace + with * in Records<R>::record",
         "places are compared with each other alone, and in this unit too each is past the one before",
     ),
-    row(
-        "src/cursor.rs",
-        "replace > with >= in Cursor::is_long",
-        "the file is replaced one record sooner, where it has just the bytes of the bound",
-    ),
-    row(
-        "src/spool.rs",
-        "replace match guard error.kind() == ErrorKind::NotFound with true in Spool::pending",
-        NO_SUCH_MOMENT,
-    ),
-    row(
-        "src/spool.rs",
-        "replace match guard error.kind() == ErrorKind::NotFound with false in Spool::pending",
-        NO_SUCH_MOMENT,
-    ),
-    row("src/spool.rs", "replace == with != in Spool::pending", NO_SUCH_MOMENT),
     row("src/index.rs", "replace + with - in Index::set_all", ONE_BY_ONE),
     row("src/index.rs", "replace + with * in Index::set_all", ONE_BY_ONE),
     row(
