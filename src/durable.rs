@@ -327,6 +327,30 @@ mod tests {
     }
 
     #[test]
+    fn a_hint_is_replaced_whole_and_waits_for_no_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("hint");
+        for text in ["one", "another"] {
+            let watch = fault::watch();
+            replace_hint(&path, text.as_bytes()).unwrap();
+            assert_eq!(kinds(&watch), []);
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+            assert_eq!(files(dir.path()), ["hint"]);
+        }
+    }
+
+    #[test]
+    fn another_name_lasts_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let [from, to] = ["from", "to"].map(|name| dir.path().join(name));
+        create(&from, b"one").unwrap();
+        let watch = fault::watch();
+        rename(&from, &to).unwrap();
+        assert_eq!(kinds(&watch), [Step::Rename, Step::Sync]);
+        assert_eq!((files(dir.path()), fs::read(&to).unwrap()), (vec!["to".into()], b"one".into()));
+    }
+
+    #[test]
     fn a_file_is_created_once_and_replaced_whole() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("f");
