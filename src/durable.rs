@@ -346,7 +346,7 @@ mod tests {
         create(&from, b"one").unwrap();
         let watch = fault::watch();
         rename(&from, &to).unwrap();
-        assert_eq!(kinds(&watch), [Step::Rename, Step::Sync]);
+        assert_eq!(kinds(&watch), [Step::Rename, Step::SyncDir]);
         assert_eq!((files(dir.path()), fs::read(&to).unwrap()), (vec!["to".into()], b"one".into()));
     }
 
