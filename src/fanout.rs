@@ -260,7 +260,10 @@ impl Fanout {
     /// does not answer in time says nothing of that.
     pub fn still_ours(&self, timeline: Timeline) -> Result<()> {
         let (send, answers) = channel();
-        for lane in self.lanes.iter().filter(|lane| lane.is_current() && lane.takes_off()) {
+        for lane in self.lanes.iter().filter(|lane| lane.is_current()) {
+            if !lane.takes_off() {
+                continue;
+            }
             let (lane, send) = (Arc::clone(lane), send.clone());
             thread::spawn(move || {
                 let answer = lane.still_ours(timeline);

@@ -24,7 +24,7 @@ mod cure;
 mod database;
 mod lost;
 
-pub use database::{Make, Pages, Wanted};
+pub use database::{Make, Needed, Pages};
 
 /// What became of something that was not as it should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

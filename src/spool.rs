@@ -53,8 +53,9 @@ impl Spool {
         for file in self.files()? {
             let name = file.file_name().to_string_lossy().replace('_', "/");
             let Ok(name) = name.parse::<Name>() else { continue };
-            let size = size(file.metadata())?;
-            pending.extend(size.map(|size| (name, size)));
+            if let Some(bytes) = size(file.metadata())? {
+                pending.insert(name, bytes);
+            }
         }
         Ok(pending)
     }

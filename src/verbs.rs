@@ -30,7 +30,7 @@ use crate::place::{self, Warning};
 use crate::progress::Bar;
 use crate::recent::Recent;
 use crate::reencrypt::{self, Order};
-use crate::repair::{self, Wanted};
+use crate::repair::{self, Needed};
 use crate::replica::REPAIR;
 use crate::report::{self, Checked, Kept};
 use crate::seal::{Key, Keys, Rule};
@@ -355,9 +355,9 @@ pub fn repair(arguments: &Arguments, of: &RepairOf) -> Result<Outcome> {
         let recent = Recent::new(&database.state_dir);
         // Most runs need none of them.
         let mut pages = None;
-        let mut make = |wanted: Wanted<'_>| match wanted {
-            Wanted::Change(name) => recent.get(name),
-            Wanted::Part(part) => {
+        let mut make = |wanted: Needed<'_>| match wanted {
+            Needed::Change(name) => recent.get(name),
+            Needed::Part(part) => {
                 let pages = pages.get_or_insert_with(|| repair::Pages::open(database));
                 pages.as_mut().ok()?.part(part)
             }

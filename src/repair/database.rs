@@ -30,13 +30,13 @@ const TRIES: u32 = 3;
 
 /// What nobody has whole.
 #[derive(Clone, Copy, Debug)]
-pub enum Wanted<'a> {
+pub enum Needed<'a> {
     Part(&'a PartRef),
     Change(&'a Name),
 }
 
 /// Gives the body of an object, if it can be had.
-pub type Make<'a> = &'a mut dyn FnMut(Wanted<'_>) -> Option<Vec<u8>>;
+pub type Make<'a> = &'a mut dyn FnMut(Needed<'_>) -> Option<Vec<u8>>;
 
 /// A database whose pages are read.
 #[derive(Debug)]
@@ -136,7 +136,7 @@ pub fn remake(place: &mut Place, order: &Order, make: Make) -> Result<Vec<Findin
     let is_change = |name: &Name| matches!(name, Name::Change(_)) && !is_on_its_way(name, order);
     let changes = place.bad.clone().into_iter().filter(|(name, _)| is_change(name));
     for (name, damage) in changes {
-        let body = make(Wanted::Change(&name));
+        let body = make(Needed::Change(&name));
         let whole = body.filter(|body| Content::decode(&name, body.clone()).is_ok());
         let Some(body) = whole else { continue };
         let made = remade(place, &name, &body, true, order);
@@ -146,7 +146,7 @@ pub fn remake(place: &mut Place, order: &Order, make: Make) -> Result<Vec<Findin
         if snapshots.iter().all(|snapshot| place.surplus.contains(snapshot)) {
             continue;
         }
-        let Some(body) = make(Wanted::Part(&part)) else { continue };
+        let Some(body) = make(Needed::Part(&part)) else { continue };
         let damage = place.bad.get(&name).cloned();
         let made = remade(place, &name, &body, damage.is_some(), order);
         found.push(place.healed(&name, damage, "the database itself", made));
@@ -210,9 +210,9 @@ mod tests {
         let order = Order { dry_run, keep, caps: &[], clock: clock::now(), settled: None };
         let mut pages = Pages::open(database).unwrap();
         let recent = Recent::new(&database.state_dir);
-        let mut make = |wanted: Wanted<'_>| match wanted {
-            Wanted::Part(part) => pages.part(part),
-            Wanted::Change(name) => recent.get(name),
+        let mut make = |wanted: Needed<'_>| match wanted {
+            Needed::Part(part) => pages.part(part),
+            Needed::Change(name) => recent.get(name),
         };
         repair(places, order, &mut make, &Quiet).unwrap()
     }

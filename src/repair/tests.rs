@@ -176,9 +176,9 @@ fn what_was_made_for_one_is_there_for_the_other() {
     let mut body = writer.store.objects().get(&part).cloned();
     mems.iter().for_each(|mem| spoil(mem, &part, 0));
     let places = mems.iter().map(|mem| Ok(Arc::clone(mem) as Arc<dyn Backend>)).collect();
-    let mut make = |wanted: Wanted<'_>| match wanted {
-        Wanted::Part(it) => body.take_if(|_| it.name().to_string() == part),
-        Wanted::Change(_) => None,
+    let mut make = |wanted: Needed<'_>| match wanted {
+        Needed::Part(it) => body.take_if(|_| it.name().to_string() == part),
+        Needed::Change(_) => None,
     };
     let report = repair(places, order(false, None), &mut make, &Quiet).unwrap();
     assert_eq!(outcomes(&report), [Healed, Healed], "{:?}", report.findings);

@@ -20,10 +20,10 @@ impl Scratch {
         let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(failed)?;
         let path = dir.path().to_owned();
         thread::spawn(move || {
-            let signal = signals.forever().next();
+            let Some(signal) = signals.forever().next() else { return };
             // Whoever is at work in there may make a file as its directory is removed.
             while path.exists() && fs::remove_dir_all(&path).is_err_and(is_not_empty) {}
-            signal.map(emulate_default_handler)
+            emulate_default_handler(signal).ok();
         });
         Ok(Self(dir))
     }

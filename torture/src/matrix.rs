@@ -324,6 +324,8 @@ mod tests {
     fn figures_of_a_run_that_proves_nothing_are_refused() {
         assert_eq!(complete(&summary(1)), Ok(()));
         assert!(complete(&summary(0)).is_err());
+        let broken = Summary { outcome: Outcome::Broken, ..summary(1) };
+        assert!(complete(&broken).is_err(), "a seed in which the harness failed proves nothing");
         let mut part = summary(1);
         part.tallies.remove("drain");
         assert!(complete(&part).unwrap_err().contains("drain"));

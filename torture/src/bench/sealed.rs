@@ -7,6 +7,7 @@ use crate::rig::{Failure, Result};
 use bakelite::commit::PageNo;
 use bakelite::name::{Name, Part};
 use bakelite::seal::{Key, Secret};
+use bakelite::snapshot::PART_BYTES;
 use chacha20poly1305::{AeadInOut, KeyInit, XChaCha20Poly1305};
 use std::fs;
 use std::hint::black_box;
@@ -16,8 +17,6 @@ use std::time::Instant;
 
 /// Pairs of one kind of content: they differ by less than this machine does from second to second.
 const PAIRS: u64 = 7;
-/// A part of a snapshot has so many bytes.
-const PART: usize = 4 << 20;
 
 impl Bench<'_> {
     pub(super) fn sealed(&mut self) -> Result<()> {
@@ -78,7 +77,7 @@ impl Bench<'_> {
 
 /// Sealing has a hash and a checksum of all bytes besides what the cipher's crate does.
 fn alone() {
-    let plain = vec![0x5a; PART];
+    let plain = vec![0x5a; PART_BYTES];
     let key = Key::new(&Secret::new([7; 32]));
     let name = Name::Part(Part { page: PageNo(1), hash: 1 });
     let cipher = XChaCha20Poly1305::new(&[7; 32].into());
@@ -103,7 +102,7 @@ fn alone() {
 fn mib_per_second(done: impl FnOnce()) -> f64 {
     let began = Instant::now();
     done();
-    PART as f64 / MIB / began.elapsed().as_secs_f64()
+    PART_BYTES as f64 / MIB / began.elapsed().as_secs_f64()
 }
 
 fn forget(place: &Place) -> Result<()> {

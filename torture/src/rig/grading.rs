@@ -389,7 +389,7 @@ impl Rig {
 
     /// Up to `number` of them, at random. However many there are, which depends on the machine, the choices
     /// after it are the same.
-    fn some<T>(&mut self, mut all: Vec<T>, number: usize) -> Vec<T> {
+    pub(super) fn some<T>(&mut self, mut all: Vec<T>, number: usize) -> Vec<T> {
         shuffle(&mut self.rng.clone(), &mut all);
         self.rng.number();
         all.truncate(number);

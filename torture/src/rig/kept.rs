@@ -9,7 +9,6 @@ use super::{Failure, Result, Rig, Verdict, violation};
 use crate::meanwhile::Meanwhile;
 use crate::oracle::Expect;
 use crate::replica::{self, Refused};
-use crate::rng::shuffle;
 use bakelite::backend::Backend;
 use bakelite::backend::fs::Fs;
 use bakelite::commit::{CommitNo, Time, Timeline};
@@ -182,16 +181,15 @@ impl Rig {
     pub fn grade_kept(&mut self, number: usize) -> Result<()> {
         let points = self.points_here()?;
         let kept = self.promised(&points);
-        let class = |at: &usize| (kept[*at], self.is_old(&points, *at));
+        let class = |at| (kept[at], self.is_old(&points, at));
+        let classes: Vec<_> = (0..points.len()).map(class).collect();
         let mut chosen = Vec::new();
         for wanted in [(true, false), (false, false), (false, true)] {
-            let mut some: Vec<usize> = (0..points.len()).filter(|at| class(at) == wanted).collect();
+            let all: Vec<_> = (0..points.len()).filter(|&at| classes[at] == wanted).collect();
             // The ends of what is promised are where it goes wrong.
-            chosen.extend(some.first().filter(|_| wanted.0));
-            shuffle(&mut self.rng.clone(), &mut some);
-            chosen.extend(some.into_iter().take(number));
+            chosen.extend(all.first().filter(|_| wanted.0));
+            chosen.extend(self.some(all, number));
         }
-        self.rng.number();
         for at in chosen {
             self.grade_point(&points, at)?;
         }

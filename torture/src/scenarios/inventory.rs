@@ -217,7 +217,8 @@ pub const INVENTORY: &[Scenario] = &[
                     application fail, write nothing or are their last",
         how: "strace puts EIO, ENOSPC, EINTR and SIGKILL at random writes, syncs, renames, links, unlinks, \
               mkdirs and creations of those counted before: the restore's target is absent or right, what \
-              `sync` had promised is there, who ends says why and the next one heals it",
+              `sync` had promised is there, and so is what `compact` and `prune` are to keep; who ends says \
+              why and the next one heals it",
         seeds: 6,
         faults: &[
             "first sync at mkdir: ",

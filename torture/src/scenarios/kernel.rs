@@ -19,8 +19,9 @@ use std::time::Duration;
 /// The daemon's own checkpoints are what writes to the database.
 const CHECKPOINTS: &str = "checkpoint_pages = 20\n";
 const NO_UPKEEP: &str = "ship_interval = \"50ms\"\nsnapshot_interval = \"1s\"\ncompaction = []";
-/// `compact` merges and thins nothing out; `prune` has old snapshots to delete, and what comes before them.
+/// What `compact` is tried with merges, and thins nothing out.
 const MERGES: &str = "compaction = [\"250ms\", \"1s\"]\nkeep = [\"all:1h\"]";
+/// What `prune` is tried with has old snapshots go, and what comes before them.
 const FEWER: &str = "compaction = [\"250ms\", \"1s\"]\nkeep = [\"all:1s\", \"100ms:1500ms\"]";
 /// How often a fault is put somewhere else where it did not fire.
 const TRIES: u32 = 4;
@@ -200,9 +201,9 @@ fn rounds(rig: &mut Rig) -> Result<()> {
     put_by(&places, &aside, copy_all)?;
     for (verb, settings) in [("compact", MERGES), ("prune", FEWER)] {
         rig.set(settings)?;
-        // Those are kept by either, and before they were thinned out all of them are.
         rig.keep_last(3)?;
         if verb == "compact" {
+            // All commits are there after it.
             rig.keep_some(6)?;
         }
         under_faults(rig, verb, 3, |rig, ask| {

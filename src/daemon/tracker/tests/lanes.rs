@@ -44,6 +44,17 @@ impl Pair {
         sim
     }
 
+    /// A daemon that follows, and whose second destination is away and lacks two commits.
+    pub fn behind(&self) -> Sim {
+        let mut sim = self.sim();
+        sim.until(|sim| sim.is_current());
+        self.take(1);
+        commits(&self.writer, 2);
+        sim.until(|sim| !shipped(sim));
+        sim.until(|sim| shipped(sim));
+        sim
+    }
+
     pub fn backend(&self, at: usize) -> Arc<dyn Backend> {
         Arc::new(Fs::open(&self.roots[at]).unwrap())
     }
@@ -584,12 +595,7 @@ fn trap_84_a_start_goes_on_without_one_that_does_not_take_what_it_lacks() {
 #[test]
 fn an_end_beside_a_dead_destination_waits_until_the_other_has_everything() {
     let pair = Pair::new();
-    let mut sim = pair.sim();
-    sim.until(|sim| sim.is_current());
-    pair.take(1);
-    commits(&pair.writer, 2);
-    sim.until(|sim| !shipped(sim));
-    sim.until(|sim| shipped(sim));
+    let mut sim = pair.behind();
     sim.for_ms(3000);
     commits(&pair.writer, 2);
     assert_eq!(sim.drain().unwrap().status, Status::Unreachable);

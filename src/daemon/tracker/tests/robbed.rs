@@ -280,12 +280,7 @@ fn trap_85_the_only_destination_comes_back_empty() {
 #[test]
 fn trap_84_what_is_spooled_of_an_earlier_timeline_does_not_fence() {
     let pair = Pair::new();
-    let mut sim = pair.sim();
-    sim.until(|sim| sim.is_current());
-    pair.take(1);
-    commits(&pair.writer, 2);
-    sim.until(|sim| !shipped(sim));
-    sim.until(|sim| shipped(sim));
+    let sim = pair.behind();
     assert!(pair.spooled() > 0);
     drop(sim);
     let destination = pair.config.destinations[1].to_string();
@@ -343,12 +338,7 @@ fn trap_84_a_destination_that_goes_away_while_the_database_is_taken_up_is_done_w
 #[test]
 fn trap_84_what_a_spool_owes_is_not_claimed() {
     let pair = Pair::new();
-    let mut sim = pair.sim();
-    sim.until(|sim| sim.is_current());
-    pair.take(1);
-    commits(&pair.writer, 2);
-    sim.until(|sim| !shipped(sim));
-    sim.until(|sim| shipped(sim));
+    let sim = pair.behind();
     drop(sim);
     fs::remove_file(pair.config.state_dir.join("status")).unwrap();
     let told = status::status(&pair.config).unwrap();

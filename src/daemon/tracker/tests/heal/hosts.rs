@@ -23,7 +23,10 @@ fn trap_65_two_hosts_with_one_replica() {
     assert_eq!(first.tracker.status.counts.fences, 1);
     let check = || crate::check::check(&[db.config()], Duration::MAX)[0].what.clone();
     // Who is told to start it would take the replica from the one that has it now.
-    assert_eq!(check(), "no daemon watches it: another one has taken the replica up");
+    let fenced = "no daemon watches it: another one has taken the replica up";
+    assert_eq!(check(), fenced);
+    crate::daemon::sync(&[db.config()]).unwrap_err();
+    assert_eq!(check(), fenced, "a sync changes nothing of that");
     assert_eq!(on_disk(&db).unwrap(), acknowledged, "nothing more was acknowledged");
     note(&db, &mut history);
     history.pop();
